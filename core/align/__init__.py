@@ -1,0 +1,1 @@
+"""Step 3: paired batches to prompts in one shared space."""

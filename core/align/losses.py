@@ -1,0 +1,46 @@
+"""Losses of the shared space: contrast (METHOD E1) and visual invariance (METHOD E3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def info_nce(a: Tensor, b: Tensor, logit_scale: Tensor, equal: Tensor | None = None) -> Tensor:
+    """Symmetric InfoNCE, both directions summed (METHOD E1; MedM2G Eq. 3, CoDi_XR Eq. 1, MedCoDi-M Eq. 4).
+
+    ``a`` and ``b`` ``batch width`` of unit norm, row ``i`` of one belongs to row ``i`` of the other; ``logit_scale`` is
+    the logarithm of 1 / temperature. ``equal`` (bool ``batch batch``): pairs that say the same ("no acute process")
+    and so are no negatives of each other; the diagonal is ignored.
+    """
+    import math
+
+    import torch
+    import torch.nn.functional as F
+
+    logits = a @ b.T * logit_scale.clamp(0, math.log(100)).exp()
+    if equal is not None:
+        off_diagonal = ~torch.eye(len(a), dtype=torch.bool, device=a.device)
+        logits = logits.masked_fill(equal & off_diagonal, float("-inf"))
+    target = torch.arange(len(a), device=a.device)
+    return F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
+
+
+def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal_weight: float = 0.0051) -> Tensor:
+    """Visual invariance (METHOD E3; MedM2G Eq. 4), ``(1/D) {sum (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2}``.
+
+    ``z1`` and ``z2`` ``batch width``: embeddings of two views, in the same order. C is their correlation over the
+    batch. Without 1/D the term is hundreds of times the contrast. Computed in float32.
+    """
+    z1, z2 = _standardised(z1.float()), _standardised(z2.float())
+    n, d = z1.shape
+    c = z1.T @ z2 / n
+    on_diagonal = (1 - c.diagonal()).square().sum()
+    off_diagonal = c.square().sum() - c.diagonal().square().sum()
+    return (on_diagonal + off_diagonal_weight * off_diagonal) / d
+
+
+def _standardised(z: Tensor) -> Tensor:
+    return (z - z.mean(0)) / z.std(0, correction=0).clamp(min=1e-5)

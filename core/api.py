@@ -1,0 +1,107 @@
+"""Everything that a plugin may import: the public promise of MedWeave.
+
+Names are loaded on first use, so ``from core.api import Modality`` does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "core.errors": ("UserError",),
+    "core.hookspecs": ("hookimpl",),
+    "core.modality": (
+        "CONTRACT",
+        "Augmenter",
+        "Autoencoder",
+        "DatasetAdapter",
+        "Denoiser",
+        "MetricSpec",
+        "Modality",
+        "PartConfig",
+        "Parts",
+        "Preprocessor",
+        "PromptEncoder",
+        "Reader",
+        "Shared",
+        "Site",
+        "Writer",
+    ),
+    "core.preprocess": (
+        "ByteTokenizerConfig",
+        "PercentilePreprocessConfig",
+        "RangePreprocessConfig",
+        "ViewsConfig",
+    ),
+    "core.types": (
+        "Batch",
+        "Conditioning",
+        "Context",
+        "DataSpec",
+        "Geometry",
+        "LatentSpec",
+        "Posterior",
+        "Prompt",
+        "Provenance",
+        "Record",
+        "Sample",
+        "Space",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+__all__ = sorted(_MODULE_OF)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'core.api' has no public name '{name}'")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+if TYPE_CHECKING:
+    from core.errors import UserError
+    from core.hookspecs import hookimpl
+    from core.modality import (
+        CONTRACT,
+        Augmenter,
+        Autoencoder,
+        DatasetAdapter,
+        Denoiser,
+        MetricSpec,
+        Modality,
+        PartConfig,
+        Parts,
+        Preprocessor,
+        PromptEncoder,
+        Reader,
+        Shared,
+        Site,
+        Writer,
+    )
+    from core.preprocess import (
+        ByteTokenizerConfig,
+        PercentilePreprocessConfig,
+        RangePreprocessConfig,
+        ViewsConfig,
+    )
+    from core.types import (
+        Batch,
+        Conditioning,
+        Context,
+        DataSpec,
+        Geometry,
+        LatentSpec,
+        Posterior,
+        Prompt,
+        Provenance,
+        Record,
+        Sample,
+        Space,
+    )

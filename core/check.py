@@ -1,0 +1,88 @@
+"""``python -m core.check [NAME]``: what is installed, and whether a modality keeps the contract."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.cli import Parser, run
+from core.discovery import Catalog, discover
+from core.errors import UserError, unknown
+from core.registry import load_registry
+
+
+def parser() -> Parser:
+    """The flags of ``core.check``."""
+    flags = Parser(prog="python -m core.check", description=__doc__)
+    flags.add_argument("name", nargs="?", help="a modality or a plugin; without it everything installed is listed")
+    flags.add_argument("--preset", default="tiny", help="the sizes to build (default: tiny)")
+    flags.add_argument("--params", action="store_true", help="print the number of parameters of every part")
+    flags.add_argument("--registry", type=Path, help="registry.toml to use instead of the one found")
+    return flags
+
+
+def main(arguments: Sequence[str]) -> None:
+    """List, count or check; exit 1 when a law is broken."""
+    options = parser().parse_args(arguments)
+    registry = load_registry(options.registry)
+    catalog = discover(registry.plugins.enabled, registry.plugins.modules)
+    if options.params:
+        from core.params import parameter_table
+
+        print(parameter_table(catalog.modalities, options.preset))  # noqa: T201
+    elif options.name is None:
+        print(listing(catalog, [str(source) for source in registry.sources]))  # noqa: T201
+    else:
+        names = _chosen(catalog, options.name)
+        kept = [_checked(catalog, name, options.preset) for name in names]
+        if not all(kept):
+            sys.exit(1)
+
+
+def listing(catalog: Catalog, sources: Sequence[str]) -> str:
+    """Plugins, modalities and data sets as an aligned table."""
+    lines = [f"registry   {', '.join(sources)}", "", "plugins"]
+    for plugin in catalog.plugins:
+        state = str(plugin.error) if plugin.error else "" if plugin.enabled else "off in the registry"
+        lines.append(f"  {plugin.name:<14}{plugin.source:<28}{state}".rstrip())
+    lines += ["", f"  {'modality':<16}{'plugin':<14}{'presets':<30}title"]
+    for name, modality in sorted(catalog.modalities.items()):
+        lines.append(f"  {name:<16}{catalog.owner[name]:<14}{', '.join(modality.presets):<30}{modality.title}")
+    lines += ["", f"  {'data set':<16}{'modalities':<44}licence"]
+    for name, dataset in sorted(catalog.datasets.items()):
+        lines.append(f"  {name:<16}{', '.join(dataset.modalities):<44}{dataset.licence}")
+    return "\n".join(lines)
+
+
+def _chosen(catalog: Catalog, name: str) -> list[str]:
+    """The modality of that name, or all modalities of the plugin of that name."""
+    if name in catalog.modalities:
+        return [name]
+    for plugin in catalog.plugins:
+        if plugin.name == name:
+            if plugin.error is not None:
+                raise plugin.error
+            if not plugin.enabled:
+                raise UserError(f"plugin '{name}' is off: add it to [plugins] enabled in registry.toml")
+            return [modality for modality, owner in catalog.owner.items() if owner == name]
+    raise unknown("modality or plugin", name, [*catalog.modalities, *catalog.broken], adjective="installed")
+
+
+def _checked(catalog: Catalog, name: str, preset: str) -> bool:
+    """Run the laws on one modality, print a line for each, and say whether all hold."""
+    from core.testing.kit import check_modality
+
+    catalog.modalities[name].parts(preset)  # a wrong preset is an error before the first law
+    outcomes = check_modality(catalog.modalities[name], preset)
+    width = max(len(outcome.law) for outcome in outcomes)
+    print(f"{name} at preset {preset}")  # noqa: T201
+    for outcome in outcomes:
+        print(f"  {outcome.status:<9}{outcome.law:<{width}}  {outcome.message}".rstrip())  # noqa: T201
+    counts = {status: sum(outcome.status == status for outcome in outcomes) for status in ("passed", "failed", "skipped")}
+    print("  " + ", ".join(f"{count} {status}" for status, count in counts.items()))  # noqa: T201
+    return counts["failed"] == 0
+
+
+if __name__ == "__main__":
+    run(main)

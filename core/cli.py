@@ -1,0 +1,54 @@
+"""What all commands share: one line per wrong input, exit code 2, plain warnings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from core.errors import PlainWarning, UserError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that answers a wrong argument with one line, and the nearest flag."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(allow_abbrev=False, **settings)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the message as a `UserError`."""
+        if message.startswith("unrecognized arguments: "):
+            flag = message.removeprefix("unrecognized arguments: ").split()[0]
+            flags = [option for action in self._actions for option in action.option_strings]
+            raise UserError(f"unknown argument '{flag}'{nearest(flag, flags)} (see {self.prog} --help)")
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command on the process's arguments and exit: 0 done, 2 wrong input, 130 interrupted."""
+    warnings.showwarning = _show_warning
+    try:
+        command(sys.argv[1:] if arguments is None else arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away (| head); a second error at interpreter exit would say nothing new.
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(0)
+
+
+_default_showwarning = warnings.showwarning
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: object, **rest: object) -> None:
+    if issubclass(category, PlainWarning):
+        print(f"warning: {message}", file=sys.stderr)  # noqa: T201
+    else:
+        _default_showwarning(message, category, *place, **rest)  # type: ignore[arg-type]

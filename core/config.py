@@ -1,0 +1,209 @@
+"""Run options: preset < recipe switches < run file < flags < ``--set``.
+
+The result is written to the run folder and repeats the run: it holds every switch and every size that was used.
+
+Rules for the flow: a layer that gives ``flow`` or ``flow.main`` (as ``--flow`` does) replaces the flow of both phases,
+also where the recipe has a separate guide flow; ``flow.align`` and ``flow.guide`` beside it set one phase alone.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import Field, ValidationError
+
+from core.errors import UserError, explain, listed, nearest, unknown
+from core.overrides import PartOverrides
+from core.preset import PHASES, Preset
+from core.recipe import (
+    AlignChoice,
+    DataChoice,
+    DiffuseChoice,
+    FlowChoice,
+    GuideChoice,
+    PhaseChoice,
+    PromptChoice,
+    SamplerChoice,
+)
+from core.registry import Registry
+from core.tables import Table, merged, read_toml
+
+SWITCHES = ("flow", "phases", "align", "prompt", "diffuse", "guide", "sampler", "data")
+
+
+class RunConfig(Table):
+    """Everything that decides a run, resolved. ``parts``: modality, part, then fields of its config.
+
+    ``aliases`` go along, so that the file means the same beside another registry.
+    """
+
+    recipe: str
+    preset: str
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+    run: Path
+    flow: FlowChoice
+    phases: PhaseChoice
+    align: AlignChoice
+    prompt: PromptChoice
+    diffuse: DiffuseChoice
+    guide: GuideChoice
+    sampler: SamplerChoice
+    data: DataChoice
+    training: Preset
+    aliases: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    parts: PartOverrides = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What the command line gave; ``None`` and empty where it said nothing."""
+
+    flow: str | None = None
+    recipe: str | None = None
+    preset: str | None = None
+    data: str | None = None
+    phase: str | None = None
+    config: Path | None = None
+    set: Sequence[str] = ()
+    run: Path | None = None
+    device: str | None = None
+    seed: int | None = None
+    steps: int | None = None
+    long: bool = False
+
+
+Layer = tuple[str, dict[str, Any]]
+
+
+def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None = None) -> RunConfig:
+    """Put the layers on top of each other and check each. `UserError` says what is wrong, and in which layer.
+
+    ``modalities``: the installed names, which may stand first in a key of ``--set``.
+    """
+    flags = flags or Flags()
+    layers = [(source, _placed(table, source, modalities)) for source, table in _layers(flags) if table]
+    recipe = _chosen("recipe", layers, registry.default_recipe)
+    preset = _chosen("preset", layers, registry.default_preset)
+    tables = _base(registry, recipe, preset, long=flags.long)
+    config = _checked(tables, f"recipe '{recipe}' at preset '{preset}'")
+    for source, table in layers:
+        tables = _laid_over(tables, table)
+        config = _checked(tables, source)
+    for name in config.data.names:
+        if name not in registry.datasets:
+            raise unknown("data set", name, registry.datasets)
+    both = {"main": config.flow.main, "align": config.flow.of("align"), "guide": config.flow.of("guide")}
+    return config.model_copy(update={"flow": FlowChoice(**both)})
+
+
+def to_toml(config: RunConfig) -> str:
+    """The run file that repeats a run: ``resolve`` of it gives an equal `RunConfig`."""
+    head = "# Resolved by MedWeave. Repeats the run: python -m core.train --config THIS_FILE\n"
+    return head + tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def _base(registry: Registry, recipe: str, preset: str, *, long: bool) -> dict[str, Any]:
+    """The lowest layers: sizes of the preset with what the paper published for it, then the switches."""
+    method, sizes = registry.recipe(recipe), registry.preset(preset)
+    training = sizes.model_dump(exclude_none=True)
+    for phase, published in method.train.get(preset, {}).items():
+        training[phase] |= published.model_dump(exclude_none=True)
+    for phase in PHASES if long else ():
+        for count in ("steps", "epochs"):
+            training[phase][count] *= sizes.long_factor
+    switches = {key: getattr(method, key).model_dump(exclude_none=True) for key in SWITCHES}
+    named = {"recipe": recipe, "preset": preset, "run": Path("runs") / f"{recipe}-{preset}"}
+    return {**named, **switches, "training": training, "aliases": dict(registry.aliases)}
+
+
+def _layers(flags: Flags) -> list[Layer]:
+    """Run file, flags and ``--set``, lowest first."""
+    layers = [(f"--config {flags.config}", read_toml(flags.config))] if flags.config else []
+    return [*layers, ("command line", _from_flags(flags)), ("--set", _from_sets(flags.set))]
+
+
+def _from_flags(flags: Flags) -> dict[str, Any]:
+    """The flags as tables."""
+    given: dict[str, Any] = {
+        key: value
+        for key in ("recipe", "preset", "flow", "run", "device", "seed")
+        if (value := getattr(flags, key)) is not None
+    }
+    if flags.data is not None:
+        given["data"] = {"names": _names(flags.data)}
+    if flags.phase is not None:
+        given["phases"] = {"run": _names(flags.phase)}
+    if flags.steps is not None:
+        given["training"] = {phase: {"steps": flags.steps, "epochs": 0} for phase in PHASES}
+    return given
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _from_sets(sets: Sequence[str]) -> dict[str, Any]:
+    """``key.key=value`` items as tables; a later item wins."""
+    tables: dict[str, Any] = {}
+    for item in sets:
+        path, equals, value = item.partition("=")
+        keys = [key.strip() for key in path.split(".")]
+        if not equals or not all(keys):
+            raise UserError(f"--set {item}: write it as key=value with a dotted key, e.g. --set sampler.steps=20")
+        table: Any = _value(value)
+        for key in reversed(keys):
+            table = {key: table}
+        tables = merged(tables, table)
+    return tables
+
+
+def _value(text: str) -> Any:
+    """A value in TOML syntax; anything else is a string as it stands."""
+    try:
+        tables = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+    return tables["value"] if len(tables) == 1 else text
+
+
+def _placed(table: Mapping[str, Any], source: str, modalities: Collection[str]) -> dict[str, Any]:
+    """A layer with the settings of modalities under ``parts``, and a plain flow as ``flow.main``.
+
+    Where a modality has the name of an option, the option is meant: write ``parts.NAME`` for the modality.
+    """
+    options = list(RunConfig.model_fields)
+    names = [key for key in table if key not in options]
+    for name in names:
+        if name not in modalities:
+            known = f"options: {listed(options)}; modalities: {listed(modalities)}"
+            raise UserError(f"{source}: unknown key '{name}' ({known}){nearest(name, [*options, *modalities])}")
+    placed = {key: value for key, value in table.items() if key in options}
+    if isinstance(placed.get("flow"), str):
+        placed["flow"] = {"main": placed["flow"]}
+    return merged(placed, {"parts": {name: table[name] for name in names}}) if names else placed
+
+
+def _chosen(key: str, layers: Sequence[Layer], default: str) -> str:
+    """The name of recipe or preset in the highest layer that gives one."""
+    return str(next((table[key] for _, table in reversed(layers) if key in table), default))
+
+
+def _laid_over(below: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer on top; a new main flow drops the separate flows below it."""
+    flow = layer.get("flow")
+    if isinstance(flow, Mapping) and "main" in flow:
+        below = {key: value for key, value in below.items() if key != "flow"}
+    return merged(below, layer)
+
+
+def _checked(tables: Mapping[str, Any], source: str) -> RunConfig:
+    try:
+        return RunConfig.model_validate(tables)
+    except ValidationError as error:
+        raise explain(error, RunConfig, source) from None

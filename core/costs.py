@@ -1,0 +1,160 @@
+"""The section of a plan that says what the run costs at least."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.estimate import (
+    NOT_COUNTABLE,
+    MissingPackageError,
+    Size,
+    build_on_meta,
+    cache_bytes,
+    denoiser_flops,
+    empty_batch,
+    measured_rate,
+    memory_bytes,
+    prompt_on_meta,
+    size_of,
+)
+from core.layout import columns, in_bytes, in_flops, in_time, labelled
+from core.preset import Phase
+from core.rounds import weight_sets
+from core.run import Run
+from core.stock import Stock
+
+
+@dataclass(frozen=True)
+class Built:
+    """The parts of a run without memory, by weight set; ``notes``: what could not be built or counted."""
+
+    parts: Mapping[str, Any]
+    sizes: Mapping[str, Size]
+    notes: list[str] = field(default_factory=list)
+
+
+def describe_costs(run: Run, stocks: Sequence[Stock], rate: float | None = None) -> list[str]:
+    """Lines of parameters, memory, latent cache and arithmetic."""
+    built = _build(run)
+    lines = ["COST (at least)", *_parameters(built), *_memory(run, built), *_cache(run, built, stocks)]
+    lines += _arithmetic(run, built, stocks, rate)
+    return [
+        *lines,
+        *(line for note in dict.fromkeys(built.notes) for line in labelled("note", note, indent=2, column=6)),
+    ]
+
+
+def _build(run: Run) -> Built:
+    parts, sizes, notes = {}, {}, []
+    for key, weights in weight_sets(run.flows.union.modalities, run.modalities, run.config.preset).items():
+        try:
+            parts[key] = build_on_meta(weights.config, key)
+            sizes[key] = size_of(parts[key])
+        except MissingPackageError:
+            raise
+        except NOT_COUNTABLE as error:
+            notes.append(f"{key} could not be counted: {error}")
+    return Built(parts, sizes, notes)
+
+
+def _parameters(built: Built) -> list[str]:
+    rows = [("weight set", "parameters", "trainable")]
+    rows += [(key, f"{size.total:,}", f"{size.trainable:,}") for key, size in built.sizes.items()]
+    total = sum(size.total for size in built.sizes.values())
+    rows.append(("all", f"{total:,}", f"{sum(size.trainable for size in built.sizes.values()):,}"))
+    return columns(rows, right=frozenset({1, 2}))
+
+
+def _memory(run: Run, built: Built) -> list[str]:
+    """The largest need of each phase."""
+    needs = {phase: [_need(built, *sets) for sets in _at_once(run, phase)] for phase in run.config.phases.run}
+    text = ", ".join(f"{phase} {in_bytes(max(need))}" for phase, need in needs.items() if need)
+    return labelled("memory", f"{text} (without activations)", indent=2, column=14)
+
+
+def _need(built: Built, trained: Iterable[str], frozen: Iterable[str]) -> int:
+    trained = set(trained)
+    return memory_bytes(
+        {key: built.sizes[key] for key in trained if key in built.sizes},
+        {key: built.sizes[key] for key in set(frozen) - trained if key in built.sizes},
+    )
+
+
+def _at_once(run: Run, phase: Phase) -> list[tuple[list[str], list[str]]]:
+    """Weight sets that are trained and frozen at the same time, one entry per round or weight set."""
+    if phase == "align":
+        return [([*item.trains], [*item.frozen]) for item in run.rounds(phase)]
+    if phase == "guide":
+        # The weights that the core makes are small beside the frozen denoisers, and are not counted.
+        return [([], _keys(run, item.modalities, "denoiser")) for item in run.rounds(phase)]
+    prompts = {weights.key: [source for name in weights.owners for source in run.prompt_sources(name)]
+               for weights in run.once(phase)}  # fmt: skip
+    return [([key], _keys(run, names, "prompt") if phase == "diffuse" else []) for key, names in prompts.items()]
+
+
+def _keys(run: Run, names: Iterable[str], part: str) -> list[str]:
+    return [run.parts(name).weight_key(name, part) for name in names if part in run.parts(name).declared()]
+
+
+def _cache(run: Run, built: Built, stocks: Sequence[Stock]) -> list[str]:
+    total, samples = 0, 0
+    for name in run.outputs:
+        for key in _keys(run, [name], "autoencoder"):
+            if key in built.parts:
+                count = sum(stock.num_samples([name], run.flows.union, run.config.data.pools) for stock in stocks)
+                samples += count
+                total += cache_bytes(built.parts[key].spec, count)
+    return labelled("latent cache", f"{in_bytes(total)} for {samples} samples", indent=2, column=14)
+
+
+def _arithmetic(run: Run, built: Built, stocks: Sequence[Stock], rate: float | None) -> list[str]:
+    """Denoisers in `diffuse` and `guide`: forward and backward (3 times forward) of every sample of every step."""
+    forward = {name: flops for name in run.outputs if (flops := _forward(run, built, name)) is not None}
+    work = {
+        phase: _work(run, stocks, forward, phase) for phase in ("diffuse", "guide") if phase in run.config.phases.run
+    }
+    if not any(work.values()):
+        return labelled("arithmetic", "not counted", indent=2, column=14)
+    rate = rate or measured_rate(run.config.device)
+    each = ", ".join(f"{phase} {in_flops(flops)}" for phase, flops in work.items())
+    seconds = sum(work.values()) / rate
+    text = f"{each}: at least {in_time(seconds)} (denoisers' arithmetic alone, at {in_flops(rate)}/s)"
+    return labelled("arithmetic", text, indent=2, column=14)
+
+
+def _forward(run: Run, built: Built, name: str) -> int | None:
+    """Operations of one forward pass of a modality's denoiser; a note where they cannot be counted."""
+    sources = [source for source in run.prompt_sources(name) if _keys(run, [source], "prompt")][:1]
+    keys = [key for part in ("autoencoder", "denoiser") for key in _keys(run, [name], part)]
+    keys += _keys(run, sources, "prompt")
+    parts = [built.parts[key] for key in keys if key in built.parts]
+    if len(parts) < 3:
+        built.notes.append(f"{name}: arithmetic not counted, it needs an autoencoder, a denoiser and a prompt")
+        return None
+    autoencoder, denoiser, encoder = parts
+    try:
+        prompt = prompt_on_meta(encoder, empty_batch(sources[0], run.parts(sources[0]).data))
+        return denoiser_flops(denoiser, autoencoder.spec, prompt)
+    except NOT_COUNTABLE as error:
+        built.notes.append(f"{name}: arithmetic not counted: {error}")
+        return None
+
+
+def _work(run: Run, stocks: Sequence[Stock], forward: Mapping[str, int], phase: Phase) -> int:
+    """Operations of a phase."""
+    training = run.config.training.of(phase)
+
+    def total(names: Iterable[str], choose: Callable[[list[int]], int] = sum) -> int:
+        each = []
+        for name in set(names) & set(forward):
+            kind = run.parts(name).data.kind
+            samples = sum(stock.num_samples([name], run.flows.union, run.config.data.pools) for stock in stocks)
+            each.append(3 * forward[name] * training.batch_of(kind) * training.num_steps(samples, kind))
+        return choose(each) if each else 0
+
+    if phase == "guide":
+        return sum(total(item.modalities) for item in run.rounds("guide"))
+    # A denoiser with several owners takes its steps once: the cheapest owner gives the lower bound.
+    return sum(total(weights.owners, min) for weights in run.once("diffuse"))

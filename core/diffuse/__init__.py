@@ -1,0 +1,1 @@
+"""Step 4: noisy latent, noise level and prompt to a prediction."""

@@ -1,0 +1,42 @@
+"""The forward process and the objective of latent diffusion (METHOD E9, E10), and the null prompt (METHOD E6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from core.nn import NUM_TIMESTEPS, alpha_sigma, log_snr_of_timestep
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+def draw_levels(batch: int, generator: Generator) -> Tensor:
+    """Log-SNR of uniformly drawn timesteps, float32 ``batch`` (METHOD E10)."""
+    import torch
+
+    return log_snr_of_timestep(torch.randint(0, NUM_TIMESTEPS, (batch,), generator=generator))
+
+
+def noised(z: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+    """``z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) noise`` (METHOD E9; MedM2G Eq. 1)."""
+    alpha, sigma = (factor.view(-1, *[1] * (z.ndim - 1)) for factor in alpha_sigma(level))
+    return alpha * z + sigma * noise
+
+
+def noise_loss(noise: Tensor, predicted: Tensor) -> Tensor:
+    """Mean squared error of the predicted noise (METHOD E10; MedCoDi-M Eq. 2, MedM2G Eq. 2)."""
+    return (noise - predicted).square().mean()
+
+
+def guided(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance ``eps_null + s (eps_c - eps_null)`` (METHOD E6)."""
+    return unconditional + scale * (conditional - unconditional)
+
+
+def draw_subset(available: Sequence[str], generator: Generator) -> tuple[str, ...]:
+    """One of the ``2^n - 1`` non-empty subsets, uniformly (METHOD E5; MedCoDi-M 2.2)."""
+    import torch
+
+    number = int(torch.randint(1, 2 ** len(available), (1,), generator=generator))
+    return tuple(name for index, name in enumerate(available) if number >> index & 1)

@@ -1,0 +1,227 @@
+"""Find, load and validate plugins. Built-in plugins come through the same door as everybody else's."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from core import hookspecs
+from core.errors import PluginError, UserError, listed, nearest, unknown
+from core.modality import CONTRACT, NAME, DatasetAdapter, MetricSpec, Modality, PartConfig, Parts, Shared
+
+GROUP = "medweave.plugins"
+HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("register_"))
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An installed plugin. ``error`` is set where it could not be used, and then it offers nothing."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    enabled: bool = True
+    error: PluginError | None = None
+
+    @property
+    def source(self) -> str:
+        return f"{self.distribution} {self.version}".strip()
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Everything that the enabled plugins offer, by name."""
+
+    plugins: tuple[Plugin, ...]
+    modalities: Mapping[str, Modality] = field(default_factory=dict)
+    datasets: Mapping[str, DatasetAdapter] = field(default_factory=dict)
+    metrics: tuple[MetricSpec, ...] = ()
+    owner: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def broken(self) -> dict[str, PluginError]:
+        """Plugin name to the reason why it cannot be used."""
+        return {plugin.name: plugin.error for plugin in self.plugins if plugin.error is not None}
+
+
+def discover(enabled: Collection[str] | None = None, modules: Mapping[str, str] | None = None) -> Catalog:
+    """Load the plugins that are installed (or named in ``modules``) and enabled (``None``: all of them).
+
+    A plugin that cannot be used is kept in the catalog with its error; the caller decides whether it is needed.
+    Raises `UserError` where the set itself is wrong: two plugins or two modalities of one name, or an enabled
+    plugin that is not installed.
+    """
+    plugins = {plugin.name: plugin for plugin in _found(modules or {})}
+    for name in enabled or ():
+        if name not in plugins:
+            raise unknown("plugin", name, plugins, adjective="installed")
+    offers = [_load(plugin) if enabled is None or name in enabled else _Offer(_off(plugin)) for name, plugin in plugins.items()]
+    return _merge(offers)
+
+
+def _off(plugin: Plugin) -> Plugin:
+    return Plugin(plugin.name, plugin.module, plugin.distribution, plugin.version, enabled=False)
+
+
+def _found(modules: Mapping[str, str]) -> Iterator[Plugin]:
+    """Installed plugins by name, then those of the development door; a name may be taken once."""
+    taken: dict[str, Plugin] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, _distribution(point))):
+        plugin = Plugin(point.name, point.value, *_distribution(point))
+        if plugin.name in taken:
+            raise UserError(
+                f"two plugins are called '{plugin.name}': {taken[plugin.name].source} and {plugin.source}; "
+                "uninstall one of them"
+            )
+        taken[plugin.name] = plugin
+    for name, module in modules.items():
+        if name in taken:
+            raise UserError(
+                f"[plugins.modules] {name} = '{module}' has the name of the installed plugin of "
+                f"{taken[name].source}; choose another name or uninstall that plugin"
+            )
+        taken[name] = Plugin(name, module, "registry", "")
+    yield from (taken[name] for name in sorted(taken))
+
+
+def _distribution(point: EntryPoint) -> tuple[str, str]:
+    return (point.dist.name, point.dist.version) if point.dist is not None else ("unknown distribution", "")
+
+
+@dataclass
+class _Offer:
+    """What one plugin brings, before the plugins are put together."""
+
+    plugin: Plugin
+    modalities: Sequence[Modality] = ()
+    datasets: Sequence[DatasetAdapter] = ()
+    metrics: Sequence[MetricSpec] = ()
+
+
+def _load(plugin: Plugin) -> _Offer:
+    """Import a plugin, register it and ask its hooks; whatever goes wrong becomes its error."""
+    try:
+        module = import_module(plugin.module)
+        offered = {hook: list(values) for hook, values in _ask(plugin.name, module).items()}
+        _validate(offered)
+    except (Exception, SystemExit) as error:
+        failed = Plugin(plugin.name, plugin.module, plugin.distribution, plugin.version, error=_reason(plugin, error))
+        return _Offer(failed)
+    return _Offer(plugin, *(offered[hook] for hook in HOOKS))
+
+
+def _ask(name: str, module: ModuleType) -> dict[str, Sequence[Any]]:
+    """Register one module with a manager of its own and call each hook that it implements."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(module, name)
+    _refuse_unknown_hooks(manager)
+    return {hook: [item for items in getattr(manager.hook, hook)() for item in items] for hook in HOOKS}
+
+
+def _refuse_unknown_hooks(manager: pluggy.PluginManager) -> None:
+    for caller in vars(manager.hook).values():
+        if isinstance(caller, pluggy.HookCaller) and not caller.has_spec():
+            raise PluginError(f"it implements no known hook '{caller.name}' (known: {listed(HOOKS)}){nearest(caller.name, HOOKS)}")
+    manager.check_pending()
+
+
+def _reason(plugin: Plugin, error: BaseException) -> PluginError:
+    """Name, distribution and cause, in one line."""
+    return PluginError(f"plugin '{plugin.name}' ({plugin.source}) cannot be used: {_cause(plugin, error)}")
+
+
+def _cause(plugin: Plugin, error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name and not plugin.module.startswith(error.name):
+        return f"it needs the package '{error.name.partition('.')[0]}', which is not installed; {_remedy(plugin, error.name)}"
+    if isinstance(error, UserError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)
+    where = f" ({place[-1].filename}:{place[-1].lineno})" if place else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def _remedy(plugin: Plugin, module: str) -> str:
+    """The command that installs a missing package: by the extra that declares it, where there is one."""
+    package = module.partition(".")[0]
+    extra = _extra_of(plugin.distribution, package)
+    return f"pip install '{plugin.distribution}[{extra}]'" if extra else f"pip install {package}"
+
+
+def _extra_of(distribution: str, package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    try:
+        declared = [Requirement(line) for line in requires(distribution) or ()]
+    except PackageNotFoundError:
+        return None
+    for requirement in declared:
+        if canonicalize_name(requirement.name) == canonicalize_name(package) and "extra" in str(requirement.marker):
+            return str(requirement.marker).partition("extra == ")[2].strip().split()[0].strip("'\"")
+    return None
+
+
+def _validate(offered: Mapping[str, Sequence[Any]]) -> None:
+    """Every offered thing is of its type; names, contract version and presets are as the contract says."""
+    for hook, kind in zip(HOOKS, (Modality, DatasetAdapter, MetricSpec), strict=True):
+        for item in offered[hook]:
+            if not isinstance(item, kind):
+                raise PluginError(f"{hook}() returned a {type(item).__name__}; it returns a sequence of {kind.__name__}")
+            if not NAME.fullmatch(item.name):
+                raise PluginError(f"{hook}() offers the name '{item.name}'; a name is lower case: [a-z][a-z0-9_]*")
+    for modality in offered[HOOKS[0]]:
+        _validate_modality(modality)
+
+
+def _validate_modality(modality: Modality) -> None:
+    label = f"modality '{modality.name}'"
+    if modality.contract != CONTRACT:
+        raise PluginError(
+            f"{label} was written for contract {modality.contract}, this MedWeave has contract {CONTRACT}; "
+            "install versions of the two that agree"
+        )
+    if not modality.presets:
+        raise PluginError(f"{label} has no preset; it needs at least one, e.g. 'tiny'")
+    for preset, parts in modality.presets.items():
+        if not isinstance(parts, Parts):
+            raise PluginError(f"{label}, preset '{preset}': found a {type(parts).__name__}; a preset is a Parts value")
+        for part, config in parts.declared().items():
+            if not isinstance(config, (PartConfig, Shared)):
+                raise PluginError(
+                    f"{label}, preset '{preset}': part '{part}' is a {type(config).__name__}; it is a PartConfig"
+                )
+
+
+def _merge(offers: Sequence[_Offer]) -> Catalog:
+    modalities: dict[str, Modality] = {}
+    datasets: dict[str, DatasetAdapter] = {}
+    owner: dict[str, str] = {}
+    for offer in offers:
+        for target, items, what in ((modalities, offer.modalities, "modality"), (datasets, offer.datasets, "data set")):
+            for item in items:
+                key = f"{what} {item.name}"
+                if item.name in target:
+                    raise UserError(
+                        f"the {what} '{item.name}' is offered by the plugins '{owner[key]}' and '{offer.plugin.name}'; "
+                        "switch one off in registry.toml ([plugins] enabled)"
+                    )
+                target[item.name] = item  # type: ignore[assignment]
+                owner[key] = offer.plugin.name
+    return Catalog(
+        plugins=tuple(offer.plugin for offer in offers),
+        modalities=modalities,
+        datasets=datasets,
+        metrics=tuple(metric for offer in offers for metric in offer.metrics),
+        owner={key.partition(" ")[2]: name for key, name in owner.items() if key.startswith("modality ")},
+    )

@@ -1,0 +1,1 @@
+"""Step 2: batch to latent with unit variance, and back."""

@@ -1,0 +1,81 @@
+"""Errors that a user can mend: one line that says what was found, what is allowed and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, get_args
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+    from pydantic_core import ErrorDetails
+
+
+class UserError(Exception):
+    """Wrong input. Commands print it as one line on stderr and exit with code 2."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class PluginError(UserError):
+    """A plugin that cannot be used; names the plugin, its distribution and the cause."""
+
+
+class PlainWarning(UserWarning):
+    """A warning that a command prints as one line, without file and line number."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """``"; did you mean 'mri'?"`` or ``""`` when nothing is near."""
+    close = get_close_matches(name, list(choices), n=1, cutoff=0.55)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def listed(choices: Iterable[str]) -> str:
+    """The choices in one phrase, ``none`` when there are none."""
+    return ", ".join(sorted(choices)) or "none"
+
+
+def unknown(what: str, name: str, choices: Iterable[str], *, adjective: str = "known") -> UserError:
+    """``no modality 'mir' (installed: ct, mri); did you mean 'mri'?``"""
+    choices = list(choices)
+    return UserError(f"no {what} '{name}' ({adjective}: {listed(choices)}){nearest(name, choices)}")
+
+
+def explain(error: ValidationError, model: type[BaseModel], source: str) -> UserError:
+    """All faults of a refused configuration in one line, each with its dotted path.
+
+    An unknown key is shown with the keys that its table knows and the nearest of them.
+    """
+    return UserError(f"{source}: " + "; ".join(_fault(fault, model) for fault in error.errors()))
+
+
+def _fault(fault: ErrorDetails, model: type[BaseModel]) -> str:
+    *parents, key = [str(part) for part in fault["loc"]] or ["value"]
+    path = ".".join([*parents, key])
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(model, parents)
+        return f"unknown key '{path}' (known: {listed(known)}){nearest(key, known)}"
+    found = "" if fault["type"] == "missing" else f", found {str(fault['input'])[:60]!r}"
+    return f"{path}: {fault['msg'].removeprefix('Value error, ')}{found}"
+
+
+def _known_keys(model: type[BaseModel], parents: Iterable[str]) -> list[str]:
+    """The field names of the table that ``parents`` leads to from ``model``."""
+    for parent in parents:
+        if parent in model.model_fields:
+            inner = _model_in(model.model_fields[parent].annotation)
+            if inner is None:
+                return []
+            model = inner
+    return list(model.model_fields)
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """The first pydantic model in an annotation such as ``dict[str, Recipe]`` or ``Recipe | None``."""
+    from pydantic import BaseModel
+
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)

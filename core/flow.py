@@ -1,0 +1,202 @@
+"""The flow of a run: ``text-xray,text-ct,ct-mri``.
+
+``flow = edge ("," edge)*``, ``edge = source ("+" source)* "-" target``. An edge is a round, their order the
+curriculum, and an alias a group inside one round. Both directions of an edge are trained.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations, product
+
+from core.errors import PlainWarning, UserError, listed, nearest
+from core.modality import Modality
+
+
+@dataclass(frozen=True)
+class Item:
+    """A name as it stands in a flow, and the modalities that it means: one, or those of an alias."""
+
+    name: str
+    modalities: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One item of a flow. ``text`` is what the user wrote, without blanks."""
+
+    sources: tuple[Item, ...]
+    target: Item
+    text: str
+
+    @property
+    def source_modalities(self) -> tuple[str, ...]:
+        """Modalities on the left, in order."""
+        return tuple(name for item in self.sources for name in item.modalities)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """All that stand in one batch of this round: sources first."""
+        return self.source_modalities + self.target.modalities
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The pairs that the round trains: every source with every target, sources not among themselves."""
+        return tuple(product(self.source_modalities, self.target.modalities))
+
+    @property
+    def ends(self) -> frozenset[frozenset[str]]:
+        """The two ends without their direction."""
+        return frozenset({frozenset(self.source_modalities), frozenset(self.target.modalities)})
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A checked flow: connected, no edge twice."""
+
+    edges: tuple[Edge, ...]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Every modality once, in the order in which the curriculum meets them."""
+        return tuple(dict.fromkeys(name for edge in self.edges for name in edge.modalities))
+
+    def __str__(self) -> str:
+        return ",".join(edge.text for edge in self.edges)
+
+
+def neighbours(flow: Flow, modality: str) -> tuple[str, ...]:
+    """The modalities that may prompt ``modality``: those at the other end of its edges, in the order of the flow.
+
+    Members of one alias and sources joined by ``+`` are neighbours of the other end, not of each other.
+    """
+    pairs = [pair for edge in flow.edges for pair in edge.pairs if modality in pair]
+    return tuple(dict.fromkeys(name for pair in pairs for name in pair if name != modality))
+
+
+def reachable_pairs(flow: Flow) -> tuple[tuple[str, str], ...]:
+    """Pairs that meet through others only: connected (a flow always is), but in no round together."""
+    together = {frozenset(pair) for edge in flow.edges for pair in combinations(edge.modalities, 2)}
+    return tuple(pair for pair in combinations(flow.modalities, 2) if frozenset(pair) not in together)
+
+
+def parse_flow(
+    text: str,
+    modalities: Mapping[str, Modality],
+    aliases: Mapping[str, tuple[str, ...]],
+    broken: Mapping[str, Exception] | None = None,
+) -> Flow:
+    """Read and check a flow.
+
+    ``broken`` are plugins that failed to load; an unknown name is explained by them. Raises `UserError` that names the
+    item, the rule and the choices; warns (`PlainWarning`) of an edge that brings no new modality.
+    """
+    check_aliases(aliases, modalities)
+    if not text.strip():
+        raise UserError(
+            "the flow is empty; write edges such as 'a-b,b-c' with names of " + _choices(modalities, aliases)
+        )
+    names = _Names(modalities, aliases, broken or {})
+    edges = tuple(_parse_edge(item, text, names) for item in text.split(","))
+    _check_order(edges)
+    return Flow(edges)
+
+
+def check_aliases(aliases: Mapping[str, tuple[str, ...]], modalities: Iterable[str]) -> None:
+    """`UserError` where an alias has the name of an installed modality: it would hide it."""
+    hidden = sorted(set(aliases) & set(modalities))
+    if hidden:
+        raise UserError(f"alias '{hidden[0]}' has the name of an installed modality; rename it in [aliases]")
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What a name in a flow may mean."""
+
+    modalities: Mapping[str, Modality]
+    aliases: Mapping[str, tuple[str, ...]]
+    broken: Mapping[str, Exception]
+
+    def item(self, name: str, where: str) -> Item:
+        """The item of a name; `UserError` for an unknown one."""
+        if name in self.modalities:
+            return Item(name, (name,))
+        if name not in self.aliases:
+            choices = _choices(self.modalities, self.aliases)
+            near = nearest(name, [*self.modalities, *self.aliases])
+            raise UserError(f"{where}: no modality '{name}' ({choices}){near}{self._failures(name)}")
+        for member in self.aliases[name]:
+            if member not in self.modalities:
+                raise UserError(
+                    f"{where}: alias '{name}' means modality '{member}', which is not installed (installed:"
+                    f" {listed(self.modalities)}); install its plugin or change aliases.{name} in registry.toml"
+                    f"{self._failures(member)}"
+                )
+        return Item(name, tuple(self.aliases[name]))
+
+    def _failures(self, name: str) -> str:
+        """Plugins that failed to load, the one with this name first."""
+        order = sorted(self.broken, key=lambda plugin: (plugin != name, plugin))
+        return "".join(f"; plugin '{plugin}' failed to load: {self.broken[plugin]}" for plugin in order)
+
+
+def _choices(modalities: Iterable[str], aliases: Iterable[str]) -> str:
+    groups = listed(aliases)
+    return f"installed: {listed(modalities)}" + ("" if groups == "none" else f"; aliases: {groups}")
+
+
+def _parse_edge(item: str, flow: str, names: _Names) -> Edge:
+    """One edge, checked by itself."""
+    text = "".join(item.split())
+    if not text:
+        raise UserError(f"flow '{flow.strip()}' has an empty item; take out the comma too many")
+    where = f"flow item '{text}'"
+    ends = text.split("-")
+    if len(ends) != 2:
+        found = "no '-'" if len(ends) == 1 else f"{len(ends) - 1} times '-'"
+        raise UserError(f"{where}: found {found}; an edge is 'source-target' or 'source+source-target', edges are"
+                        " separated by ','")  # fmt: skip
+    if "+" in ends[1]:
+        raise UserError(f"{where}: '+' joins sources only; put the single target last, or use an alias as target")
+    written = [*ends[0].split("+"), ends[1]]
+    if not all(written):
+        raise UserError(f"{where}: a name is missing; an edge is 'source-target' or 'source+source-target'")
+    *sources, target = [names.item(name, where) for name in written]
+    edge = Edge(tuple(sources), target, text)
+    _check_ends(edge, where)
+    return edge
+
+
+def _check_ends(edge: Edge, where: str) -> None:
+    """Every modality stands in an edge once."""
+    left = edge.source_modalities
+    twice = [name for name in left if left.count(name) > 1]
+    if twice:
+        raise UserError(f"{where}: source '{twice[0]}' is given twice; name it once")
+    both = [name for name in left if name in edge.target.modalities]
+    if both:
+        raise UserError(f"{where}: '{both[0]}' is at both ends; an edge joins different modalities")
+
+
+def _check_order(edges: tuple[Edge, ...]) -> None:
+    """Each edge after the first touches what is known, and none comes twice."""
+    known = dict.fromkeys(edges[0].modalities)
+    for index, edge in enumerate(edges[1:], start=1):
+        where = f"flow item '{edge.text}'"
+        same = [earlier for earlier in edges[:index] if earlier.ends == edge.ends]
+        if same:
+            raise UserError(f"{where} repeats '{same[0].text}'; write it once, both directions of an edge are trained")
+        if not known.keys() & set(edge.modalities):
+            raise UserError(
+                f"{where} is an island: it touches none of the modalities before it ({', '.join(known)}); begin it"
+                " with one of them, or put an edge before it that leads there"
+            )
+        if known.keys() >= set(edge.modalities):
+            warnings.warn(
+                f"{where} brings no new modality: with phases.freeze = 'earlier_rounds' its round has nothing to train",
+                PlainWarning,
+                stacklevel=4,
+            )
+        known |= dict.fromkeys(edge.modalities)

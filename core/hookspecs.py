@@ -1,0 +1,28 @@
+"""The hooks of a plugin. All of them are optional; none may load weights, read a disk or use a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pluggy
+
+from core.modality import DatasetAdapter, MetricSpec, Modality
+
+PROJECT = "medweave"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def register_modalities() -> Sequence[Modality]:  # type: ignore[empty-body]
+    """The modalities that the plugin offers."""
+
+
+@hookspec
+def register_datasets() -> Sequence[DatasetAdapter]:  # type: ignore[empty-body]
+    """The data sets that the plugin can scan."""
+
+
+@hookspec
+def register_metrics() -> Sequence[MetricSpec]:  # type: ignore[empty-body]
+    """Measures that relate two modalities; those of one modality stand in ``Modality.metrics``."""

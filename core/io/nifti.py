@@ -1,0 +1,149 @@
+"""NIfTI to `Sample`: volumes, and slices stored as ``(X, Y, 1)``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import PositiveFloat
+
+from core.errors import UserError
+from core.io.axes import Orientation, centred
+from core.io.mark import Mark
+from core.io.slices import middle_slice
+from core.io.source import decoding, readable
+from core.modality import PartConfig
+from core.types import Geometry, Sample
+
+COMMENT = 6  # NIfTI extension code of plain text
+_MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+
+
+class NiftiReaderConfig(PartConfig):
+    """A reader of ``.nii`` and ``.nii.gz``.
+
+    ``dims``: 3 for volumes, 2 for slices, left out for either (a volume of one slice is a slice). ``volume``: what a
+    volume does where ``dims`` is 2, refuse or give its middle axial slice. ``orientation``: where the axes run in
+    files without an affine (sform and qform code 0), refused otherwise. ``nan_value`` replaces NaN and infinities,
+    refused otherwise.
+    """
+
+    modality: str
+    units: str = "a.u."
+    dims: Literal[2, 3] | None = None
+    volume: Literal["refuse", "middle"] = "refuse"
+    orientation: Orientation | None = None
+    nan_value: float | None = None
+    max_megavoxels: PositiveFloat = 1000.0
+
+    def build(self) -> NiftiReader:
+        """Make the reader."""
+        return NiftiReader(self)
+
+
+class NiftiReader:
+    """Reads an image into float32 ``1 *space``, array axes as in the file."""
+
+    suffixes = (".nii", ".nii.gz")
+
+    def __init__(self, config: NiftiReaderConfig) -> None:
+        self.config = config
+
+    def read(self, path: Path) -> Sample:
+        """The image in units with its exact affine (the sform where both forms are set).
+
+        `UserError` that names the file: broken, empty, more than 3 axes, not real numbers, no affine, NaN.
+        """
+        path = readable(path, self.suffixes)
+        with decoding(path, "NIfTI"):
+            image = _load(path)
+            shape = self._shape(image, path)
+            data = np.asarray(image.get_fdata(dtype=np.float32)).reshape(shape)
+            mark = _mark(image, path)
+            affine = self._affine(image, shape, path)
+        data = self._finite(data, path)
+        data, geometry = self._placed(data, affine, path, mark, str(image.get_data_dtype()))
+        meta = {"path": str(path), "units": self.config.units} | ({} if mark is None else mark.meta())
+        return Sample(modality=self.config.modality, data=data[None], geometry=geometry, meta=meta)
+
+    def _shape(self, image: Any, path: Path) -> tuple[int, int, int]:
+        shape = tuple(int(size) for size in image.shape)
+        if any(size == 0 for size in shape) or len(shape) < 2:
+            raise UserError(f"{path}: shape {shape} holds no image; export it again")
+        if any(size != 1 for size in shape[3:]):
+            raise UserError(f"{path}: shape {shape} has more than 3 axes; split the series into one file per volume")
+        if image.get_data_dtype().kind not in "iuf":
+            raise UserError(f"{path}: holds {image.get_data_dtype()}, expected real numbers in one channel")
+        if np.prod(shape, dtype=np.float64) > self.config.max_megavoxels * 1e6:
+            raise UserError(f"{path}: shape {shape} is more than max_megavoxels = {self.config.max_megavoxels:g}")
+        rows, columns, *rest = shape
+        return rows, columns, rest[0] if rest else 1
+
+    def _affine(self, image: Any, shape: tuple[int, int, int], path: Path) -> np.ndarray:
+        header = image.header
+        if int(header["sform_code"]) or int(header["qform_code"]):
+            affine = np.array(image.affine, dtype=np.float64)
+            affine[:3] *= _MM_PER_UNIT[header.get_xyzt_units()[0]]
+        elif self.config.orientation is not None and len(self.config.orientation) == 3:
+            zooms = tuple(float(zoom) for zoom in header.get_zooms()[:3]) + (1.0,) * (3 - len(image.shape))
+            affine = centred(shape, zooms[:3], self.config.orientation).affine
+        else:
+            raise UserError(
+                f"{path}: states no orientation (sform and qform code are 0), so left and right are unknown;"
+                " convert it again, or set orientation = 'RAS' (or as the files are) if all of them agree"
+            )
+        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise UserError(f"{path}: its affine is singular or not finite; convert it again")
+        return affine
+
+    def _finite(self, data: np.ndarray, path: Path) -> np.ndarray:
+        good = np.isfinite(data)
+        if good.all():
+            return data
+        if self.config.nan_value is None:
+            raise UserError(f"{path}: {int((~good).sum())} values are NaN or infinite; set nan_value to replace them")
+        return np.where(good, data, np.float32(self.config.nan_value))
+
+    def _placed(
+        self, data: np.ndarray, affine: np.ndarray, path: Path, mark: Mark | None, kind: str
+    ) -> tuple[np.ndarray, Geometry]:
+        flat = data.shape[2] == 1 and (self.config.dims or (len(mark.shape) if mark and mark.shape else 2)) == 2
+        if flat:
+            data = data[..., 0]
+        geometry = Geometry(affine=affine, shape=data.shape, stored={"dtype": kind})
+        if self.config.dims == 2 and not flat:
+            if self.config.volume == "refuse":
+                raise UserError(
+                    f"{path}: holds a volume of shape {data.shape}, expected a slice (X, Y, 1); choose a preset for"
+                    " volumes, cut slices, or set volume = 'middle'"
+                )
+            return middle_slice(data, geometry)
+        return data, geometry if mark is None else _as_marked(geometry, mark, path)
+
+
+def _load(path: Path) -> Any:
+    import nibabel
+
+    image = nibabel.load(path, mmap=False)
+    if not isinstance(image, (nibabel.Nifti1Image, nibabel.Nifti2Image)):
+        raise UserError(f"{path}: is {type(image).__name__}, expected a NIfTI file in one piece")
+    return image
+
+
+def _mark(image: Any, path: Path) -> Mark | None:
+    for extension in image.header.extensions:
+        if extension.get_code() == COMMENT:
+            content = extension.get_content()
+            text = (content if isinstance(content, bytes) else str(content).encode()).rstrip(b"\0")
+            if text.startswith(b'{"medweave":'):
+                return Mark.parse(text, path)
+    return None
+
+
+def _as_marked(geometry: Geometry, mark: Mark, path: Path) -> Geometry:
+    """The written geometry to the last bit; the header's, which is float32, where somebody moved the image since."""
+    written = mark.geometry(geometry.shape, path)
+    if written is None or not np.array_equal(written.affine.astype(np.float32), geometry.affine.astype(np.float32)):
+        return geometry
+    return written

@@ -1,0 +1,96 @@
+"""UTF-8 text files to `Sample` and back."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from pydantic import PositiveInt
+
+from core.errors import UserError
+from core.io.mark import SYNTHETIC, Mark, write_marked
+from core.io.source import readable
+from core.modality import PartConfig
+from core.types import Provenance, Sample
+
+_MARKER = f"# {SYNTHETIC} "
+_OTHER_BOMS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+
+class TextReaderConfig(PartConfig):
+    """A reader of UTF-8 text. ``max_bytes`` guards against a file that is no report."""
+
+    modality: str
+    max_bytes: PositiveInt = 1_000_000
+
+    def build(self) -> TextReader:
+        """Make the reader."""
+        return TextReader(self)
+
+
+class TextReader:
+    """Reads a text file into a string. Text has no geometry."""
+
+    suffixes = (".txt",)
+
+    def __init__(self, config: TextReaderConfig) -> None:
+        self.config = config
+
+    def read(self, path: Path) -> Sample:
+        """The text without byte order mark, marker line and final newline, lines ended by ``\\n``.
+
+        `UserError`: not UTF-8 (with the byte offset), binary, without any text, or too long.
+        """
+        path = readable(path, self.suffixes)
+        if path.stat().st_size > self.config.max_bytes:
+            raise UserError(f"{path}: {path.stat().st_size} bytes, more than max_bytes = {self.config.max_bytes}")
+        text = _decoded(path.read_bytes(), path).replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+        meta: dict[str, object] = {"path": str(path)}
+        if text.startswith(_MARKER):
+            marker, _, text = text.partition("\n")
+            meta |= Mark.parse(marker.removeprefix(_MARKER), path).meta()
+        elif not text.strip():
+            raise UserError(f"{path}: holds no text, only white space; remove it from the manifest")
+        return Sample(modality=self.config.modality, data=text, meta=meta)
+
+
+class TextWriterConfig(PartConfig):
+    """A writer of UTF-8 text, marked as synthetic in its first line."""
+
+    def build(self) -> TextWriter:
+        """Make the writer."""
+        return TextWriter()
+
+
+class TextWriter:
+    """Writes a string; what is read back is equal, but for line ends."""
+
+    suffix = ".txt"
+    tolerance = 0.0
+
+    def write(self, sample: Sample, path: Path, provenance: Provenance, *, overwrite: bool = False) -> None:
+        """Write ``path`` and ``<path>.json``, or neither. `UserError`: the file exists, or the sample is no text."""
+        if not isinstance(sample.data, str):
+            raise UserError(f"{path}: token ids are no text; restore them with the preprocessor's invert first")
+        mark = Mark.of(sample, provenance, units="text")
+        content = f"{_MARKER}{mark.model_dump_json(exclude_none=True)}\n{sample.data}\n".encode(errors="replace")
+        write_marked(Path(path), mark, lambda beside: beside.write_bytes(content), overwrite=overwrite)
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    for mark, name in _OTHER_BOMS.items():
+        if content.startswith(mark):
+            raise UserError(f"{path}: is {name} (byte order mark at byte 0), expected UTF-8; convert it")
+    if (nul := content.find(b"\0")) >= 0:
+        raise UserError(f"{path}: holds a NUL byte at byte {nul}, so it is no UTF-8 text; convert it")
+    skipped = len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
+    try:
+        return content[skipped:].decode("utf-8")
+    except UnicodeDecodeError as error:
+        at = error.start + skipped
+        raise UserError(f"{path}: byte {at} (0x{content[at]:02x}) is not UTF-8; convert the file to UTF-8") from error

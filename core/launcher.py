@@ -1,0 +1,53 @@
+"""The console script ``medweave``, installed as the top-level module ``medweave``.
+
+It stands outside the package ``core`` because that name is a common one: when another ``core`` is found first, the
+script says so in one line instead of failing somewhere inside a stranger's code.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+COMMANDS = {
+    "train": "train a model along a flow",
+    "check": "list plugins and modalities; run the contract's laws on one",
+}
+_MARK = '"""MedWeave'
+
+
+def core_is_ours() -> bool:
+    """Whether the ``core`` that Python would import is MedWeave's; nothing of it is run."""
+    spec = find_spec("core")
+    origin = Path(spec.origin) if spec is not None and spec.origin else None
+    return origin is not None and origin.is_file() and origin.read_text(encoding="utf-8").startswith(_MARK)
+
+
+def _where() -> str:
+    spec = find_spec("core")
+    return str(spec.origin or list(spec.submodule_search_locations or ["?"])[0]) if spec else "nowhere"
+
+
+def main() -> None:
+    """Run ``python -m core.COMMAND`` with the remaining arguments."""
+    name, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
+    if name in ("-h", "--help"):
+        lines = "\n".join(f"  {command:<10}{title}" for command, title in COMMANDS.items())
+        print(f"usage: medweave COMMAND [--help] [...]\n\n{lines}")
+        return
+    if name not in COMMANDS:
+        print(f"error: no command '{name}' (known: {', '.join(COMMANDS)})", file=sys.stderr)
+        sys.exit(2)
+    if not core_is_ours():
+        print(
+            f"error: another package named 'core' is found before MedWeave's: {_where()}; "
+            "leave that folder or take it off PYTHONPATH",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    from importlib import import_module
+
+    sys.argv = [f"medweave {name}", *arguments]
+    module = import_module(f"core.{name}")
+    import_module("core.cli").run(module.main)

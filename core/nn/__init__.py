@@ -1,0 +1,80 @@
+"""Parts that several plugins share: denoisers, autoencoders and prompt encoders for grids, vectors and text.
+
+Names are loaded on first use; importing ``core.nn`` imports neither torch nor pydantic. The configs live in light
+modules, the networks in modules that ``build()`` imports.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "core.nn.autoencoders": ("GridAutoencoderConfig",),
+    "core.nn.context_attention": ("ContextAttention",),
+    "core.nn.denoisers": ("GridDenoiserConfig", "VectorDenoiserConfig"),
+    "core.nn.diffusers_sites": ("offer_diffusers_sites",),
+    "core.nn.levels": (
+        "NUM_TIMESTEPS",
+        "alpha_sigma",
+        "log_snr_of_timestep",
+        "scaled_linear_betas",
+        "timestep_of_log_snr",
+    ),
+    "core.nn.monai_sites": ("offer_monai_sites",),
+    "core.nn.prompts": ("GridPromptEncoderConfig", "TextPromptEncoderConfig"),
+    "core.nn.sited_denoiser": ("SitedDenoiser",),
+    "core.nn.sites": ("ContextSite", "attach_at"),
+    "core.nn.vector_unet": ("VectorUNet",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+__all__ = [
+    "NUM_TIMESTEPS",
+    "ContextAttention",
+    "ContextSite",
+    "GridAutoencoderConfig",
+    "GridDenoiserConfig",
+    "GridPromptEncoderConfig",
+    "SitedDenoiser",
+    "TextPromptEncoderConfig",
+    "VectorDenoiserConfig",
+    "VectorUNet",
+    "alpha_sigma",
+    "attach_at",
+    "log_snr_of_timestep",
+    "offer_diffusers_sites",
+    "offer_monai_sites",
+    "scaled_linear_betas",
+    "timestep_of_log_snr",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'core.nn' has no public name '{name}'")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
+if TYPE_CHECKING:
+    from core.nn.autoencoders import GridAutoencoderConfig
+    from core.nn.context_attention import ContextAttention
+    from core.nn.denoisers import GridDenoiserConfig, VectorDenoiserConfig
+    from core.nn.diffusers_sites import offer_diffusers_sites
+    from core.nn.levels import (
+        NUM_TIMESTEPS,
+        alpha_sigma,
+        log_snr_of_timestep,
+        scaled_linear_betas,
+        timestep_of_log_snr,
+    )
+    from core.nn.monai_sites import offer_monai_sites
+    from core.nn.prompts import GridPromptEncoderConfig, TextPromptEncoderConfig
+    from core.nn.sited_denoiser import SitedDenoiser
+    from core.nn.sites import ContextSite, attach_at
+    from core.nn.vector_unet import VectorUNet

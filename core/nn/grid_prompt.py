@@ -1,0 +1,74 @@
+"""Prompts from images and volumes (METHOD E1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from core.errors import UserError
+from core.nn.prompt_head import PromptHead
+from core.nn.prompts import GridPromptEncoderConfig
+from core.types import Batch, Prompt
+
+
+class GridPromptEncoder(nn.Module):
+    """A learned null token, then one token per patch, row by row; see `GridPromptEncoderConfig`."""
+
+    def __init__(self, config: GridPromptEncoderConfig) -> None:
+        super().__init__()
+        self.width = config.prompt_width
+        self._shape = (config.channels, *config.space)
+        self.network: Any = _plane_network(config) if len(config.space) == 2 else _volume_network(config)
+        self.head = PromptHead(config.width, config.prompt_width)
+
+    def forward(self, batch: Batch) -> Prompt:
+        """``batch.data`` ``batch channel *space`` to a `Prompt` of one token per patch and one before them.
+
+        Raises `UserError` for data of another shape.
+        """
+        if tuple(batch.data.shape[1:]) != self._shape:
+            raise UserError(f"the prompt encoder takes data {self._shape}, found {tuple(batch.data.shape[1:])}")
+        features = self._features(batch.data)
+        return self.head(features, features.new_ones(features.shape[:2]).bool())
+
+    def _features(self, data: Tensor) -> Tensor:
+        found = self.network(data)
+        return found[0] if isinstance(found, tuple) else found  # MONAI adds the features of every layer
+
+
+def _plane_network(config: GridPromptEncoderConfig) -> nn.Module:
+    from timm.models.vision_transformer import VisionTransformer
+
+    height, width = config.space
+    return VisionTransformer(
+        img_size=(height, width),
+        patch_size=(config.patches[0], config.patches[1]),
+        in_chans=config.channels,
+        num_classes=0,
+        global_pool="",
+        class_token=False,
+        embed_dim=config.width,
+        depth=config.depth,
+        num_heads=config.num_heads,
+        dynamic_img_size=False,
+    )
+
+
+def _volume_network(config: GridPromptEncoderConfig) -> nn.Module:
+    from monai.networks.nets.vit import ViT
+
+    network = ViT(
+        in_channels=config.channels,
+        img_size=config.space,
+        patch_size=config.patches,
+        hidden_size=config.width,
+        mlp_dim=4 * config.width,
+        num_layers=config.depth,
+        num_heads=config.num_heads,
+        spatial_dims=3,
+    )
+    for block in network.blocks:
+        # MONAI makes this norm for a cross-attention that an encoder does not have: it would never see a gradient.
+        block.norm_cross_attn = nn.Identity()
+    return network

@@ -1,0 +1,98 @@
+"""Sites in MONAI's ``DiffusionModelUNet``, 2-D and 3-D, with a prompt mask and gradient checkpointing (METHOD E13).
+
+MONAI hands its ``context`` argument down to every transformer block without looking at it: hand it `Conditioning`.
+A plain tensor still means what it means in MONAI, a prompt without a mask.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.networks.blocks.crossattention import CrossAttentionBlock
+from monai.networks.nets.diffusion_model_unet import (
+    DiffusionModelUNet,
+    DiffusionUNetResnetBlock,
+    DiffusionUNetTransformerBlock,
+)
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from core.nn.sites import ContextSite, adopt, replace_each
+from core.types import Conditioning
+
+
+class MaskedCrossAttention(CrossAttentionBlock):
+    """MONAI's cross-attention, which reads the prompt of a `Conditioning` and heeds its mask."""
+
+    def forward(self, x: Tensor, context: Conditioning | Tensor | None = None) -> Tensor:
+        """``x`` ``batch tokens width``, same shape out. Without a mask this is MONAI's own computation."""
+        if not isinstance(context, Conditioning):
+            return super().forward(x, context)
+        if context.prompt_mask is None:
+            return super().forward(x, context.prompt)
+        return self._masked(x, context.prompt, context.prompt_mask)
+
+    def _masked(self, x: Tensor, prompt: Tensor, mask: Tensor) -> Tensor:
+        query = self.input_rearrange(self.to_q(x))
+        key = self.input_rearrange(self.to_k(prompt))
+        value = self.input_rearrange(self.to_v(prompt))
+        dtype = self.attention_dtype or value.dtype
+        attended = F.scaled_dot_product_attention(
+            query.to(dtype),
+            key.to(dtype),
+            value.to(dtype),
+            attn_mask=mask[:, None, None, :],
+            dropout_p=self.dropout_rate if self.training else 0.0,
+            scale=self.scale,
+        )
+        return self.drop_output(self.out_proj(self.out_rearrange(attended.to(value.dtype))))
+
+
+class MonaiTransformerSite(ContextSite, DiffusionUNetTransformerBlock):
+    """MONAI's transformer block, then context attention."""
+
+    checkpointed: bool
+
+    def forward(self, x: Tensor, context: Conditioning | Tensor | None = None) -> Tensor:
+        """``x`` ``batch tokens width``, same shape out."""
+        if self.checkpointed and torch.is_grad_enabled():
+            return checkpoint(self._run, x, context, use_reentrant=False)
+        return self._run(x, context)
+
+    def _run(self, x: Tensor, context: Any) -> Tensor:
+        hidden = DiffusionUNetTransformerBlock.forward(self, x, context)
+        return self.joined(hidden, context.context if isinstance(context, Conditioning) else None)
+
+
+class CheckpointedResidual(DiffusionUNetResnetBlock):
+    """MONAI's residual block, whose activations are computed again in the backward pass."""
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """``x`` ``batch channel *space``, ``emb`` ``batch width``."""
+        if torch.is_grad_enabled():
+            return checkpoint(super().forward, x, emb, use_reentrant=False)
+        return super().forward(x, emb)
+
+
+def offer_monai_sites(
+    network: DiffusionModelUNet, *, gradient_checkpointing: bool = False
+) -> dict[str, MonaiTransformerSite]:
+    """Adopt the blocks of ``network`` in place; path of each transformer block to the site that it became.
+
+    With ``gradient_checkpointing`` transformer and residual blocks keep no activations; parameter names stay.
+    """
+    sites: dict[str, MonaiTransformerSite] = {}
+
+    def adopted(path: str, block: nn.Module) -> MonaiTransformerSite:
+        sites[path] = adopt(block, MonaiTransformerSite)
+        sites[path].site = path
+        sites[path].checkpointed = gradient_checkpointing
+        sites[path].attn2 = adopt(sites[path].attn2, MaskedCrossAttention)
+        return sites[path]
+
+    replace_each(network, DiffusionUNetTransformerBlock, adopted)
+    if gradient_checkpointing:
+        replace_each(network, DiffusionUNetResnetBlock, lambda _, block: adopt(block, CheckpointedResidual))
+    return sites

@@ -1,0 +1,110 @@
+"""The 2-D denoiser: diffusers' ``UNet2DConditionModel`` with sites (METHOD E10)."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor, tensor
+
+from core.errors import UserError
+from core.modality import Site
+from core.nn.denoisers import GridDenoiserConfig
+from core.nn.diffusers_sites import offer_diffusers_sites
+from core.nn.folders import load_folder
+from core.nn.rules import divides, equal
+from core.nn.sited_denoiser import SitedDenoiser
+from core.nn.sites import halved, unet_level
+from core.types import Conditioning
+
+PIXELS_PER_LATENT = 8
+
+
+class PlaneDenoiser(SitedDenoiser):
+    """Latents ``batch channel height width``; see `GridDenoiserConfig`."""
+
+    def __init__(self, config: GridDenoiserConfig) -> None:
+        network = _from_scratch(config) if config.init_from is None else _from_folder(config, config.init_from)
+        num_levels = len(network.config["block_out_channels"])
+        sites = [
+            Site(path, block.dim, halved(config.space, unet_level(path, num_levels)))
+            for path, block in offer_diffusers_sites(network).items()
+        ]
+        if config.gradient_checkpointing:
+            network.enable_gradient_checkpointing()
+        super().__init__(
+            network,
+            sites,
+            channels=config.channels,
+            space=config.space,
+            prompt_width=config.prompt_width,
+            pooled_width=config.pooled_width,
+        )
+        self._takes_size_ids = network.config["addition_embed_type"] == "text_time"
+        target = tuple(PIXELS_PER_LATENT * size for size in config.space)
+        self._size_ids = config.size_ids or (*target, 0, 0, *target)
+
+    def predict(self, noisy: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        """Same shape as ``noisy``."""
+        context = conditioning.context
+        return self.network(
+            noisy,
+            timestep,
+            encoder_hidden_states=conditioning.prompt,
+            encoder_attention_mask=conditioning.prompt_mask,
+            cross_attention_kwargs=None if context is None else {"context": context},
+            return_dict=False,
+            **self._pooled_arguments(conditioning),
+        )[0]
+
+    def _pooled_arguments(self, conditioning: Conditioning) -> dict[str, Any]:
+        """The pooled vector as diffusers' class embedding, or as SDXL's added embedding."""
+        if self._pooled_width is None:
+            return {}
+        pooled = conditioning.pooled
+        if not self._takes_size_ids:
+            return {"class_labels": pooled}
+        ids = tensor(self._size_ids, device=conditioning.prompt.device).expand(len(conditioning.prompt), -1)
+        return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}}
+
+
+def _from_scratch(config: GridDenoiserConfig) -> UNet2DConditionModel:
+    heads = [max(width // head, 1) for width, head in zip(config.widths, config.head_widths, strict=True)]
+    down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in config.attention]
+    up = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(config.attention)]
+    return UNet2DConditionModel(
+        sample_size=(config.space[0], config.space[1]),
+        in_channels=config.channels,
+        out_channels=config.channels,
+        down_block_types=tuple(down),
+        up_block_types=tuple(up),
+        block_out_channels=config.widths,
+        layers_per_block=config.num_blocks,
+        attention_head_dim=cast(Any, tuple(heads)),  # diffusers' name for the number of heads
+        cross_attention_dim=config.prompt_width,
+        norm_num_groups=config.norm_groups,
+        class_embed_type=None if config.pooled_width is None else "projection",
+        projection_class_embeddings_input_dim=config.pooled_width,
+    )
+
+
+def _from_folder(config: GridDenoiserConfig, folder: str) -> UNet2DConditionModel:
+    """The folder's network, once the fields that others rely on agree with it."""
+    network: UNet2DConditionModel = load_folder(UNet2DConditionModel, folder, "unet")
+    name, found, where = type(config).__name__, network.config, f"init_from '{folder}'"
+    equal(name, "channels", config.channels, found["in_channels"], where)
+    equal(name, "prompt_width", config.prompt_width, found["cross_attention_dim"], where)
+    equal(name, "pooled_width", config.pooled_width, _pooled_width(found, where), where)
+    levels = len(found["block_out_channels"])
+    divides(name, f"2**(levels - 1) with {levels} levels", 2 ** (levels - 1), space=config.space)
+    return network
+
+
+def _pooled_width(found: Any, where: str) -> int | None:
+    """Width of the pooled vector that a network takes; `UserError` for embeddings that we cannot feed."""
+    kind, width = found["addition_embed_type"], found["projection_class_embeddings_input_dim"]
+    if kind == "text_time":
+        return width - 6 * found["addition_time_embed_dim"]  # SDXL joins six size ids to the vector
+    if kind is not None or found["class_embed_type"] not in (None, "projection"):
+        raise UserError(f"{where} needs added embeddings of a kind that MedWeave cannot give: {kind}")
+    return width if found["class_embed_type"] == "projection" else None

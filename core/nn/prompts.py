@@ -1,0 +1,82 @@
+"""Configs of the stock prompt encoders (METHOD section 1); the networks are made in `build`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from pydantic import PositiveInt, model_validator
+
+from core.errors import UserError
+from core.modality import PartConfig
+from core.nn.rules import divides, has_axes
+
+if TYPE_CHECKING:
+    from core.nn.grid_prompt import GridPromptEncoder
+    from core.nn.text_prompt import TextPromptEncoder
+
+
+class GridPromptEncoderConfig(PartConfig):
+    """A vision transformer from scratch: timm's, or MONAI's in 3-D (METHOD E1).
+
+    ``channels`` and ``space`` ``(H, W)`` or ``(D, H, W)`` of the data, ``patch`` the edge of a patch, or one per axis.
+    ``width``, ``depth`` and ``num_heads`` are the transformer's, ``prompt_width`` that of the prompt.
+    Raises `UserError` for sizes that do not fit together.
+    """
+
+    channels: PositiveInt
+    space: tuple[int, ...]
+    patch: PositiveInt | tuple[PositiveInt, ...] = 16
+    width: PositiveInt = 384
+    depth: PositiveInt = 6
+    num_heads: PositiveInt = 6
+    prompt_width: PositiveInt
+
+    @property
+    def patches(self) -> tuple[int, ...]:
+        """Edge of a patch along each axis."""
+        return (self.patch,) * len(self.space) if isinstance(self.patch, int) else self.patch
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        name = type(self).__name__
+        has_axes(name, self.space, (2, 3))
+        if len(self.patches) != len(self.space):
+            raise UserError(
+                f"{name}: patch must have one edge, or one per axis of space {self.space}, found {self.patch}"
+            )
+        for size, patch in zip(self.space, self.patches, strict=True):
+            divides(name, "patch", patch, space=size)
+        divides(name, "num_heads", self.num_heads, width=self.width)
+        return self
+
+    def build(self) -> GridPromptEncoder:
+        """The encoder, with random weights."""
+        from core.nn.grid_prompt import GridPromptEncoder
+
+        return GridPromptEncoder(self)
+
+
+class TextPromptEncoderConfig(PartConfig):
+    """transformers' BERT from scratch, without a pooler (METHOD E1).
+
+    ``vocabulary`` token ids, at most ``length`` tokens; ``width``, ``depth`` and ``num_heads`` are the transformer's,
+    ``prompt_width`` that of the prompt. Raises `UserError` for sizes that do not fit together.
+    """
+
+    vocabulary: PositiveInt
+    length: PositiveInt = 77
+    width: PositiveInt = 256
+    depth: PositiveInt = 4
+    num_heads: PositiveInt = 4
+    prompt_width: PositiveInt
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        divides(type(self).__name__, "num_heads", self.num_heads, width=self.width)
+        return self
+
+    def build(self) -> TextPromptEncoder:
+        """The encoder, with random weights."""
+        from core.nn.text_prompt import TextPromptEncoder
+
+        return TextPromptEncoder(self)

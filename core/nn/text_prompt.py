@@ -1,0 +1,62 @@
+"""Prompts from text (METHOD E1)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+from core.errors import UserError
+from core.nn.prompt_head import PromptHead
+from core.nn.prompts import TextPromptEncoderConfig
+from core.types import Batch, Prompt
+
+
+class TextPromptEncoder(nn.Module):
+    """A learned null token, then one token per id; see `TextPromptEncoderConfig`. Padding stands on the right."""
+
+    def __init__(self, config: TextPromptEncoderConfig) -> None:
+        super().__init__()
+        self.width = config.prompt_width
+        self._length = config.length
+        self.network = BertModel(
+            BertConfig(
+                vocab_size=config.vocabulary,
+                hidden_size=config.width,
+                num_hidden_layers=config.depth,
+                num_attention_heads=config.num_heads,
+                intermediate_size=4 * config.width,
+                max_position_embeddings=config.length,
+                type_vocab_size=1,
+                # With a padding id, that id's embedding would never learn; which ids are padding is the mask's say.
+                pad_token_id=cast(int, None),
+            ),
+            add_pooling_layer=False,
+        )
+        for name, parameter in self.network.named_parameters():
+            # Softmax is blind to what all keys share: a bias there gets no gradient, only rounding noise.
+            parameter.requires_grad_(not name.endswith("self.key.bias"))
+        self.head = PromptHead(config.width, config.prompt_width)
+
+    def forward(self, batch: Batch) -> Prompt:
+        """``batch.data`` int64 ids ``batch length``, what they are where ``batch.mask`` is false does not matter.
+
+        Raises `UserError` for more tokens than the encoder was made for.
+        """
+        ids, length = batch.data, batch.data.shape[1]
+        if length > self._length:
+            raise UserError(
+                f"the prompt encoder takes at most {self._length} tokens, found {length}; cut or split them"
+            )
+        mask = torch.ones_like(ids, dtype=torch.bool) if batch.mask is None else batch.mask
+        attended = _never_empty(mask)
+        found = self.network(input_ids=ids.masked_fill(~mask, 0), attention_mask=attended.long())
+        return self.head(found.last_hidden_state, mask)
+
+
+def _never_empty(mask: Tensor) -> Tensor:
+    """The mask with the first column true in rows that have no token: attention to nothing is not a number."""
+    first = mask[:, :1] | ~mask.any(dim=1, keepdim=True)
+    return torch.cat([first, mask[:, 1:]], dim=1)

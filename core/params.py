@@ -1,0 +1,41 @@
+"""Parameter counts per weight set, exact and without memory: parts are built on the meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.modality import Modality, PartConfig, Shared
+
+_TRAINED = ("prompt", "autoencoder", "denoiser")
+
+
+def weight_sets(modalities: Mapping[str, Modality], preset: str) -> dict[str, tuple[PartConfig | Shared, list[str]]]:
+    """Weight set to its config and the modalities that own it; those without the preset are left out."""
+    found: dict[str, tuple[PartConfig | Shared, list[str]]] = {}
+    for name, modality in modalities.items():
+        if preset not in modality.presets:
+            continue
+        parts = modality.parts(preset)
+        for part in _TRAINED:
+            if part in parts.declared():
+                key = parts.weight_key(name, part)
+                found.setdefault(key, (parts.declared()[part], []))[1].append(name)
+    return found
+
+
+def num_parameters(config: PartConfig | Shared) -> int:
+    """Parameters of the part that a config makes."""
+    import torch
+
+    with torch.device("meta"):
+        module: Any = config.build()
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def parameter_table(modalities: Mapping[str, Modality], preset: str) -> str:
+    """One line per weight set, in millions, with its owners, and the sum."""
+    rows = [(key, num_parameters(config), owners) for key, (config, owners) in weight_sets(modalities, preset).items()]
+    lines = [f"{'weight set':<32}{'parameters':>12}  modalities"]
+    lines += [f"{key:<32}{count / 1e6:>10.2f} M  {', '.join(owners)}" for key, count, owners in rows]
+    return "\n".join([*lines, f"{'sum':<32}{sum(count for _, count, _ in rows) / 1e6:>10.2f} M"])

@@ -1,0 +1,40 @@
+"""Who may see what: disjoint pools of training patients, one per round, so that "never paired" is true (DESIGN 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from random import Random
+
+from core.flow import Flow
+from core.recipe import Pools
+from core.types import Record
+
+
+def deal_pools(patients: Iterable[str], num_pools: int, seed: int = 0) -> dict[str, int]:
+    """Patient to pool, 1 to ``num_pools`` (the ``index`` of a round); sizes differ by one at most.
+
+    Depends on the set of patients and the seed only, not on their order.
+    """
+    order = sorted(set(patients))
+    Random(seed).shuffle(order)
+    return {patient: 1 + place % num_pools for place, patient in enumerate(order)}
+
+
+def dealt(records: Iterable[Record], flow: Flow, seed: int = 0) -> list[Record]:
+    """Records whose training patients are dealt into one pool per edge; other splits keep everything."""
+    records = list(records)
+    pools = deal_pools((record.patient for record in records if record.split == "train"), len(flow.edges), seed)
+    return [replace(record, pool=pools[record.patient]) if record.split == "train" else record for record in records]
+
+
+def visible(record: Record, flow: Flow, pools: Pools) -> tuple[str, ...]:
+    """The modalities of a study that training may see, in the order of the flow.
+
+    With disjoint pools a patient of pool n shows what round n joins, and nothing else, in every phase.
+    """
+    names = flow.modalities
+    if pools == "disjoint" and record.pool is not None:
+        inside = 0 < record.pool <= len(flow.edges)
+        names = flow.edges[record.pool - 1].modalities if inside else ()
+    return tuple(name for name in names if record.files.get(name))

@@ -1,0 +1,18 @@
+"""File contents to the canonical form that every later step works on, and back. Imports no torch."""
+
+from core.preprocess.collate import collate, uncollate
+from core.preprocess.grid import GridConfig
+from core.preprocess.percentile import PercentilePreprocessConfig
+from core.preprocess.range import RangePreprocessConfig
+from core.preprocess.tokens import ByteTokenizerConfig
+from core.preprocess.views import ViewsConfig
+
+__all__ = [
+    "ByteTokenizerConfig",
+    "GridConfig",
+    "PercentilePreprocessConfig",
+    "RangePreprocessConfig",
+    "ViewsConfig",
+    "collate",
+    "uncollate",
+]

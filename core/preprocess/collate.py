@@ -1,0 +1,89 @@
+"""Canonical samples to a `Batch`, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from core.preprocess.grid import CANONICAL, name_of
+from core.types import Batch, DataSpec, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PAD = 0
+
+
+def collate(samples: Sequence[Sample], spec: DataSpec) -> Batch:
+    """One batch of one modality. Token ids are padded with 0 to the longest and masked; grids and vectors stacked.
+
+    `ValueError` that names the sample: no sample at all, several modalities, or one that does not meet ``spec``.
+    """
+    import torch
+
+    if not samples:
+        raise ValueError("a batch needs at least one sample")
+    arrays = [_checked(sample, samples[0].modality, spec, place) for place, sample in enumerate(samples)]
+    if spec.kind == "tokens":
+        data, mask = _padded(arrays)
+        return Batch(modality=samples[0].modality, data=data, mask=mask)
+    return Batch(modality=samples[0].modality, data=torch.from_numpy(np.stack(arrays)))
+
+
+def uncollate(batch: Batch, like: Sequence[Sample] | None = None) -> list[Sample]:
+    """The rows of a batch as canonical samples on the CPU; padding is removed.
+
+    Geometry and meta come from ``like``, one sample per row, where it is given.
+    """
+    if like is not None and len(like) != len(batch):
+        raise ValueError(f"{len(batch)} rows, but {len(like)} samples to take geometry from")
+    rows = batch.data.detach().cpu()
+    rows = rows.float() if rows.is_floating_point() else rows
+    samples = []
+    for index, row in enumerate(rows):
+        data = row if batch.mask is None else row[batch.mask[index].cpu()]
+        meta = {**(like[index].meta if like else {}), CANONICAL: True}
+        geometry = like[index].geometry if like else None
+        samples.append(Sample(modality=batch.modality, data=data.numpy().copy(), geometry=geometry, meta=meta))
+    return samples
+
+
+def _checked(sample: Sample, modality: str, spec: DataSpec, place: int) -> np.ndarray:
+    who = f"sample {place} of the batch ({name_of(sample)})"
+    if sample.modality != modality:
+        raise ValueError(f"{who}: is '{sample.modality}' in a batch of '{modality}'")
+    if isinstance(sample.data, str):
+        raise ValueError(f"{who}: is text in original form; apply the preprocessor first")
+    found, kind = sample.data, np.int64 if spec.kind == "tokens" else np.float32
+    if found.dtype != kind:
+        raise ValueError(f"{who}: is {found.dtype}, expected {np.dtype(kind)}; apply the preprocessor first")
+    fault = _token_fault(found, spec) if spec.kind == "tokens" else _shape_fault(found, spec)
+    if fault:
+        raise ValueError(f"{who}: {fault}")
+    return found
+
+
+def _token_fault(ids: np.ndarray, spec: DataSpec) -> str | None:
+    if ids.ndim != 1 or not 0 < len(ids) <= spec.space[0]:
+        return f"has shape {ids.shape}, expected 1 to {spec.space[0]} ids"
+    if ids.min() < 0 or ids.max() >= (spec.vocabulary or 0):
+        return f"has ids from {ids.min()} to {ids.max()}, expected 0 to {(spec.vocabulary or 0) - 1}"
+    return None
+
+
+def _shape_fault(data: np.ndarray, spec: DataSpec) -> str | None:
+    expected = (spec.channels, *spec.space)
+    return None if data.shape == expected else f"has shape {data.shape}, expected {expected}"
+
+
+def _padded(arrays: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Ids ``batch length`` and mask ``batch length``."""
+    import torch
+
+    lengths = torch.tensor([len(array) for array in arrays])
+    data = torch.full((len(arrays), int(lengths.max())), _PAD, dtype=torch.int64)
+    for row, array in zip(data, arrays, strict=True):
+        row[: len(array)] = torch.from_numpy(array)
+    return data, torch.arange(data.shape[1])[None] < lengths[:, None]

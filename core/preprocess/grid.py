@@ -1,0 +1,148 @@
+"""Images and volumes in units to [-1, 1] on the canonical grid, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from pydantic import PositiveFloat, PositiveInt, model_validator
+
+from core.errors import UserError
+from core.io.axes import Orientation, centred
+from core.modality import PartConfig
+from core.preprocess.fit import Fit, fit
+from core.preprocess.resample import Resize
+from core.types import DataSpec, Geometry, Sample
+
+CANONICAL = "canonical"
+RANGE = "range"
+
+
+class GridConfig(PartConfig):
+    """The canonical grid: what a sample of the modality looks like to every later step.
+
+    ``space`` ``(H, W)`` or ``(D, H, W)``; ``spacing_mm`` and ``orientation`` per axis give the default geometry of
+    generated samples and the aspect ratio. A sample is turned to ``orientation`` (unless ``reorient`` is false),
+    padded with the lower bound to the aspect ratio (unless ``keep_aspect`` is false: then it is squeezed), resized.
+    """
+
+    space: tuple[PositiveInt, ...]
+    spacing_mm: tuple[PositiveFloat, ...]
+    orientation: Orientation
+    channels: PositiveInt = 1
+    units: str = "a.u."
+    keep_aspect: bool = True
+    reorient: bool = True
+    resize: Resize = "area"
+
+    @model_validator(mode="after")
+    def _one_entry_per_axis(self) -> GridConfig:
+        if not len(self.space) == len(self.spacing_mm) == len(self.orientation):
+            raise ValueError("space, spacing_mm and orientation need one entry per axis")
+        return self
+
+    @property
+    def geometry(self) -> Geometry:
+        """Of a sample that no input places: centred at the world's origin."""
+        return centred(self.space, self.spacing_mm, self.orientation)
+
+    @property
+    def value_bounds(self) -> tuple[float, float]:
+        """What -1 and 1 stand for in ``units``, where a sample does not say."""
+        raise NotImplementedError
+
+    @property
+    def spec(self) -> DataSpec:
+        """The `DataSpec` that goes with this preprocessor."""
+        return DataSpec(
+            kind="grid",
+            space=self.space,
+            channels=self.channels,
+            units=self.units,
+            value_range=self.value_bounds,
+            default_geometry=self.geometry,
+        )
+
+
+class GridPreprocess:
+    """Clip, scale to [-1, 1], turn, pad, resize; and the way back.
+
+    ``invert`` restores a sample that already lies on the canonical grid within ``tolerance`` units, unless it was
+    clipped. Between grids of different size only what the coarser one can hold comes back. A canonical sample is
+    known by ``meta["canonical"]`` and returned as it is; ``meta["range"]`` tells what -1 and 1 stood for.
+    """
+
+    def __init__(self, config: GridConfig, tolerance: float) -> None:
+        self.config = config
+        self.tolerance = tolerance
+
+    def bounds(self, data: np.ndarray) -> tuple[float, float]:
+        """What -1 and 1 shall stand for in this sample."""
+        raise NotImplementedError
+
+    def apply(self, sample: Sample) -> Sample:
+        """The canonical form. `UserError` that names the sample: wrong axes, plane or channels, or not finite."""
+        if is_canonical(sample):
+            return sample
+        data, geometry = self._checked(sample)
+        place = self._fit(geometry, sample)
+        low, high = self.bounds(data)
+        scaled = (np.clip(data, low, high) - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
+        scaled = np.clip(place.forward(scaled, -1.0, self.config.resize), -1, 1).astype(np.float32)
+        meta = {**sample.meta, CANONICAL: True, RANGE: (low, high)}
+        return replace(sample, data=scaled, geometry=self._canonical_place(place, geometry), meta=meta)
+
+    def invert(self, sample: Sample, like: Geometry | None = None) -> Sample:
+        """Units restored, on the grid of ``like`` (or the default geometry).
+
+        The canonical grid stands for the field of view of ``like``, padded to the aspect ratio as in ``apply``; so a
+        generated sample can be laid over a partner's image.
+        """
+        data = np.asarray(sample.data, dtype=np.float32)
+        if data.shape != (self.config.channels, *self.config.space):
+            raise ValueError(f"a canonical sample is {(self.config.channels, *self.config.space)}, found {data.shape}")
+        like = like or self.config.geometry
+        low, high = sample.meta.get(RANGE) or self.config.value_bounds
+        data = self._fit(like, sample).backward(np.clip(data, -1, 1), self.config.resize)
+        values = (data.astype(np.float64) + 1) * ((high - low) / 2) + low
+        meta = {key: value for key, value in sample.meta.items() if key not in (CANONICAL, RANGE)}
+        units = {"units": self.config.units}
+        return replace(sample, data=values.astype(np.float32), geometry=like, meta={**meta, **units})
+
+    def _fit(self, geometry: Geometry, sample: Sample) -> Fit:
+        orientation = self.config.orientation if self.config.reorient else None
+        try:
+            return fit(geometry, self.config.geometry, orientation=orientation, keep_aspect=self.config.keep_aspect)
+        except ValueError as error:
+            raise UserError(
+                f"{name_of(sample)}: {error}; choose a preset for such data, or leave the file out"
+            ) from error
+
+    def _canonical_place(self, place: Fit, original: Geometry) -> Geometry:
+        """The original object where nothing moved, so that geometry is not even rounded."""
+        found = place.geometry
+        same = found.shape == original.shape and np.allclose(found.affine, original.affine, rtol=0, atol=1e-9)
+        return original if same else found
+
+    def _checked(self, sample: Sample) -> tuple[np.ndarray, Geometry]:
+        data, geometry, name = sample.data, sample.geometry, name_of(sample)
+        if isinstance(data, str) or geometry is None or data.shape[1:] != geometry.shape:
+            raise UserError(f"{name}: expected an array with its geometry; the reader gives both")
+        if data.shape[0] != self.config.channels:
+            raise UserError(f"{name}: has {data.shape[0]} channels, expected {self.config.channels}")
+        if data.size == 0 or not np.isfinite(data).all():
+            raise UserError(f"{name}: has no values, or NaN or infinite ones; the reader can replace them")
+        return np.asarray(data, dtype=np.float32), geometry
+
+
+def name_of(sample: Sample) -> str:
+    """What an error calls a sample: its file where it has one."""
+    return str(sample.meta.get("path") or f"sample of '{sample.modality}'")
+
+
+def is_canonical(sample: Sample) -> bool:
+    """Whether a preprocessor made this sample, or `uncollate` took it out of a batch."""
+    meta: Mapping[str, Any] = sample.meta
+    return bool(meta.get(CANONICAL))

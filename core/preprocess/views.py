@@ -1,0 +1,125 @@
+"""Random views of an image or volume for alignment (METHOD E3): drawn first, then applied deterministically."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import Field
+
+from core.modality import PartConfig
+from core.preprocess.warp import bias_curve, rotation, warped
+from core.types import Sample
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+Strength = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ViewsConfig(PartConfig):
+    """Largest strength of each change; each is drawn evenly up to it, and 0 leaves it out.
+
+    ``rotation_deg`` about each axis (mm, not pixels); ``scale`` 0.1 = 0.9 to 1.1 times; ``shift`` share of each side;
+    ``gamma`` 0.2 = exponents 1/1.2 to 1.2; ``window`` jitter of width and centre as a share of the range (CT);
+    ``bias_field`` strength of a smooth factor exp(field) (MRI); ``blur`` standard deviation in pixels; ``noise``
+    standard deviation in the canonical range of width 2. No flips and no hue: side and grey level carry findings.
+    """
+
+    rotation_deg: Annotated[float, Field(ge=0, le=45)] = 7.0
+    scale: Share = 0.08
+    shift: Share = 0.04
+    gamma: Strength = 0.15
+    window: Share = 0.0
+    bias_field: Strength = 0.0
+    blur: Strength = 0.7
+    noise: Strength = 0.03
+
+    def build(self) -> Views:
+        """Make the augmenter."""
+        return Views(self)
+
+
+@dataclass(frozen=True)
+class View:
+    """One drawn view; `Views.applied` makes it of a sample. Kept in ``meta["view"]``."""
+
+    angles_deg: tuple[float, ...]
+    scale: float
+    shift: tuple[float, ...]
+    gamma: float
+    window: tuple[float, float]
+    bias: tuple[float, ...]
+    blur: float
+    noise: float
+    noise_seed: int
+
+
+class Views:
+    """Views of ``channel *space`` in [-1, 1], in 2-D and 3-D."""
+
+    keeps = ("side", "range", "shape", "landmarks")
+
+    def __init__(self, config: ViewsConfig) -> None:
+        self.config = config
+
+    def view(self, sample: Sample, generator: Generator) -> Sample:
+        """A view drawn from ``generator``, float32 in [-1, 1]; its geometry says where the pixels now lie."""
+        return self.applied(sample, self.draw(generator, np.ndim(sample.data) - 1))
+
+    def draw(self, generator: Generator, axes: int) -> View:
+        """The settings of a view of data with 2 or 3 axes; always the same number of draws."""
+        import torch
+
+        def signed(count: int) -> list[float]:
+            return (
+                torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64) * 2 - 1
+            ).tolist()
+
+        config = self.config
+        turns, (zoom, power), shift, window = signed(3), signed(2), signed(3), signed(2)
+        bias, (blur, noise) = signed(9), signed(2)
+        return View(
+            angles_deg=tuple(config.rotation_deg * turn for turn in turns[: 1 if axes == 2 else 3]),
+            scale=1 + config.scale * zoom,
+            shift=tuple(config.shift * part for part in shift[:axes]),
+            gamma=(1 + config.gamma) ** power,
+            window=(1 + config.window * window[0], config.window * window[1]),
+            bias=tuple(config.bias_field * part for part in bias[: 5 if axes == 2 else 9]),
+            blur=config.blur * abs(blur),
+            noise=config.noise * abs(noise),
+            noise_seed=int(torch.randint(2**62, (), generator=generator, device=generator.device)),
+        )
+
+    def applied(self, sample: Sample, view: View) -> Sample:
+        """The view of the sample: moved, then lit, then blurred, then noisy, as a scanner would."""
+        data, geometry = np.asarray(sample.data, dtype=np.float64), sample.geometry
+        spacing = (1.0,) * (data.ndim - 1) if geometry is None else geometry.spacing_mm
+        matrix = rotation(view.angles_deg, spacing) * view.scale
+        data, moved = warped(data, matrix, np.array(view.shift), fill=-1.0)
+        data = self._noisy(_lit(data, view), view)
+        if geometry is not None:
+            geometry = replace(geometry, affine=geometry.affine @ moved)
+        meta = {**sample.meta, "view": asdict(view)}
+        return replace(sample, data=np.clip(data, -1, 1).astype(np.float32), geometry=geometry, meta=meta)
+
+    def _noisy(self, data: np.ndarray, view: View) -> np.ndarray:
+        if view.blur:
+            from scipy.ndimage import gaussian_filter
+
+            data = gaussian_filter(data, (0, *(view.blur for _ in data.shape[1:])), mode="nearest")
+        if not view.noise:
+            return data
+        draws = np.random.default_rng(view.noise_seed)
+        return data + view.noise * draws.standard_normal(data.shape)
+
+
+def _lit(data: np.ndarray, view: View) -> np.ndarray:
+    """Window, bias field and gamma, on brightness in [0, 1]."""
+    width, centre = view.window
+    light = np.clip((data / width - centre + 1) / 2, 0, 1)
+    if any(view.bias):
+        light = np.clip(light * np.exp(bias_curve(data.shape[1:], view.bias)), 0, 1)
+    return light**view.gamma * 2 - 1

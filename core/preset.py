@@ -1,0 +1,79 @@
+"""What a preset (sizes of training) may say: the typed tables ``[presets.NAME]`` of ``registry.toml``."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Literal, get_args
+
+from pydantic import Field
+
+from core.tables import Table
+
+Phase = Literal["autoencoder", "align", "diffuse", "guide"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+
+class Training(Table):
+    """How one phase is trained. The ``_tokens`` values, where given, hold for modalities whose data are tokens.
+
+    ``epochs`` above 0 takes the place of ``steps``. ``ema`` is the decay per step, ``clip`` the largest gradient norm.
+    """
+
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    epochs: int = Field(default=0, ge=0)
+    batch_tokens: int | None = Field(default=None, ge=1)
+    learning_rate_tokens: float | None = Field(default=None, gt=0)
+    optimiser: Literal["adam", "adamw"] = "adamw"
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: int = Field(default=0, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def batch_of(self, kind: str) -> int:
+        """Samples per step for a `DataSpec` kind."""
+        return self.batch_tokens or self.batch if kind == "tokens" else self.batch
+
+    def learning_rate_of(self, kind: str) -> float:
+        """Learning rate for a `DataSpec` kind."""
+        return self.learning_rate_tokens or self.learning_rate if kind == "tokens" else self.learning_rate
+
+    def num_steps(self, num_samples: int, kind: str = "grid") -> int:
+        """Optimiser steps of the phase: ``epochs`` over ``num_samples``, or ``steps``."""
+        return self.epochs * ceil(num_samples / self.batch_of(kind)) if self.epochs else self.steps
+
+
+class PublishedTraining(Table):
+    """What a paper says of its optimiser; takes the place of the preset's values, and only those."""
+
+    steps: int | None = Field(default=None, ge=1)
+    batch: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    epochs: int | None = Field(default=None, ge=1)
+    batch_tokens: int | None = Field(default=None, ge=1)
+    learning_rate_tokens: float | None = Field(default=None, gt=0)
+    optimiser: Literal["adam", "adamw"] | None = None
+    weight_decay: float | None = Field(default=None, ge=0)
+    precision: Literal["fp32", "bf16"] | None = None
+
+
+class Preset(Table):
+    """Sizes of training; the sizes of networks stand in the plugins. ``--long`` takes ``long_factor`` times the steps.
+
+    ``log_every`` and ``save_every`` count optimiser steps.
+    """
+
+    title: str = ""
+    long_factor: int = Field(default=4, ge=1)
+    log_every: int = Field(default=50, ge=1)
+    save_every: int = Field(default=500, ge=1)
+    autoencoder: Training
+    align: Training
+    diffuse: Training
+    guide: Training
+
+    def of(self, phase: Phase) -> Training:
+        """The training of one phase."""
+        return getattr(self, phase)

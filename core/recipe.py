@@ -1,0 +1,145 @@
+"""What a recipe (method) may say: the typed tables ``[recipes.NAME]`` of ``registry.toml``.
+
+Every switch of METHOD section 0 is a field here. Names of modalities are values, never code.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from core.preset import PHASES, Phase, PublishedTraining
+from core.tables import Table
+
+Pools = Literal["disjoint", "all"]
+
+
+class FlowChoice(Table):
+    """The flow of a run. ``main`` serves both phases unless ``align`` or ``guide`` is given (MedCoDi-M).
+
+    A plain string stands for ``main`` alone.
+    """
+
+    main: str
+    align: str | None = None
+    guide: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"main": value} if isinstance(value, str) else value
+
+    def of(self, phase: Phase) -> str:
+        """Text of the flow that a phase goes by; autoencoders and denoisers are not trained in rounds (``main``)."""
+        return {"align": self.align, "guide": self.guide}.get(phase) or self.main
+
+
+class PhaseChoice(Table):
+    """Which phases run (put in their order), and whether earlier rounds are frozen in later ones (E2, E15)."""
+
+    run: tuple[Phase, ...] = PHASES
+    freeze: Literal["earlier_rounds", "none"] = "earlier_rounds"
+
+    @field_validator("run")
+    @classmethod
+    def _in_order(cls, run: tuple[Phase, ...]) -> tuple[Phase, ...]:
+        if not run:
+            raise ValueError(f"name at least one phase of {', '.join(PHASES)}")
+        return tuple(phase for phase in PHASES if phase in run)
+
+
+class AlignChoice(Table):
+    """Shared latent space (METHOD 1).
+
+    ``centre`` is the modality that all others are aligned with (E2); it need not be in a user's flow.
+    ``encoders = "given"``: prompt encoders come trained and stay frozen. ``image_encoder`` concerns preset ``paper``.
+    """
+
+    centre: str
+    encoders: Literal["trained", "given"] = "trained"
+    image_encoder: Literal["vit_l_14", "vit_b_16", "none"] = "vit_l_14"
+    visual_invariance: bool = False
+    invariance_weight: float = Field(default=1.0, ge=0)
+    invariance_lambda: float = Field(default=0.0051, ge=0)
+    temperature: float = Field(default=0.07, gt=0)
+    equal_reports: Literal["masked", "negatives"] = "masked"
+
+
+class PromptChoice(Table):
+    """What a denoiser is prompted with (METHOD 2).
+
+    ``sources``: neighbours in either flow, in the align flow only, or the centre only (an ablation).
+    ``sampling``: one of all non-empty subsets (E5), one prompt, or all that there are.
+    ``drop``: probability per sample of the null prompt (E6).
+    """
+
+    form: Literal["pooled_and_neighbour_tokens", "mixed_pooled", "pooled", "tokens_pooled_size"]
+    sampling: Literal["subsets", "single", "all"] = "subsets"
+    sources: Literal["any_flow", "align_flow", "centre"] = "any_flow"
+    null: Literal["learned", "empty_input", "empty_text"] = "learned"
+    drop: float = Field(default=0.1, ge=0, lt=1)
+
+
+class DiffuseChoice(Table):
+    """Noise schedule, linear in the square root of beta (E9), objective (E10), and which modalities are outputs."""
+
+    objective: Literal["epsilon", "v", "rectified_flow"] = "epsilon"
+    timesteps: int = Field(default=1000, ge=2)
+    beta_start: float = Field(default=0.00085, gt=0, lt=1)
+    beta_end: float = Field(default=0.0120, gt=0, lt=1)
+    zero_terminal_snr: bool = False
+    min_snr_gamma: float | None = Field(default=None, gt=0)
+    outputs: Literal["all", "all_but_centre"] = "all"
+
+
+class GuideChoice(Table):
+    """Cross-guidance (METHOD 5).
+
+    ``context``: tokens that a partner sends (F2). ``adaptation``: the learned stand-in f of E12. ``contrast``: E14.
+    ``levels``: one noise level for a pair or one per flow (F3); ``clean`` is the probability of a clean partner.
+    ``null_prompt``: E6c. ``partner_drop``: F4.
+    """
+
+    context: Literal["none", "pooled", "spatial"]
+    adaptation: bool = False
+    contrast: bool = False
+    contrast_weight: float = Field(default=1.0, ge=0)
+    levels: Literal["equal", "independent"] = "equal"
+    clean: float = Field(default=0.0, ge=0, le=1)
+    null_prompt: float = Field(default=0.5, ge=0, le=1)
+    partner_drop: float = Field(default=0.0, ge=0, lt=1)
+
+
+class SamplerChoice(Table):
+    """Sampling of all outputs on one grid of noise levels (E16), with classifier-free guidance ``scale`` (E6)."""
+
+    solver: Literal["ddim", "euler", "heun", "dpmpp_2m"] = "ddim"
+    steps: int = Field(default=50, ge=1)
+    eta: float = Field(default=0.0, ge=0, le=1)
+    scale: float = Field(default=1.0, ge=0)
+
+
+class DataChoice(Table):
+    """Data sets of the run by their names in ``[datasets]``, and who may see what.
+
+    ``pools = "disjoint"``: the training patients of a data set with ``deal = true`` are dealt into one pool per round.
+    """
+
+    names: tuple[str, ...] = ()
+    pools: Pools = "all"
+
+
+class Recipe(Table):
+    """A method. ``train`` holds published optimiser settings: preset name, then phase; no other preset sees them."""
+
+    title: str = ""
+    flow: FlowChoice
+    phases: PhaseChoice = PhaseChoice()
+    align: AlignChoice
+    prompt: PromptChoice
+    diffuse: DiffuseChoice = DiffuseChoice()
+    guide: GuideChoice
+    sampler: SamplerChoice
+    data: DataChoice = DataChoice()
+    train: dict[str, dict[Phase, PublishedTraining]] = Field(default_factory=dict)

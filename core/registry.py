@@ -1,0 +1,187 @@
+"""``registry.toml`` and the ``registry.local.toml`` beside it, as one frozen value."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from core.errors import UserError, explain, unknown
+from core.modality import NAME, DatasetAdapter
+from core.preset import Preset
+from core.recipe import Recipe
+from core.tables import Table, merged, read_toml
+
+SCHEMA = 1
+FILE, LOCAL = "registry.toml", "registry.local.toml"
+
+
+class Plugins(Table):
+    """``enabled``: names of plugins to keep, ``None`` for all. ``modules``: name to module, the development door."""
+
+    enabled: tuple[str, ...] | None = None
+    modules: dict[str, str] = Field(default_factory=dict)
+
+
+class DatasetEntry(Table):
+    """Where a data set lies and which adapter reads it.
+
+    ``deal``: every patient has every modality, so ``data.pools`` may deal them out. ``split``: as the source says, or
+    drawn by patient.
+    """
+
+    adapter: str
+    root: str
+    split: Literal["official", "by_patient"] = "official"
+    deal: bool = False
+
+
+class PairEntry(Table):
+    """Restricts a pair to some data sets (``None``: all) or weighs it against the others."""
+
+    datasets: tuple[str, ...] | None = None
+    weight: float = Field(default=1.0, gt=0)
+
+
+class Tables(Table):
+    """All that a registry file may hold beside ``schema``."""
+
+    default_recipe: str
+    default_preset: str
+    plugins: Plugins = Plugins()
+    aliases: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    recipes: dict[str, Recipe]
+    presets: dict[str, Preset]
+    datasets: dict[str, DatasetEntry] = Field(default_factory=dict)
+    pairs: dict[str, PairEntry] = Field(default_factory=dict)
+
+    @field_validator("aliases")
+    @classmethod
+    def _groups(cls, aliases: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, members in aliases.items():
+            if not NAME.fullmatch(name):
+                raise ValueError(f"alias '{name}' must be lower-case letters, digits and _, and begin with a letter")
+            if not members or name in members or len(set(members)) < len(members):
+                raise ValueError(f"alias '{name}' must list at least one modality, each once, and not itself")
+        return aliases
+
+    @field_validator("pairs")
+    @classmethod
+    def _two_ends(cls, pairs: dict[str, PairEntry]) -> dict[str, PairEntry]:
+        for name in pairs:
+            ends = [end.strip() for end in name.split("-")]
+            if len(ends) != 2 or not all(ends) or ends[0] == ends[1]:
+                raise ValueError(f"pair '{name}' must be two different modalities with one '-' between them")
+        return pairs
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A data set of a run: its entry with the adapter found and the root made a path (it may not exist)."""
+
+    name: str
+    adapter: DatasetAdapter
+    root: Path
+    entry: DatasetEntry
+
+
+class Registry(Tables):
+    """The merged registry. ``sources``: the files that it was read from."""
+
+    sources: tuple[Path, ...] = ()
+
+    def recipe(self, name: str | None = None) -> Recipe:
+        """A recipe by name, the default one without a name; `UserError` with the choices where there is none."""
+        return _found("recipe", name or self.default_recipe, self.recipes)
+
+    def preset(self, name: str | None = None) -> Preset:
+        """A preset by name, the default one without a name; `UserError` with the choices where there is none."""
+        return _found("preset", name or self.default_preset, self.presets)
+
+    def pair(self, first: str, second: str) -> PairEntry:
+        """What the registry says of a pair of modalities, in either order; the default where it says nothing."""
+        ends = {first, second}
+        found = (entry for name, entry in self.pairs.items() if {end.strip() for end in name.split("-")} == ends)
+        return next(found, PairEntry())
+
+    def data_source(self, name: str, datasets: Mapping[str, DatasetAdapter]) -> DataSource:
+        """A data set by its name in ``[datasets]``.
+
+        `UserError` where there is none, its adapter is not installed, or its root needs an unset variable.
+        """
+        entry = _found("data set", name, self.datasets)
+        if entry.adapter not in datasets:
+            problem = unknown("adapter", entry.adapter, datasets, adjective="installed")
+            raise UserError(f"data set '{name}': {problem} (key datasets.{name}.adapter in {self._where()})")
+        return DataSource(name, datasets[entry.adapter], self._root(name, entry), entry)
+
+    def _root(self, name: str, entry: DatasetEntry) -> Path:
+        for variable in re.findall(r"\$\{(\w+)\}", entry.root):
+            if not os.environ.get(variable):
+                raise UserError(
+                    f"data set '{name}': root '{entry.root}' needs the environment variable {variable}, which is not"
+                    f" set; set it, or write the path as datasets.{name}.root in {LOCAL} (now in {self._where()})"
+                )
+        return Path(re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match[1]], entry.root)).expanduser()
+
+    def _where(self) -> str:
+        return " + ".join(map(str, self.sources)) or FILE
+
+
+def _found(what: str, name: str, choices: Mapping[str, Any]) -> Any:
+    if name not in choices:
+        raise unknown(what, name, choices)
+    return choices[name]
+
+
+def load_registry(path: Path | None = None) -> Registry:
+    """Read the registry: ``path``, else ``./registry.toml``, else the shipped copy; merge the local file beside it.
+
+    All faults come in one `UserError`: unknown keys with the nearest known one, wrong values with their dotted path.
+    """
+    first = _look_up(path)
+    sources = tuple(file for file in (first, first.with_name(LOCAL)) if file.is_file())
+    tables: dict[str, Any] = {}
+    for file in sources:
+        tables = merged(tables, read_toml(file))
+    where = " + ".join(map(str, sources))
+    if tables.pop("schema", None) != SCHEMA:
+        raise UserError(f"{where}: schema must be {SCHEMA}; write 'schema = {SCHEMA}' at the top, or update MedWeave")
+    try:
+        known = Tables.model_validate(tables)
+    except ValidationError as error:
+        raise explain(error, Tables, where) from None
+    for key, choices in (("recipe", known.recipes), ("preset", known.presets)):
+        chosen = getattr(known, f"default_{key}")
+        if chosen not in choices:
+            raise UserError(f"{where}: default_{key}: {unknown(key, chosen, choices)}")
+    return Registry(**dict(known), sources=sources)
+
+
+def _look_up(path: Path | None) -> Path:
+    """The registry file to read."""
+    if path is not None:
+        if not path.is_file():
+            raise UserError(f"--registry {path}: no such file; give a TOML file, or leave it out to use ./{FILE}")
+        return path
+    for candidate in (Path.cwd() / FILE, Path(__file__).parent.parent / FILE):
+        if candidate.is_file():
+            return candidate
+    return _packaged()
+
+
+def _packaged() -> Path:
+    """The copy in the wheel."""
+    try:
+        shipped = Path(str(files("medweave") / FILE))
+    except ModuleNotFoundError:
+        shipped = None
+    if shipped is None or not shipped.is_file():
+        raise UserError(f"no {FILE} in {Path.cwd()} and none installed; name one with --registry FILE")
+    return shipped

@@ -1,0 +1,178 @@
+"""What each round of a flow trains and what it leaves frozen, per weight set (METHOD E2, E15).
+
+A weight set is what is trained and frozen together: ``modality.part``, or the key of a `Shared` part. The phase
+``guide`` adds two that the core makes: ``context.<modality>`` (context encoder, with the stand-in f of E12) and
+``sites.<denoiser weight set>`` (the context attention in that denoiser).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from core.errors import UserError
+from core.flow import Edge, Flow
+from core.modality import Modality, PartConfig, Shared
+from core.preset import Phase
+
+PART_OF: Mapping[Phase, str] = {
+    "autoencoder": "autoencoder",
+    "align": "prompt",
+    "diffuse": "denoiser",
+    "guide": "denoiser",
+}
+NEEDED: Mapping[Phase, tuple[str, ...]] = {
+    "autoencoder": ("reader", "preprocess"),
+    "align": ("reader", "preprocess", "prompt"),
+    "diffuse": ("reader", "preprocess"),
+    "guide": ("reader", "preprocess", "autoencoder", "denoiser"),
+}
+
+
+@dataclass(frozen=True)
+class Round:
+    """The training of one edge. ``index`` counts from 1, and is the ``Record.pool`` whose patients it sees."""
+
+    index: int
+    phase: Phase
+    edge: Edge
+    modalities: tuple[str, ...]
+    trains: tuple[str, ...]
+    frozen: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WeightSet:
+    """Weights that one config declares, and the modalities of the run that own them, in the order of the flow."""
+
+    key: str
+    part: str
+    owners: tuple[str, ...]
+    config: PartConfig
+
+
+def plan_rounds(
+    flow: Flow,
+    modalities: Mapping[str, Modality],
+    preset: str,
+    phase: Literal["align", "guide"],
+    *,
+    freeze: bool = True,
+) -> tuple[Round, ...]:
+    """The rounds of a phase, in the order of the flow; with ``freeze``, what an earlier round trained is frozen.
+
+    A part that a modality lacks at this preset gives no weight set: `require_parts` makes that an error before
+    training. A round may train nothing: its edge closed a cycle.
+    """
+    weight_sets(flow.modalities, modalities, preset)
+    known: set[str] = set()
+    rounds = []
+    for index, edge in enumerate(flow.edges, start=1):
+        present = _weights_of_phase(edge.modalities, modalities, preset, phase)
+        frozen = tuple(key for key in present if freeze and key in known)
+        trains = tuple(key for key in present if key not in frozen)
+        known.update(trains)
+        rounds.append(Round(index, phase, edge, edge.modalities, trains, frozen))
+    return tuple(rounds)
+
+
+def trained_once(
+    flow: Flow, modalities: Mapping[str, Modality], preset: str, phase: Literal["autoencoder", "diffuse"]
+) -> tuple[WeightSet, ...]:
+    """Weight sets that train outside of rounds, each once, on the union of its owners' data.
+
+    For a run with two flows, give each flow and keep the keys that are new.
+    """
+    sets = weight_sets(flow.modalities, modalities, preset)
+    return tuple(weights for weights in sets.values() if weights.part == PART_OF[phase])
+
+
+def weight_sets(names: Iterable[str], modalities: Mapping[str, Modality], preset: str) -> dict[str, WeightSet]:
+    """Every weight set of the named modalities at a preset, by key.
+
+    `UserError` where one key stands for two unequal configs, or for two parts.
+    """
+    found: dict[str, WeightSet] = {}
+    for name in names:
+        parts = modalities[name].parts(preset)
+        for part, declared in parts.declared().items():
+            if part not in PART_OF.values():
+                continue
+            config = declared.config if isinstance(declared, Shared) else declared
+            key = parts.weight_key(name, part)
+            new = WeightSet(key, part, (name,), config)
+            found[key] = _joined(found[key], new, preset) if key in found else new
+    return found
+
+
+def _joined(old: WeightSet, new: WeightSet, preset: str) -> WeightSet:
+    """One weight set with the owners of both; `UserError` where they disagree."""
+    who = f"modalities '{old.owners[0]}' and '{new.owners[0]}'"
+    if old.part != new.part:
+        raise UserError(
+            f"shared key '{old.key}' stands for the {old.part} and the {new.part} of {who} at preset '{preset}'; give"
+            " each part a key of its own"
+        )
+    if old.config != new.config:
+        raise UserError(
+            f"shared part '{old.key}': {who} declare unequal configs at preset '{preset}'"
+            f" ({_difference(old.config, new.config)}); weights under one key need one config: make them equal, or use"
+            " two keys"
+        )
+    return WeightSet(old.key, old.part, old.owners + new.owners, old.config)
+
+
+def _difference(first: PartConfig, second: PartConfig) -> str:
+    """Where two configs differ, in short."""
+    if type(first) is not type(second):
+        return f"{type(first).__name__}, {type(second).__name__}"
+    fields = [name for name in type(first).model_fields if getattr(first, name) != getattr(second, name)]
+    return "; ".join(f"{name} = {getattr(first, name)!r}, {getattr(second, name)!r}"[:80] for name in fields)
+
+
+def _weights_of_phase(
+    names: Iterable[str], modalities: Mapping[str, Modality], preset: str, phase: Phase
+) -> tuple[str, ...]:
+    """Weight sets that a round of these modalities touches, each once, in order."""
+    keys = []
+    for name in names:
+        parts = modalities[name].parts(preset)
+        part = PART_OF[phase]
+        if part not in parts.declared():
+            continue
+        key = parts.weight_key(name, part)
+        keys += [f"context.{name}", f"sites.{key}"] if phase == "guide" else [key]
+    return tuple(dict.fromkeys(keys))
+
+
+def missing_parts(
+    flow: Flow, modalities: Mapping[str, Modality], preset: str, phase: Phase, *, views: bool = False
+) -> tuple[str, ...]:
+    """What keeps a phase from running, one phrase each: ``"ct: no denoiser"``.
+
+    In ``autoencoder`` and ``diffuse`` a modality without denoiser is an input only, which is allowed. ``views``: two
+    augmented views of every image are compared in ``align`` (E3).
+    """
+    faults = []
+    for name in flow.modalities:
+        parts = modalities[name].parts(preset)
+        needed = [*NEEDED[phase]]
+        if phase in ("autoencoder", "diffuse"):
+            needed.append("prompt" if parts.denoiser is None else "autoencoder")
+        if phase == "align" and views and parts.data.kind == "grid":
+            needed.append("augment")
+        faults += [f"{name}: no {part}" for part in needed if part not in parts.declared()]
+    return tuple(faults)
+
+
+def require_parts(
+    flow: Flow, modalities: Mapping[str, Modality], preset: str, phase: Phase, *, views: bool = False
+) -> None:
+    """`UserError` that lists every part that is missing for a phase. Planning uses `missing_parts` instead."""
+    faults = missing_parts(flow, modalities, preset, phase, views=views)
+    if faults:
+        raise UserError(
+            f"phase {phase} of flow '{flow}' cannot run at preset '{preset}': {'; '.join(faults)}; leave these"
+            f" modalities out of the flow, choose another preset, or leave phase {phase} out"
+        )

@@ -1,0 +1,41 @@
+"""Samples of any modality, made from nothing but its `DataSpec`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from core.types import DataSpec, Geometry, Sample
+
+_WORDS = "no acute small large left right upper lower effusion nodule normal heart lungs clear mild severe".split()
+
+
+def draw_sample(modality: str, spec: DataSpec, seed: int) -> Sample:
+    """A sample in original units: smooth noise over the value range, or a sentence of common words."""
+    rng = np.random.default_rng(seed)
+    if spec.kind == "tokens":
+        words = rng.choice(_WORDS, size=3 + seed % 5)
+        return Sample(modality=modality, data=" ".join(words).capitalize() + ".")
+    low, high = spec.value_range
+    unit = rng.random(spec.channels) if spec.kind == "vector" else _smooth(rng, (spec.channels, *spec.space))
+    data = (low + (high - low) * unit).astype(np.float32)
+    return Sample(modality=modality, data=data, geometry=geometry_of(spec))
+
+
+def geometry_of(spec: DataSpec) -> Geometry | None:
+    """The default geometry on the spec's own grid; none for data without space."""
+    if spec.kind != "grid":
+        return None
+    if spec.default_geometry is not None:
+        return spec.default_geometry
+    return Geometry(affine=np.diag([1.0, 1.0, 1.0, 1.0]), shape=spec.space)
+
+
+def _smooth(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Noise in [0, 1] that a resampling can follow: a few low frequencies per axis."""
+    field = np.zeros(shape)
+    for axis in range(1, len(shape)):
+        position = np.linspace(0, 2 * np.pi, shape[axis])
+        wave = sum(rng.normal() * np.sin(k * position + rng.uniform(0, 6.28)) for k in (1, 2))
+        field = field + np.expand_dims(wave, [i for i in range(len(shape)) if i != axis])
+    field = field + rng.normal(size=(shape[0],) + (1,) * (len(shape) - 1))
+    return (field - field.min()) / max(float(np.ptp(field)), 1e-9)

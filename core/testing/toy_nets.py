@@ -1,0 +1,113 @@
+"""The toy modalities' networks: small enough to read, and they keep every law."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from core.errors import UserError
+from core.modality import Site
+from core.types import Batch, Conditioning, Context, LatentSpec, Posterior, Prompt, Space
+
+
+class ToyPromptEncoder(nn.Module):
+    """A learned null token, one token per channel, and their mean on the unit sphere."""
+
+    def __init__(self, channels: int, space: Space, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.null = nn.Parameter(torch.randn(width) * 0.02)
+        self.tokens = nn.Linear(math.prod(space), width)
+        self.pool = nn.Linear(channels * width, width)
+
+    def forward(self, batch: Batch) -> Prompt:
+        """``batch channel *space`` to a prompt of ``1 + channel`` tokens."""
+        rows = len(batch)
+        tokens = F.gelu(self.tokens(batch.data.reshape(rows, batch.data.shape[1], -1)))
+        pooled = F.normalize(self.pool(tokens.flatten(1)), dim=-1)
+        tokens = torch.cat([self.null.expand(rows, 1, -1), tokens], 1)
+        return Prompt(tokens=tokens, pooled=pooled, mask=torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
+
+
+class ToyAutoencoder(nn.Module):
+    """Pixels to latents by one strided convolution (grids) or one linear layer (vectors), and back."""
+
+    def __init__(self, modality: str, channels: int, space: Space, latent_channels: int, kl_weight: float) -> None:
+        super().__init__()
+        self.modality, self.kl_weight = modality, kl_weight
+        factor = 2 if space else 1
+        self.spec = LatentSpec(
+            channels=latent_channels, space=tuple(side // factor for side in space), downsample=factor
+        )
+        if space:
+            self.encoder: nn.Module = nn.Conv2d(channels, 2 * latent_channels, 2, 2)
+            self.decoder: nn.Module = nn.ConvTranspose2d(latent_channels, channels, 2, 2)
+        else:
+            self.encoder, self.decoder = nn.Linear(channels, 2 * latent_channels), nn.Linear(latent_channels, channels)
+
+    def encode(self, batch: Batch) -> Posterior:
+        """Mean and log-variance, ``batch channel *space``."""
+        mean, logvar = self.encoder(batch.data).chunk(2, dim=1)
+        return Posterior(mean=mean, logvar=logvar.clamp(-20, 10))
+
+    def decode(self, latent: Tensor) -> Batch:
+        """Data in [-1, 1]."""
+        return Batch(modality=self.modality, data=self.decoder(latent).clamp(-1, 1))
+
+    def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
+        """Mean squared error and weighted KL divergence."""
+        posterior = self.encode(batch)
+        restored = self.decoder(posterior.draw(generator))
+        kl = 0.5 * (posterior.mean.square() + posterior.logvar.exp() - 1 - posterior.logvar)
+        return {"reconstruction": F.mse_loss(restored, batch.data), "kl": self.kl_weight * kl.sum() / len(batch)}
+
+
+class ToyDenoiser(nn.Module):
+    """Latent positions as tokens: self-attention, attention to the prompt, feed-forward; one context site."""
+
+    def __init__(self, channels: int, space: Space, width: int, prompt_width: int) -> None:
+        super().__init__()
+        self.latent_shape, self.prompt_width = (channels, *space), prompt_width
+        self._site = Site("block", width, space or (1,))
+        self.enter = nn.Linear(channels, width)
+        self.place = nn.Parameter(torch.randn(math.prod(space), width) * 0.02)
+        self.level = nn.Sequential(nn.Linear(1, width), nn.SiLU(), nn.Linear(width, width))
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(prompt_width, 2 * width)
+        self.mix = nn.MultiheadAttention(width, 2, batch_first=True)
+        self.feed = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.leave = nn.Linear(width, channels)
+        self.context: nn.Module | None = None
+
+    def forward(self, noisy: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
+        """``batch channel *space`` in and out; ``level`` is log-SNR."""
+        tokens = noisy.flatten(2).transpose(1, 2) if noisy.ndim > 2 else noisy[:, None]
+        hidden = self.enter(tokens) + self.place + self.level(level[:, None] / 10)[:, None]
+        hidden = hidden + self.mix(hidden, hidden, hidden, need_weights=False)[0]
+        hidden = hidden + self._attend(hidden, conditioning)
+        hidden = hidden + self.feed(hidden)
+        if self.context is not None and conditioning.context is not None:
+            hidden = hidden + self._guided(self.context, hidden, conditioning.context)
+        return self.leave(hidden).transpose(1, 2).reshape(noisy.shape)
+
+    def _guided(self, module: nn.Module, hidden: Tensor, context: Context) -> Tensor:
+        return module(hidden, context)
+
+    def _attend(self, hidden: Tensor, conditioning: Conditioning) -> Tensor:
+        key, value = self.key_value(conditioning.prompt).chunk(2, dim=-1)
+        mask = conditioning.prompt_mask
+        return F.scaled_dot_product_attention(
+            self.query(hidden), key, value, attn_mask=None if mask is None else mask[:, None, :]
+        )
+
+    def context_sites(self) -> list[Site]:
+        """The one site, after the feed-forward layer."""
+        return [self._site]
+
+    def attach(self, site: str, module: nn.Module) -> None:
+        """Put context attention at the site."""
+        if site != self._site.name or self.context is not None:
+            raise UserError(f"no free site '{site}' (sites: {self._site.name})")
+        self.context = module

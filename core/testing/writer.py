@@ -1,0 +1,73 @@
+"""Laws of a writer: sample to a file that says inside itself that it is synthetic."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.testing.laws import Bench, LawBroken, NotApplicable, demand, law
+from core.testing.preprocess import demand_close
+
+
+def _written(bench: Bench) -> tuple[Any, Path]:
+    writer = bench.part("writer")
+    return writer, bench.file()
+
+
+@law
+def reads_back(bench: Bench) -> None:
+    """The modality's own reader gives the data within the writer's ``tolerance`` and the geometry back."""
+    writer, path = _written(bench)
+    if bench.parts.reader is None:
+        raise NotApplicable("no reader")
+    found, expected = bench.part("reader").read(path), bench.samples[0]
+    demand_close(expected, found, float(getattr(writer, "tolerance", 0.0)))
+    if expected.geometry is not None:
+        demand(found.geometry is not None, "the geometry was lost")
+        assert found.geometry is not None
+        gap = abs(found.geometry.affine - expected.geometry.affine).max()
+        demand(gap < 1e-4 and found.geometry.shape == expected.geometry.shape, f"the affine is off by {gap:.3g} mm")
+
+
+@law
+def marks_the_file_synthetic(bench: Bench) -> None:
+    """The bytes of the file itself hold the word "synthetic"."""
+    _, path = _written(bench)
+    content = path.read_bytes()
+    content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    demand(b"synthetic" in content.lower(), f"{path.name} does not say that it is synthetic")
+
+
+@law
+def refuses_to_overwrite(bench: Bench) -> None:
+    """An existing file is a `UserError` and stays as it is, unless overwriting was asked for."""
+    writer, path = _written(bench)
+    path.write_bytes(b"precious")
+    try:
+        writer.write(bench.samples[0], path, bench.provenance())
+    except UserError as error:
+        demand(path.name in str(error), f"the error does not name {path.name}: {error}")
+    else:
+        raise LawBroken("an existing file was overwritten")
+    demand(path.read_bytes() == b"precious", "an existing file was changed")
+    writer.write(bench.samples[0], path, bench.provenance(), overwrite=True)
+    demand(path.read_bytes() != b"precious", "overwrite=True did not overwrite")
+
+
+@law
+def leaves_no_stray_file(bench: Bench) -> None:
+    """After writing there is the file, at most with sidecars of the same stem; a failed write leaves nothing."""
+    writer, path = _written(bench)
+    stem = path.name.partition(".")[0]
+    stray = [entry.name for entry in path.parent.iterdir() if entry.name.partition(".")[0] != stem]
+    demand(not stray, f"left behind: {', '.join(stray)}")
+    nowhere = path.parent / "missing-folder" / path.name
+    try:
+        writer.write(bench.samples[0], nowhere, bench.provenance())
+    except UserError as error:
+        demand("missing-folder" in str(error), f"the error does not name the folder: {error}")
+    except Exception as error:
+        raise LawBroken(f"a missing folder gives {type(error).__name__} instead of a UserError") from error
+    demand(not [entry for entry in path.parent.iterdir() if "tmp" in entry.name], "a failed write left a file behind")

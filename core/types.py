@@ -1,0 +1,274 @@
+"""What passes between the steps. Nothing else does.
+
+Axis legend, used in every docstring and signature:
+
+========  ==============================================================================================
+batch     samples of one batch
+channel   channels of an image, a volume or a latent
+*space    ``()`` a vector, ``(L,)`` a sequence, ``(H, W)`` a slice or projection, ``(D, H, W)`` a volume
+length    tokens of a prompt or a context
+width     features of a token
+========  ==============================================================================================
+
+World coordinates are millimetres, axes (R, A, S) as in NIfTI: x grows towards the patient's right, y anterior,
+z superior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Space = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Geometry:
+    """Where an array lies in the patient. Travels with the data from reader to writer; text has none.
+
+    ``affine`` is 4x4 (mm, RAS): column ``k`` is the step along array axis ``k``. A 2-D image has two array axes;
+    its third column is the normal times the slice thickness, or a unit normal where there is no thickness.
+    ``stored`` keeps what the file said and a writer may need again (window, photometric interpretation, ...).
+    """
+
+    affine: np.ndarray
+    shape: Space
+    stored: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        affine = np.array(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise ValueError(f"affine must be a finite 4x4 matrix, found shape {affine.shape}")
+        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise ValueError("affine is singular: two array axes share a direction, or a spacing is 0")
+        affine.setflags(write=False)
+        object.__setattr__(self, "affine", affine)
+
+    @cached_property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Distance between neighbours along each array axis, mm."""
+        steps = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return tuple(float(step) for step in steps[: len(self.shape)])
+
+    @property
+    def orientation(self) -> str:
+        """Direction that each array axis points to, e.g. ``"RAS"``, or ``"IL"`` for a frontal radiograph."""
+        names = (("L", "R"), ("P", "A"), ("I", "S"))
+        letters = []
+        for axis in range(len(self.shape)):
+            step = self.affine[:3, axis]
+            world = int(np.argmax(np.abs(step)))
+            letters.append(names[world][int(step[world] > 0)])
+        return "".join(letters)
+
+    def resized(self, shape: Space) -> Geometry:
+        """The same field of view on another number of points (edges of the outer pixels stay where they are)."""
+        factor = np.ones(3)
+        factor[: len(shape)] = [old / new for old, new in zip(self.shape, shape, strict=True)]
+        affine = self.affine.copy()
+        affine[:3, :3] = affine[:3, :3] * factor
+        # The centre of the first pixel moves by half the difference of the two pixel sizes.
+        affine[:3, 3] = self.affine[:3, 3] + self.affine[:3, :3] @ ((factor - 1) / 2)
+        return replace(self, affine=affine, shape=tuple(shape))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Geometry)
+            and self.shape == other.shape
+            and np.array_equal(self.affine, other.affine)
+            and dict(self.stored) == dict(other.stored)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """What a preprocessed sample of a modality looks like.
+
+    ``kind``: ``"grid"`` (float32 ``channel *space`` in [-1, 1]), ``"vector"`` (float32 ``channel``) or ``"tokens"``
+    (int64 ``length``, at most ``space[0]`` ids below ``vocabulary``). ``value_range`` is the range in ``units`` that
+    [-1, 1] stands for. ``default_geometry`` is what a generated sample gets when no input brings its own.
+    """
+
+    kind: Literal["grid", "vector", "tokens"]
+    space: Space = ()
+    channels: int = 1
+    units: str = "1"
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    vocabulary: int | None = None
+    default_geometry: Geometry | None = None
+
+    def __post_init__(self) -> None:
+        expected = {"vector": (0,), "tokens": (1,), "grid": (2, 3)}[self.kind]
+        if len(self.space) not in expected:
+            raise ValueError(f"a {self.kind} has {' or '.join(map(str, expected))} spatial axes, found {self.space}")
+        if (self.vocabulary is None) == (self.kind == "tokens"):
+            raise ValueError("vocabulary is the number of token ids: given for tokens, and for nothing else")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSpec:
+    """Shape of a modality's latent, and the affine map that gives it unit variance (METHOD E7).
+
+    ``scaled = (latent - shift) * scale`` per channel. Both are measured on the whole training set; until then they
+    are ``None`` and diffusing such a latent is refused.
+    """
+
+    channels: int
+    space: Space
+    downsample: int = 1
+    scale: tuple[float, ...] | None = None
+    shift: tuple[float, ...] | None = None
+
+    @property
+    def fitted(self) -> bool:
+        return self.scale is not None and self.shift is not None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """One modality of one study, in original units (from a reader) or canonical form (from a preprocessor).
+
+    ``data``: float32 ``channel *space`` for grids, float32 ``channel`` for vectors; a string for text in original
+    form, int64 ids ``length`` in canonical form.
+    """
+
+    modality: str
+    data: np.ndarray | str
+    geometry: Geometry | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Model-ready tensors of one modality.
+
+    ``data``: float32 ``batch channel *space`` in [-1, 1], float32 ``batch channel``, or int64 ids ``batch length``.
+    ``mask``: bool ``batch length``, true where a token is real; ``None`` where nothing is padded.
+    """
+
+    modality: str
+    data: Tensor
+    mask: Tensor | None = None
+
+    def __len__(self) -> int:
+        return int(self.data.shape[0])
+
+    def to(self, device: Any) -> Batch:
+        mask = None if self.mask is None else self.mask.to(device)
+        return replace(self, data=self.data.to(device), mask=mask)
+
+    def __getitem__(self, index: Any) -> Batch:
+        """A batch of the chosen rows (a slice, a list or an index tensor)."""
+        return replace(self, data=self.data[index], mask=None if self.mask is None else self.mask[index])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Posterior:
+    """Diagonal Gaussian of an autoencoder; both ``batch channel *space``."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    def draw(self, generator: Any) -> Tensor:
+        """A reparameterised draw, noise from ``generator`` (on its own device, so that runs agree across devices)."""
+        import torch
+
+        noise = torch.randn(
+            self.mean.shape, generator=generator, device=generator.device, dtype=self.mean.dtype
+        ).to(self.mean.device)
+        return self.mean + noise * (0.5 * self.logvar).exp()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prompt:
+    """An input modality in the shared space.
+
+    ``tokens`` ``batch length width``; ``pooled`` ``batch width`` of unit norm; ``mask`` bool ``batch length``, true
+    where a token counts. Token 0 is never masked and tells nothing of the input (a learned vector, or CLIP's start
+    token): masking all others *is* the null prompt, and no row is ever masked whole.
+    """
+
+    tokens: Tensor
+    pooled: Tensor
+    mask: Tensor
+
+    def dropped(self, drop: Tensor) -> Prompt:
+        """The null prompt where ``drop`` (bool ``batch``) is true: token 0 alone, a pooled vector of zeros."""
+        keep = ~drop
+        mask = self.mask & keep[:, None]
+        mask[:, 0] = True
+        return replace(self, pooled=self.pooled * keep[:, None], mask=mask)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Context:
+    """What other flows in progress tell this one (METHOD E13).
+
+    ``tokens`` ``batch length width``; ``mask`` bool ``batch length``; ``position_mm`` ``batch length 3`` in (R, A, S);
+    ``axes`` bool ``batch length 3``, which of the three a token knows: a frontal projection R and S, a lateral one A
+    and S, a slice or volume all three, text none. Token 0 is never masked and tells nothing.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    position_mm: Tensor
+    axes: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Conditioning:
+    """All that a denoiser is conditioned on. Handed down to every transformer block as an argument.
+
+    ``prompt`` ``batch length width`` with ``prompt_mask`` bool ``batch length`` (``None``: all count);
+    ``pooled`` ``batch width`` for denoisers that take one (SDXL). ``context`` ``None``: no partner takes part and the
+    context attention is skipped. In both masks true means "attend" and column 0 is always true.
+    """
+
+    prompt: Tensor
+    prompt_mask: Tensor | None = None
+    pooled: Tensor | None = None
+    context: Context | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A row of the manifest: one study. Names and paths only, never pixels.
+
+    ``files`` gives a *list* per modality (two earlier X-rays are normal). ``labels``: 1 present, 0 absent, missing
+    when unknown. ``split``: ``train``, ``validation`` or ``test``; ``pool``: the flow round whose training may see
+    this patient, ``None`` for any.
+    """
+
+    patient: str
+    study: str
+    files: Mapping[str, tuple[Path, ...]]
+    split: Literal["train", "validation", "test"] = "train"
+    pool: int | None = None
+    labels: Mapping[str, int] = field(default_factory=dict)
+    masks: Mapping[str, Path] = field(default_factory=dict)
+
+
+class Provenance(BaseModel):
+    """How a generated file was made; written into the file itself and beside it.
+
+    A prompt that came from a file is kept as modality and SHA-256, not as content, unless the user asks.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    synthetic: Literal[True] = True
+    model: str
+    recipe: str
+    prompts: Mapping[str, str] = {}
+    seed: int
+    index: int = 0
+    versions: Mapping[str, str] = {}

@@ -1,0 +1,15 @@
+"""Magnetic resonance imaging."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.api import Modality, hookimpl
+
+
+@hookimpl
+def register_modalities() -> Sequence[Modality]:
+    """``mri``, and ``mri_t1``, ``mri_t2``, ``mri_pd``, ``mri_flair`` where the contrast is known."""
+    from plugins.mri.modality import MODALITIES
+
+    return MODALITIES

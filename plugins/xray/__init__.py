@@ -1,0 +1,15 @@
+"""Chest radiographs: the frontal and the lateral view, one modality each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.api import Modality, hookimpl
+
+
+@hookimpl
+def register_modalities() -> Sequence[Modality]:
+    """``xray_frontal`` and ``xray_lateral``."""
+    from plugins.xray.modality import FRONTAL, LATERAL
+
+    return (FRONTAL, LATERAL)
