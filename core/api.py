@@ -66,42 +66,4 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from core.errors import UserError
-    from core.hookspecs import hookimpl
-    from core.modality import (
-        CONTRACT,
-        Augmenter,
-        Autoencoder,
-        DatasetAdapter,
-        Denoiser,
-        MetricSpec,
-        Modality,
-        PartConfig,
-        Parts,
-        Preprocessor,
-        PromptEncoder,
-        Reader,
-        Shared,
-        Site,
-        Writer,
-    )
-    from core.preprocess import (
-        ByteTokenizerConfig,
-        PercentilePreprocessConfig,
-        RangePreprocessConfig,
-        ViewsConfig,
-    )
-    from core.types import (
-        Batch,
-        Conditioning,
-        Context,
-        DataSpec,
-        Geometry,
-        LatentSpec,
-        Posterior,
-        Prompt,
-        Provenance,
-        Record,
-        Sample,
-        Space,
-    )
+    pass

@@ -30,9 +30,9 @@ def main(arguments: Sequence[str]) -> None:
     if options.params:
         from core.params import parameter_table
 
-        print(parameter_table(catalog.modalities, options.preset))  # noqa: T201
+        print(parameter_table(catalog.modalities, options.preset))
     elif options.name is None:
-        print(listing(catalog, [str(source) for source in registry.sources]))  # noqa: T201
+        print(listing(catalog, [str(source) for source in registry.sources]))
     else:
         names = _chosen(catalog, options.name)
         kept = [_checked(catalog, name, options.preset) for name in names]
@@ -76,11 +76,13 @@ def _checked(catalog: Catalog, name: str, preset: str) -> bool:
     catalog.modalities[name].parts(preset)  # a wrong preset is an error before the first law
     outcomes = check_modality(catalog.modalities[name], preset)
     width = max(len(outcome.law) for outcome in outcomes)
-    print(f"{name} at preset {preset}")  # noqa: T201
+    print(f"{name} at preset {preset}")
     for outcome in outcomes:
-        print(f"  {outcome.status:<9}{outcome.law:<{width}}  {outcome.message}".rstrip())  # noqa: T201
-    counts = {status: sum(outcome.status == status for outcome in outcomes) for status in ("passed", "failed", "skipped")}
-    print("  " + ", ".join(f"{count} {status}" for status, count in counts.items()))  # noqa: T201
+        print(f"  {outcome.status:<9}{outcome.law:<{width}}  {outcome.message}".rstrip())
+    counts = {
+        status: sum(outcome.status == status for outcome in outcomes) for status in ("passed", "failed", "skipped")
+    }
+    print("  " + ", ".join(f"{count} {status}" for status, count in counts.items()))
     return counts["failed"] == 0
 
 

@@ -32,10 +32,10 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
     try:
         command(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output went away (| head); a second error at interpreter exit would say nothing new.
@@ -49,6 +49,6 @@ _default_showwarning = warnings.showwarning
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: object, **rest: object) -> None:
     if issubclass(category, PlainWarning):
-        print(f"warning: {message}", file=sys.stderr)  # noqa: T201
+        print(f"warning: {message}", file=sys.stderr)
     else:
         _default_showwarning(message, category, *place, **rest)  # type: ignore[arg-type]

@@ -8,9 +8,7 @@ also where the recipe has a separate guide flow; ``flow.align`` and ``flow.guide
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import tomli_w
 from pydantic import Field, ValidationError
 
 from core.errors import UserError, explain, listed, nearest, unknown
+from core.flags import Flags, Layer, layers_of
 from core.overrides import PartOverrides
 from core.preset import PHASES, Preset
 from core.recipe import (
@@ -31,7 +30,7 @@ from core.recipe import (
     SamplerChoice,
 )
 from core.registry import Registry
-from core.tables import Table, merged, read_toml
+from core.tables import Table, merged
 
 SWITCHES = ("flow", "phases", "align", "prompt", "diffuse", "guide", "sampler", "data")
 
@@ -60,34 +59,13 @@ class RunConfig(Table):
     parts: PartOverrides = Field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Flags:
-    """What the command line gave; ``None`` and empty where it said nothing."""
-
-    flow: str | None = None
-    recipe: str | None = None
-    preset: str | None = None
-    data: str | None = None
-    phase: str | None = None
-    config: Path | None = None
-    set: Sequence[str] = ()
-    run: Path | None = None
-    device: str | None = None
-    seed: int | None = None
-    steps: int | None = None
-    long: bool = False
-
-
-Layer = tuple[str, dict[str, Any]]
-
-
 def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None = None) -> RunConfig:
     """Put the layers on top of each other and check each. `UserError` says what is wrong, and in which layer.
 
     ``modalities``: the installed names, which may stand first in a key of ``--set``.
     """
     flags = flags or Flags()
-    layers = [(source, _placed(table, source, modalities)) for source, table in _layers(flags) if table]
+    layers = [(source, _placed(table, source, modalities)) for source, table in layers_of(flags) if table]
     recipe = _chosen("recipe", layers, registry.default_recipe)
     preset = _chosen("preset", layers, registry.default_preset)
     tables = _base(registry, recipe, preset, long=flags.long)
@@ -120,56 +98,6 @@ def _base(registry: Registry, recipe: str, preset: str, *, long: bool) -> dict[s
     switches = {key: getattr(method, key).model_dump(exclude_none=True) for key in SWITCHES}
     named = {"recipe": recipe, "preset": preset, "run": Path("runs") / f"{recipe}-{preset}"}
     return {**named, **switches, "training": training, "aliases": dict(registry.aliases)}
-
-
-def _layers(flags: Flags) -> list[Layer]:
-    """Run file, flags and ``--set``, lowest first."""
-    layers = [(f"--config {flags.config}", read_toml(flags.config))] if flags.config else []
-    return [*layers, ("command line", _from_flags(flags)), ("--set", _from_sets(flags.set))]
-
-
-def _from_flags(flags: Flags) -> dict[str, Any]:
-    """The flags as tables."""
-    given: dict[str, Any] = {
-        key: value
-        for key in ("recipe", "preset", "flow", "run", "device", "seed")
-        if (value := getattr(flags, key)) is not None
-    }
-    if flags.data is not None:
-        given["data"] = {"names": _names(flags.data)}
-    if flags.phase is not None:
-        given["phases"] = {"run": _names(flags.phase)}
-    if flags.steps is not None:
-        given["training"] = {phase: {"steps": flags.steps, "epochs": 0} for phase in PHASES}
-    return given
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _from_sets(sets: Sequence[str]) -> dict[str, Any]:
-    """``key.key=value`` items as tables; a later item wins."""
-    tables: dict[str, Any] = {}
-    for item in sets:
-        path, equals, value = item.partition("=")
-        keys = [key.strip() for key in path.split(".")]
-        if not equals or not all(keys):
-            raise UserError(f"--set {item}: write it as key=value with a dotted key, e.g. --set sampler.steps=20")
-        table: Any = _value(value)
-        for key in reversed(keys):
-            table = {key: table}
-        tables = merged(tables, table)
-    return tables
-
-
-def _value(text: str) -> Any:
-    """A value in TOML syntax; anything else is a string as it stands."""
-    try:
-        tables = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text.strip()
-    return tables["value"] if len(tables) == 1 else text
 
 
 def _placed(table: Mapping[str, Any], source: str, modalities: Collection[str]) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def _memory(run: Run, built: Built) -> list[str]:
     """The largest need of each phase."""
     needs = {phase: [_need(built, *sets) for sets in _at_once(run, phase)] for phase in run.config.phases.run}
     text = ", ".join(f"{phase} {in_bytes(max(need))}" for phase, need in needs.items() if need)
-    return labelled("memory", f"{text} (without activations)", indent=2, column=14)
+    apart = "; guide without context encoders and their attention" if needs.get("guide") else ""
+    return labelled("memory", f"{text} (without activations{apart})", indent=2, column=14)
 
 
 def _need(built: Built, trained: Iterable[str], frozen: Iterable[str]) -> int:

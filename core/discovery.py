@@ -33,6 +33,7 @@ class Plugin:
 
     @property
     def source(self) -> str:
+        """Distribution and version, for messages."""
         return f"{self.distribution} {self.version}".strip()
 
 
@@ -63,7 +64,10 @@ def discover(enabled: Collection[str] | None = None, modules: Mapping[str, str] 
     for name in enabled or ():
         if name not in plugins:
             raise unknown("plugin", name, plugins, adjective="installed")
-    offers = [_load(plugin) if enabled is None or name in enabled else _Offer(_off(plugin)) for name, plugin in plugins.items()]
+    offers = [
+        _load(plugin) if enabled is None or name in enabled else _Offer(_off(plugin))
+        for name, plugin in plugins.items()
+    ]
     return _merge(offers)
 
 
@@ -130,7 +134,9 @@ def _ask(name: str, module: ModuleType) -> dict[str, Sequence[Any]]:
 def _refuse_unknown_hooks(manager: pluggy.PluginManager) -> None:
     for caller in vars(manager.hook).values():
         if isinstance(caller, pluggy.HookCaller) and not caller.has_spec():
-            raise PluginError(f"it implements no known hook '{caller.name}' (known: {listed(HOOKS)}){nearest(caller.name, HOOKS)}")
+            raise PluginError(
+                f"it implements no known hook '{caller.name}' (known: {listed(HOOKS)}){nearest(caller.name, HOOKS)}"
+            )
     manager.check_pending()
 
 
@@ -141,7 +147,8 @@ def _reason(plugin: Plugin, error: BaseException) -> PluginError:
 
 def _cause(plugin: Plugin, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name and not plugin.module.startswith(error.name):
-        return f"it needs the package '{error.name.partition('.')[0]}', which is not installed; {_remedy(plugin, error.name)}"
+        package = error.name.partition(".")[0]
+        return f"it needs the package '{package}', which is not installed; {_remedy(plugin, package)}"
     if isinstance(error, UserError):
         return str(error)
     place = traceback.extract_tb(error.__traceback__)
@@ -149,9 +156,8 @@ def _cause(plugin: Plugin, error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
-def _remedy(plugin: Plugin, module: str) -> str:
+def _remedy(plugin: Plugin, package: str) -> str:
     """The command that installs a missing package: by the extra that declares it, where there is one."""
-    package = module.partition(".")[0]
     extra = _extra_of(plugin.distribution, package)
     return f"pip install '{plugin.distribution}[{extra}]'" if extra else f"pip install {package}"
 
@@ -177,7 +183,9 @@ def _validate(offered: Mapping[str, Sequence[Any]]) -> None:
     for hook, kind in zip(HOOKS, (Modality, DatasetAdapter, MetricSpec), strict=True):
         for item in offered[hook]:
             if not isinstance(item, kind):
-                raise PluginError(f"{hook}() returned a {type(item).__name__}; it returns a sequence of {kind.__name__}")
+                raise PluginError(
+                    f"{hook}() returned a {type(item).__name__}; it returns a sequence of {kind.__name__}"
+                )
             if not NAME.fullmatch(item.name):
                 raise PluginError(f"{hook}() offers the name '{item.name}'; a name is lower case: [a-z][a-z0-9_]*")
     for modality in offered[HOOKS[0]]:

@@ -97,12 +97,18 @@ def denoiser_flops(denoiser: Any, latent: LatentSpec, prompt: Prompt) -> int:
 
 
 def measured_rate(device: str = "auto") -> float:
-    """Floating-point operations per second of float32 matrix products on a device, the best of a few (0.1 s)."""
+    """Floating-point operations per second of float32 matrix products on a device, the best of a few (0.1 s).
+
+    `UserError` where the device cannot be used.
+    """
     import torch
 
-    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    side = 1024 if chosen.type == "cpu" else 4096
-    matrix = torch.ones(side, side, device=chosen)
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    side = 1024 if (automatic if device == "auto" else device) == "cpu" else 4096
+    try:
+        matrix = torch.ones(side, side, device=automatic if device == "auto" else device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device '{device}' cannot be used: {error}; choose auto, cpu, cuda or mps") from None
     best = float("inf")
     for _ in range(6):
         start = time.perf_counter()

@@ -26,7 +26,7 @@ def core_is_ours() -> bool:
 
 def _where() -> str:
     spec = find_spec("core")
-    return str(spec.origin or list(spec.submodule_search_locations or ["?"])[0]) if spec else "nowhere"
+    return str(spec.origin or next(iter(spec.submodule_search_locations or ["?"]))) if spec else "nowhere"
 
 
 def main() -> None:

@@ -59,6 +59,7 @@ class Shared:
     config: PartConfig
 
     def build(self) -> Any:
+        """Make the part; its owners share what is made."""
         return self.config.build()
 
 
@@ -129,7 +130,8 @@ class Modality:
 class DatasetAdapter:
     """Reads names and headers of a data set on disk, never pixels, and never downloads.
 
-    ``scan(root)`` yields a `Record` per study, with the official split where there is one.
+    ``scan(root)`` yields a `Record` per study, with the official split where there is one. A cohort that is computed,
+    not collected, has ``make(root)``, which writes it where it is missing.
     """
 
     name: str
@@ -138,6 +140,7 @@ class DatasetAdapter:
     licence: str
     citation: str
     scan: Callable[[Path], Iterable[Record]]
+    make: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,9 @@ class PromptEncoder(Protocol):
 
     width: int
 
-    def __call__(self, batch: Batch) -> Prompt: ...
+    def __call__(self, batch: Batch) -> Prompt:
+        """Tokens, pooled vector and mask of every sample."""
+        ...
 
 
 @runtime_checkable
@@ -202,9 +207,13 @@ class Autoencoder(Protocol):
 
     spec: LatentSpec
 
-    def encode(self, batch: Batch) -> Posterior: ...
+    def encode(self, batch: Batch) -> Posterior:
+        """Mean and log-variance, ``batch channel *space`` of ``spec``, before any scaling."""
+        ...
 
-    def decode(self, latent: Tensor) -> Batch: ...
+    def decode(self, latent: Tensor) -> Batch:
+        """Canonical data from an unscaled latent."""
+        ...
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """Named, finite, weighted terms; training minimises their sum."""
@@ -222,9 +231,13 @@ class Denoiser(Protocol):
     latent_shape: tuple[int, ...]
     prompt_width: int
 
-    def __call__(self, noisy: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor: ...
+    def __call__(self, noisy: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
+        """The prediction, in the shape of ``noisy``."""
+        ...
 
-    def context_sites(self) -> Sequence[Site]: ...
+    def context_sites(self) -> Sequence[Site]:
+        """Where context attention may be attached; none of the names repeats."""
+        ...
 
     def attach(self, site: str, module: Module) -> None:
         """Register ``module(hidden, context) -> update`` to be added at the site."""

@@ -68,9 +68,9 @@ def _holdings(run: Run, stock: Stock) -> str:
     if stock.problem:
         return f"no data: {stock.problem}"
     counts = {name: _num_samples(run, (stock,), (name,)) for name in run.flows.union.modalities}
-    held = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "none of the run's modalities"
+    held = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "no modality of the run"
     patients = len({record.patient for record in stock.records})
-    return f"{len(stock.records)} studies of {patients} patients in {stock.root}: {held}"
+    return f"{len(stock.records)} studies of {patients} patients in {stock.root}; training sees {held}"
 
 
 def _phase(run: Run, registry: Registry, stocks: Sequence[Stock], phase: Phase) -> list[str]:

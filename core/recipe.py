@@ -129,6 +129,11 @@ class DataChoice(Table):
     names: tuple[str, ...] = ()
     pools: Pools = "all"
 
+    @field_validator("names")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(names))
+
 
 class Recipe(Table):
     """A method. ``train`` holds published optimiser settings: preset name, then phase; no other preset sees them."""

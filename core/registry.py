@@ -157,11 +157,19 @@ def load_registry(path: Path | None = None) -> Registry:
         known = Tables.model_validate(tables)
     except ValidationError as error:
         raise explain(error, Tables, where) from None
-    for key, choices in (("recipe", known.recipes), ("preset", known.presets)):
-        chosen = getattr(known, f"default_{key}")
-        if chosen not in choices:
-            raise UserError(f"{where}: default_{key}: {unknown(key, chosen, choices)}")
+    _check_names(known, where)
     return Registry(**dict(known), sources=sources)
+
+
+def _check_names(known: Tables, where: str) -> None:
+    """`UserError` where the registry names a recipe, preset or data set that it does not have."""
+    named = [("default_recipe", "recipe", known.default_recipe, known.recipes)]
+    named += [("default_preset", "preset", known.default_preset, known.presets)]
+    for pair, entry in known.pairs.items():
+        named += [(f"pairs.{pair}.datasets", "data set", name, known.datasets) for name in entry.datasets or ()]
+    faults = [f"{key}: {unknown(what, name, choices)}" for key, what, name, choices in named if name not in choices]
+    if faults:
+        raise UserError(f"{where}: {'; '.join(faults)}")
 
 
 def _look_up(path: Path | None) -> Path:

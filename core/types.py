@@ -130,6 +130,7 @@ class LatentSpec:
 
     @property
     def fitted(self) -> bool:
+        """Whether scale and shift were measured."""
         return self.scale is not None and self.shift is not None
 
 
@@ -163,6 +164,7 @@ class Batch:
         return int(self.data.shape[0])
 
     def to(self, device: Any) -> Batch:
+        """The batch on a device."""
         mask = None if self.mask is None else self.mask.to(device)
         return replace(self, data=self.data.to(device), mask=mask)
 
@@ -182,9 +184,9 @@ class Posterior:
         """A reparameterised draw, noise from ``generator`` (on its own device, so that runs agree across devices)."""
         import torch
 
-        noise = torch.randn(
-            self.mean.shape, generator=generator, device=generator.device, dtype=self.mean.dtype
-        ).to(self.mean.device)
+        noise = torch.randn(self.mean.shape, generator=generator, device=generator.device, dtype=self.mean.dtype).to(
+            self.mean.device
+        )
         return self.mean + noise * (0.5 * self.logvar).exp()
 
 

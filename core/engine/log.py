@@ -17,6 +17,9 @@ class RunLog:
 
     def write(self, **row: Any) -> None:
         """Append one row; a value that JSON cannot hold (NaN, infinity) is written as a string."""
-        safe = {key: str(value) if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+        safe = {
+            key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(safe) + "\n")

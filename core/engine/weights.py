@@ -50,7 +50,11 @@ def load_weights(module: Module, folder: Path) -> dict[str, Any]:
     missing, extra = own.keys() - state.keys(), state.keys() - own.keys()
     if missing or extra:
         raise UserError(f"{folder}: weights do not fit (missing: {listed(missing)}; unknown: {listed(extra)})")
-    wrong = [f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in own if own[name].shape != state[name].shape]
+    wrong = [
+        f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}"
+        for name in own
+        if own[name].shape != state[name].shape
+    ]
     if wrong:
         raise UserError(f"{folder}: weights of another size ({'; '.join(wrong[:3])}): was it another preset?")
     module.load_state_dict(state, strict=True)

@@ -13,7 +13,7 @@ from pydantic import PositiveFloat, PositiveInt
 from core.errors import UserError
 from core.io.axes import Orientation, centred
 from core.io.mark import Mark
-from core.io.pixels import pixels, upright
+from core.io.pixels import pixels
 from core.io.source import decoding, readable
 from core.modality import PartConfig
 from core.types import Geometry, Sample, Space
@@ -63,13 +63,12 @@ class ImageReader:
         path = readable(path, self.suffixes)
         with decoding(path, "a picture"), self._opened(path) as image:
             self._check_size(image, path)
-            image, turned = upright(image, path) if MARK_KEY not in image.info else (image, 1)
-            data, bits = pixels(image, self.config.channels, self.config.convert, path)
+            data, stored = pixels(image, self.config.channels, self.config.convert, path)
             text = image.info.get(MARK_KEY)
         mark = None if text is None else Mark.parse(text, path)
+        bits = stored["bits"]
         if mark is not None:
             return self._marked(path, data, bits, mark)
-        stored = {"bits": bits} | ({} if turned == 1 else {"exif_orientation": turned})
         meta = {"path": str(path), "units": self.config.units, "spacing_known": self.config.spacing_mm is not None}
         return self._sample(self._in_units(data, bits, path), self._geometry(data.shape[1:], stored), meta)
 

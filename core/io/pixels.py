@@ -22,14 +22,14 @@ _EXIF_ORIENTATION = 274
 _PHOTOMETRIC = 262
 
 
-def pixels(image: Any, channels: int, convert: bool, path: Path) -> tuple[np.ndarray, int]:
-    """Stored numbers as float32 ``channel H W``, and the bit depth (8 or 16).
+def pixels(image: Any, channels: int, convert: bool, path: Path) -> tuple[np.ndarray, dict[str, int]]:
+    """Stored numbers as float32 ``channel H W``, upright, and what the file said (``bits``: 8 or 16).
 
     Accepts grey of 8 and 16 bits, RGB of 8 bits, an alpha channel that is opaque everywhere, and RGB with three equal
     channels where one is asked for. All else is a `UserError`, unless ``convert`` lets Pillow convert it to 8 bits.
     """
     raw = _raw_mode(image)
-    image.load()
+    image, stored = _upright(image, path)
     fault = _fault(image, raw)
     if fault is None:
         image = _opaque(image)
@@ -40,17 +40,27 @@ def pixels(image: Any, channels: int, convert: bool, path: Path) -> tuple[np.nda
         image = _converted(image, channels, fault is None)
     array = np.asarray(image)
     planes = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
-    return np.ascontiguousarray(planes, dtype=np.float32), _DEPTH[image.mode]
+    return np.ascontiguousarray(planes, dtype=np.float32), {"bits": _DEPTH[image.mode], **stored}
 
 
-def upright(image: Any, path: Path) -> tuple[Any, int]:
-    """The picture as its EXIF orientation says it is displayed, and that orientation (1: as stored)."""
+def _upright(image: Any, path: Path) -> tuple[Any, dict[str, int]]:
+    """The decoded picture as its EXIF orientation says it is displayed, and that orientation unless it is 1."""
     from PIL import ImageOps
 
     turned = image.getexif().get(_EXIF_ORIENTATION, 1)
     if turned not in range(1, 9):
         raise UserError(f"{path}: EXIF orientation {turned} is none of 1 to 8; remove or correct the tag")
-    return (image if turned == 1 else ImageOps.exif_transpose(image)), int(turned)
+    if turned >= 5 and image.format == "TIFF":
+        # Pillow 13 scrambles the rows of uncompressed ones.
+        raise UserError(f"{path}: is stored lying on its side (TIFF orientation {turned}); save it upright")
+    photometric = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC)
+    image.load()
+    if image.mode.startswith("I;16") and photometric == 0:
+        image.info["white_is_zero"] = True
+    # Pillow turns some formats while it decodes them, and then no longer reports the tag: nothing is turned twice.
+    if turned != 1:
+        image = ImageOps.exif_transpose(image)
+    return image, {} if turned == 1 else {"exif_orientation": int(turned)}
 
 
 def _raw_mode(image: Any) -> str:
@@ -67,7 +77,7 @@ def _fault(image: Any, raw: str) -> str | None:
         return "stores 16 bits per colour, which Pillow would cut to 8"
     if raw.partition(";")[2] in ("1", "2", "4") or raw in ("1", "1;I"):
         return f"stores fewer than 8 bits per pixel ({raw})"
-    if image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
+    if "white_is_zero" in image.info:
         return "stores white as 0 in 16 bits"
     if image.mode in ("LA", "RGBA"):
         return None if image.getchannel("A").getextrema() == (255, 255) else "has transparent pixels"

@@ -23,7 +23,7 @@ def load_folder(kind: Any, given: str, subfolder: str) -> Any:
             folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"init_from '{folder}' cannot be loaded: {_first_line(error)}") from error
+        raise UserError(f"init_from '{folder}' cannot be loaded: {str(error)[:300]}") from error
     wrong = {name: report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[name]}
     if wrong or report["error_msgs"]:
         shown = "; ".join(
@@ -43,7 +43,3 @@ def _folder_of(given: str, subfolder: str) -> Path:
             return folder
     what = "has no config.json" if root.is_dir() else "is not a folder"
     raise UserError(f"init_from '{given}' {what}; give a diffusers folder, or one with '{subfolder}/config.json' in it")
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -34,8 +34,8 @@ class SitedDenoiser(nn.Module):
         super().__init__()
         self.network = network
         self._sites = tuple(sites)
-        self._latent_shape = (channels, *space)
-        self._prompt_width = prompt_width
+        self.latent_shape = (channels, *space)
+        self.prompt_width = prompt_width
         self._pooled_width = pooled_width
 
     def context_sites(self) -> Sequence[Site]:
@@ -63,11 +63,11 @@ class SitedDenoiser(nn.Module):
         raise NotImplementedError
 
     def _check(self, noisy: Tensor, conditioning: Conditioning) -> None:
-        if tuple(noisy.shape[1:]) != self._latent_shape:
-            raise UserError(f"the denoiser takes latents {self._latent_shape}, found {tuple(noisy.shape[1:])}")
-        if conditioning.prompt.shape[-1] != self._prompt_width:
+        if tuple(noisy.shape[1:]) != self.latent_shape:
+            raise UserError(f"the denoiser takes latents {self.latent_shape}, found {tuple(noisy.shape[1:])}")
+        if conditioning.prompt.shape[-1] != self.prompt_width:
             width = conditioning.prompt.shape[-1]
-            raise UserError(f"the denoiser takes prompt tokens of width {self._prompt_width}, found {width}")
+            raise UserError(f"the denoiser takes prompt tokens of width {self.prompt_width}, found {width}")
         if self._pooled_width is None:
             return
         if conditioning.pooled is None:

@@ -35,9 +35,9 @@ class TextPromptEncoder(nn.Module):
             ),
             add_pooling_layer=False,
         )
-        for name, parameter in self.network.named_parameters():
-            # Softmax is blind to what all keys share: a bias there gets no gradient, only rounding noise.
-            parameter.requires_grad_(not name.endswith("self.key.bias"))
+        for layer in self.network.encoder.layer:
+            # Softmax is blind to what all keys share: a bias there would get no gradient, only rounding noise.
+            layer.get_submodule("attention.self.key").register_parameter("bias", None)
         self.head = PromptHead(config.width, config.prompt_width)
 
     def forward(self, batch: Batch) -> Prompt:

@@ -110,7 +110,7 @@ def loss_falls(bench: Bench) -> None:
     optimizer = torch.optim.Adam(trainable, lr=1e-3)
     losses = []
     for _ in range(_STEPS):
-        loss = sum(autoencoder.loss(batch, generator(0)).values())
+        loss = sum(autoencoder.loss(batch, generator(0)).values(), torch.zeros(()))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -13,7 +13,7 @@ from core.testing.laws import Bench, LawBroken, NotApplicable, all_laws
 from core.types import Sample
 
 if TYPE_CHECKING:
-    from pytest import MarkDecorator
+    import pytest
 
 Status = Literal["passed", "failed", "skipped", "expected"]
 
@@ -79,7 +79,7 @@ def parametrize_checks(
     *,
     samples: Sequence[Sample] = (),
     expected_failures: Mapping[str, str] | None = None,
-) -> MarkDecorator:
+) -> pytest.MarkDecorator:
     """``@parametrize_checks(MODALITY)`` over a test with an argument ``check``: one test per law."""
     import pytest
 

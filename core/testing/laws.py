@@ -94,6 +94,7 @@ class Bench:
 
     @cached_property
     def parts(self) -> Parts:
+        """The parts at the preset."""
         return self.modality.parts(self.preset)
 
     def part(self, name: str, seed: int = 0) -> Any:
@@ -142,6 +143,7 @@ class Bench:
         return Conditioning(prompt=tokens, prompt_mask=mask, pooled=pooled)
 
     def provenance(self) -> Provenance:
+        """A provenance for files that the kit writes."""
         return Provenance(model="conformance-kit", recipe="none", seed=0)
 
     def file(self, name: str = "sample") -> Path:

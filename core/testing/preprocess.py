@@ -70,7 +70,7 @@ def demand_spec(sample: Sample, spec: DataSpec) -> None:
     if spec.kind == "tokens":
         demand(data.dtype == np.int64 and data.ndim == 1, f"ids are {data.dtype} of shape {data.shape}")
         demand(0 < len(data) <= spec.space[0], f"{len(data)} ids, at most {spec.space[0]} allowed")
-        demand(0 <= data.min() and data.max() < (spec.vocabulary or 0), "an id lies outside the vocabulary")
+        demand(data.min() >= 0 and data.max() < (spec.vocabulary or 0), "an id lies outside the vocabulary")
         return
     demand(data.shape == (spec.channels, *spec.space), f"shape {data.shape}, spec {(spec.channels, *spec.space)}")
     demand(data.dtype == np.float32, f"data is {data.dtype}, expected float32")

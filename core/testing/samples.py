@@ -6,7 +6,24 @@ import numpy as np
 
 from core.types import DataSpec, Geometry, Sample
 
-_WORDS = "no acute small large left right upper lower effusion nodule normal heart lungs clear mild severe".split()
+_WORDS = [
+    "no",
+    "acute",
+    "small",
+    "large",
+    "left",
+    "right",
+    "upper",
+    "lower",
+    "effusion",
+    "nodule",
+    "normal",
+    "heart",
+    "lungs",
+    "clear",
+    "mild",
+    "severe",
+]
 
 
 def draw_sample(modality: str, spec: DataSpec, seed: int) -> Sample:

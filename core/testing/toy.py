@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,9 @@ def _parts(name: str, channels: int, space: Space, latent: tuple[int, Space], ge
 
 
 TOY_GRID = Modality(
-    name="toy_grid", title="Toy picture of one blob", presets={"tiny": _parts("toy_grid", 1, (8, 8), (2, (4, 4)), _GRID)}
+    name="toy_grid",
+    title="Toy picture of one blob",
+    presets={"tiny": _parts("toy_grid", 1, (8, 8), (2, (4, 4)), _GRID)},
 )
 TOY_VECTOR = Modality(
     name="toy_vector", title="Toy description of a blob", presets={"tiny": _parts("toy_vector", 4, (), (4, ()), None)}
@@ -247,7 +250,9 @@ def scan(root: Path) -> Iterator[Record]:
         raise UserError(f"{root}: no toy cohort there ({error})") from error
     for index in range(num):
         split = "train" if index % 10 < 8 else "validation" if index % 10 == 8 else "test"
-        files = {name: (root / f"{index}_{name.removeprefix('toy_')}.toy",) for name in (TOY_VECTOR.name, TOY_GRID.name)}
+        files = {
+            name: (root / f"{index}_{name.removeprefix('toy_')}.toy",) for name in (TOY_VECTOR.name, TOY_GRID.name)
+        }
         yield Record(patient=f"toy-{index}", study=f"toy-{index}", files=files, split=split)
 
 
@@ -268,5 +273,6 @@ def register_datasets() -> Sequence[DatasetAdapter]:
             licence="Apache-2.0",
             citation="MedWeave",
             scan=scan,
+            make=partial(write_cohort, num=400),
         )
     ]

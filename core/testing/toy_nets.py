@@ -29,7 +29,9 @@ class ToyPromptEncoder(nn.Module):
         tokens = F.gelu(self.tokens(batch.data.reshape(rows, batch.data.shape[1], -1)))
         pooled = F.normalize(self.pool(tokens.flatten(1)), dim=-1)
         tokens = torch.cat([self.null.expand(rows, 1, -1), tokens], 1)
-        return Prompt(tokens=tokens, pooled=pooled, mask=torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
+        return Prompt(
+            tokens=tokens, pooled=pooled, mask=torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        )
 
 
 class ToyAutoencoder(nn.Module):
@@ -47,6 +49,9 @@ class ToyAutoencoder(nn.Module):
             self.decoder: nn.Module = nn.ConvTranspose2d(latent_channels, channels, 2, 2)
         else:
             self.encoder, self.decoder = nn.Linear(channels, 2 * latent_channels), nn.Linear(latent_channels, channels)
+        # A posterior that is narrow at the start: otherwise the first hundred steps only learn to silence its noise.
+        with torch.no_grad():
+            self.encoder.bias[latent_channels:] = -6  # type: ignore[index, operator]
 
     def encode(self, batch: Batch) -> Posterior:
         """Mean and log-variance, ``batch channel *space``."""
@@ -77,7 +82,9 @@ class ToyDenoiser(nn.Module):
         self.level = nn.Sequential(nn.Linear(1, width), nn.SiLU(), nn.Linear(width, width))
         self.query, self.key_value = nn.Linear(width, width), nn.Linear(prompt_width, 2 * width)
         self.mix = nn.MultiheadAttention(width, 2, batch_first=True)
-        self.feed = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.feed = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
         self.leave = nn.Linear(width, channels)
         self.context: nn.Module | None = None
 

@@ -28,7 +28,13 @@ def site(tmp_path, monkeypatch):
 
 
 def install(
-    site: Path, module: str, source: str, *, plugin: str | None = None, distribution: str | None = None, requires: str = ""
+    site: Path,
+    module: str,
+    source: str,
+    *,
+    plugin: str | None = None,
+    distribution: str | None = None,
+    requires: str = "",
 ) -> str:
     """A module plus the metadata that `pip install` would leave; the plugin's name is returned."""
     distribution = distribution or module.replace("_", "-")
@@ -82,7 +88,9 @@ def test_development_door_may_not_shadow(site):
 def test_two_distributions_with_one_plugin_name(site):
     install(site, "mw_test_one", MODALITY.format(name="one", contract=1), plugin="echo")
     install(site, "mw_test_two", MODALITY.format(name="two", contract=1), plugin="echo")
-    with pytest.raises(UserError, match=r"two plugins are called 'echo': mw-test-one 1.2 and mw-test-two 1.2; uninstall"):
+    with pytest.raises(
+        UserError, match=r"two plugins are called 'echo': mw-test-one 1.2 and mw-test-two 1.2; uninstall"
+    ):
         discover()
 
 

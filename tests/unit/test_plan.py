@@ -170,7 +170,7 @@ def test_no_data_is_marked(tmp_path):
 
 def test_modality_without_data(tmp_path):
     text = plan(tmp_path, datasets={"phantom": cohort(6, ("text", "ct"))}, set=["data.pools=all"])
-    assert "no data     for xray_frontal, xray_lateral, mri" in text
+    assert "no data for xray_frontal, xray_lateral, mri" in " ".join(text.split())
     assert "text + ct  6 studies" in text
     assert "ct + mri  no data" in text
 
@@ -208,7 +208,7 @@ def test_parameters_and_memory_are_exact(tmp_path):
     assert f"align {2 * linear * 20 / 1000:.3g} kB" in costs
     # ct's denoiser with the prompt encoders of text and mri frozen; text's with three distinct ones is the largest.
     assert f"diffuse {(linear * 20 + 2 * linear * 4) / 1000:.3g} kB" in costs
-    assert "(without activations)" in " ".join(costs.split())
+    assert "(without activations; guide without context encoders and their attention)" in " ".join(costs.split())
 
 
 def test_latent_cache(tmp_path):
@@ -229,6 +229,12 @@ def test_arithmetic(tmp_path):
 def test_rate_is_measured_on_this_device(tmp_path):
     run = start_run(resolve(SHIPPED, MODALITIES, Flags(device="cpu")), MODALITIES)
     assert "FLOP/s" in describe_plan(run, SHIPPED, {})
+
+
+def test_unusable_device(tmp_path):
+    run = start_run(resolve(SHIPPED, MODALITIES, Flags(device="gpu")), MODALITIES)
+    with pytest.raises(UserError, match="device 'gpu' cannot be used"):
+        describe_plan(run, SHIPPED, {})
 
 
 def test_missing_part_is_said_not_raised(tmp_path):

@@ -198,6 +198,12 @@ def test_pair_has_two_ends(place):
     assert "two different modalities" in refusal(shipped_with(place, '[pairs."text-ct-mri"]\nweight = 2.0'))
 
 
+def test_pair_names_known_data_sets(place):
+    message = refusal(shipped_with(place, '[pairs."text-ct"]\ndatasets = ["medpx"]'))
+    assert "pairs.text-ct.datasets: no data set 'medpx'" in message
+    assert "did you mean 'medpix'?" in message
+
+
 def test_frozen():
     registry = load_registry(SHIPPED)
     with pytest.raises(ValueError, match="frozen"):

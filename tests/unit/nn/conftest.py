@@ -29,6 +29,7 @@ class Kind:
 
     def ready(self, *, checkpointed: bool = False, seed: int = 0) -> tuple[nn.Module, dict[str, Any]]:
         """A network with sites and random weights (libraries zero some outputs, and nothing would show)."""
+        torch.manual_seed(seed)  # libraries initialise from the global state
         network = randomise(self.make(), seed)
         return network, self.offer(network, checkpointed)
 
@@ -195,6 +196,7 @@ def attach_fresh() -> Callable[..., list[nn.Module]]:
     def attach(sites: dict[str, Any], width_of: Callable[[Any], int], *, trained: bool = False) -> list[nn.Module]:
         from core.nn import ContextAttention
 
+        torch.manual_seed(4)
         modules: list[nn.Module] = []
         for site in sites.values():
             module = ContextAttention(width_of(site), CONTEXT_WIDTH, 2)

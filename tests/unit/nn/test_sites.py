@@ -31,7 +31,9 @@ def test_offering_sites_leaves_the_output_bit_equal(kind, new_conditioning):
     assert torch.equal(before, kind.run(network, kind.noisy(), conditioning))
 
 
-def test_a_trained_context_attention_makes_the_context_count(kind, new_conditioning, new_context, attach_fresh, width_of):
+def test_a_trained_context_attention_makes_the_context_count(
+    kind, new_conditioning, new_context, attach_fresh, width_of
+):
     network, sites = kind.ready()
     attach_fresh(sites, width_of, trained=True)
     conditioning = new_conditioning()

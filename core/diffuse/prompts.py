@@ -1,0 +1,40 @@
+"""Prompts of several modalities to what a denoiser is conditioned on (METHOD E4, E6, E6b)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from core.types import Conditioning, Prompt
+
+
+class PromptAssembly(nn.Module):
+    """``[null token, pooled vector and tokens of each prompt]``; trained with the denoiser it belongs to.
+
+    ``width`` of the shared space; ``sources`` are the modalities that may prompt. The null token is learned, and a
+    source embedding says from whom a token comes.
+    """
+
+    def __init__(self, width: int, sources: tuple[str, ...]) -> None:
+        super().__init__()
+        self.null = nn.Parameter(torch.randn(width) * 0.02)
+        self.source = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in sources})
+
+    def forward(self, prompts: Mapping[str, Prompt], drop: Tensor) -> Conditioning:
+        """``prompts`` by modality, ``drop`` bool ``batch``: rows that get the null prompt (METHOD E6).
+
+        The pooled vectors are mixed with equal weights and not normalised again (METHOD E4, MedCoDi-M Eq. 1).
+        """
+        rows = len(drop)
+        tokens, mask = [self.null.expand(rows, 1, -1)], [torch.ones(rows, 1, dtype=torch.bool, device=drop.device)]
+        for name, prompt in prompts.items():
+            told = torch.cat([prompt.pooled[:, None], prompt.tokens[:, 1:]], 1)
+            tokens.append(told + self.source[name])
+            mask.append(torch.cat([torch.ones_like(mask[0]), prompt.mask[:, 1:]], 1))
+        kept = torch.cat(mask, 1) & ~drop[:, None]
+        kept[:, 0] = True
+        mixed = torch.stack([prompt.pooled for prompt in prompts.values()]).mean(0) if prompts else None
+        pooled = None if mixed is None else mixed * ~drop[:, None]
+        return Conditioning(prompt=torch.cat(tokens, 1), prompt_mask=kept, pooled=pooled)

@@ -1,0 +1,1 @@
+"""Step 7: is what was generated faithful, useful and private?"""

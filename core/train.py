@@ -1,0 +1,73 @@
+"""``python -m core.train --flow text-xray,text-ct,ct-mri``: train a model along a flow.
+
+A flow is a list of edges "source-target"; each edge is a round, and their order is the curriculum. Several sources
+join with +, and an alias of registry.toml stands for a group. --plan shows what would happen, and stops.
+"""
+
+from __future__ import annotations
+
+import warnings
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.cli import Parser, run
+from core.errors import PlainWarning
+
+
+def parser() -> Parser:
+    """The flags of ``core.train``; everything else is TOML or ``--set``."""
+    flags = Parser(prog="python -m core.train", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    flags.add_argument("--flow", help="edges in the order of the curriculum, e.g. text-xray,text-ct,ct-mri")
+    flags.add_argument("--recipe", help="the method: medm2g, medcodi_m, codi_xr, medisyn or one of your registry")
+    flags.add_argument("--preset", help="the sizes: tiny, tiny3d, small, paper")
+    flags.add_argument("--data", help="data sets of registry.toml, comma-separated")
+    flags.add_argument("--phase", help="phases to run, comma-separated: autoencoder,align,diffuse,guide")
+    flags.add_argument("--config", type=Path, help="a run file (TOML), e.g. the config.toml of an earlier run")
+    flags.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting, repeatable")
+    flags.add_argument("--run", type=Path, help="the run folder (default: runs/RECIPE-PRESET)")
+    flags.add_argument("--registry", type=Path, help="registry.toml to use instead of the one found")
+    flags.add_argument("--device", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    flags.add_argument("--seed", type=int, help="one number decides every draw (default: 0)")
+    flags.add_argument("--steps", type=int, help="steps of every phase")
+    flags.add_argument("--long", action="store_true", help="the preset's longer training")
+    flags.add_argument("--plan", action="store_true", help="print rounds, data and costs, and stop")
+    return flags
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, build, run."""
+    options = parser().parse_args(arguments)
+
+    from core.config import resolve
+    from core.discovery import discover
+    from core.flags import Flags
+    from core.registry import load_registry
+    from core.run import start_run
+
+    registry = load_registry(options.registry)
+    catalog = discover(registry.plugins.enabled, registry.plugins.modules)
+    given = {name: value for name, value in vars(options).items() if name not in ("plan", "registry")}
+    config = resolve(registry, catalog.modalities, Flags(**given))
+    started = start_run(config, catalog.modalities, catalog.broken)
+    for error in catalog.broken.values():  # the flow does not need it, or start_run would have stopped
+        warnings.warn(PlainWarning(str(error)), stacklevel=1)
+    if options.plan:
+        from core.plan import describe_plan
+
+        print(describe_plan(started, registry, catalog.datasets))
+        return
+    started.require_parts()
+
+    from core.curriculum import Curriculum, prepare_folder
+
+    prepare_folder(started)
+    table = Curriculum(started, registry, catalog.datasets).train()
+    width = max(len(line.what) for line in table)
+    for line in table:
+        print(f"{line.phase:<12}{line.what:<{width}}  {line.value:8.4f}  {line.beside}".rstrip())
+    print(f"\nweights, log and configuration: {started.config.run}")
+
+
+if __name__ == "__main__":
+    run(main)

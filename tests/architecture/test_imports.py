@@ -1,0 +1,82 @@
+"""Who may import whom, and at what cost (DESIGN 7.1, 7.3)."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "diffusers", "transformers", "monai", "timm", "nibabel", "pydicom", "scipy", "torchmetrics")
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess:
+    program = Path(sys.executable).with_name("lint-imports")
+    command = [str(program), "--config", str(folder / "pyproject.toml"), "--no-cache"]
+    # python -P and PYTHONPATH: the tree under `folder` is examined, wherever the package is installed from
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(folder), "PATH": ""}
+    )
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tree")
+    for name in ("core", "plugins"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def test_contracts_hold(copy):
+    result = lint(copy)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Contracts: " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "planted"),
+    [
+        ("core/flow.py", "import plugins.text"),
+        ("core/preprocess/collate.py", "import core.encode.latents"),
+        ("core/nn/levels.py", "import core.engine.seed"),
+        ("plugins/ct/modality.py", "import plugins.mri"),
+        ("plugins/ct/modality.py", "import core.registry"),
+    ],
+)
+def test_a_planted_import_breaks_a_contract(copy, file, planted):
+    original = (copy / file).read_text()
+    (copy / file).write_text(original + f"\n{planted}\n")
+    try:
+        result = lint(copy)
+    finally:
+        (copy / file).write_text(original)
+    assert result.returncode != 0
+    assert "BROKEN" in result.stdout, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "core",
+        "core.api",
+        "core.nn",
+        "core.train",
+        "core.check",
+        "core.registry",
+        "core.flow",
+        "core.discovery",
+        "core.hookspecs",
+    ],
+)
+def test_nothing_heavy_is_imported_early(module):
+    code = f"import sys, {module}\nprint([name for name in {HEAVY!r} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
+def test_plugins_register_without_anything_heavy():
+    code = f"import sys\nfrom core.discovery import discover\ndiscover()\nprint([n for n in {HEAVY!r} if n in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr

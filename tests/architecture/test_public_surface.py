@@ -1,0 +1,74 @@
+"""The public promise: names of `core.api`, hooks, and flags. A change here is a change for users: say it in the docs."""
+
+import inspect
+import re
+from pathlib import Path
+
+import core.api
+import core.check
+import core.nn
+import core.testing
+import core.train
+from core import discovery, hookspecs
+
+ROOT = Path(__file__).parents[2]
+
+API = """
+Augmenter Autoencoder Batch ByteTokenizerConfig CONTRACT Conditioning Context DataSpec DatasetAdapter Denoiser Geometry
+LatentSpec MetricSpec Modality PartConfig Parts PercentilePreprocessConfig Posterior Preprocessor Prompt PromptEncoder
+Provenance RangePreprocessConfig Reader Record Sample Shared Site Space UserError ViewsConfig Writer hookimpl
+"""
+TRAIN = "--config --data --device --flow --help --long --phase --plan --preset --recipe --registry --run --seed --set --steps -h"
+CHECK = "--help --params --preset --registry -h"
+
+
+def flags(module) -> str:
+    return " ".join(sorted(option for action in module.parser()._actions for option in action.option_strings))
+
+
+def test_names_of_the_api():
+    assert sorted(core.api.__all__) == sorted(API.split())
+
+
+def test_every_name_of_the_api_can_be_had():
+    for name in (*core.api.__all__,):
+        assert getattr(core.api, name) is not None
+    assert "no_such_name" not in dir(core.api)
+
+
+def test_flags_of_train():
+    assert flags(core.train) == TRAIN
+
+
+def test_flags_of_check():
+    assert flags(core.check) == CHECK
+
+
+def test_every_flag_has_a_help_text():
+    for module in (core.train, core.check):
+        assert all(action.help for action in module.parser()._actions)
+
+
+def test_hooks_are_bodiless_and_have_a_one_line_docstring():
+    for name in discovery.HOOKS:
+        source = inspect.getsource(getattr(hookspecs, name))
+        assert source.rstrip().endswith('"""')
+        assert "\n" not in inspect.getdoc(getattr(hookspecs, name))
+
+
+def test_every_hook_is_documented():
+    page = (ROOT / "docs/reference/hooks.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^## `(register_\w+)\(\)`", page, re.M))
+    assert documented == set(discovery.HOOKS)
+
+
+def test_every_hook_is_tested():
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "unit").glob("*.py"))
+    for name in discovery.HOOKS:
+        assert f"def {name}()" in tests, f"no test implements {name}"
+
+
+def test_every_law_is_documented():
+    page = (ROOT / "docs/reference/contract.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", page, re.M))
+    assert documented == set(core.testing.law_names())

@@ -1,0 +1,258 @@
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from core.io import ImageReaderConfig, NiftiReaderConfig, NiftiWriterConfig, ScanReaderConfig, centred
+from core.types import Geometry, Sample
+
+# Gantry tilt: a shear, which no rotation and so no qform can say.
+SHEARED = np.array([[-0.7, 0.0, 0.0, 101.3], [0.0, 0.7, 0.4, -55.1], [0.0, 0.0, 3.1, 12.7], [0, 0, 0, 1]])
+TURNED = centred((5, 7, 6), (0.3, 0.4, 2.1), "LPS").affine @ nib.affines.from_matvec(
+    nib.eulerangles.euler2mat(0.1, -0.2, 0.05), [0, 0, 0]
+)
+
+
+def reader(**options):
+    return NiftiReaderConfig(modality="m", **options).build()
+
+
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def volume(shape=(5, 7, 6), affine=None, **stored):
+    data = np.random.default_rng(0).normal(0, 300, (1, *shape)).astype(np.float32)
+    place = centred(shape, (0.3, 0.4, 2.1)[: len(shape)], "LPS"[: len(shape)], **stored)
+    place = place if affine is None else Geometry(affine=affine, shape=shape, stored=stored)
+    return Sample(modality="m", data=data, geometry=place)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("affine", [None, SHEARED, TURNED])
+@pytest.mark.parametrize(("dtype", "step"), [("float32", 1.0), ("int16", 1.0), ("int16", 0.25)])
+def test_round_trip_of_volumes(folder, provenance, suffix, affine, dtype, step):
+    written = volume(affine=affine, kernel="B30f")
+    writer = NiftiWriterConfig(dtype=dtype, step=step, suffix=suffix, units="HU").build()
+    path = folder / f"ä{suffix}"
+    writer.write(written, path, provenance)
+    found = reader().read(path)
+    assert found.data.dtype == np.float32
+    assert np.abs(found.data - written.data).max() <= writer.tolerance + 1e-4 * (dtype == "int16")
+    assert found.geometry == written.geometry
+    assert found.meta["units"] == "HU"
+    assert found.meta["synthetic"] is True
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 7), (5, 1, 1), (1, 1, 6)])
+def test_round_trip_keeps_the_number_of_axes(folder, provenance, shape):
+    written = volume(shape)
+    NiftiWriterConfig().build().write(written, folder / "a.nii.gz", provenance)
+    assert nib.load(folder / "a.nii.gz").shape[:2] == shape[:2]
+    found = reader().read(folder / "a.nii.gz")
+    assert np.array_equal(found.data, written.data)
+    assert found.geometry == written.geometry
+
+
+def test_plain_nibabel_sees_the_mark_and_both_forms(folder, provenance):
+    written = volume()
+    NiftiWriterConfig(dtype="int16").build().write(written, folder / "a.nii.gz", provenance)
+    image = nib.load(folder / "a.nii.gz")
+    assert b"SYNTHETIC" in image.header["descrip"].item()
+    (extension,) = image.header.extensions
+    assert extension.get_code() == 6
+    assert '"synthetic":true' in str(extension.get_content())
+    assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (1, 1)
+    assert np.allclose(image.get_sform(), written.geometry.affine, atol=1e-5)
+    assert np.allclose(image.get_qform(), written.geometry.affine, atol=1e-4)
+    assert np.abs(image.get_fdata() - written.data[0]).max() <= 0.5 + 1e-4
+    assert image.header.get_xyzt_units()[0] == "mm"
+    assert names(folder) == ["a.nii.gz", "a.nii.gz.json"]
+
+
+def test_a_shear_has_no_qform(folder, provenance):
+    NiftiWriterConfig().build().write(volume(affine=SHEARED), folder / "a.nii.gz", provenance)
+    assert int(nib.load(folder / "a.nii.gz").header["qform_code"]) == 0
+
+
+def test_the_same_sample_gives_the_same_bytes(folder, provenance):
+    for name in ("a.nii.gz", "b.nii.gz"):
+        NiftiWriterConfig().build().write(volume(), folder / name, provenance)
+    assert gzip.decompress((folder / "a.nii.gz").read_bytes()) == gzip.decompress((folder / "b.nii.gz").read_bytes())
+
+
+def test_an_image_that_was_moved_since_keeps_its_new_place(folder, provenance):
+    NiftiWriterConfig().build().write(volume(), folder / "a.nii.gz", provenance)
+    image = nib.load(folder / "a.nii.gz")
+    moved = image.affine.copy()
+    moved[:3, 3] += 10
+    nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32), moved, image.header), folder / "b.nii.gz")
+    assert np.allclose(reader().read(folder / "b.nii.gz").geometry.affine, moved, atol=1e-5)
+
+
+def save(path, data, affine=TURNED, code=1, **header):
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_sform(affine, code=code)
+    image.header.set_qform(affine, code=code)
+    for key, value in header.items():
+        image.header[key] = value
+    nib.save(image, path)
+
+
+def test_foreign_volume_and_slice(folder):
+    data = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    save(folder / "a.nii.gz", data)
+    found = reader(dims=3).read(folder / "a.nii.gz")
+    assert np.array_equal(found.data, data[None])
+    assert np.allclose(found.geometry.affine, TURNED, atol=1e-5)
+    assert found.geometry.stored == {"dtype": "int16"}
+    for plane in (data[..., 0], data[..., :1], data[..., :1, None]):
+        save(folder / "b.nii", plane)
+        found = reader().read(folder / "b.nii")
+        assert np.array_equal(found.data, data[None, ..., 0])
+        assert found.geometry.shape == (3, 4)
+        # The slice thickness is the third column.
+        assert np.allclose(found.geometry.affine, TURNED, atol=1e-5)
+    assert reader(dims=3).read(folder / "b.nii").data.shape == (1, 3, 4, 1)
+
+
+def test_scaling_is_applied(folder):
+    data = np.array([[[0.0, 1.5], [-1000.0, 3000.0]]])
+    image = nib.Nifti1Image(data, TURNED)
+    image.set_data_dtype(np.int16)
+    nib.save(image, folder / "a.nii.gz")
+    assert np.abs(reader().read(folder / "a.nii.gz").data - data).max() < 0.1
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1000), ("micron", 0.001), ("mm", 1)])
+def test_affine_is_in_mm(folder, unit, factor):
+    image = nib.Nifti1Image(np.zeros((2, 3, 4), np.float32), TURNED)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, folder / "a.nii.gz")
+    assert np.allclose(reader().read(folder / "a.nii.gz").geometry.affine[:3], TURNED[:3] * factor, rtol=1e-5)
+
+
+def test_volume_where_a_slice_is_expected(folder):
+    data = np.random.default_rng(0).normal(size=(4, 5, 7)).astype(np.float32)
+    affine = np.array([[0, 0, -2.0, 30], [1, 0, 0, -3], [0, 3.0, 0, 5], [0, 0, 0, 1]])  # axis 1 runs superior
+    save(folder / "a.nii.gz", data, affine)
+    with pytest.raises(UserError, match=r"holds a volume of shape \(4, 5, 7\), expected a slice"):
+        reader(dims=2).read(folder / "a.nii.gz")
+    found = reader(dims=2, volume="middle").read(folder / "a.nii.gz")
+    assert np.array_equal(found.data[0], data[:, 2])
+    assert np.allclose(found.geometry.affine @ [1, 3, 0, 1], affine @ [1, 2, 3, 1])
+    assert found.geometry.orientation == "AL"
+
+
+def test_no_affine(folder):
+    save(folder / "a.nii.gz", np.zeros((2, 3, 4), np.float32), np.diag([2.0, 3, 4, 1]), code=0)
+    with pytest.raises(UserError, match="states no orientation"):
+        reader().read(folder / "a.nii.gz")
+    with pytest.raises(UserError, match="states no orientation"):
+        reader(orientation="LP").read(folder / "a.nii.gz")
+    geometry = reader(orientation="LPS").read(folder / "a.nii.gz").geometry
+    assert geometry.orientation == "LPS"
+    assert geometry.spacing_mm == (2, 3, 4)
+
+
+def test_values_that_are_none(folder):
+    data = np.zeros((2, 3, 4), np.float32)
+    data[0, 0, :2] = [np.nan, np.inf]
+    save(folder / "a.nii.gz", data)
+    with pytest.raises(UserError, match="2 values are NaN or infinite"):
+        reader().read(folder / "a.nii.gz")
+    assert reader(nan_value=-7.0).read(folder / "a.nii.gz").data[0, 0, 0].tolist() == [-7, -7, 0, 0]
+
+
+BAD = {
+    "series": (np.zeros((2, 3, 4, 5), np.float32), "more than 3 axes"),
+    "empty": (np.zeros((2, 0, 4), np.float32), "holds no image"),
+    "line": (np.zeros(5, np.float32), "holds no image"),
+    "complex": (np.zeros((2, 3, 4), np.complex64), "expected real numbers"),
+    "colour": (np.zeros((2, 3, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "expected real numbers"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_content_names_the_file(folder, case):
+    data, message = BAD[case]
+    save(folder / "a.nii", data)
+    with pytest.raises(UserError, match=message) as caught:
+        reader().read(folder / "a.nii")
+    assert str(folder / "a.nii") in str(caught.value)
+
+
+def test_singular_affine_and_size_limit(folder):
+    save(folder / "a.nii", np.zeros((2, 3, 4), np.float32))
+    content = bytearray((folder / "a.nii").read_bytes())
+    content[280:296] = bytes(16)  # the first row of the sform
+    (folder / "b.nii").write_bytes(content)
+    with pytest.raises(UserError, match="affine is singular"):
+        reader().read(folder / "b.nii")
+    with pytest.raises(UserError, match="max_megavoxels"):
+        reader(max_megavoxels=1e-5).read(folder / "a.nii")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98])
+def test_truncated_files(folder, suffix, share):
+    save(folder / f"a{suffix}", np.random.default_rng(0).normal(size=(8, 9, 10)).astype(np.float32))
+    content = (folder / f"a{suffix}").read_bytes()
+    path = folder / f"cut{suffix}"
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(UserError) as caught:
+        reader().read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_not_nifti(folder):
+    (folder / "a.nii.gz").write_bytes(b"hello" * 200)
+    (folder / "b.nii").write_bytes(bytes(1000))
+    for name in ("a.nii.gz", "b.nii"):
+        with pytest.raises(UserError, match="cannot be read as NIfTI"):
+            reader().read(folder / name)
+
+
+def test_writer_refuses(folder, provenance):
+    good = volume()
+    cases = [
+        (NiftiWriterConfig(), Sample(modality="m", data=good.data), "takes one channel with its geometry"),
+        (NiftiWriterConfig(), Sample(modality="m", data=good.data[:, 1:], geometry=good.geometry), "takes one channel"),
+        (NiftiWriterConfig(), Sample(modality="m", data=good.data * np.nan, geometry=good.geometry), "NaN"),
+        (NiftiWriterConfig(dtype="int16", step=0.001), good, "do not fit int16 with step 0.001"),
+    ]
+    for config, sample, message in cases:
+        with pytest.raises(UserError, match=message):
+            config.build().write(sample, folder / "a.nii.gz", provenance)
+        assert names(folder) == []
+    with pytest.raises(UserError, match=r"makes \.nii\.gz"):
+        NiftiWriterConfig().build().write(good, folder / "a.nii", provenance)
+    with pytest.raises(UserError, match="does not exist"):
+        NiftiWriterConfig().build().write(good, folder / "none" / "a.nii.gz", provenance)
+
+
+def test_failing_while_saving_leaves_nothing(folder, provenance, monkeypatch):
+    def fail(self, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nib.Nifti1Image, "to_filename", fail)
+    with pytest.raises(UserError, match=r"a\.nii\.gz: cannot be written: No space left"):
+        NiftiWriterConfig().build().write(volume(), folder / "a.nii.gz", provenance)
+    assert names(folder) == []
+
+
+def test_scan_reader_goes_by_suffix(folder, provenance):
+    from PIL import Image
+
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(folder / "a.png")
+    NiftiWriterConfig().build().write(volume((4, 5)), folder / "a.nii.gz", provenance)
+    nifti, image = NiftiReaderConfig(modality="m"), ImageReaderConfig(modality="m", orientation="PL")
+    both = ScanReaderConfig(nifti=nifti, image=image).build()
+    assert both.read(folder / "a.png").geometry.orientation == "PL"
+    assert both.read(folder / "a.nii.gz").geometry.orientation == "LP"
+    assert ".png" in both.suffixes
+    with pytest.raises(UserError, match=r"a\.png: this reader reads \.nii, \.nii\.gz;.*set image"):
+        ScanReaderConfig(nifti=nifti).build().read(folder / "a.png")
