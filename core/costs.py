@@ -152,7 +152,9 @@ def _work(run: Run, stocks: Sequence[Stock], forward: Mapping[str, int], phase: 
         for name in set(names) & set(forward):
             kind = run.parts(name).data.kind
             samples = sum(stock.num_samples([name], run.flows.union, run.config.data.pools) for stock in stocks)
-            each.append(3 * forward[name] * training.batch_of(kind) * training.num_steps(samples, kind))
+            # Backward costs twice the forward pass; half of that where the denoiser's own weights are frozen.
+            passes = 2 if phase == "guide" else 3
+            each.append(passes * forward[name] * training.batch_of(kind) * training.num_steps(samples, kind))
         return choose(each) if each else 0
 
     if phase == "guide":

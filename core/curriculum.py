@@ -53,10 +53,11 @@ class Curriculum:
         self.training, self.held_out = (self._studies(records, split) for split in ("train", "validation"))
         self.modules: dict[str, Any] = {}
         self.specs: dict[str, LatentSpec] = {}
-        self.log = RunLog(self.folder / "metrics.jsonl")
 
     def train(self) -> list[Line]:
         """Run every phase of the run and return the final table."""
+        prepare_folder(self.run)
+        self.log = RunLog(self.folder / "metrics.jsonl")
         table: list[Line] = []
         for phase in self.run.config.phases.run:
             if phase not in _TRAINABLE:
@@ -152,7 +153,7 @@ class Curriculum:
             raise UserError(
                 f"'{name}' has no latent scale yet: run the phase 'autoencoder' too (--phase autoencoder,...)"
             )
-        places = self.training.having(name)
+        places = self.training.require(name)
         module = self.module(self.parts[name].weight_key(name, "autoencoder"))
         means = (row for batch in latent_means(module, name, places, self.training) for row in scaled(batch, spec))
         return dict(zip(places, means, strict=True))

@@ -7,6 +7,7 @@ script says so in one line instead of failing somewhere inside a stranger's code
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,7 +38,9 @@ def main() -> None:
         print(f"usage: medweave COMMAND [--help] [...]\n\n{lines}")
         return
     if name not in COMMANDS:
-        print(f"error: no command '{name}' (known: {', '.join(COMMANDS)})", file=sys.stderr)
+        close = get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        print(f"error: no command '{name}' (known: {', '.join(COMMANDS)}){hint}", file=sys.stderr)
         sys.exit(2)
     if not core_is_ours():
         print(

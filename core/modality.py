@@ -147,7 +147,8 @@ class DatasetAdapter:
 class Site:
     """A place in a denoiser where context attention can be attached.
 
-    ``grid`` is the spatial shape of the hidden tokens there, in their order: ``(8, 8)`` means 64 tokens, row by row.
+    ``grid`` is the spatial shape of the hidden tokens there, in their order: ``(8, 8)`` means 64 tokens, row by row. A
+    denoiser of vectors has positions without a place in the patient, e.g. ``(4,)``.
     """
 
     name: str

@@ -59,9 +59,8 @@ def main(arguments: Sequence[str]) -> None:
         return
     started.require_parts()
 
-    from core.curriculum import Curriculum, prepare_folder
+    from core.curriculum import Curriculum
 
-    prepare_folder(started)
     table = Curriculum(started, registry, catalog.datasets).train()
     width = max(len(line.what) for line in table)
     for line in table:

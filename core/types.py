@@ -184,10 +184,9 @@ class Posterior:
         """A reparameterised draw, noise from ``generator`` (on its own device, so that runs agree across devices)."""
         import torch
 
-        noise = torch.randn(self.mean.shape, generator=generator, device=generator.device, dtype=self.mean.dtype).to(
-            self.mean.device
-        )
-        return self.mean + noise * (0.5 * self.logvar).exp()
+        # Drawn in float32 whatever the precision: one seed is one noise.
+        noise = torch.randn(self.mean.shape, generator=generator, device=generator.device)
+        return self.mean + noise.to(self.mean) * (0.5 * self.logvar).exp()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

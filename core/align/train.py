@@ -37,11 +37,12 @@ def train_round(
         encoder.requires_grad_(any(encoder is module for module in trained))
         encoder.train(any(encoder is module for module in trained))
 
+    shared = {pair: studies.require(*pair) for pair in pairs}
+
     def losses(step: int) -> Mapping[str, Any]:
         draws = stream(seed, "align", title, step)
         terms = {}
-        for first, second in pairs:
-            places = studies.having(first, second)
+        for (first, second), places in shared.items():
             size = min(training.batch, len(places))
             chosen = [places[index] for index in torch.randperm(len(places), generator=draws)[:size].tolist()]
             a, b = (encoders[name](studies.batch(name, chosen)).pooled for name in (first, second))
@@ -49,7 +50,7 @@ def train_round(
         return terms
 
     parameters = [*dict.fromkeys(p for module in trained for p in module.parameters()), logit_scale]
-    samples = sum(len(studies.having(*pair)) for pair in pairs)
+    samples = sum(map(len, shared.values()))
     train_steps(
         f"align {title}",
         parameters,

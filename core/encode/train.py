@@ -21,7 +21,7 @@ def train_autoencoder(
 ) -> None:
     """Minimise the autoencoder's own loss on the union of its owners' data, owners in turn."""
     kind = studies.parts[owners[0]].data.kind
-    places = {name: studies.having(name) for name in owners}
+    places = {name: studies.require(name) for name in owners}
 
     def losses(step: int) -> Mapping[str, Any]:
         draws = stream(seed, "autoencoder", key, step)

@@ -51,8 +51,10 @@ class TextPromptEncoder(nn.Module):
                 f"the prompt encoder takes at most {self._length} tokens, found {length}; cut or split them"
             )
         mask = torch.ones_like(ids, dtype=torch.bool) if batch.mask is None else batch.mask
-        attended = _never_empty(mask)
-        found = self.network(input_ids=ids.masked_fill(~mask, 0), attention_mask=attended.long())
+        # Four axes, as attention wants it: of a mask with two, transformers asks whether it is all true, which
+        # stops a GPU's queue at every step and cannot be answered without data.
+        attended = _never_empty(mask)[:, None, None, :].expand(-1, 1, length, -1)
+        found = self.network(input_ids=ids.masked_fill(~mask, 0), attention_mask=attended)
         return self.head(found.last_hidden_state, mask)
 
 

@@ -30,6 +30,14 @@ class Studies:
         """Places of the studies in which all of these modalities may be seen."""
         return [place for place, seen in enumerate(self.visible) if set(names) <= set(seen)]
 
+    def require(self, *names: str) -> list[int]:
+        """The same, and a `UserError` where there is none."""
+        places = self.having(*names)
+        if not places:
+            what = " and ".join(names)
+            raise UserError(f"no study to train on holds {what}: name data sets that do with --data, or change the flow")
+        return places
+
     def batch(self, name: str, places: Sequence[int]) -> Batch:
         """The canonical samples of one modality from these studies."""
         return collate([self.sample(name, place) for place in places], self.parts[name].data)

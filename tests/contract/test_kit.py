@@ -66,7 +66,7 @@ def test_expected_failures_are_strict():
 def test_an_unknown_law_is_refused_with_the_nearest():
     with pytest.raises(UserError, match=r"did you mean 'reader\.never_writes'"):
         check_modality(TOY_GRID, only=["reader.never_write"])
-    with pytest.raises(UserError, match="no law 'reader.reads_fast'"):
+    with pytest.raises(UserError, match=r"no law 'reader\.reads_fast'"):
         parametrize_checks(TOY_GRID, expected_failures={"reader.reads_fast": "slow disk"})
 
 

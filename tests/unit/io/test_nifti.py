@@ -147,12 +147,15 @@ def test_volume_where_a_slice_is_expected(folder):
 
 
 def test_no_affine(folder):
-    save(folder / "a.nii.gz", np.zeros((2, 3, 4), np.float32), np.diag([2.0, 3, 4, 1]), code=0)
+    save(folder / "good.nii", np.zeros((2, 3, 4), np.float32), np.diag([2.0, 3, 4, 1]))
+    content = bytearray((folder / "good.nii").read_bytes())
+    content[252:256] = bytes(4)  # qform and sform code
+    (folder / "a.nii").write_bytes(content)
     with pytest.raises(UserError, match="states no orientation"):
-        reader().read(folder / "a.nii.gz")
+        reader().read(folder / "a.nii")
     with pytest.raises(UserError, match="states no orientation"):
-        reader(orientation="LP").read(folder / "a.nii.gz")
-    geometry = reader(orientation="LPS").read(folder / "a.nii.gz").geometry
+        reader(orientation="LP").read(folder / "a.nii")
+    geometry = reader(orientation="LPS").read(folder / "a.nii").geometry
     assert geometry.orientation == "LPS"
     assert geometry.spacing_mm == (2, 3, 4)
 

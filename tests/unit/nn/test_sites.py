@@ -157,6 +157,31 @@ def test_gradient_checkpointing_gives_equal_gradients_and_keeps_less(kind, new_c
         torch.testing.assert_close(gradient, again[name], rtol=1e-9, atol=1e-9, msg=name)
 
 
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_checkpointing_runs_every_site_a_second_time(kind, new_conditioning, checkpointed):
+    runs = {}
+
+    class Counter(nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+        def forward(self, hidden, context):
+            runs[self.name] = runs.get(self.name, 0) + 1
+            return hidden * context.tokens.mean()
+
+    network, sites = kind.ready(checkpointed=checkpointed)
+    for name, site in sites.items():
+        site.attach(Counter(name))
+    conditioning = new_conditioning()
+    with torch.no_grad():
+        kind.run(network, kind.noisy(), conditioning)
+    assert set(runs.values()) == {1}
+    runs.clear()
+    kind.run(network.train(), kind.noisy(), conditioning).sum().backward()
+    assert runs == dict.fromkeys(sites, 2 if checkpointed else 1)
+
+
 def test_every_attached_parameter_gets_a_gradient(kind, new_conditioning, attach_fresh, width_of):
     gradients, _ = _gradients(kind, new_conditioning(), attach_fresh, width_of, True)
     attached = {name: gradient for name, gradient in gradients.items() if "context_attention" in name}

@@ -1,0 +1,51 @@
+"""The built-in modalities keep every law of the contract.
+
+Networks of equal configs are examined once: the others of a family are examined for what differs, the file parts.
+"""
+
+import pytest
+
+from core.testing import check_modality, law_names
+from plugins.ct.modality import CT
+from plugins.mri.modality import MODALITIES
+from plugins.text.modality import TEXT
+from plugins.xray.modality import FRONTAL, LATERAL
+
+LONG = {"autoencoder.loss_falls"}  # 50 training steps
+NETWORK_LAWS_OF_DECLARATION = {"declaration.state_restores_outputs", "declaration.builds_without_network"}
+FILE_PARTS = ("declaration", "reader", "preprocess", "augment", "writer")
+FILE_LAWS = [law for law in law_names() if law.partition(".")[0] in FILE_PARTS]
+
+WHOLE = [(TEXT, "tiny"), (FRONTAL, "tiny"), (CT, "tiny3d")]
+OTHERS = [(LATERAL, "tiny"), (CT, "tiny"), *((modality, "tiny") for modality in MODALITIES), (MODALITIES[0], "tiny3d")]
+
+
+def named(value):
+    return getattr(value, "name", value)
+
+
+def demand_passed(modality, preset, laws):
+    outcomes = check_modality(modality, preset, only=laws)
+    assert {outcome.law: outcome.message for outcome in outcomes if outcome.status == "failed"} == {}
+    assert any(outcome.status == "passed" for outcome in outcomes)
+
+
+@pytest.mark.parametrize("law", [law for law in law_names() if law not in LONG])
+@pytest.mark.parametrize(("modality", "preset"), WHOLE, ids=named)
+def test_every_law(modality, preset, law):
+    (outcome,) = check_modality(modality, preset, only=[law])
+    if outcome.status == "skipped":
+        pytest.skip(outcome.message)
+    assert outcome.status == "passed", outcome.message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", sorted(LONG))
+@pytest.mark.parametrize(("modality", "preset"), WHOLE[1:], ids=named)
+def test_long_laws(modality, preset, law):
+    demand_passed(modality, preset, [law])
+
+
+@pytest.mark.parametrize(("modality", "preset"), OTHERS, ids=named)
+def test_file_parts(modality, preset):
+    demand_passed(modality, preset, [law for law in FILE_LAWS if law not in NETWORK_LAWS_OF_DECLARATION])

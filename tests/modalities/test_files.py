@@ -1,0 +1,108 @@
+"""Files as they come, through each modality's own parts."""
+
+import csv
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.api import Provenance, UserError
+from core.io import ImageReaderConfig
+from plugins.ct.modality import CT
+from plugins.mri.modality import MODALITIES
+from plugins.xray.modality import FRONTAL, LATERAL
+
+MRI = MODALITIES[0]
+DATA = Path(os.environ.get("MEDWEAVE_DATA", "/work/shared/data"))
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the folder of real images (MEDWEAVE_DATA) is absent")
+
+
+def canonical(modality, path, preset="tiny"):
+    parts = modality.parts(preset)
+    return parts.preprocess.build().apply(parts.reader.build().read(path))
+
+
+def test_bit_depth_of_a_radiograph_does_not_matter(tmp_path):
+    array = np.random.default_rng(0).integers(0, 255, (40, 30), np.uint8)
+    Image.fromarray(array).save(tmp_path / "a.png")
+    Image.fromarray(array.astype(np.uint16) * 257).save(tmp_path / "b.png")
+    first, second = canonical(FRONTAL, tmp_path / "a.png"), canonical(FRONTAL, tmp_path / "b.png")
+    assert np.allclose(first.data, second.data, atol=1e-5)
+    assert first.geometry.orientation == "IL"
+    assert canonical(LATERAL, tmp_path / "a.png").geometry.orientation == "IP"
+
+
+def test_hounsfield_units_survive(tmp_path):
+    data = np.full((40, 50, 1), -1000, np.int16)
+    data[10:30, 20:40] = 40
+    nib.save(nib.Nifti1Image(data, np.diag([-1.0, -1.0, 5.0, 1.0])), tmp_path / "a.nii.gz")
+    parts = CT.parts("tiny")
+    sample = parts.reader.build().read(tmp_path / "a.nii.gz")
+    found = parts.preprocess.build().apply(sample)
+    assert found.geometry.orientation == "PL"
+    assert np.isclose(found.data.max(), 0.04, atol=1e-5)
+    restored = parts.preprocess.build().invert(found, sample.geometry)
+    parts.writer.build().write(restored, tmp_path / "b.nii.gz", Provenance(model="m", recipe="r", seed=0))
+    again = nib.load(tmp_path / "b.nii.gz")
+    assert again.shape == (40, 50, 1)
+    assert np.allclose(again.affine, np.diag([-1.0, -1.0, 5.0, 1.0]))
+    assert abs(float(again.get_fdata()[20, 30, 0]) - 40) <= 0.5
+    assert again.get_data_dtype() == np.int16
+
+
+def test_ct_reads_a_picture_only_when_told_its_window(tmp_path):
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "a.png")
+    reader = CT.parts("tiny").reader
+    with pytest.raises(UserError, match=r"a\.png.*set image"):
+        reader.build().read(tmp_path / "a.png")
+    window = ImageReaderConfig(modality="ct", orientation="PL", units="HU", value_range=(-160, 240))
+    assert reader.model_copy(update={"image": window}).build().read(tmp_path / "a.png").data.max() == 240
+
+
+def test_slices_and_volumes_are_not_mixed_up(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((8, 9, 10), np.float32), np.eye(4)), tmp_path / "a.nii.gz")
+    with pytest.raises(UserError, match="holds a volume"):
+        canonical(MRI, tmp_path / "a.nii.gz", "tiny")
+    assert canonical(MRI, tmp_path / "a.nii.gz", "tiny3d").data.shape == (1, 32, 32, 32)
+    sagittal = np.array([[0, 0, 1.0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(np.zeros((8, 9, 1), np.float32), sagittal), tmp_path / "b.nii.gz")
+    with pytest.raises(UserError, match=r"b\.nii\.gz: its axes run AS, which is another plane than 'PL'"):
+        canonical(MRI, tmp_path / "b.nii.gz", "tiny")
+
+
+def rows(folder, count):
+    with (DATA / folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        return [row for row, _ in zip(csv.DictReader(file), range(count), strict=False)]
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("folder", "views"),
+    [("openi_cxr", {"xray_frontal": FRONTAL, "xray_lateral": LATERAL}), ("harvard_ct_mr_pet_spect", {"mri": MRI})],
+)
+def test_real_pictures(folder, views):
+    seen = 0
+    for row in rows(folder, 40):
+        if row["modality"] in views:
+            data = canonical(views[row["modality"]], DATA / folder / row["file"]).data
+            assert data.shape == (1, 64, 64)
+            assert data.std() > 0.1
+            seen += 1
+    assert seen > 4
+
+
+@needs_data
+def test_real_volumes_and_slices():
+    (first, *_) = sorted((DATA / "openms_mri" / "nii").glob("*T1W*.nii.gz"))
+    parts = MRI.parts("tiny3d")
+    sample = parts.reader.build().read(first)
+    found = parts.preprocess.build().apply(sample)
+    assert found.geometry.orientation == "SPL"
+    restored = parts.preprocess.build().invert(found, sample.geometry)
+    assert restored.geometry == sample.geometry
+    assert np.corrcoef(restored.data.ravel(), sample.data.ravel())[0, 1] > 0.8
+    for path in sorted((DATA / "brats2013_2d" / "nii").glob("*T1_*.nii.gz"))[:3]:
+        assert canonical(MRI, path).geometry.orientation == "PL"
