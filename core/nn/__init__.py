@@ -25,15 +25,18 @@ _HOME = {
     "core.nn.prompts": ("GridPromptEncoderConfig", "TextPromptEncoderConfig"),
     "core.nn.sited_denoiser": ("SitedDenoiser",),
     "core.nn.sites": ("ContextSite", "attach_at"),
+    "core.nn.sizes": ("PROMPT_WIDTHS", "GridNetworks", "grid_networks"),
     "core.nn.vector_unet": ("VectorUNet",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "NUM_TIMESTEPS",
+    "PROMPT_WIDTHS",
     "ContextAttention",
     "ContextSite",
     "GridAutoencoderConfig",
     "GridDenoiserConfig",
+    "GridNetworks",
     "GridPromptEncoderConfig",
     "SitedDenoiser",
     "TextPromptEncoderConfig",
@@ -41,6 +44,7 @@ __all__ = [
     "VectorUNet",
     "alpha_sigma",
     "attach_at",
+    "grid_networks",
     "log_snr_of_timestep",
     "offer_diffusers_sites",
     "offer_monai_sites",
@@ -77,4 +81,5 @@ if TYPE_CHECKING:
     from core.nn.prompts import GridPromptEncoderConfig, TextPromptEncoderConfig
     from core.nn.sited_denoiser import SitedDenoiser
     from core.nn.sites import ContextSite, attach_at
+    from core.nn.sizes import PROMPT_WIDTHS, GridNetworks, grid_networks
     from core.nn.vector_unet import VectorUNet

@@ -1,0 +1,131 @@
+"""Sizes of the stock image networks at each preset, so that imaging plugins agree without knowing each other.
+
+A shared autoencoder needs equal configs in all its owners, and modalities that are to meet need one prompt width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from core.errors import unknown
+from core.modality import Shared
+from core.nn.autoencoders import GridAutoencoderConfig
+from core.nn.denoisers import GridDenoiserConfig
+from core.nn.prompts import GridPromptEncoderConfig
+
+PROMPT_WIDTHS: Mapping[str, int] = {"tiny": 128, "tiny3d": 128, "small": 384, "paper": 768}
+
+
+@dataclass(frozen=True)
+class GridNetworks:
+    """The three networks of an imaging modality, fitting each other; ``autoencoder`` is meant to be shared."""
+
+    autoencoder: Shared
+    prompt: GridPromptEncoderConfig
+    denoiser: GridDenoiserConfig
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Spatial shape of canonical samples."""
+        config = self.autoencoder.config
+        return config.space if isinstance(config, GridAutoencoderConfig) else ()
+
+
+def grid_networks(preset: str, channels: int = 1) -> GridNetworks:
+    """The stock networks at a preset: slices and projections, or small volumes at ``tiny3d``.
+
+    Modalities with the same number of channels share one autoencoder. `UserError` for an unknown preset.
+    """
+    makers = {"tiny": _tiny, "tiny3d": _tiny3d, "small": _small, "paper": _paper}
+    if preset not in makers:
+        raise unknown("stock size", preset, makers)
+    autoencoder, prompt, denoiser = makers[preset](channels, PROMPT_WIDTHS[preset])
+    kind = "volume" if len(autoencoder.space) == 3 else "image"
+    colours = "" if channels == 1 else f"{channels}"
+    return GridNetworks(Shared(f"{kind}{colours}.autoencoder", autoencoder), prompt, denoiser)
+
+
+_Networks = tuple[GridAutoencoderConfig, GridPromptEncoderConfig, GridDenoiserConfig]
+
+
+def _tiny(channels: int, prompt_width: int) -> _Networks:
+    """64 pixels: minutes on two CPU cores."""
+    space = (64, 64)
+    return (
+        GridAutoencoderConfig(
+            channels=channels, space=space, downsample=4, widths=(16, 32, 64), num_blocks=1, norm_groups=8
+        ),
+        GridPromptEncoderConfig(
+            channels=channels, space=space, patch=8, width=128, depth=3, num_heads=4, prompt_width=prompt_width
+        ),
+        GridDenoiserConfig(
+            channels=4,
+            space=(16, 16),
+            widths=(48, 96),
+            attention=(False, True),
+            num_blocks=1,
+            head_width=24,
+            prompt_width=prompt_width,
+            norm_groups=16,
+        ),
+    )
+
+
+def _tiny3d(channels: int, prompt_width: int) -> _Networks:
+    """32 voxels a side: small volumes on two CPU cores."""
+    space = (32, 32, 32)
+    return (
+        GridAutoencoderConfig(
+            channels=channels, space=space, downsample=4, widths=(8, 16, 32), num_blocks=1, norm_groups=8
+        ),
+        GridPromptEncoderConfig(
+            channels=channels, space=space, patch=8, width=128, depth=3, num_heads=4, prompt_width=prompt_width
+        ),
+        GridDenoiserConfig(
+            channels=4,
+            space=(8, 8, 8),
+            widths=(32, 64),
+            attention=(False, True),
+            num_blocks=1,
+            head_width=16,
+            prompt_width=prompt_width,
+            norm_groups=16,
+        ),
+    )
+
+
+def _small(channels: int, prompt_width: int) -> _Networks:
+    """256 pixels: from scratch on one GPU in hours."""
+    space = (256, 256)
+    return (
+        GridAutoencoderConfig(channels=channels, space=space),
+        GridPromptEncoderConfig(channels=channels, space=space, prompt_width=prompt_width),
+        GridDenoiserConfig(
+            channels=4,
+            space=(32, 32),
+            widths=(128, 256, 384),
+            attention=(True, True, True),
+            prompt_width=prompt_width,
+        ),
+    )
+
+
+def _paper(channels: int, prompt_width: int) -> _Networks:
+    """512 pixels: autoencoder and denoiser of Stable Diffusion 1.5 as published, and ViT-L."""
+    space = (512, 512)
+    return (
+        GridAutoencoderConfig(channels=channels, space=space, widths=(128, 256, 512, 512)),
+        # A patch of 32 gives 512 pixels the 256 tokens that ViT-L/14 has at 224.
+        GridPromptEncoderConfig(
+            channels=channels, space=space, patch=32, width=1024, depth=24, num_heads=16, prompt_width=prompt_width
+        ),
+        GridDenoiserConfig(
+            channels=4,
+            space=(64, 64),
+            widths=(320, 640, 1280, 1280),
+            attention=(True, True, True, False),
+            head_width=(40, 80, 160, 160),
+            prompt_width=prompt_width,
+        ),
+    )
