@@ -42,7 +42,10 @@ def install(tmp_path):
         (["--flow", "text-ct,ct-text"], "ct-text"),
         (["--flow", "text-ct", "--preset", "tinny"], "no preset 'tinny'"),
         (["--flow", "text-ct", "--preset", "tinny"], "did you mean 'tiny'?"),
-        (["--flow", "toy_grid-toy_vector", "--preset", "paper"], "no preset of modality 'toy_grid' 'paper' (known: tiny)"),
+        (
+            ["--flow", "toy_grid-toy_vector", "--preset", "paper"],
+            "no preset of modality 'toy_grid' 'paper' (known: tiny)",
+        ),
         (["--recipe", "medm3g"], "did you mean 'medm2g'?"),
         (["--flow", "text-ct", "--data", "fantom"], "did you mean 'phantom'?"),
         (["--flow", "text-ct", "--set", "sampler.stebs=3"], "did you mean 'steps'?"),
@@ -76,9 +79,7 @@ def test_wrong_registry(refused, tmp_path, text, expected):
 
 
 def test_unset_environment_variable(refused):
-    line = refused(
-        "core.train", "--flow", "toy_vector-toy_grid", "--data", "openi", env={"MEDWEAVE_DATA": ""}
-    )
+    line = refused("core.train", "--flow", "toy_vector-toy_grid", "--data", "openi", env={"MEDWEAVE_DATA": ""})
     assert "openi" in line
 
 
@@ -89,7 +90,9 @@ def test_plugin_that_raises_on_import_stops_a_flow_that_needs_it(refused, instal
 
 
 def test_plugin_that_raises_on_import_is_one_warning_for_others(run, install):
-    result = run("core.train", "--flow", "toy_vector-toy_grid", "--data", "toy", "--plan", env=install("sonoplug", "1 / 0"))
+    result = run(
+        "core.train", "--flow", "toy_vector-toy_grid", "--data", "toy", "--plan", env=install("sonoplug", "1 / 0")
+    )
     assert result.returncode == 0
     assert [line for line in result.stderr.splitlines() if "sonoplug" in line] == result.stderr.strip().splitlines()
     assert result.stderr.startswith("warning: plugin 'sono' (sonoplug 3.1) cannot be used")
@@ -109,7 +112,9 @@ def test_plugin_of_another_contract(refused, install):
 
 def test_missing_package_of_a_plugin(refused, install):
     line = refused("core.check", "sono", env=install("sonoplug", "import highdicom_of_tomorrow"))
-    assert "needs the package 'highdicom_of_tomorrow', which is not installed; pip install highdicom_of_tomorrow" in line
+    assert (
+        "needs the package 'highdicom_of_tomorrow', which is not installed; pip install highdicom_of_tomorrow" in line
+    )
 
 
 def test_unknown_name_to_check(refused):

@@ -1,8 +1,6 @@
 """Files as they come, through each modality's own parts."""
 
 import csv
-import os
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -16,8 +14,6 @@ from plugins.mri.modality import MODALITIES
 from plugins.xray.modality import FRONTAL, LATERAL
 
 MRI = MODALITIES[0]
-DATA = Path(os.environ.get("MEDWEAVE_DATA", "/work/shared/data"))
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the folder of real images (MEDWEAVE_DATA) is absent")
 
 
 def canonical(modality, path, preset="tiny"):
@@ -74,29 +70,27 @@ def test_slices_and_volumes_are_not_mixed_up(tmp_path):
 
 
 def rows(folder, count):
-    with (DATA / folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
+    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
         return [row for row, _ in zip(csv.DictReader(file), range(count), strict=False)]
 
 
-@needs_data
 @pytest.mark.parametrize(
     ("folder", "views"),
     [("openi_cxr", {"xray_frontal": FRONTAL, "xray_lateral": LATERAL}), ("harvard_ct_mr_pet_spect", {"mri": MRI})],
 )
-def test_real_pictures(folder, views):
-    seen = 0
+def test_real_pictures(real_data, folder, views):
+    folder, seen = real_data(folder), 0
     for row in rows(folder, 40):
         if row["modality"] in views:
-            data = canonical(views[row["modality"]], DATA / folder / row["file"]).data
+            data = canonical(views[row["modality"]], folder / row["file"]).data
             assert data.shape == (1, 64, 64)
             assert data.std() > 0.1
             seen += 1
     assert seen > 4
 
 
-@needs_data
-def test_real_volumes_and_slices():
-    (first, *_) = sorted((DATA / "openms_mri" / "nii").glob("*T1W*.nii.gz"))
+def test_real_volumes_and_slices(real_data):
+    (first, *_) = sorted((real_data("openms_mri") / "nii").glob("*T1W*.nii.gz"))
     parts = MRI.parts("tiny3d")
     sample = parts.reader.build().read(first)
     found = parts.preprocess.build().apply(sample)
@@ -104,5 +98,5 @@ def test_real_volumes_and_slices():
     restored = parts.preprocess.build().invert(found, sample.geometry)
     assert restored.geometry == sample.geometry
     assert np.corrcoef(restored.data.ravel(), sample.data.ravel())[0, 1] > 0.8
-    for path in sorted((DATA / "brats2013_2d" / "nii").glob("*T1_*.nii.gz"))[:3]:
+    for path in sorted((real_data("brats2013_2d") / "nii").glob("*T1_*.nii.gz"))[:3]:
         assert canonical(MRI, path).geometry.orientation == "PL"
