@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.cli import Parser, run
-from core.discovery import Catalog, discover
 from core.errors import UserError, unknown
-from core.registry import load_registry
+
+if TYPE_CHECKING:
+    from core.discovery import Catalog
 
 
 def parser() -> Parser:
@@ -25,6 +27,10 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> None:
     """List, count or check; exit 1 when a law is broken."""
     options = parser().parse_args(arguments)
+
+    from core.discovery import discover
+    from core.registry import load_registry
+
     registry = load_registry(options.registry)
     catalog = discover(registry.plugins.enabled, registry.plugins.modules)
     if options.params:

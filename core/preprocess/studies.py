@@ -35,7 +35,9 @@ class Studies:
         places = self.having(*names)
         if not places:
             what = " and ".join(names)
-            raise UserError(f"no study to train on holds {what}: name data sets that do with --data, or change the flow")
+            raise UserError(
+                f"no study to train on holds {what}: name data sets that do with --data, or change the flow"
+            )
         return places
 
     def batch(self, name: str, places: Sequence[int]) -> Batch:
