@@ -80,3 +80,9 @@ def test_plugins_register_without_anything_heavy():
     code = f"import sys\nfrom core.discovery import discover\ndiscover()\nprint([n for n in {HEAVY!r} if n in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
+def test_every_package_says_that_it_is_one():
+    """Without ``__init__.py`` a folder merges with any other of its name on the path."""
+    folders = {path.parent for name in ("core", "plugins") for path in (ROOT / name).rglob("*.py")}
+    assert not [str(folder.relative_to(ROOT)) for folder in folders if not (folder / "__init__.py").exists()]

@@ -201,3 +201,45 @@ def test_unregistered_third_party_loads_nothing_heavy(site):
     code = "import sys\nfrom core.discovery import discover\ndiscover()\nassert 'torch' not in sys.modules"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
+
+
+def test_every_hook_is_heard(site):
+    source = """
+from core.api import DataSpec, DatasetAdapter, MetricSpec, Modality, PartConfig, Parts, hookimpl
+
+class Agreement(PartConfig):
+    pass
+
+@hookimpl
+def register_modalities():
+    return (Modality(name="sono", title="S", presets={"tiny": Parts(data=DataSpec(kind="vector"))}),)
+
+@hookimpl
+def register_datasets():
+    yield DatasetAdapter(name="clinic", title="C", modalities=("sono",), licence="-", citation="-", scan=lambda root: [])
+
+@hookimpl
+def register_metrics():
+    return [MetricSpec(name="agree", compares="pairs", better="higher", config=Agreement(), relates=("sono", "text"))]
+"""
+    catalog = discover([install(site, "mw_test_all", source)])
+    assert list(catalog.modalities) == ["sono"]
+    assert list(catalog.datasets) == ["clinic"]
+    assert [metric.relates for metric in catalog.metrics] == [("sono", "text")]
+
+
+def test_a_hook_that_raises_names_its_line(site):
+    source = "from core.api import hookimpl\n@hookimpl\ndef register_datasets():\n    raise OSError('no disk')\n"
+    assert "OSError: no disk" in broken(install(site, "mw_test_raise", source))
+
+
+def test_two_plugins_with_one_data_set(site):
+    source = """
+from core.api import DatasetAdapter, hookimpl
+@hookimpl
+def register_datasets():
+    return [DatasetAdapter(name="clinic", title="C", modalities=(), licence="-", citation="-", scan=list)]
+"""
+    names = [install(site, f"mw_test_{number}", source) for number in ("one", "two")]
+    with pytest.raises(UserError, match="data set 'clinic' is offered by the plugins"):
+        discover(names)
