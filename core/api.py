@@ -29,10 +29,12 @@ _HOME = {
         "Writer",
     ),
     "core.preprocess": (
+        "BpeTokenizerConfig",
         "ByteTokenizerConfig",
         "PercentilePreprocessConfig",
         "RangePreprocessConfig",
         "ViewsConfig",
+        "train_tokenizer",
     ),
     "core.types": (
         "Batch",
@@ -50,7 +52,43 @@ _HOME = {
     ),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-__all__ = sorted(_MODULE_OF)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [
+    "CONTRACT",
+    "Augmenter",
+    "Autoencoder",
+    "Batch",
+    "BpeTokenizerConfig",
+    "ByteTokenizerConfig",
+    "Conditioning",
+    "Context",
+    "DataSpec",
+    "DatasetAdapter",
+    "Denoiser",
+    "Geometry",
+    "LatentSpec",
+    "MetricSpec",
+    "Modality",
+    "PartConfig",
+    "Parts",
+    "PercentilePreprocessConfig",
+    "Posterior",
+    "Preprocessor",
+    "Prompt",
+    "PromptEncoder",
+    "Provenance",
+    "RangePreprocessConfig",
+    "Reader",
+    "Record",
+    "Sample",
+    "Shared",
+    "Site",
+    "Space",
+    "UserError",
+    "ViewsConfig",
+    "Writer",
+    "hookimpl",
+    "train_tokenizer",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -66,4 +104,44 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    pass
+    from core.errors import UserError
+    from core.hookspecs import hookimpl
+    from core.modality import (
+        CONTRACT,
+        Augmenter,
+        Autoencoder,
+        DatasetAdapter,
+        Denoiser,
+        MetricSpec,
+        Modality,
+        PartConfig,
+        Parts,
+        Preprocessor,
+        PromptEncoder,
+        Reader,
+        Shared,
+        Site,
+        Writer,
+    )
+    from core.preprocess import (
+        BpeTokenizerConfig,
+        ByteTokenizerConfig,
+        PercentilePreprocessConfig,
+        RangePreprocessConfig,
+        ViewsConfig,
+        train_tokenizer,
+    )
+    from core.types import (
+        Batch,
+        Conditioning,
+        Context,
+        DataSpec,
+        Geometry,
+        LatentSpec,
+        Posterior,
+        Prompt,
+        Provenance,
+        Record,
+        Sample,
+        Space,
+    )

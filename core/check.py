@@ -36,7 +36,8 @@ def main(arguments: Sequence[str]) -> None:
     if options.params:
         from core.params import parameter_table
 
-        print(parameter_table(catalog.modalities, options.preset))
+        names = catalog.modalities if options.name is None else _chosen(catalog, options.name)
+        print(parameter_table({name: catalog.modalities[name] for name in names}, options.preset))
     elif options.name is None:
         print(listing(catalog, [str(source) for source in registry.sources]))
     else:
@@ -57,7 +58,7 @@ def listing(catalog: Catalog, sources: Sequence[str]) -> str:
         lines.append(f"  {name:<16}{catalog.owner[name]:<14}{', '.join(modality.presets):<30}{modality.title}")
     lines += ["", f"  {'data set':<16}{'modalities':<44}licence"]
     for name, dataset in sorted(catalog.datasets.items()):
-        lines.append(f"  {name:<16}{', '.join(dataset.modalities):<44}{dataset.licence}")
+        lines.append(f"  {name:<16}{', '.join(dataset.modalities):<44}  {dataset.licence}")
     return "\n".join(lines)
 
 
@@ -71,7 +72,10 @@ def _chosen(catalog: Catalog, name: str) -> list[str]:
                 raise plugin.error
             if not plugin.enabled:
                 raise UserError(f"plugin '{name}' is off: add it to [plugins] enabled in registry.toml")
-            return [modality for modality, owner in catalog.owner.items() if owner == name]
+            owned = [modality for modality, owner in catalog.owner.items() if owner == name]
+            if not owned:
+                raise UserError(f"plugin '{name}' offers no modality: there is nothing to check against the contract")
+            return owned
     raise unknown("modality or plugin", name, [*catalog.modalities, *catalog.broken], adjective="installed")
 
 

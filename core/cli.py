@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from core.errors import PlainWarning, UserError, nearest
+
+_DEBUG = "MEDWEAVE_DEBUG"
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command on the process's arguments and exit: 0 done, 2 wrong input, 130 interrupted."""
+    """Run a command on the process's arguments and exit: 0 done, 1 unforeseen, 2 wrong input, 130 interrupted."""
     warnings.showwarning = _show_warning
     try:
         command(sys.argv[1:] if arguments is None else arguments)
@@ -41,7 +45,19 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
         # The reader of our output went away (| head); a second error at interpreter exit would say nothing new.
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:
+        if os.environ.get(_DEBUG):
+            raise
+        print(f"error: {_unexpected(error)}", file=sys.stderr)
+        sys.exit(1)
     sys.exit(0)
+
+
+def _unexpected(error: Exception) -> str:
+    """What nobody foresaw, in one line: what, where, and how to see more."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return f"unexpected {what} ({place.filename}:{place.lineno}); set {_DEBUG}=1 to see the whole way there"
 
 
 _default_showwarning = warnings.showwarning

@@ -66,6 +66,7 @@ def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None
     """
     flags = flags or Flags()
     layers = [(source, _placed(table, source, modalities)) for source, table in layers_of(flags) if table]
+    _refuse_beside_run_file(flags, layers)
     recipe = _chosen("recipe", layers, registry.default_recipe)
     preset = _chosen("preset", layers, registry.default_preset)
     tables = _base(registry, recipe, preset, long=flags.long)
@@ -78,6 +79,22 @@ def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None
             raise unknown("data set", name, registry.datasets)
     both = {"main": config.flow.main, "align": config.flow.of("align"), "guide": config.flow.of("guide")}
     return config.model_copy(update={"flow": FlowChoice(**both)})
+
+
+def _refuse_beside_run_file(flags: Flags, layers: Sequence[Layer]) -> None:
+    """A resolved run file spells out every switch and size: a flag that stands for many of them would change none."""
+    table = layers[0][1] if flags.config is not None and layers else {}
+    spelt = {"recipe": "sampler" in table, "preset": "training" in table, "long": "training" in table}
+    given = [
+        f"--{name}"
+        for name, fixed in spelt.items()
+        if fixed and getattr(flags, name) and getattr(flags, name) != table.get(name)
+    ]
+    if given:
+        raise UserError(
+            f"{' and '.join(given)} with --config {flags.config}: that run file spells out the switches and sizes that "
+            "the flag stands for; leave one of the two out, or change single settings with --set"
+        )
 
 
 def to_toml(config: RunConfig) -> str:

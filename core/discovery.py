@@ -14,7 +14,18 @@ import pluggy
 
 from core import hookspecs
 from core.errors import PluginError, UserError, listed, nearest, unknown
-from core.modality import CONTRACT, NAME, DatasetAdapter, MetricSpec, Modality, PartConfig, Parts, Shared
+from core.modality import (
+    CONTRACT,
+    NAME,
+    SHARED_KEY,
+    DatasetAdapter,
+    MetricSpec,
+    Modality,
+    PartConfig,
+    Parts,
+    Shared,
+)
+from core.types import DataSpec
 
 GROUP = "medweave.plugins"
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("register_"))
@@ -113,7 +124,7 @@ class _Offer:
 def _load(plugin: Plugin) -> _Offer:
     """Import a plugin, register it and ask its hooks; whatever goes wrong becomes its error."""
     try:
-        module = import_module(plugin.module)
+        module = import_module(plugin.module.partition(":")[0])
         offered = {hook: list(values) for hook, values in _ask(plugin.name, module).items()}
         _validate(offered)
     except (Exception, SystemExit) as error:
@@ -146,8 +157,8 @@ def _reason(plugin: Plugin, error: BaseException) -> PluginError:
 
 
 def _cause(plugin: Plugin, error: BaseException) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name and not plugin.module.startswith(error.name):
-        package = error.name.partition(".")[0]
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if package and package != plugin.module.partition(".")[0]:
         return f"it needs the package '{package}', which is not installed; {_remedy(plugin, package)}"
     if isinstance(error, UserError):
         return str(error)
@@ -190,6 +201,9 @@ def _validate(offered: Mapping[str, Sequence[Any]]) -> None:
                 raise PluginError(f"{hook}() offers the name '{item.name}'; a name is lower case: [a-z][a-z0-9_]*")
     for modality in offered[HOOKS[0]]:
         _validate_modality(modality)
+    for dataset in offered[HOOKS[1]]:
+        if not isinstance(dataset.modalities, (tuple, list)) or not callable(dataset.scan):
+            raise PluginError(f"data set '{dataset.name}' needs a tuple of modalities and a function scan(root)")
 
 
 def _validate_modality(modality: Modality) -> None:
@@ -204,11 +218,21 @@ def _validate_modality(modality: Modality) -> None:
     for preset, parts in modality.presets.items():
         if not isinstance(parts, Parts):
             raise PluginError(f"{label}, preset '{preset}': found a {type(parts).__name__}; a preset is a Parts value")
+        if not isinstance(parts.data, DataSpec):
+            raise PluginError(f"{label}, preset '{preset}': data is a {type(parts.data).__name__}; it is a DataSpec")
         for part, config in parts.declared().items():
-            if not isinstance(config, (PartConfig, Shared)):
-                raise PluginError(
-                    f"{label}, preset '{preset}': part '{part}' is a {type(config).__name__}; it is a PartConfig"
-                )
+            _validate_part(f"{label}, preset '{preset}': part '{part}'", config)
+
+
+def _validate_part(label: str, config: Any) -> None:
+    inner = config.config if isinstance(config, Shared) else config
+    if not isinstance(inner, PartConfig):
+        raise PluginError(f"{label} is a {type(inner).__name__}; it is a PartConfig")
+    # A key names a folder of the run.
+    if isinstance(config, Shared) and not SHARED_KEY.fullmatch(config.key):
+        raise PluginError(
+            f"{label}: shared key '{config.key}' is not lower-case words joined by dots, e.g. image.autoencoder"
+        )
 
 
 def _merge(offers: Sequence[_Offer]) -> Catalog:

@@ -15,14 +15,14 @@ COMMANDS = {
     "train": "train a model along a flow",
     "check": "list plugins and modalities; run the contract's laws on one",
 }
-_MARK = '"""MedWeave'
+_MARK = b'"""MedWeave'
 
 
 def core_is_ours() -> bool:
     """Whether the ``core`` that Python would import is MedWeave's; nothing of it is run."""
     spec = find_spec("core")
     origin = Path(spec.origin) if spec is not None and spec.origin else None
-    return origin is not None and origin.is_file() and origin.read_text(encoding="utf-8").startswith(_MARK)
+    return origin is not None and origin.is_file() and origin.read_bytes().startswith(_MARK)
 
 
 def _where() -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 CONTRACT = 1
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+SHARED_KEY = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 
 
 class PartConfig(BaseModel):
@@ -131,7 +132,8 @@ class DatasetAdapter:
     """Reads names and headers of a data set on disk, never pixels, and never downloads.
 
     ``scan(root)`` yields a `Record` per study, with the official split where there is one. A cohort that is computed,
-    not collected, has ``make(root)``, which writes it where it is missing.
+    not collected, has ``make(root)``, which writes what is missing of it and leaves what is there. It may take, by
+    keyword, ``num`` studies, ``seed``, ``workers`` (processes) and ``progress`` (whether a bar is shown).
     """
 
     name: str
@@ -140,7 +142,7 @@ class DatasetAdapter:
     licence: str
     citation: str
     scan: Callable[[Path], Iterable[Record]]
-    make: Callable[[Path], None] | None = None
+    make: Callable[..., None] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core.errors import unknown
 from core.modality import Modality, PartConfig, Shared
 
 _TRAINED = ("prompt", "autoencoder", "denoiser")
@@ -35,6 +36,8 @@ def num_parameters(config: PartConfig | Shared) -> int:
 
 def parameter_table(modalities: Mapping[str, Modality], preset: str) -> str:
     """One line per weight set, in millions, with its owners, and the sum."""
+    if not weight_sets(modalities, preset):
+        raise unknown("preset", preset, {name for modality in modalities.values() for name in modality.presets})
     rows = [(key, num_parameters(config), owners) for key, (config, owners) in weight_sets(modalities, preset).items()]
     lines = [f"{'weight set':<32}{'parameters':>12}  modalities"]
     lines += [f"{key:<32}{count / 1e6:>10.2f} M  {', '.join(owners)}" for key, count, owners in rows]

@@ -59,13 +59,17 @@ def main(arguments: Sequence[str]) -> None:
         return
     started.require_parts()
 
-    from core.curriculum import Curriculum
+    from core.curriculum import Course, as_text, train
+    from core.engine.compute import Compute
 
-    table = Curriculum(started, registry, catalog.datasets).train()
-    width = max(len(line.what) for line in table)
-    for line in table:
-        print(f"{line.phase:<12}{line.what:<{width}}  {line.value:8.4f}  {line.beside}".rstrip())
-    print(f"\nweights, log and configuration: {started.config.run}")
+    compute = Compute(config.device)
+    course = Course(started, registry, catalog.datasets, compute)
+    table = train(course)
+    if compute.first:
+        if not course.trained_any:
+            print(f"{config.run} is finished already, nothing was trained; its table:\n")
+        print(f"{as_text(table)}\n\nweights, log and configuration: {config.run}")
+    compute.close()
 
 
 if __name__ == "__main__":

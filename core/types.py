@@ -110,6 +110,8 @@ class DataSpec:
         expected = {"vector": (0,), "tokens": (1,), "grid": (2, 3)}[self.kind]
         if len(self.space) not in expected:
             raise ValueError(f"a {self.kind} has {' or '.join(map(str, expected))} spatial axes, found {self.space}")
+        if min((*self.space, self.channels)) < 1:
+            raise ValueError(f"every size is at least 1, found channels {self.channels}, space {self.space}")
         if (self.vocabulary is None) == (self.kind == "tokens"):
             raise ValueError("vocabulary is the number of token ids: given for tokens, and for nothing else")
 

@@ -1,77 +1,119 @@
-"""Phase ``diffuse``: train one denoiser on the latents of its modality (METHOD E5, E6, E10)."""
+"""Phase ``diffuse``: train one denoiser on the latents of its modalities (METHOD E5, E6, E10)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Generator, Tensor
+
 from core.diffuse.objective import draw_levels, draw_subset, noise_loss, noised
-from core.engine.log import RunLog
-from core.engine.loop import train_steps
+from core.engine.loop import Notes, Stage, Terms
 from core.engine.seed import stream
+from core.engine.share import Share
+from core.engine.trainer import Trainer
 from core.preprocess.studies import Studies
 from core.preset import Training
+from core.types import Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A modality that a denoiser learns to make.
+
+    ``latents`` ``sample channel *space``, scaled, on the CPU, row by row those of the studies ``places``.
+    ``encoders``: frozen prompt encoders of the flow's neighbours; the target's own is not among them.
+    """
+
+    name: str
+    places: Sequence[int]
+    latents: Tensor
+    assembly: Any
+    encoders: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.name in self.encoders:
+            raise ValueError(f"'{self.name}' would be prompted by its own embedding")
 
 
 def train_denoiser(
-    name: str,
+    trainer: Trainer,
+    key: str,
     denoiser: Any,
-    assembly: Any,
-    latents: Mapping[int, Any],
-    encoders: Mapping[str, Any],
+    targets: Sequence[Target],
     studies: Studies,
     training: Training,
     *,
     drop: float,
-    seed: int,
-    log: RunLog,
-) -> list[float]:
+) -> list[list[float]]:
     """Predict the noise in scaled latents, prompted by a drawn subset of the neighbours that a study has.
 
-    ``latents``: place of a study to its scaled latent ``channel *space``. ``encoders``: frozen prompt encoders of the
-    flow's neighbours; the target's own is not among them. Returns the loss of every step.
+    The targets of a shared denoiser take turns. Returns the losses of every target's steps; the moving average stays
+    in the denoiser and the prompt assemblies.
     """
-    import torch
+    kind = studies.parts[targets[0].name].data.kind
+    for target in targets:
+        for encoder in target.encoders.values():
+            trainer.compute.placed(encoder).requires_grad_(False).eval()
+    steps = [_Step(trainer, denoiser, target, studies, training.batch_of(kind), drop) for target in targets]
 
-    if name in encoders:
-        raise ValueError(f"'{name}' would be prompted by its own embedding")
-    places = list(latents)
-    kind = studies.parts[name].data.kind
-    for encoder in encoders.values():
-        encoder.requires_grad_(False).eval()
+    def losses(step: int, share: Share) -> tuple[Terms, Notes]:
+        return steps[step % len(steps)].losses(step, share), {}
 
-    def losses(step: int) -> Mapping[str, Any]:
-        draws = stream(seed, "diffuse", name, step)
-        first = places[int(torch.randint(0, len(places), (1,), generator=draws))]
-        sources = draw_subset([source for source in encoders if source in studies.visible[first]], draws)
-        chosen = _with_sources(studies, places, sources, training.batch_of(kind), draws)
-        prompts = {source: _prompt(encoders[source], studies, source, chosen) for source in sources}
-        conditioning = assembly(prompts, torch.rand(len(chosen), generator=draws) < drop)
-        z, level = torch.stack([latents[place] for place in chosen]), draw_levels(len(chosen), draws)
-        noise = torch.randn(z.shape, generator=draws)
-        return {"noise": noise_loss(noise, denoiser(noised(z, level, noise), level, conditioning))}
-
-    return train_steps(
-        f"diffuse {name}",
-        [*denoiser.parameters(), *assembly.parameters()],
-        losses,
-        training,
-        steps=training.num_steps(len(places), kind),
-        learning_rate=training.learning_rate_of(kind),
-        log=log,
+    totals = trainer.run(
+        Stage(
+            phase="diffuse",
+            name=key,
+            modules={key: denoiser, **{f"{target.name}.prompt_assembly": target.assembly for target in targets}},
+            losses=losses,
+            training=training,
+            steps=training.num_steps(sum(len(target.places) for target in targets), kind),
+            learning_rate=training.learning_rate_of(kind),
+        )
     )
+    return [totals[turn :: len(targets)] for turn in range(len(targets))]
 
 
-def _with_sources(studies: Studies, places: Sequence[int], sources: Sequence[str], size: int, draws: Any) -> list[int]:
-    """Studies that have the target and all of these prompts, drawn with replacement."""
-    import torch
+class _Step:
+    """The loss of one target: everything is drawn for the whole batch, and the rows of the share are computed."""
 
-    able = [place for place in places if set(sources) <= set(studies.visible[place])]
-    return [able[index] for index in torch.randint(0, len(able), (size,), generator=draws).tolist()]
+    def __init__(
+        self, trainer: Trainer, denoiser: Any, target: Target, studies: Studies, size: int, drop: float
+    ) -> None:
+        self.seed, self.placed = trainer.seed, trainer.compute.placed
+        self.denoiser, self.target, self.studies, self.size, self.drop = denoiser, target, studies, size, drop
+        self._able: dict[tuple[str, ...], list[int]] = {}
 
+    def losses(self, step: int, share: Share) -> dict[str, Tensor]:
+        """The noise term (METHOD E10)."""
+        draws = stream(self.seed, "diffuse", self.target.name, step)
+        sources, chosen = self._drawn(draws)
+        dropped = torch.rand(self.size, generator=draws) < self.drop
+        level = draw_levels(self.size, draws)
+        z = self.target.latents[chosen]
+        noise = torch.randn(z.shape, generator=draws)
+        rows = share.rows(self.size)
+        z, level, noise, dropped = (self.placed(value[rows]) for value in (z, level, noise, dropped))
+        conditioning = self.target.assembly(self._prompts(sources, chosen, rows), dropped)
+        predicted = self.denoiser(noised(z, level, noise), level, conditioning)
+        return share.weighted({"noise": noise_loss(noise, predicted.float())}, self.size)
 
-def _prompt(encoder: Any, studies: Studies, source: str, places: Sequence[int]) -> Any:
-    import torch
+    def _drawn(self, draws: Generator) -> tuple[tuple[str, ...], list[int]]:
+        """Prompts that a drawn study has (METHOD E5), and rows of studies that have them too, with replacement."""
+        places, visible = self.target.places, self.studies.visible
+        first = places[int(torch.randint(0, len(places), (1,), generator=draws))]
+        sources = draw_subset([source for source in self.target.encoders if source in visible[first]], draws)
+        if sources not in self._able:
+            self._able[sources] = [row for row, place in enumerate(places) if set(sources) <= set(visible[place])]
+        able = self._able[sources]
+        return sources, [able[index] for index in torch.randint(0, len(able), (self.size,), generator=draws).tolist()]
 
-    with torch.no_grad():
-        return encoder(studies.batch(source, places))
+    def _prompts(self, sources: Sequence[str], chosen: Sequence[int], rows: slice) -> dict[str, Prompt]:
+        places = [self.target.places[row] for row in chosen]
+        with torch.no_grad():
+            return {
+                source: self.target.encoders[source](self.placed(self.studies.batch(source, places)[rows]))
+                for source in sources
+            }

@@ -1,42 +1,45 @@
-"""Phase ``autoencoder``: train one weight set, then measure the latent scale of each modality that owns it."""
+"""Phase ``autoencoder``: train one weight set on the union of its owners' data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.encode.latents import fit_scale
-from core.engine.log import RunLog
-from core.engine.loop import train_steps
+from core.engine.loop import Notes, Stage, Terms
 from core.engine.seed import stream
+from core.engine.share import Share
+from core.engine.trainer import Trainer
 from core.preprocess.studies import Studies
 from core.preset import Training
-from core.types import Batch, LatentSpec
-
-_ROWS = 64  # samples at once when the scale is measured
+from core.types import Batch
 
 
 def train_autoencoder(
-    key: str, module: Any, owners: Sequence[str], studies: Studies, training: Training, *, seed: int, log: RunLog
+    trainer: Trainer, key: str, module: Any, owners: Sequence[str], studies: Studies, training: Training
 ) -> None:
-    """Minimise the autoencoder's own loss on the union of its owners' data, owners in turn."""
+    """Minimise the autoencoder's own loss, its owners in turn; the moving average stays in ``module``."""
     kind = studies.parts[owners[0]].data.kind
     places = {name: studies.require(name) for name in owners}
 
-    def losses(step: int) -> Mapping[str, Any]:
-        draws = stream(seed, "autoencoder", key, step)
+    def losses(step: int, share: Share) -> tuple[Terms, Notes]:
+        draws = stream(trainer.seed, "autoencoder", key, step)
         name = owners[step % len(owners)]
-        return module.loss(draw_batch(studies, name, places[name], training.batch_of(kind), draws), draws)
+        batch = draw_batch(studies, name, places[name], training.batch_of(kind), draws)
+        rows = trainer.compute.placed(batch[share.rows(len(batch))])
+        with share.noise(len(batch)):
+            terms: Mapping[str, Any] = module.loss(rows, draws)
+        return share.weighted(terms, len(batch)), {}
 
-    steps = training.num_steps(sum(map(len, places.values())), kind)
-    train_steps(
-        f"autoencoder {key}",
-        module.parameters(),
-        losses,
-        training,
-        steps=steps,
-        learning_rate=training.learning_rate_of(kind),
-        log=log,
+    trainer.run(
+        Stage(
+            phase="autoencoder",
+            name=key,
+            modules={key: module},
+            losses=losses,
+            training=training,
+            steps=training.num_steps(sum(map(len, places.values())), kind),
+            learning_rate=training.learning_rate_of(kind),
+        )
     )
 
 
@@ -46,18 +49,3 @@ def draw_batch(studies: Studies, name: str, places: Sequence[int], size: int, dr
 
     chosen = torch.randint(0, len(places), (size,), generator=draws).tolist()
     return studies.batch(name, [places[index] for index in chosen])
-
-
-def measure_scale(module: Any, name: str, studies: Studies) -> LatentSpec:
-    """Scale and shift of one modality's latents over its whole training set (METHOD E7)."""
-    return fit_scale(module.spec, latent_means(module, name, studies.having(name), studies))
-
-
-def latent_means(module: Any, name: str, places: Sequence[int], studies: Studies) -> Iterator[Any]:
-    """Posterior means ``batch channel *space``, a batch at a time, in the order of ``places``."""
-    import torch
-
-    module.eval()
-    for start in range(0, len(places), _ROWS):
-        with torch.no_grad():
-            yield module.encode(studies.batch(name, places[start : start + _ROWS])).mean

@@ -2,98 +2,178 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import torch
+from torch import Tensor, nn
 
-from core.engine.log import RunLog
+from core.engine.compute import Compute
+from core.engine.ema import MovingAverage
+from core.engine.finite import require_finite
+from core.engine.optimiser import load_moments, make_optimiser, moments, schedule
+from core.engine.seed import derived_seed
+from core.engine.share import Share
+from core.engine.weights import require_fit
 from core.errors import UserError
-from core.preset import Training
+from core.preset import Phase, Training
 
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import Parameter
-    from torch.optim import Optimizer
-
-Losses = Mapping[str, "Tensor"]
+Terms = Mapping[str, Tensor]
+Notes = Mapping[str, float | Tensor]
 
 
-def train_steps(
-    title: str,
-    parameters: Iterable[Parameter],
-    losses: Callable[[int], Losses],
-    training: Training,
-    *,
-    steps: int,
-    learning_rate: float,
-    log: RunLog,
-    log_every: int = 20,
-) -> list[float]:
-    """Minimise the sum of the named losses of each step; returns the total of every step.
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What is minimised in one go: a weight set, or a round.
 
-    ``losses(step)`` draws its own batch and noise from streams that depend on the step alone. The learning rate warms
-    up linearly, then follows a cosine to zero. A loss that is not finite stops the run and names term and step.
+    ``modules`` by weight set: what of them requires a gradient is trained. ``losses(step, share)`` gives named terms,
+    whose sum is minimised, and notes for the log. It draws batch and noise of the whole step from streams that depend
+    on the step alone, and computes the rows of its share; so the number of the step is the position in the data.
+    ``whole``: the terms compare all rows with each other, which rules out accumulation.
     """
-    import torch
 
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    optimizer = _optimizer(trained, training, learning_rate)
-    totals = []
-    with _progress() as progress:
-        bar = progress.add_task(title, total=steps, loss=math.nan)
-        for step in range(steps):
-            terms = losses(step)
-            total = torch.stack(list(terms.values())).sum()
-            _refuse_not_finite(title, step, terms)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * schedule(step, steps, training.warmup)
-            optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            norm = torch.nn.utils.clip_grad_norm_(trained, training.clip)
-            optimizer.step()
-            totals.append(float(total.detach()))
-            if step % log_every == 0 or step == steps - 1:
-                values = {name: float(value.detach()) for name, value in terms.items()}
-                log.write(phase=title, step=step, loss=totals[-1], gradient_norm=float(norm), **values)
-            progress.update(bar, advance=1, loss=totals[-1])
-    return totals
+    phase: Phase
+    name: str
+    modules: Mapping[str, nn.Module]
+    losses: Callable[[int, Share], tuple[Terms, Notes]]
+    training: Training
+    steps: int
+    learning_rate: float
+    whole: bool = False
 
+    @property
+    def title(self) -> str:
+        """Its name in the log, in the progress and among the checkpoints."""
+        return f"{self.phase} {self.name}"
 
-def schedule(step: int, steps: int, warmup: int) -> float:
-    """Factor on the learning rate: linear warm-up over ``warmup`` steps, then a half cosine down to 0."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def _optimizer(trained: list[Parameter], training: Training, learning_rate: float) -> Optimizer:
-    import torch
-
-    if not trained:
-        raise UserError("nothing to train: every weight of this phase is frozen")
-    if training.optimiser == "adam":
-        return torch.optim.Adam(trained, lr=learning_rate, weight_decay=training.weight_decay)
-    return torch.optim.AdamW(trained, lr=learning_rate, weight_decay=training.weight_decay)
-
-
-def _refuse_not_finite(title: str, step: int, terms: Losses) -> None:
-    for name, value in terms.items():
-        if not bool(value.detach().isfinite()):
+    @property
+    def parts(self) -> int:
+        """Parts in which a process computes its rows of a step (gradient accumulation)."""
+        parts = int(getattr(self.training, "accumulate", 1))
+        if self.whole and parts > 1:
             raise UserError(
-                f"{title}: the loss '{name}' is {float(value.detach())} at step {step}; lower the learning rate "
-                "(--set training.PHASE.learning_rate=...) or look at the data with core.check"
+                f"{self.title}: compares the whole batch with itself and cannot accumulate; set"
+                f" training.{self.phase}.accumulate=1, or use more processes"
             )
+        return parts
 
 
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
-        console=Console(stderr=True),
-    )
+class StepLoop:
+    """A stage under way: weights, optimiser, moving average, and the losses of the steps that were done."""
+
+    def __init__(self, stage: Stage, compute: Compute, seed: int) -> None:
+        self.stage, self.compute = stage, compute
+        for module in stage.modules.values():
+            compute.placed(module).train()
+        self.parameters = dict(_trained(stage.modules))
+        self.optimiser = make_optimiser([*self.parameters.values()], stage.training, stage.learning_rate)
+        self.average = MovingAverage(self.parameters, stage.training.ema)
+        self.losses = compute.shared(_Losses(stage, compute, seed))
+        self.totals: list[float] = []
+        self.row: dict[str, float | Tensor] = {}
+
+    @property
+    def step(self) -> int:
+        """The next step, from 0."""
+        return len(self.totals)
+
+    def advance(self) -> float:
+        """Do one step and return its loss, the sum of all terms; `UserError` where a number is not finite."""
+        stage, step, parameters = self.stage, self.step, [*self.parameters.values()]
+        terms, notes = self.gradients(step)
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in parameters if weight.grad is not None])
+        # One transfer per step: whoever reads a number from a device waits for it.
+        loss, gradient_norm = torch.stack([torch.stack([*terms.values()]).sum(), norm]).tolist()
+        require_finite(stage.title, step, (loss, gradient_norm), terms, self.parameters)
+        torch.nn.utils.clip_grads_with_norm_(parameters, stage.training.clip, norm)
+        rate = stage.learning_rate * schedule(step, stage.steps, stage.training.warmup)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.average.update(step)
+        self.totals.append(loss)
+        self.row = {"loss": loss, "gradient_norm": gradient_norm, "learning_rate": rate, **terms, **notes}
+        return loss
+
+    def gradients(self, step: int) -> tuple[Terms, Notes]:
+        """Put the gradients of the whole batch into the parameters; returns the terms over the whole batch."""
+        self.optimiser.zero_grad(set_to_none=True)
+        parts, found, notes = self.stage.parts, [], {}
+        for part in range(parts):
+            share = Share(self.compute.index * parts + part, self.compute.count * parts)
+            with self.compute.unsynchronised(self.losses, last=part == parts - 1):
+                terms, notes = self.losses(step, share)
+                (torch.stack([*terms.values()]).sum() / parts).backward()
+            found.append({name: value.detach() for name, value in terms.items()})
+        means = self.compute.mean(torch.stack([torch.stack([*terms.values()]) for terms in found]).mean(0))
+        return dict(zip(found[0], means.unbind(), strict=True)), notes
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that the next step depends on, and the losses so far."""
+        return {
+            **_under("weights", self._weights()),
+            **_under("moments", moments(self.optimiser, [*self.parameters])),
+            **_under("average", self.average.average),
+            "losses": torch.tensor(self.totals, dtype=torch.float64),
+        }
+
+    def restore(self, state: Mapping[str, Tensor], where: Path) -> None:
+        """Take over what `state` gave; `UserError` where it belongs to other networks."""
+        weights, own = _below("weights", state), self._weights()
+        require_fit(weights, own, where)
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(weights[name])
+        load_moments(self.optimiser, [*self.parameters], _below("moments", state))
+        self.average.load(_below("average", state))
+        self.totals = state["losses"].tolist()
+
+    def finish(self) -> None:
+        """Leave the moving average in the modules, ready to be used."""
+        self.average.hand_over()
+        for module in self.stage.modules.values():
+            module.eval()
+        self.compute.forget()
+
+    def _weights(self) -> dict[str, Tensor]:
+        modules = self.stage.modules.items()
+        return {f"{key}.{name}": value for key, module in modules for name, value in module.state_dict().items()}
+
+
+class _Losses(nn.Module):
+    """The losses of a stage as one module, which is what averaging of gradients over processes is made for."""
+
+    def __init__(self, stage: Stage, compute: Compute, seed: int) -> None:
+        super().__init__()
+        self.stage, self.device, self.seed = stage, compute.device, seed
+        self.trained = nn.ModuleList(stage.modules.values())
+
+    def forward(self, step: int, share: Share) -> tuple[dict[str, Tensor], Notes]:
+        stage = self.stage
+        # Dropout draws from torch's own stream: given a start per step, a resumed run draws the same.
+        torch.manual_seed(derived_seed(self.seed, "dropout", stage.title, step, share.index))
+        bf16 = stage.training.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            terms, notes = stage.losses(step, share)
+        return {name: value.float() for name, value in terms.items()}, notes
+
+
+def _trained(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Parameter]]:
+    """Name and value of every trained parameter; one that two modules share comes once."""
+    seen: set[int] = set()
+    for key, module in modules.items():
+        for name, weight in module.named_parameters():
+            if weight.requires_grad and id(weight) not in seen:
+                seen.add(id(weight))
+                yield f"{key}.{name}", weight
+
+
+def _under(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": torch.as_tensor(value) for name, value in tensors.items()}
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}/"
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,17 @@ def derived_seed(seed: int, *purpose: str | int) -> int:
 
 
 def stream(seed: int, *purpose: str | int) -> Generator:
-    """A CPU generator of its own for one purpose."""
+    """A CPU generator of its own for one purpose; drawing on the CPU makes runs agree across devices."""
     import torch
 
     return torch.Generator().manual_seed(derived_seed(seed, *purpose))
+
+
+@contextmanager
+def seeded(seed: int, *purpose: str | int) -> Iterator[None]:
+    """Inside, torch's own stream starts at this seed, for new networks; afterwards it is as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, *purpose))
+        yield

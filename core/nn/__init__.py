@@ -26,6 +26,7 @@ _HOME = {
     "core.nn.sited_denoiser": ("SitedDenoiser",),
     "core.nn.sites": ("ContextSite", "attach_at"),
     "core.nn.sizes": ("PROMPT_WIDTHS", "GridNetworks", "grid_networks"),
+    "core.nn.text_autoencoders": ("Decoding", "TextAutoencoderConfig"),
     "core.nn.vector_unet": ("VectorUNet",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -34,11 +35,13 @@ __all__ = [
     "PROMPT_WIDTHS",
     "ContextAttention",
     "ContextSite",
+    "Decoding",
     "GridAutoencoderConfig",
     "GridDenoiserConfig",
     "GridNetworks",
     "GridPromptEncoderConfig",
     "SitedDenoiser",
+    "TextAutoencoderConfig",
     "TextPromptEncoderConfig",
     "VectorDenoiserConfig",
     "VectorUNet",
@@ -82,4 +85,5 @@ if TYPE_CHECKING:
     from core.nn.sited_denoiser import SitedDenoiser
     from core.nn.sites import ContextSite, attach_at
     from core.nn.sizes import PROMPT_WIDTHS, GridNetworks, grid_networks
+    from core.nn.text_autoencoders import Decoding, TextAutoencoderConfig
     from core.nn.vector_unet import VectorUNet

@@ -4,15 +4,19 @@ from core.preprocess.collate import collate, uncollate
 from core.preprocess.grid import GridConfig
 from core.preprocess.percentile import PercentilePreprocessConfig
 from core.preprocess.range import RangePreprocessConfig
+from core.preprocess.tokenizer import BpeTokenizerConfig
+from core.preprocess.tokenizer_file import train_tokenizer
 from core.preprocess.tokens import ByteTokenizerConfig
 from core.preprocess.views import ViewsConfig
 
 __all__ = [
+    "BpeTokenizerConfig",
     "ByteTokenizerConfig",
     "GridConfig",
     "PercentilePreprocessConfig",
     "RangePreprocessConfig",
     "ViewsConfig",
     "collate",
+    "train_tokenizer",
     "uncollate",
 ]

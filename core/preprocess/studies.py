@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from core.engine.seed import stream
 from core.errors import UserError
 from core.modality import Parts
 from core.preprocess.collate import collate
 from core.types import Batch, Record, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_EDGE_BYTES = 4096  # of a file's start and end that its fingerprint looks at
 
 
 class Studies:
@@ -22,8 +32,7 @@ class Studies:
         self, records: Sequence[Record], visible: Sequence[tuple[str, ...]], parts: Mapping[str, Parts]
     ) -> None:
         self.records, self.visible, self.parts = records, visible, parts
-        self._readers: dict[str, Any] = {}
-        self._preprocessors: dict[str, Any] = {}
+        self._built: dict[tuple[str, str], Any] = {}
         self._samples: dict[tuple[str, int], Sample] = {}
 
     def having(self, *names: str) -> list[int]:
@@ -44,18 +53,65 @@ class Studies:
         """The canonical samples of one modality from these studies."""
         return collate([self.sample(name, place) for place in places], self.parts[name].data)
 
+    def view(self, name: str, places: Sequence[int], seed: int, *purpose: str | int) -> Batch:
+        """A random view of each sample (METHOD E3), each drawn from a stream of its own."""
+        augment = self._part(name, "augment")
+        views = [augment.view(self.sample(name, place), stream(seed, *purpose, name, place)) for place in places]
+        return collate(views, self.parts[name].data)
+
     def sample(self, name: str, place: int) -> Sample:
         """The canonical sample of one study."""
         if (name, place) not in self._samples:
             self._samples[name, place] = self._read(name, place)
         return self._samples[name, place]
 
+    def equal(self, names: Sequence[str], places: Sequence[int]) -> Tensor:
+        """Bool ``batch batch``: studies with the same text among ``names``, or with the same labels (METHOD E1).
+
+        A study equals itself. Studies without any label are not equal for that.
+        """
+        import torch
+
+        same = torch.eye(len(places), dtype=torch.bool)
+        for said in self._said(names, places):
+            number = {what: index for index, what in enumerate(said)}
+            group = torch.tensor([-1 if what is None else number[what] for what in said])
+            same |= (group[:, None] == group) & (group >= 0)
+        return same
+
+    def fingerprint(self, name: str) -> str:
+        """A name for the files of one modality that may be seen: their names, sizes, first and last bytes."""
+        digest = blake2b(digest_size=16)
+        for place in self.having(name):
+            record = self.records[place]
+            digest.update(f"{record.patient}\0{record.study}\0".encode())
+            digest.update(_edges(record.files[name][0]))
+        return digest.hexdigest()
+
+    def _said(self, names: Sequence[str], places: Sequence[int]) -> Iterator[list[Hashable | None]]:
+        """What each study says, once by every text and once by its labels; ``None`` where it has none."""
+        for name in names:
+            if self.parts[name].data.kind == "tokens":
+                yield [np.asarray(self.sample(name, place).data).tobytes() for place in places]
+        yield [tuple(sorted(self.records[place].labels.items())) or None for place in places]
+
     def _read(self, name: str, place: int) -> Sample:
-        if name not in self._readers:
-            declared = self.parts[name].declared()
-            if "reader" not in declared or "preprocess" not in declared:
-                raise UserError(f"modality '{name}' has no reader or no preprocessor at this preset")
-            self._readers[name] = declared["reader"].build()
-            self._preprocessors[name] = declared["preprocess"].build()
         path = self.records[place].files[name][0]
-        return self._preprocessors[name].apply(self._readers[name].read(path))
+        return self._part(name, "preprocess").apply(self._part(name, "reader").read(path))
+
+    def _part(self, name: str, part: str) -> Any:
+        if (name, part) not in self._built:
+            declared = self.parts[name].declared()
+            if part not in declared:
+                raise UserError(f"modality '{name}' has no part '{part}' at this preset; choose another preset")
+            self._built[name, part] = declared[part].build()
+        return self._built[name, part]
+
+
+def _edges(path: Path) -> bytes:
+    """What tells one version of a file from another without reading it whole."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(_EDGE_BYTES)
+        file.seek(max(len(start), size - _EDGE_BYTES))
+        return f"{path.name}\0{size}\0".encode() + start + file.read()

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import tomli_w
 
 from core.modality import NAME, PROTOCOLS, PartConfig, Shared
-from core.testing.laws import Bench, LawBroken, NotApplicable, demand, law
+from core.testing.laws import Bench, LawBroken, NotApplicable, demand, law, random_state, randomised
 
 _FILE_PARTS = ("reader", "preprocess", "augment", "writer")
 
@@ -72,7 +72,8 @@ def state_restores_outputs(bench: Bench) -> None:
     for name in ("prompt", "autoencoder", "denoiser"):
         if name not in bench.parts.declared():
             continue
-        first, second = bench.part(name, seed=0).eval(), bench.part(name, seed=1).eval()
+        # Randomised: behind a zero-initialised output every two parts agree.
+        first, second = randomised(bench.part(name, seed=0)), bench.part(name, seed=1).eval()
         state = {key: value.clone() for key, value in first.state_dict().items()}
         second.load_state_dict(state, strict=True)
         with torch.no_grad():
@@ -81,6 +82,23 @@ def state_restores_outputs(bench: Bench) -> None:
         seen = True
     if not seen:
         raise NotApplicable("no trained part")
+
+
+@law
+def leaves_global_randomness(bench: Bench) -> None:
+    """Encoding, decoding, prompting and denoising neither read nor advance a global random state."""
+    import torch
+
+    for name in ("prompt", "autoencoder", "denoiser"):
+        if name not in bench.parts.declared():
+            continue
+        part = bench.part(name).eval()
+        before = random_state()
+        with torch.no_grad():
+            output = _outputs(bench, name, part)
+            if name == "autoencoder":
+                part.decode(output)
+        demand(random_state() == before, f"{name}: a global random state moved")
 
 
 def _outputs(bench: Bench, name: str, part: Any) -> Any:

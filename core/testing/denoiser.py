@@ -27,11 +27,12 @@ def _denoiser(bench: Bench) -> Any:
 
 
 def _context(batch: int = 3, length: int = 6, seed: int = 0) -> Context:
+    """Noise from a partner; every row uses another number of its tokens."""
     import torch
 
     return Context(
         tokens=torch.randn(batch, length, _WIDTH, generator=generator(seed + 50)),
-        mask=torch.ones(batch, length, dtype=torch.bool),
+        mask=torch.arange(length)[None] < (length - torch.arange(batch) % length)[:, None],
         position_mm=torch.randn(batch, length, 3, generator=generator(seed + 51)) * 50,
         axes=torch.ones(batch, length, 3, dtype=torch.bool),
     )
@@ -65,19 +66,41 @@ def prediction_has_the_latent_shape(bench: Bench) -> None:
 
 @law
 def samples_are_independent(bench: Bench) -> None:
-    """A sample's prediction does not depend on the others in its batch."""
+    """No sample's prediction depends on the others in its batch, with context attention trained and at work."""
     import torch
 
-    denoiser, conditioning = _denoiser(bench), bench.conditioning()
-    together = _predict(denoiser, bench, conditioning)
-    first = Conditioning(
-        prompt=conditioning.prompt[:1],
-        prompt_mask=None if conditioning.prompt_mask is None else conditioning.prompt_mask[:1],
-        pooled=None if conditioning.pooled is None else conditioning.pooled[:1],
+    denoiser = _denoiser(bench)
+    for module in _attach_all(denoiser).values():
+        randomised(module, std=0.2)
+    conditioning = replace(bench.conditioning(), context=_context())
+    together, level = _predict(denoiser, bench, conditioning), torch.linspace(-3, 3, 3)
+    for row in range(3):
+        with torch.no_grad():
+            alone = denoiser(bench.latent()[row : row + 1], level[row : row + 1], _row(conditioning, row))
+        gap = _gap(together[row : row + 1], alone)
+        demand(gap < 1e-4, f"sample {row} is off by {gap:.3g} without the rest of its batch")
+
+
+def _row(conditioning: Conditioning, row: int) -> Conditioning:
+    """The conditioning of one sample alone."""
+
+    def chosen(value: Any) -> Any:
+        return None if value is None else value[row : row + 1]
+
+    context = conditioning.context
+    return Conditioning(
+        prompt=chosen(conditioning.prompt),
+        prompt_mask=chosen(conditioning.prompt_mask),
+        pooled=chosen(conditioning.pooled),
+        context=None
+        if context is None
+        else Context(
+            tokens=chosen(context.tokens),
+            mask=chosen(context.mask),
+            position_mm=chosen(context.position_mm),
+            axes=chosen(context.axes),
+        ),
     )
-    with torch.no_grad():
-        alone = denoiser(bench.latent()[:1], torch.linspace(-3, 3, 3)[:1], first)
-    demand(_gap(together[:1], alone) < 1e-4, f"off by {_gap(together[:1], alone):.3g} without the rest of the batch")
 
 
 @law
@@ -99,7 +122,9 @@ def padding_changes_nothing(bench: Bench) -> None:
 
     denoiser, conditioning = _denoiser(bench), bench.conditioning()
     filler = torch.randn(3, 4, conditioning.prompt.shape[-1], generator=generator(9))
-    used = torch.ones(conditioning.prompt.shape[:2], dtype=torch.bool)
+    used = conditioning.prompt_mask
+    if used is None:
+        used = torch.ones(conditioning.prompt.shape[:2], dtype=torch.bool)
     padded = replace(
         conditioning,
         prompt=torch.cat([conditioning.prompt, filler], 1),
@@ -166,6 +191,23 @@ def attaching_leaves_the_output_bit_equal(bench: Bench) -> None:
     demand(len(after - names) == expected, f"{len(after - names)} parameters were added, expected {expected}")
     guided = _predict(denoiser, bench, replace(conditioning, context=_context()))
     demand(torch.equal(before, guided), f"the output changes by {_gap(before, guided):.3g}")
+
+
+@law
+def every_site_counts(bench: Bench) -> None:
+    """What is attached at one site alone, and trained, changes the output."""
+    import torch
+
+    conditioning = bench.conditioning()
+    guided = replace(conditioning, context=_context())
+    for site in _denoiser(bench).context_sites():
+        denoiser = _denoiser(bench)
+        with seeded(0):
+            module = ContextAttention(site.width, _WIDTH, 1)
+        denoiser.attach(site.name, randomised(module, std=0.5))
+        with torch.no_grad():
+            gap = _gap(_predict(denoiser, bench, conditioning), _predict(denoiser, bench, guided))
+        demand(gap > 0, f"what is attached at site {site.name} never reaches the output")
 
 
 @law

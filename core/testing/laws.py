@@ -24,7 +24,6 @@ from core.types import Batch, Conditioning, Provenance, Sample
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
-    from torch.nn import Module
 
 _MODULES = ("declaration", "reader", "preprocess", "augment", "prompt", "autoencoder", "denoiser", "writer", "metric")
 
@@ -133,13 +132,13 @@ class Bench:
         return torch.randn(batch, *self.part("denoiser").latent_shape, generator=generator(seed))
 
     def conditioning(self, batch: int = 3, length: int = 5, seed: int = 0) -> Conditioning:
-        """A prompt of noise with every token in use."""
+        """A prompt of noise; every row uses another number of its tokens, as prompts of real batches do."""
         import torch
 
         width = self.part("denoiser").prompt_width
         tokens = torch.randn(batch, length, width, generator=generator(seed + 100))
         pooled = torch.nn.functional.normalize(torch.randn(batch, width, generator=generator(seed + 200)), dim=-1)
-        mask = torch.ones(batch, length, dtype=torch.bool)
+        mask = torch.arange(length)[None] < (length - torch.arange(batch) % length)[:, None]
         return Conditioning(prompt=tokens, prompt_mask=mask, pooled=pooled)
 
     def provenance(self) -> Provenance:
@@ -182,7 +181,7 @@ def random_state() -> tuple[object, ...]:
     return random.getstate(), numpy_state, torch.random.get_rng_state().numpy().tobytes()
 
 
-def randomised(module: Module, seed: int = 0, std: float = 0.05) -> Module:
+def randomised(module: Any, seed: int = 0, std: float = 0.05) -> Any:
     """The module in evaluation mode with every parameter non-zero, so that nothing is hidden behind a zero."""
     import torch
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+
 import numpy as np
 
-from core.testing.laws import Bench, LawBroken, demand, law, same
+from core.testing.laws import Bench, LawBroken, NotApplicable, demand, law, same
 from core.types import DataSpec, Sample
 
 
@@ -51,6 +54,42 @@ def invert_defaults_to_the_declared_geometry(bench: Bench) -> None:
     restored = preprocess.invert(preprocess.apply(bench.fresh()[0]), None)
     expected = bench.parts.data.default_geometry
     demand(restored.geometry == expected, f"geometry is {restored.geometry}, declared is {expected}")
+
+
+@law
+def keeps_places(bench: Bench) -> None:
+    """What lies on the patient's left stays there: the centre of brightness keeps its place in the world, mm."""
+    if bench.parts.data.kind != "grid":
+        raise NotApplicable("no places")
+    sample = _corner(bench.fresh()[0], bench.parts.data)
+    canonical = bench.part("preprocess").apply(deepcopy(sample))
+    if canonical.geometry is None:
+        raise LawBroken("the canonical sample lost its geometry")
+    voxel = max(canonical.geometry.spacing_mm)
+    gap = float(np.abs(_centre_mm(sample) - _centre_mm(canonical)).max())
+    demand(gap <= voxel, f"the centre of brightness moves by {gap:.3g} mm (voxels of {voxel:.3g} mm): mirrored?")
+
+
+def _corner(sample: Sample, spec: DataSpec) -> Sample:
+    """Dark but for the last quarter of every axis."""
+    low, high = spec.value_range
+    shape = np.asarray(sample.data).shape
+    data = np.full(shape, low, dtype=np.float32)
+    data[(slice(None), *(slice(size - max(1, size // 4), None) for size in shape[1:]))] = high
+    return replace(sample, data=data)
+
+
+def _centre_mm(sample: Sample) -> np.ndarray:
+    """Centre of brightness in the world, (R, A, S) mm; brightness is what lies above the smallest value."""
+    if sample.geometry is None:
+        raise LawBroken("a grid came without geometry")
+    light = np.asarray(sample.data, dtype=np.float64).sum(0)
+    light = light - light.min()
+    index = np.zeros(3)
+    for axis, size in enumerate(light.shape):
+        profile = np.moveaxis(light, axis, 0).reshape(size, -1).sum(1)
+        index[axis] = (profile * np.arange(size)).sum() / max(profile.sum(), 1e-12)
+    return sample.geometry.affine[:3, :3] @ index + sample.geometry.affine[:3, 3]
 
 
 @law

@@ -1,38 +1,48 @@
-"""The modality ``text``: UTF-8 bytes, a transformer that reads them, and the 0-D UNet (METHOD E11)."""
+"""The modality ``text``: byte-pair tokens, a transformer that reads, Optimus (METHOD E8), 0-D UNet (E11)."""
 
 from __future__ import annotations
 
-from core.api import ByteTokenizerConfig, Modality, Parts
+from core.api import BpeTokenizerConfig, Modality, Parts
 from core.io import TextReaderConfig, TextWriterConfig
-from core.nn import TextPromptEncoderConfig, VectorDenoiserConfig
+from core.nn import TextAutoencoderConfig, TextPromptEncoderConfig, VectorDenoiserConfig
 
 NAME = "text"
+# Trained on made-up chest reports, see the README; a run's own takes its place by `text.preprocess.path`.
+_SHIPPED = "plugins.text:tokenizer.json"
 
 
-def _parts(length: int, encoder: tuple[int, int, int], denoiser: VectorDenoiserConfig) -> Parts:
+def _parts(
+    tokenizer: BpeTokenizerConfig,
+    encoder: tuple[int, int, int],
+    autoencoder: TextAutoencoderConfig,
+    denoiser: VectorDenoiserConfig,
+) -> Parts:
     """``encoder``: width, depth and heads of the transformer that reads the prompt."""
-    tokenizer = ByteTokenizerConfig(length=length)
     width, depth, num_heads = encoder
     return Parts(
         data=tokenizer.spec,
         reader=TextReaderConfig(modality=NAME),
         preprocess=tokenizer,
         prompt=TextPromptEncoderConfig(
-            vocabulary=tokenizer.spec.vocabulary or 0,
-            length=length,
+            vocabulary=tokenizer.vocabulary,
+            length=tokenizer.length,
             width=width,
             depth=depth,
             num_heads=num_heads,
             prompt_width=denoiser.prompt_width,
         ),
+        autoencoder=autoencoder,
         denoiser=denoiser,
         writer=TextWriterConfig(),
     )
 
 
 _TINY = _parts(
-    256,
+    BpeTokenizerConfig(length=128, path=_SHIPPED, vocabulary=1024),
     (128, 3, 4),
+    TextAutoencoderConfig(
+        vocabulary=1024, length=128, latent_width=64, width=128, depth=2, num_heads=4, pool="mean", beta=0.02
+    ),
     VectorDenoiserConfig(
         width=64,
         model_width=32,
@@ -45,14 +55,33 @@ _TINY = _parts(
     ),
 )
 _SMALL = _parts(
-    512,
+    BpeTokenizerConfig(length=256, path=_SHIPPED, vocabulary=8192),
     (384, 6, 6),
+    TextAutoencoderConfig(
+        vocabulary=8192, length=256, latent_width=256, width=384, depth=6, num_heads=6, pool="mean", beta=0.02
+    ),
     VectorDenoiserConfig(
         width=256, model_width=128, prompt_width=384, multipliers=(1, 2, 4), attention=(True, True, True)
     ),
 )
-# Versatile Diffusion's text UNet as published, 1,708.85 M parameters.
-_PAPER = _parts(512, (768, 12, 12), VectorDenoiserConfig())
+# BERT-base and GPT-2 in size (their folders by `encoder_from`, `decoder_from`; 50,260 ids are GPT-2's and our three),
+# and Versatile Diffusion's text UNet as published, 1,708.85 M parameters.
+_PAPER = _parts(
+    BpeTokenizerConfig(length=512, path=_SHIPPED, vocabulary=50_260),
+    (768, 12, 12),
+    TextAutoencoderConfig(
+        vocabulary=50_260,
+        length=512,
+        latent_width=768,
+        width=768,
+        depth=12,
+        num_heads=12,
+        beta=1.0,
+        cycle=4000,
+        free_bits=0.5,
+    ),
+    VectorDenoiserConfig(),
+)
 
 TEXT = Modality(
     name=NAME,

@@ -14,9 +14,10 @@ from core import discovery, hookspecs
 ROOT = Path(__file__).parents[2]
 
 API = """
-Augmenter Autoencoder Batch ByteTokenizerConfig CONTRACT Conditioning Context DataSpec DatasetAdapter Denoiser Geometry
+Augmenter Autoencoder Batch BpeTokenizerConfig ByteTokenizerConfig CONTRACT Conditioning Context DataSpec DatasetAdapter Denoiser Geometry
 LatentSpec MetricSpec Modality PartConfig Parts PercentilePreprocessConfig Posterior Preprocessor Prompt PromptEncoder
 Provenance RangePreprocessConfig Reader Record Sample Shared Site Space UserError ViewsConfig Writer hookimpl
+train_tokenizer
 """
 TRAIN = "--config --data --device --flow --help --long --phase --plan --preset --recipe --registry --run --seed --set --steps -h"
 CHECK = "--help --params --preset --registry -h"

@@ -155,7 +155,8 @@ def test_a_run_folder_is_not_overwritten(run, refused, tmp_path):
     arguments = ["--flow", "toy_vector-toy_grid", "--data", "toy", "--steps", "2", "--phase", "align", "--run", "mine"]
     assert run("core.train", *arguments).returncode == 0
     before = (tmp_path / "mine" / "config.toml").read_bytes()
-    assert "mine holds a run already" in refused("core.train", *arguments)
+    line = refused("core.train", *arguments, "--seed", "5")
+    assert "mine holds a run with another configuration: seed is 0 there, 5 here." in line
     assert (tmp_path / "mine" / "config.toml").read_bytes() == before
 
 

@@ -6,6 +6,7 @@ import tomllib
 import pytest
 
 FLOW = ["--flow", "toy_vector-toy_grid", "--data", "toy"]
+ENV = {"OMP_NUM_THREADS": "1"}  # tiny tensors: on a busy machine a second thread costs minutes
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def folder(tmp_path_factory):
 def trained(run, folder):
     """The toy run at its own sizes, made once."""
     if not (folder / "runs").exists():
-        result = run("core.train", *FLOW, cwd=folder)
+        result = run("core.train", *FLOW, cwd=folder, env=ENV)
         assert result.returncode == 0, result.stderr
         (folder / "out.txt").write_text(result.stdout)
         (folder / "err.txt").write_text(result.stderr)
@@ -36,8 +37,8 @@ def test_it_learns(trained):
         "autoencoder toy_vector.autoencoder",
         "autoencoder toy_grid.autoencoder",
         "align 1 toy_vector-toy_grid",
-        "diffuse toy_vector",
-        "diffuse toy_grid",
+        "diffuse toy_vector.denoiser",
+        "diffuse toy_grid.denoiser",
     }
     for phase, values in losses.items():
         assert values[-1] < 0.7 * values[0], f"{phase} did not learn: {values[0]} to {values[-1]}"
@@ -65,7 +66,15 @@ def test_the_run_folder_is_complete(trained):
 
 def test_the_configuration_repeats_the_run_bit_for_bit(trained, run):
     result = run(
-        "core.train", "--config", "runs/medm2g-tiny/config.toml", "--run", "again", "--phase", "align", cwd=trained
+        "core.train",
+        "--config",
+        "runs/medm2g-tiny/config.toml",
+        "--run",
+        "again",
+        "--phase",
+        "align",
+        cwd=trained,
+        env=ENV,
     )
     assert result.returncode == 0, result.stderr
     again = [json.loads(line) for line in (trained / "again/metrics.jsonl").read_text().splitlines()]
@@ -73,7 +82,9 @@ def test_the_configuration_repeats_the_run_bit_for_bit(trained, run):
 
 
 def test_another_seed_is_another_run(trained, run):
-    result = run("core.train", *FLOW, "--seed", "1", "--phase", "align", "--steps", "3", "--run", "seeded", cwd=trained)
+    result = run(
+        "core.train", *FLOW, "--seed", "1", "--phase", "align", "--steps", "3", "--run", "seeded", cwd=trained, env=ENV
+    )
     assert result.returncode == 0, result.stderr
     first = json.loads((trained / "seeded/metrics.jsonl").read_text().splitlines()[0])
     assert first["loss"] != next(row for row in rows(trained) if row["phase"].startswith("align"))["loss"]

@@ -22,15 +22,21 @@ from core.preprocess import ByteTokenizerConfig
 from core.testing import toy
 from core.testing.toy import TOY_GRID, TOY_VECTOR
 from core.testing.toy_nets import ToyAutoencoder, ToyDenoiser, ToyPromptEncoder
-from core.types import Batch, DataSpec, Posterior, Sample
+from core.types import Batch, DataSpec, Posterior, Prompt, Sample
 
 MAKERS: dict[str, Callable[[], Any]] = {}
 
 
 @dataclass(frozen=True)
 class Defect:
+    """A modality that breaks one law, and what its author did."""
+
     law: str
     modality: Modality
+    name: str = ""
+
+    def __str__(self):
+        return f"{self.law}-{self.name}" if self.name else self.law
 
 
 class BrokenConfig(PartConfig):
@@ -53,8 +59,9 @@ def breaks(law: str, part: str, modality: Modality = TOY_GRID) -> Callable[[Any]
     """Register the decorated maker as the part that breaks a law."""
 
     def register(make: Callable[[], Any]) -> Callable[[], Any]:
-        MAKERS[law] = make
-        DEFECTS.append(Defect(law, with_part(modality, part, BrokenConfig(law=law))))
+        name = f"{law}: {make.__name__}"
+        MAKERS[name] = make
+        DEFECTS.append(Defect(law, with_part(modality, part, BrokenConfig(law=name)), make.__name__))
         return make
 
     return register
@@ -136,6 +143,17 @@ DEFECTS.append(
         with_part(TOY_GRID, "prompt", BrokenConfig(law="declaration.state_restores_outputs")),
     )
 )
+
+
+@breaks("declaration.leaves_global_randomness", "prompt")
+class DrawsGlobally(ToyPromptEncoder):
+    def __init__(self):
+        super().__init__(1, (8, 8), 16)
+
+    def forward(self, batch):
+        torch.rand(1)
+        return super().forward(batch)
+
 
 # --- reader -----------------------------------------------------------------------------------------------------
 
@@ -241,6 +259,20 @@ class IdentityAffine(Preprocess):
         self.default = replace(self.default, affine=np.eye(4))
 
 
+@breaks("preprocess.keeps_places", "preprocess")
+class Mirrors(Preprocess):
+    """Turns left and right round, and back again."""
+
+    def apply(self, sample):
+        if sample.meta.get("canonical"):
+            return sample
+        done = super().apply(sample)
+        return replace(done, data=np.ascontiguousarray(done.data[..., ::-1]))
+
+    def invert(self, sample, like=None):
+        return super().invert(replace(sample, data=np.ascontiguousarray(sample.data[..., ::-1])), like)
+
+
 @breaks("preprocess.leaves_its_input", "preprocess")
 class InPlace(Preprocess):
     def apply(self, sample):
@@ -328,7 +360,7 @@ class SummaryToken(Encoder):
         return replace(prompt, tokens=torch.cat([summary, prompt.tokens[:, 1:]], 1))
 
 
-@breaks("prompt.is_permutation_equivariant", "prompt")
+@breaks("prompt.samples_do_not_mix", "prompt")
 class Numbered(Encoder):
     def forward(self, batch):
         prompt = super().forward(batch)
@@ -348,7 +380,7 @@ class Blind(Encoder):
         tokens = self.tokens(batch.data.flatten(2))
         tokens = torch.cat([self.null.expand(rows, 1, -1), tokens], 1)
         pooled = nn.functional.normalize(self.constant.expand(rows, -1), dim=-1)
-        return replace(ToyPromptEncoder(1, (8, 8), 16)(batch), tokens=tokens, pooled=pooled)
+        return Prompt(tokens=tokens, pooled=pooled, mask=torch.ones(tokens.shape[:2], dtype=torch.bool))
 
 
 @breaks("prompt.gradient_reaches_every_parameter", "prompt")
@@ -393,6 +425,13 @@ class BatchStatistics(Coder):
     def encode(self, batch):
         posterior = super().encode(batch)
         return Posterior(mean=posterior.mean - posterior.mean.mean(0, keepdim=True) * 0.5, logvar=posterior.logvar)
+
+
+@breaks("autoencoder.decoding_is_deterministic", "autoencoder")
+class DecodesToGrey(Coder):
+    def decode(self, latent):
+        batch = super().decode(latent)
+        return replace(batch, data=0 * batch.data)
 
 
 @breaks("autoencoder.loss_draws_from_its_generator", "autoencoder")
@@ -476,9 +515,33 @@ class NotZeroAtFirst(Denoiser):
 
 
 @breaks("denoiser.context_reaches_the_output", "denoiser")
-class DropsContext(Denoiser):
+class ReadsMaskedContext(Denoiser):
     def _guided(self, module, hidden, context):
-        return 0 * module(hidden, context)
+        return module(hidden, replace(context, mask=torch.ones_like(context.mask)))
+
+
+@breaks("denoiser.every_site_counts", "denoiser")
+class SecondSiteIsDropped(Denoiser):
+    """Two sites; what the second one tells is computed and thrown away."""
+
+    def __init__(self):
+        super().__init__()
+        self.second = None
+
+    def context_sites(self):
+        return [self._site, Site("second", 32, (4, 4))]
+
+    def attach(self, site, module):
+        if site == "second":
+            self.second = module
+        else:
+            super().attach(site, module)
+
+    def forward(self, noisy, level, conditioning):
+        if self.second is not None and conditioning.context is not None:
+            tokens = self.enter(noisy.flatten(2).transpose(1, 2))
+            self.second(tokens, conditioning.context)
+        return super().forward(noisy, level, conditioning)
 
 
 # --- writer -----------------------------------------------------------------------------------------------------
@@ -607,3 +670,90 @@ class PooledOverPadding(nn.Module):
 
 
 breaks("prompt.padding_changes_nothing", "prompt", TOKENS)(PooledOverPadding)
+
+
+# --- the other clauses of laws that have several -----------------------------------------------------------------
+
+
+@breaks("denoiser.samples_are_independent", "denoiser")
+class FirstPromptForAll(Denoiser):
+    def forward(self, noisy, level, conditioning):
+        first = conditioning.prompt[:1].expand_as(conditioning.prompt)
+        return super().forward(noisy, level, replace(conditioning, prompt=first))
+
+
+@breaks("denoiser.samples_are_independent", "denoiser")
+class FirstLevelForAll(Denoiser):
+    def forward(self, noisy, level, conditioning):
+        return super().forward(noisy, level[:1].expand_as(level) + 0.3 * level, conditioning)
+
+
+@breaks("denoiser.samples_are_independent", "denoiser")
+class LeaksFromTheRowBefore(Denoiser):
+    def forward(self, noisy, level, conditioning):
+        predicted = super().forward(noisy, level, conditioning)
+        before = torch.cat([torch.zeros_like(predicted[:1]), predicted[:-1]])
+        return predicted + 0.1 * before
+
+
+@breaks("denoiser.samples_are_independent", "denoiser")
+class AveragesContext(Denoiser):
+    def _guided(self, module, hidden, context):
+        return module(hidden, context).mean(0, keepdim=True).expand_as(hidden)
+
+
+@breaks("denoiser.prompt_and_level_count_after_training", "denoiser")
+class IgnoresPrompt(Denoiser):
+    def _attend(self, hidden, conditioning):
+        return 0 * super()._attend(hidden, conditioning)
+
+
+@breaks("prompt.samples_do_not_mix", "prompt")
+class CentredOnTheBatch(Encoder):
+    def forward(self, batch):
+        prompt = super().forward(batch)
+        centred = prompt.pooled - 0.5 * prompt.pooled.mean(0, keepdim=True)
+        return replace(prompt, pooled=nn.functional.normalize(centred, dim=-1))
+
+
+@breaks("autoencoder.samples_do_not_mix", "autoencoder")
+class DecodesMixed(Coder):
+    def decode(self, latent):
+        batch = super().decode(latent)
+        return replace(batch, data=batch.data + 0.1 * batch.data.roll(1, 0) if len(batch.data) > 1 else batch.data)
+
+
+@breaks("autoencoder.decoding_is_deterministic", "autoencoder")
+class DecodesWithNoise(Coder):
+    def __init__(self):
+        super().__init__()
+        self.draws = torch.Generator().manual_seed(0)
+
+    def decode(self, latent):
+        batch = super().decode(latent)
+        return replace(batch, data=batch.data + 1e-4 * torch.randn(batch.data.shape, generator=self.draws))
+
+
+@breaks("reader.gives_finite_data_with_geometry", "reader")
+class ReadsOtherType(Reader):
+    def read(self, path):
+        sample = super().read(path)
+        return replace(sample, data=sample.data.astype(np.float64))
+
+
+@breaks("augment.left_stays_left", "augment")
+class FlipsSeldom(Augment):
+    def view(self, sample, generator):
+        view = super().view(sample, generator)
+        flip = bool(torch.rand(1, generator=generator) < 0.05)
+        return replace(view, data=np.ascontiguousarray(view.data[..., ::-1])) if flip else view
+
+
+@breaks("writer.reads_back", "writer")
+class DropsRotation(toy.ToyWriter):
+    """Keeps the spacing only, which is enough for a sample that stands straight at the origin."""
+
+    def write(self, sample, path, provenance, *, overwrite=False):
+        straight = np.diag([*np.linalg.norm(sample.geometry.affine[:3, :3], axis=0), 1.0])
+        plain = replace(sample, geometry=replace(sample.geometry, affine=straight))
+        super().write(plain, path, provenance, overwrite=overwrite)

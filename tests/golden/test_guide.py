@@ -100,7 +100,7 @@ def test_the_attention_is_the_equation_with_positions():
     own = torch.tensor([[r * 20.0, a * 30.0, s * 40.0] for r in (0, 1) for a in (0, 1) for s in (0, 1)])
     distance = own[None, :, None] - position[:, None]  # batch query token axis
     wave = torch.cos(2 * math.pi * distance[..., None] / torch.tensor(WAVELENGTHS_MM)) * axes[:, None, :, :, None]
-    near = torch.einsum("bqtaw,hw->bhqt", wave, module.gain[:, 0] if module.gain.ndim == 3 else module.gain)
+    near = torch.einsum("bqtaw,hw->bhqt", wave, module.gain)
     partners = module.norm_context(context.tokens)
     query = module.to_query(module.norm_hidden(hidden) + module.to_place(module.place))
     by_head = lambda x: x.unflatten(-1, (module.num_heads, -1)).transpose(1, 2)  # noqa: E731

@@ -41,7 +41,7 @@ def test_every_law(modality, preset, law):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("law", sorted(LONG))
-@pytest.mark.parametrize(("modality", "preset"), WHOLE[1:], ids=named)
+@pytest.mark.parametrize(("modality", "preset"), WHOLE, ids=named)
 def test_long_laws(modality, preset, law):
     demand_passed(modality, preset, [law])
 

@@ -10,6 +10,8 @@ import pytest
 from core.api import Shared
 
 PLUGINS = ("text", "xray", "ct", "mri")
+# BERT-base's and GPT-2's layers, two tables of 50,260 tokens and two of 512 places, and the latent's three maps.
+TEXT_AUTOENCODER = 256_936_704
 ROOT = Path(__file__).parents[2]
 
 
@@ -52,13 +54,21 @@ def test_all_meet_in_one_shared_space(preset, width):
         assert parts.denoiser.prompt_width == width
 
 
+def text_fits(parts):
+    tokenizer, autoencoder = parts.preprocess, parts.autoencoder
+    assert tokenizer.spec == parts.data
+    assert tokenizer.vocabulary == parts.prompt.vocabulary == autoencoder.vocabulary
+    assert tokenizer.length == parts.prompt.length == autoencoder.length
+    assert autoencoder.spec.channels == parts.denoiser.width
+
+
 @pytest.mark.parametrize("preset", ["tiny", "tiny3d", "small", "paper"])
 def test_parts_fit_together(preset):
     for name, modality in modalities().items():
         parts = modality.parts(preset)
         assert parts.reader.build().suffixes
-        if parts.autoencoder is None:
-            assert name == "text"
+        if name == "text":
+            text_fits(parts)
             continue
         assert parts.autoencoder.config.space == parts.data.space == parts.data.default_geometry.shape
         latent = parts.autoencoder.config.spec
@@ -72,6 +82,7 @@ def test_paper_sizes_are_the_published_ones():
 
     published = {
         ("text", "denoiser"): 1_708_850_368,
+        ("text", "autoencoder"): TEXT_AUTOENCODER,
         ("xray_frontal", "denoiser"): 859_520_964,
         ("ct", "autoencoder"): 83_649_253,  # 83.65 M with one channel in place of three
     }

@@ -249,3 +249,12 @@ def test_a_flow_is_warned_of_once():
         warnings.simplefilter("always")
         started(flow="text-ct,ct-mri,text-mri")
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize("flags", [{"recipe": "medisyn"}, {"preset": "small"}, {"long": True}])
+def test_a_resolved_run_file_is_not_mixed_with_another_recipe_or_sizes(tmp_path, flags):
+    """Its switches would stay as they are: asked for MediSyn, got MedM2G under that name."""
+    path = written(tmp_path, to_toml(config()))
+    with pytest.raises(UserError, match=r"that run file spells out the switches and sizes"):
+        config(config=path, **flags)
+    assert config(config=path, recipe=config().recipe) == config()

@@ -91,6 +91,7 @@ def new_flow() -> Callable[..., ToyFlow]:
                 geometry,
                 width=CONTEXT_WIDTH,
                 prompt_width=PROMPT_WIDTH,
+                depth=1,
             )
         return ToyFlow(z, geometry, denoiser, environment)
 

@@ -1,0 +1,58 @@
+"""Visual invariance in a round: which images are seen in two views, and through which projector (METHOD E3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.align.losses import barlow_twins
+from core.align.projector import Projector
+from core.engine.compute import Compute
+from core.engine.seed import seeded
+from core.preprocess.studies import Studies
+
+
+class Invariance:
+    """Projectors of the images whose encoders a round trains, one per encoder; empty where there are none."""
+
+    def __init__(self, encoders: Mapping[str, Any], trained: Mapping[str, Any], studies: Studies, seed: int) -> None:
+        images = [name for name in encoders if studies.parts[name].data.kind == "grid"]
+        key_of = {name: key for name in images for key, module in trained.items() if encoders[name] is module}
+        self.projectors: dict[str, Projector] = {}
+        for name, key in key_of.items():
+            if key not in self.projectors:
+                with seeded(seed, "projector", key):
+                    self.projectors[key] = Projector(encoders[name].width)
+        self._key_of = key_of
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._key_of
+
+    @property
+    def modules(self) -> dict[str, Projector]:
+        """What trains beside the encoders."""
+        return {f"projector.{key}": projector for key, projector in self.projectors.items()}
+
+    def loss(self, name: str, first: Tensor, second: Tensor, off_diagonal_weight: float) -> Tensor:
+        """The Barlow Twins term of two views' pooled vectors, ``batch width`` of the whole batch each."""
+        project = self.projectors[self._key_of[name]]
+        return barlow_twins(project(first), project(second), off_diagonal_weight)
+
+
+def gradient_norms(
+    groups: Mapping[str, Sequence[Tensor]], parameters: Sequence[Tensor], compute: Compute
+) -> dict[str, float]:
+    """Norm of each group's gradient by the encoders, to see that no group drowns the other."""
+    norms = {}
+    for group, terms in groups.items():
+        total = torch.stack(list(terms)).sum()
+        found = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
+        flat = [
+            torch.zeros_like(weight).flatten() if gradient is None else gradient.flatten()
+            for weight, gradient in zip(parameters, found, strict=True)
+        ]
+        norms[f"gradient of {group}"] = float(compute.mean(torch.cat(flat)).norm())
+    return norms

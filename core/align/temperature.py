@@ -1,0 +1,21 @@
+"""The learnable temperature of the contrast (METHOD E1; CLIP)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+
+class Temperature(nn.Module):
+    """``logit_scale``, the logarithm of 1 / temperature, trained with a round."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / start)))
+
+    @property
+    def value(self) -> float:
+        """The temperature as it is now."""
+        return float(torch.exp(-self.logit_scale.detach()))

@@ -1,0 +1,59 @@
+"""Phase ``align``: the rounds of the align flow, earlier weight sets frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+
+from core.align.train import Alignment, train_round
+from core.curriculum.course import Course
+from core.curriculum.table import Line
+from core.evaluate.retrieval import recall_at
+from core.rounds import Round
+
+
+def align(course: Course) -> None:
+    """Train the prompt encoders round by round."""
+    for one in course.run.rounds("align"):
+        course.stage("align", _name(one), one.trains, partial(_train, course, one))
+
+
+def _name(one: Round) -> str:
+    return f"{one.index} {one.edge.text}"
+
+
+def _train(course: Course, one: Round) -> Iterator[Line]:
+    config = course.run.config
+    if not one.trains:  # the edge closed a cycle: all of it is frozen
+        yield from (_retrieval(course, *pair) for pair in one.edge.pairs)
+        return
+    temperature = train_round(
+        course.trainer,
+        Alignment(
+            name=_name(one),
+            encoders={name: course.part(name, "prompt") for name in one.modalities},
+            trained={key: course.networks.of(key) for key in one.trains},
+            pairs=one.edge.pairs,
+            studies=course.cohort.training,
+            training=config.training.align,
+            choice=config.align,
+        ),
+    )
+    for key in one.trains:
+        course.networks.save("align", key, temperature=temperature)
+    for pair in one.edge.pairs:
+        yield _retrieval(course, *pair)
+
+
+def _retrieval(course: Course, first: str, second: str) -> Line:
+    studies = course.cohort.held_out
+    places = studies.having(first, second)
+    pooled = []
+    for name in (first, second):
+        with torch.no_grad():
+            batch = course.compute.placed(studies.batch(name, places))
+            pooled.append(course.part(name, "prompt").eval()(batch).pooled)
+    found = recall_at(*pooled, k=5)
+    return Line("align", f"{first} finds {second}: R@5, held out", found, f"chance {5 / max(5, len(places)):.3f}")

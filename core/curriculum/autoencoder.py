@@ -1,0 +1,53 @@
+"""Phase ``autoencoder``: each weight set on the union of its data, then the latents and the scale of each owner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+
+import torch
+
+from core.curriculum.course import Course
+from core.curriculum.table import Line
+from core.encode.cache import cached_latents
+from core.encode.latents import fit_scale
+from core.encode.train import train_autoencoder
+from core.rounds import WeightSet
+from core.types import LatentSpec, Posterior
+
+
+def autoencoder(course: Course) -> None:
+    """Train the autoencoders of the outputs."""
+    for weights in course.run.once("autoencoder"):
+        course.stage("autoencoder", weights.key, [weights.key], partial(_train, course, weights))
+
+
+def _train(course: Course, weights: WeightSet) -> Iterator[Line]:
+    module, studies = course.networks.of(weights.key), course.cohort.training
+    train_autoencoder(
+        course.trainer, weights.key, module, weights.owners, studies, course.run.config.training.autoencoder
+    )
+    specs = {name: _measured(course, name) for name in weights.owners}
+    course.networks.save("autoencoder", weights.key, latents={name: asdict(spec) for name, spec in specs.items()})
+    for name in weights.owners:
+        yield Line("autoencoder", f"{name}: mean absolute error, held out", _error(course, name))
+
+
+def latents_of(course: Course, modality: str) -> Posterior:
+    """The latents of all training studies of a modality, ``sample channel *space``, in the order of their places."""
+    studies = course.cohort.training
+    module, places = course.part(modality, "autoencoder"), studies.require(modality)
+    return cached_latents(module, modality, places, studies, course.folder.path / "latents", course.compute)
+
+
+def _measured(course: Course, modality: str) -> LatentSpec:
+    """The spec with scale and shift over the whole training set (METHOD E7)."""
+    return fit_scale(course.part(modality, "autoencoder").spec, [latents_of(course, modality).mean])
+
+
+def _error(course: Course, modality: str) -> float:
+    studies, module = course.cohort.held_out, course.part(modality, "autoencoder")
+    batch = course.compute.placed(studies.batch(modality, studies.having(modality)))
+    with torch.no_grad():
+        return float((module.decode(module.encode(batch).mean).data - batch.data).abs().float().mean())

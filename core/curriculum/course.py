@@ -1,0 +1,91 @@
+"""A run on its way: what all phases share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from core.curriculum.cohort import gather_cohort
+from core.curriculum.folder import RunFolder, require_agreement
+from core.curriculum.networks import Networks
+from core.curriculum.table import Line
+from core.diffuse.prompts import PromptAssembly
+from core.engine.compute import Compute
+from core.engine.log import RunLog
+from core.engine.trainer import Trainer
+from core.errors import UserError
+from core.modality import DatasetAdapter
+from core.preset import Phase
+from core.registry import Registry
+from core.rounds import weight_sets
+from core.run import Run
+from core.types import LatentSpec
+
+
+class Course:
+    """Studies, networks, folder and trainer of a run, and the table so far."""
+
+    def __init__(self, run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter], compute: Compute) -> None:
+        self.run, self.compute, config = run, compute, run.config
+        require_agreement(config)  # before data are made for a run that cannot go on
+        self.cohort = gather_cohort(run, registry, datasets, compute)
+        with compute.first_alone():
+            self.folder = RunFolder(config, self.cohort.fingerprint, silent=not compute.first)
+        sets = weight_sets(run.flows.union.modalities, run.modalities, config.preset)
+        self.networks = Networks(sets, self.folder.homes(), config.run, config.seed, compute)
+        self.trainer = Trainer(
+            compute=compute,
+            log=RunLog(config.run / "metrics.jsonl", silent=not compute.first),
+            folder=config.run,
+            seed=config.seed,
+            log_every=config.training.log_every,
+            save_every=config.training.save_every,
+        )
+        self.table: list[Line] = []
+        self.trained_any = False
+
+    def stage(self, phase: Phase, name: str, weights: Sequence[str], train: Callable[[], Iterable[Line]]) -> None:
+        """Run a stage, unless it is finished; its lines join the table.
+
+        ``train`` trains, measures, and saves the named weight sets under the phase. Its `Stage` has the same phase
+        and name.
+        """
+        title = f"{phase} {name}"
+        lines = self.folder.lines(title)
+        if lines is None:
+            self.trained_any = True
+            lines = list(train())
+            self.compute.wait()
+            self.folder.finish(title, phase, weights, lines)
+        self.trainer.forget(title)
+        self.table += lines
+
+    def part(self, modality: str, part: str) -> Any:
+        """The network of a part of a modality."""
+        return self.networks.of(self.key(modality, part))
+
+    def key(self, modality: str, part: str) -> str:
+        """The weight set of a part of a modality."""
+        return self.run.parts(modality).weight_key(modality, part)
+
+    def assembly(self, modality: str) -> Any:
+        """What turns prompts into the conditioning of a modality's denoiser; trained with it."""
+        width = self.part(modality, "denoiser").prompt_width
+        make = partial(PromptAssembly, width, self.run.prompt_sources(modality))
+        return self.networks.of(assembly_key(modality), make)
+
+    def latent_spec(self, modality: str) -> LatentSpec:
+        """Shape and measured scale of a modality's latents; `UserError` where the run has not measured them."""
+        found = self.networks.about(self.key(modality, "autoencoder")).get("latents", {}).get(modality)
+        if found is None:
+            raise UserError(
+                f"'{modality}' has no latent scale yet: run the phase 'autoencoder' too (--phase autoencoder,...)"
+            )
+        tuples = {key: tuple(found[key]) for key in ("space", "scale", "shift")}
+        return LatentSpec(**{**found, **tuples})
+
+
+def assembly_key(modality: str) -> str:
+    """The name under which a prompt assembly is kept."""
+    return f"{modality}.prompt_assembly"

@@ -1,0 +1,145 @@
+"""The folder of a run: what it was started with, and which stages are behind it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from core.config import RunConfig, to_toml
+from core.curriculum.table import Line
+from core.engine.tensors import write_json
+from core.errors import PlainWarning, UserError
+from core.io import replacing
+from core.tables import read_toml
+
+_PACKAGES = ("medweave", "torch", "diffusers", "transformers", "monai", "timm")
+_FREE = ("run", "device")  # where a run lies and what it computes on may change
+_MOST = 12  # differences shown
+
+
+class RunFolder:
+    """Configuration, versions and ``progress.json``: finished stages with their table lines and where weights lie.
+
+    An existing folder is gone on with when its configuration, and the studies it has seen, are those of this run;
+    otherwise `UserError` shows the difference. ``silent``: reads only (all processes but the first).
+    """
+
+    def __init__(self, config: RunConfig, data: str, *, silent: bool = False) -> None:
+        self.path, self.silent = config.run, silent
+        require_agreement(config)
+        if not silent and not (self.path / "config.toml").exists():
+            _start(self.path, config)
+        self._lock = None if silent else _locked(self.path / "config.toml")
+        self._progress = self._read(data)
+
+    def lines(self, stage: str) -> list[Line] | None:
+        """The table lines of a finished stage; ``None`` where it is not finished."""
+        found = self._progress["stages"].get(stage)
+        return None if found is None else [Line(**line) for line in found["lines"]]
+
+    def homes(self) -> Mapping[str, Path]:
+        """The folder that holds the weights of each finished weight set; the latest where several stages trained it."""
+        stages = self._progress["stages"].values()
+        order = sorted(stages, key=lambda stage: stage["number"])
+        return {key: self.path / stage["phase"] / key for stage in order for key in stage["weights"]}
+
+    def finish(self, stage: str, phase: str, weights: Sequence[str], lines: Sequence[Line]) -> None:
+        """Note that a stage is done: its weights are saved, its lines measured."""
+        stages = self._progress["stages"]
+        stages[stage] = {
+            "number": len(stages),
+            "phase": phase,
+            "weights": list(weights),
+            "lines": [asdict(line) for line in lines],
+        }
+        if not self.silent:
+            write_json(self.path / "progress.json", self._progress)
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _read(self, data: str) -> dict[str, Any]:
+        path = self.path / "progress.json"
+        if not path.exists():
+            return {"data": data, "stages": {}}
+        progress = json.loads(path.read_text(encoding="utf-8"))
+        if progress["data"] != data:
+            raise UserError(
+                f"{self.path}: the studies are not those that the run was started with (added, removed, or in another"
+                " split); restore them, or name another folder with --run"
+            )
+        return progress
+
+
+def _start(path: Path, config: RunConfig) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / "versions.json", _versions())
+    with replacing(path / "config.toml") as beside:
+        beside.write_text(to_toml(config), encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def require_agreement(config: RunConfig) -> None:
+    """`UserError` that shows where an existing folder's configuration differs; a warning where versions do."""
+    path = config.run
+    if not (path / "config.toml").exists():
+        return
+    stored = dict(_flat(read_toml(path / "config.toml")))
+    asked = dict(_flat(config.model_dump(mode="json", exclude_none=True)))
+    keys = [key for key in sorted({*stored, *asked}) if key not in _FREE and stored.get(key) != asked.get(key)]
+    if keys:
+        shown = [f"{key} is {_shown(stored, key)} there, {_shown(asked, key)} here" for key in keys[:_MOST]]
+        more = f"; and {len(keys) - _MOST} more" if len(keys) > _MOST else ""
+        raise UserError(
+            f"{path} holds a run with another configuration: {'; '.join(shown)}{more}. Give the same settings to go on"
+            " with it, or name another folder with --run"
+        )
+    _warn_of_versions(path)
+
+
+def _warn_of_versions(path: Path) -> None:
+    stored = json.loads((path / "versions.json").read_text(encoding="utf-8"))
+    other = [f"{name} {stored.get(name)}, now {now}" for name, now in _versions().items() if stored.get(name) != now]
+    if other:
+        message = f"{path} was started with other versions ({'; '.join(other)}): it will not repeat bit for bit"
+        warnings.warn(PlainWarning(message), stacklevel=2)
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every entry."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _shown(table: Mapping[str, Any], key: str) -> str:
+    return json.dumps(table[key]) if key in table else "not set"
+
+
+def _locked(path: Path) -> Any:
+    """An open file that no other process may lock; the system frees it when this process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    file = path.open("rb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise UserError(f"{path.parent}: another process trains in this folder; wait for it, or give --run") from None
+    return file

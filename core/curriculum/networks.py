@@ -1,0 +1,47 @@
+"""The networks of a run by weight set: made once with seeded weights, or loaded where a stage has trained them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from core.engine.compute import Compute
+from core.engine.seed import seeded
+from core.engine.weights import load_weights, save_weights
+from core.rounds import WeightSet
+
+
+class Networks:
+    """Modules on the device of the run. ``homes``: folders of weights that finished stages left."""
+
+    def __init__(
+        self, sets: Mapping[str, WeightSet], homes: Mapping[str, Path], folder: Path, seed: int, compute: Compute
+    ) -> None:
+        self.sets, self.folder, self.seed, self.compute = sets, folder, seed, compute
+        self._homes = dict(homes)
+        self._made: dict[str, Any] = {}
+        self._about: dict[str, Mapping[str, Any]] = {}
+
+    def of(self, key: str, make: Callable[[], Any] | None = None) -> Any:
+        """The module of a weight set; ``make`` builds one that no part of a modality declares."""
+        if key not in self._made:
+            with seeded(self.seed, "weights", key):
+                module = (make or self.sets[key].config.build)()
+            if key in self._homes:
+                self._about[key] = load_weights(module, self._homes[key])
+                module.eval()
+            self._made[key] = self.compute.placed(module)
+        return self._made[key]
+
+    def about(self, key: str) -> Mapping[str, Any]:
+        """What was noted with a weight set when it was saved; empty where it was not."""
+        self.of(key)
+        return self._about.get(key, {})
+
+    def save(self, phase: str, key: str, **about: Any) -> None:
+        """Write a trained weight set under its phase."""
+        owners = list(self.sets[key].owners) if key in self.sets else []
+        self._about[key] = {"weight_set": key, "modalities": owners, **about}
+        if self.compute.first:
+            save_weights(self.of(key), self.folder / phase / key, self._about[key])

@@ -1,0 +1,140 @@
+"""Where a run computes: its device, and the processes that share the work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.engine.share import Share
+from core.errors import UserError
+from core.types import Batch
+
+
+class Compute:
+    """The device of this process and its place among the processes that torchrun started.
+
+    accelerate starts the processes, wraps modules for averaged gradients and gathers tensors; nothing else of it is
+    used (its checkpoints pickle). ``device``: auto, cpu, cuda, cuda:1, mps.
+    """
+
+    def __init__(self, device: str = "auto") -> None:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+
+        self.device = resolve_device(device)
+        # A step need not reach every weight: the owners of a shared one take turns, and prompts are drawn.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        self._accelerator = Accelerator(cpu=self.device.type == "cpu", kwargs_handlers=[unused])
+        self.index, self.count = self._accelerator.process_index, self._accelerator.num_processes
+        if self.count > 1 and self.device.type == "cuda":
+            if self.device.index is not None:
+                raise UserError(f"device '{device}' is one GPU, but {self.count} processes run: give --device cuda")
+            self.device = self._accelerator.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the files and talks."""
+        return self.index == 0
+
+    def placed(self, value: Any) -> Any:
+        """A tensor, batch or module on the device.
+
+        On the CPU tensors and batches are copied: numpy's memory is not aligned as torch's is, and sums over memory
+        that starts elsewhere may round differently from run to run.
+        """
+        if isinstance(value, nn.Module):
+            return value.to(self.device)
+        if isinstance(value, Batch):
+            mask = None if value.mask is None else self.placed(value.mask)
+            return Batch(modality=value.modality, data=self.placed(value.data), mask=mask)
+        return value.clone() if self.device.type == "cpu" else value.to(self.device)
+
+    def shared(self, module: nn.Module) -> nn.Module:
+        """The module, its gradients averaged over the processes after ``backward``."""
+        return module if self.count == 1 else self._accelerator.prepare_model(module, device_placement=False)
+
+    def unsynchronised(self, module: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
+        """Keeps gradients at home until the last part of an accumulated step."""
+        return nullcontext() if last or self.count == 1 else self._accelerator.no_sync(module)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over the processes, without gradient."""
+        value = value.detach()
+        return value if self.count == 1 else torch.as_tensor(self._accelerator.reduce(value.clone(), "mean"))
+
+    def gathered(self, rows: Tensor, size: int) -> Tensor:
+        """All ``size`` rows of a batch of which each process holds its share, with gradient (METHOD E1, E3).
+
+        Every process must go on to compute the same loss from them; gradients averaged over the processes are then
+        those of one process with the whole batch.
+        """
+        return rows if self.count == 1 else _Gathered.apply(rows, size, self)  # type: ignore[return-value]
+
+    def gather_rows(self, rows: Tensor, size: int) -> Tensor:
+        """`gathered` without gradient. Shares differ by one row at most: the short ones are padded on the way."""
+        most = -(-size // self.count)
+        padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
+        parts = torch.as_tensor(self._accelerator.gather(padded.contiguous())).split(most)
+        lengths = [Share(index, self.count).rows(size) for index in range(self.count)]
+        return torch.cat([part[: of.stop - of.start] for part, of in zip(parts, lengths, strict=True)])
+
+    def wait(self) -> None:
+        """Until all processes have come here."""
+        self._accelerator.wait_for_everyone()
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """The first process goes through the block before the others."""
+        with self._accelerator.main_process_first():
+            yield
+
+    def forget(self) -> None:
+        """Drop what was wrapped for a finished stage."""
+        if self.count > 1:
+            self._accelerator.free_memory()
+
+    def close(self) -> None:
+        """Leave the group of processes."""
+        self._accelerator.end_training()
+
+
+class _Gathered(torch.autograd.Function):
+    """Forward: rows of all processes. Backward: the own rows, times the processes over which the mean will be taken."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, size: int, compute: Compute) -> Tensor:
+        ctx.own, ctx.count = Share(compute.index, compute.count).rows(size), compute.count
+        return compute.gather_rows(rows, size)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0][ctx.own] * ctx.count, None, None
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a name; `UserError` where there is none such."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"no device '{name}' (known: auto, cpu, cuda, cuda:1, mps); choose one of these") from None
+    if device.type == "cuda":
+        _require_cuda(name, device)
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device 'mps' is not there: this is no Mac with Metal; choose --device cpu")
+    elif device.type not in ("cpu", "mps"):
+        raise UserError(f"device '{name}' is not supported (known: auto, cpu, cuda, cuda:1, mps)")
+    return device
+
+
+def _require_cuda(name: str, device: torch.device) -> None:
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not found:
+        build = "this torch was built without CUDA" if torch.version.cuda is None else "torch finds no GPU and driver"
+        raise UserError(f"device '{name}': {build}; choose --device cpu, or install a CUDA build of torch")
+    if device.index is not None and device.index >= found:
+        raise UserError(f"device '{name}': there are {found} GPUs, cuda:0 to cuda:{found - 1}; choose one of these")

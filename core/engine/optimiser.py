@@ -1,0 +1,48 @@
+"""What moves the weights: Adam or AdamW, and the course of the learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from core.errors import UserError
+from core.preset import Training
+
+
+def schedule(step: int, steps: int, warmup: int) -> float:
+    """Factor on the learning rate: linear warm-up over ``warmup`` steps, then a half cosine down to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def make_optimiser(parameters: list[Parameter], training: Training, learning_rate: float) -> Optimizer:
+    """The optimiser of a phase; `UserError` where nothing is left to train."""
+    if not parameters:
+        raise UserError("nothing to train: every weight of this phase is frozen")
+    kind = torch.optim.Adam if training.optimiser == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=learning_rate, weight_decay=training.weight_decay)
+
+
+def moments(optimiser: Optimizer, names: list[str]) -> dict[str, Tensor]:
+    """The optimiser's tensors as ``<parameter>/<moment>``; ``names`` in the order of its parameters.
+
+    A parameter that no step has reached yet has none.
+    """
+    state = optimiser.state_dict()["state"]
+    return {f"{names[place]}/{name}": value for place, own in state.items() for name, value in own.items()}
+
+
+def load_moments(optimiser: Optimizer, names: list[str], stored: Mapping[str, Tensor]) -> None:
+    """Put back what `moments` gave."""
+    place_of = {name: place for place, name in enumerate(names)}
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in stored.items():
+        name, _, moment = key.rpartition("/")
+        state.setdefault(place_of[name], {})[moment] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})

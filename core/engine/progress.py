@@ -1,0 +1,69 @@
+"""What a person sees of a running stage, on standard error."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+_LINE_EVERY_S = 10.0
+
+
+class Watcher(Protocol):
+    """Told of every step."""
+
+    def __call__(self, done: int, loss: float) -> None:
+        """``done`` steps are behind us, the last one with this loss."""
+        ...
+
+
+@contextmanager
+def progress(title: str, steps: int, *, silent: bool = False) -> Iterator[Watcher]:
+    """A bar on a terminal; elsewhere a line now and then and at the end; nothing when ``silent``."""
+    if silent:
+        yield lambda done, loss: None
+    elif sys.stderr.isatty():
+        with _bar(title, steps) as watcher:
+            yield watcher
+    else:
+        yield _Lines(title, steps)
+
+
+def say(text: str, *, silent: bool = False) -> None:
+    """One line on standard error."""
+    if not silent:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+class _Lines:
+    """Plain text, for logs and pipes."""
+
+    def __init__(self, title: str, steps: int) -> None:
+        self.title, self.steps, self.last = title, steps, time.monotonic()
+
+    def __call__(self, done: int, loss: float) -> None:
+        if done < self.steps and time.monotonic() - self.last < _LINE_EVERY_S:
+            return
+        self.last = time.monotonic()
+        say(f"{self.title}  {done}/{self.steps}  loss {loss:.4f}")
+
+
+@contextmanager
+def _bar(title: str, steps: int) -> Iterator[Watcher]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task(title, total=steps, loss=math.nan)
+        yield lambda done, loss: shown.update(task, completed=done, loss=loss)

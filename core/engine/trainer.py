@@ -1,0 +1,93 @@
+"""Runs stages to their end: log, checkpoints, progress, and going on where a killed run stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.engine.checkpoint import Checkpoints
+from core.engine.compute import Compute
+from core.engine.log import RunLog
+from core.engine.loop import Stage, StepLoop
+from core.engine.progress import progress, say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """What all stages of a run have in common. ``folder`` is that of the run; the counts are optimiser steps."""
+
+    compute: Compute
+    log: RunLog
+    folder: Path
+    seed: int
+    log_every: int
+    save_every: int
+
+    def run(self, stage: Stage) -> list[float]:
+        """Train a stage from where it stands and return the loss of every step.
+
+        A stage that was killed gives the same losses and weights as one that was not, bit for bit on the CPU. At the
+        end its modules hold the moving average, and its last checkpoint stays until `forget`.
+        """
+        loop = StepLoop(stage, self.compute, self.seed)
+        checkpoints = self._checkpoints(stage.title)
+        self._restore(loop, checkpoints)
+        with progress(stage.title, stage.steps, silent=not self.compute.first) as watch:
+            while loop.step < stage.steps:
+                loss = loop.advance()
+                watch(loop.step, loss)
+                last = loop.step == stage.steps
+                if last or (loop.step - 1) % self.log_every == 0:
+                    self._write(loop)
+                if last or loop.step % self.save_every == 0:
+                    self._save(loop, checkpoints)
+        loop.finish()
+        return loop.totals
+
+    def forget(self, title: str) -> None:
+        """Remove the checkpoints of a stage whose result is safe."""
+        if self.compute.first:
+            self._checkpoints(title).remove()
+
+    def due(self, step: int) -> bool:
+        """Whether a step is logged, and may take the time for a closer look."""
+        return step % self.log_every == 0
+
+    def _checkpoints(self, title: str) -> Checkpoints:
+        return Checkpoints(self.folder / "checkpoints", title)
+
+    def _restore(self, loop: StepLoop, checkpoints: Checkpoints) -> None:
+        """The newest state; where there is none, the start becomes one, so that the log has a place to be cut at."""
+        found = checkpoints.newest()
+        if found is not None:
+            state, about = found
+            loop.restore(state, checkpoints.folder)
+            self.log.cut(about["log_bytes"])
+            if loop.step > 0:
+                say(f"{loop.stage.title}: going on at step {loop.step}", silent=not self.compute.first)
+        self.compute.wait()
+        if self.compute.first:
+            checkpoints.clear_rests()
+            if found is None:
+                self._save(loop, checkpoints)
+
+    def _save(self, loop: StepLoop, checkpoints: Checkpoints) -> None:
+        if not self.compute.first:
+            return
+        stage, training = loop.stage, loop.stage.training
+        about = {
+            "phase": stage.phase,
+            "stage": stage.title,
+            "step": loop.step,
+            "steps": stage.steps,
+            "schedule": {"learning_rate": stage.learning_rate, "warmup": training.warmup},
+            "seed": self.seed,
+            "log_bytes": self.log.size(),
+        }
+        checkpoints.save(loop.step, loop.state(), about)
+
+    def _write(self, loop: StepLoop) -> None:
+        if self.compute.first:
+            self.log.write(
+                phase=loop.stage.title, step=loop.step - 1, **{key: float(value) for key, value in loop.row.items()}
+            )

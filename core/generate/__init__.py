@@ -1,0 +1,1 @@
+"""Step 6: prompts to several latents at once, by joint sampling."""

@@ -1,0 +1,1 @@
+"""Step 5: noisy latents of several flows to what they tell each other."""

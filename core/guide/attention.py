@@ -1,0 +1,117 @@
+"""Context attention that knows where its queries lie, and its place in a denoiser (METHOD E13, F2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.guide.position import NUM_FEATURES, WAVELENGTHS_MM, grid_positions, position_features, spacing_mm, waves
+from core.modality import Denoiser, Site
+from core.nn import ContextAttention
+from core.types import Context, Geometry
+
+_STRENGTH = 4.0  # of the first head's preference for its own place, at the start
+_HEADS = (8, 4, 2, 1)
+_HEAD_WIDTH = 8  # at least
+
+
+class GuidanceAttention(ContextAttention):
+    """Context attention of one site whose queries have positions (METHOD E13, F2; MedM2G Eq. 6).
+
+    A query is told its absolute position, and a token near it, along the axes that both know, is preferred: the
+    score gains ``sum over axes and wavelengths of gain * cos(2 pi distance / wavelength)``. Heads start out from
+    strongly local to indifferent. A fresh one adds exactly 0. Without a geometry it is `ContextAttention` itself.
+    """
+
+    place: Tensor
+    query_waves: Tensor
+
+    def __init__(self, site: Site, geometry: Geometry | None, context_width: int) -> None:
+        num_heads = heads_of(site.width)
+        super().__init__(site.width, context_width, num_heads)
+        position, axes = grid_positions(geometry, site.grid)
+        # Told by the geometry, so not among the weights.
+        self.register_buffer("place", position_features(position, axes), persistent=False)
+        self.register_buffer("query_waves", waves(position, axes), persistent=False)
+        self.to_place = nn.Linear(NUM_FEATURES, site.width, bias=False) if axes.any() else None
+        self.gain = nn.Parameter(_first_gain(num_heads, spacing_mm(position))) if axes.any() else None
+
+    def forward(self, hidden: Tensor, context: Context) -> Tensor:
+        """``hidden`` ``batch tokens width`` to the update that is added to it, same shape and dtype."""
+        if self.to_place is None or self.gain is None:
+            return super().forward(hidden, context)
+        dtype = self.to_update.weight.dtype
+        partners = self.norm_context(context.tokens.to(dtype))
+        query = self._by_head(self.to_query(self.norm_hidden(hidden.to(dtype)) + self.to_place(self.place)))
+        near, far = self._waves(self.gain, context, dtype)
+        attended = F.scaled_dot_product_attention(
+            torch.cat([query / math.sqrt(query.shape[-1]), near.expand(len(query), -1, -1, -1)], -1),
+            torch.cat([self._by_head(self.to_key(partners)), far.expand(-1, self.num_heads, -1, -1)], -1),
+            self._by_head(self.to_value(partners)),
+            attn_mask=context.mask[:, None, None, :],
+            scale=1.0,
+        )
+        return self.to_update(attended.transpose(1, 2).flatten(2)).to(hidden.dtype)
+
+    def _waves(self, gain: Tensor, context: Context, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Of the queries ``1 head tokens wave``, times their gain; of the context ``batch 1 length wave``."""
+        gain = torch.cat([gain, gain], -1)[:, None, None]  # one for the cosine and the sine of a wavelength
+        near = (self.query_waves * gain).flatten(-2)[None]
+        return near.to(dtype), waves(context.position_mm, context.axes).flatten(-2)[:, None].to(dtype)
+
+
+class GuidanceSites(nn.Module):
+    """What `attach_guidance` put into one denoiser: exactly the parameters that a round may train there.
+
+    A mapping from site name to module. Weights are named by the site with ``/`` for its dots.
+    """
+
+    def __init__(self, modules: dict[str, GuidanceAttention]) -> None:
+        super().__init__()
+        self._paths = {name: name.replace(".", "/") for name in modules}
+        for name, module in modules.items():
+            self.add_module(self._paths[name], module)
+
+    def __getitem__(self, site: str) -> GuidanceAttention:
+        module = self._modules[self._paths[site]]
+        assert isinstance(module, GuidanceAttention)  # noqa: S101 - nothing else is ever added
+        return module
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+def attach_guidance(denoiser: Denoiser, geometry: Geometry | None, *, context_width: int) -> GuidanceSites:
+    """Attach a fresh `GuidanceAttention` at every site and freeze all else of the denoiser (METHOD E13).
+
+    ``geometry`` is the receiving modality's default one, ``None`` for a modality without space. The modules become
+    submodules of the denoiser too: load and save the denoiser's own weights before.
+    """
+    if isinstance(denoiser, nn.Module):
+        denoiser.requires_grad_(False)
+    modules = {}
+    for site in denoiser.context_sites():
+        placed = geometry if geometry is not None and len(site.grid) == len(geometry.shape) else None
+        modules[site.name] = GuidanceAttention(site, placed, context_width)
+        denoiser.attach(site.name, modules[site.name])
+    return GuidanceSites(modules)
+
+
+def heads_of(width: int) -> int:
+    """The largest number of heads, up to 8, that divides a width and leaves each at least 8 features."""
+    return next((heads for heads in _HEADS if width % heads == 0 and width // heads >= _HEAD_WIDTH), 1)
+
+
+def _first_gain(num_heads: int, spacing: float) -> Tensor:
+    """``head wavelength``: the spectrum of a Gaussian as wide as one cell, weaker from head to head."""
+    wavelength = torch.tensor(WAVELENGTHS_MM)
+    spectrum = torch.exp(-2 * (math.pi * spacing / wavelength).square())
+    strength = torch.linspace(_STRENGTH, 0, num_heads + 1)[:-1] / spectrum.sum()
+    return strength[:, None] * spectrum

@@ -1,0 +1,166 @@
+"""The context encoder V of a modality: what its flow in progress tells the others (METHOD E13, F1-F4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.errors import UserError
+from core.guide.adaptation import Adaptation
+from core.guide.attention import heads_of
+from core.guide.patches import NUM_VECTOR_TOKENS, num_tokens, patch_width, patches, token_grid
+from core.guide.position import NUM_FEATURES, grid_positions, position_features
+from core.nn import timestep_of_log_snr
+from core.nn.vector_blocks import Attention, timestep_features
+from core.recipe import GuideChoice
+from core.types import Context, Geometry, LatentSpec
+
+NUM_PARAMETERS = 8  # of the guided adaptation
+_LEVEL_FEATURES = 64
+
+
+class Environment(nn.Module):
+    """``V_B([z_B, f_B])`` of one sender B (METHOD E13; MedM2G Eq. 6, MedCoDi-M Eq. 3).
+
+    ``spec`` and ``geometry`` are those of modality B. ``form = "spatial"``: a token per patch of the latent, with its
+    position; ``"pooled"``: their mean alone, as in the papers. ``adaptation`` is f_B, and left out where a recipe has
+    none; ``contrast`` adds the projection of E14. All that tells B from other senders is trained here, so that a frozen
+    receiver can read a new sender.
+    """
+
+    position: Tensor
+    axes: Tensor
+
+    def __init__(
+        self,
+        spec: LatentSpec,
+        geometry: Geometry | None,
+        *,
+        width: int,
+        depth: int = 2,
+        form: Literal["pooled", "spatial"] = "spatial",
+        adaptation: Adaptation | None = None,
+        contrast: bool = False,
+    ) -> None:
+        super().__init__()
+        self.shape, self.space, self.form, self.width = (spec.channels, *spec.space), spec.space, form, width
+        self.null = nn.Parameter(torch.randn(width) * 0.02)
+        self.sender = nn.Parameter(torch.randn(width) * 0.02)
+        self.enter = nn.Linear(patch_width(spec.channels, spec.space), width * (1 if spec.space else NUM_VECTOR_TOKENS))
+        self.level = nn.Sequential(nn.Linear(_LEVEL_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
+        self.clean = nn.Parameter(torch.randn(width) * 0.02)
+        self.f_B = adaptation
+        self.blocks = nn.ModuleList([_Block(width) for _ in range(depth)])
+        self.to_pooled = nn.Linear(width, width) if contrast else nn.Identity()
+        self._place(geometry)
+
+    def _place(self, geometry: Geometry | None) -> None:
+        """Positions are told by the geometry; tokens that have none learn who they are."""
+        length = num_tokens(self.space)
+        if geometry is None:
+            position, axes = torch.zeros(length, 3), torch.zeros(length, 3, dtype=torch.bool)
+            self.slots = nn.Parameter(torch.randn(length, self.width) * 0.02)
+            self.to_place = None
+        else:
+            position, axes = grid_positions(geometry, token_grid(self.space))
+            self.register_parameter("slots", None)
+            self.to_place = nn.Linear(NUM_FEATURES, self.width, bias=False)
+        self.register_buffer("position", position, persistent=False)
+        self.register_buffer("axes", axes, persistent=False)
+
+    def forward(self, noisy: Tensor, level: Tensor, clean: Tensor, absent: Tensor | None = None) -> Context:
+        """``noisy`` scaled latent ``batch channel *space`` at ``level`` log-SNR ``batch``; ``clean`` bool ``batch``.
+
+        Where ``clean``, the latent is taken as it is and its level is not looked at. Where ``absent`` (bool
+        ``batch``), f_B stands for B (METHOD E12, F4), or the null token alone where there is no f_B.
+        Raises `UserError` for a latent of another shape.
+        """
+        if tuple(noisy.shape[1:]) != self.shape:
+            raise UserError(f"this context encoder reads latents {self.shape}, found {tuple(noisy.shape[1:])}")
+        told = self._encoded(noisy, level, clean)
+        if self.form == "pooled":
+            told = told.mean(1, keepdim=True)
+        present = torch.ones(len(noisy), dtype=torch.bool, device=noisy.device) if absent is None else ~absent
+        return self._context(told, present)
+
+    def pooled(self, context: Context) -> Tensor:
+        """The environment as one vector of unit norm, ``batch width``, of a context that this encoder made."""
+        length = 1 if self.form == "pooled" else num_tokens(self.space)
+        return F.normalize(self.to_pooled(context.tokens[:, 1 : 1 + length].mean(1)).float(), dim=-1)
+
+    def _encoded(self, noisy: Tensor, level: Tensor, clean: Tensor) -> Tensor:
+        """The tokens of the latent, ``batch length width``."""
+        hidden = self.enter(patches(noisy, self.space)).reshape(len(noisy), -1, self.width)
+        time = self.level(timestep_features(timestep_of_log_snr(level), _LEVEL_FEATURES).to(hidden.dtype))
+        hidden = hidden + torch.where(clean[:, None], self.clean, time)[:, None] + self.sender
+        place = self.slots if self.to_place is None else self.to_place(position_features(self.position, self.axes))
+        hidden, f = hidden + place, self._stand_in(len(noisy))
+        for block in self.blocks:
+            hidden = block(hidden, f)
+        return hidden
+
+    def _stand_in(self, batch: int) -> Tensor:
+        """f_B as tokens, ``batch length width``; none without an adaptation."""
+        if self.f_B is None:
+            return self.sender.new_zeros(batch, 0, self.width)
+        return (self.f_B() + self.sender).expand(batch, -1, -1)
+
+    def _context(self, told: Tensor, present: Tensor) -> Context:
+        """``[null, what the latent tells, f_B]``; the latent's tokens are masked where B is not ``present``."""
+        batch, length = told.shape[:2]
+        f = self._stand_in(batch)
+        tokens = torch.cat([self.null.to(told.dtype).expand(batch, 1, -1), told, f.to(told.dtype)], 1)
+        always = torch.ones(batch, 1 + f.shape[1], dtype=torch.bool, device=told.device)
+        mask = torch.cat([always[:, :1], present[:, None].expand(-1, length), always[:, 1:]], 1)
+        position = tokens.new_zeros(*tokens.shape[:2], 3, dtype=torch.float32)
+        axes = torch.zeros(*tokens.shape[:2], 3, dtype=torch.bool, device=told.device)
+        if self.form == "spatial":
+            position[:, 1 : 1 + length], axes[:, 1 : 1 + length] = self.position.float(), self.axes
+        return Context(tokens=tokens, mask=mask, position_mm=position, axes=axes)
+
+
+class _Block(nn.Module):
+    """The latent's tokens read each other and f_B, then a feed-forward layer; both with skips."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm_self, self.norm_f, self.norm_feed = (nn.LayerNorm(width) for _ in range(3))
+        self.attention = Attention(width, width, heads_of(width))
+        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, hidden: Tensor, f: Tensor) -> Tensor:
+        """``hidden`` ``batch length width``, same shape out; ``f`` ``batch length width``."""
+        normed = self.norm_self(hidden)
+        hidden = hidden + self.attention(normed, torch.cat([normed, self.norm_f(f)], 1))
+        return hidden + self.feed(self.norm_feed(hidden))
+
+
+def new_environment(
+    choice: GuideChoice, spec: LatentSpec, geometry: Geometry | None, *, width: int, prompt_width: int, depth: int = 2
+) -> Environment:
+    """A fresh context encoder as a recipe wants it (METHOD E12-E14, F2). `UserError` where it wants no context."""
+    if choice.context == "none":
+        raise UserError("guide.context = 'none': this recipe trains no context encoder; leave the phase 'guide' out")
+    adaptation = Adaptation(NUM_PARAMETERS, prompt_width, width) if choice.adaptation else None
+    return Environment(
+        spec, geometry, width=width, depth=depth, form=choice.context, adaptation=adaptation, contrast=choice.contrast
+    )
+
+
+def joined(contexts: Sequence[Context]) -> Context:
+    """The contexts of several partners as one, in the order given (METHOD F4). Raises `UserError` for none."""
+    if not contexts:
+        raise UserError("no partner tells anything: leave the context out instead")
+    first = contexts[0]
+    return replace(
+        first,
+        tokens=torch.cat([one.tokens for one in contexts], 1),
+        mask=torch.cat([one.mask for one in contexts], 1),
+        position_mm=torch.cat([one.position_mm for one in contexts], 1),
+        axes=torch.cat([one.axes for one in contexts], 1),
+    )

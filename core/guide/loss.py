@@ -1,0 +1,135 @@
+"""The loss of one step of a guide round: each flow of a pair is denoised with what the other tells (METHOD E13)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from core.diffuse.objective import draw_levels, noised
+from core.guide.contrast import EnvironmentContrast
+from core.guide.environment import Environment
+from core.modality import Denoiser
+from core.recipe import GuideChoice
+from core.types import Conditioning, Context
+
+INDEPENDENT_SHARE = 0.5  # of the studies whose two levels differ; the others practise joint sampling (METHOD F3)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FlowState:
+    """One modality of a batch: its scaled latent, who denoises it, who tells of it, and its prompt (METHOD E6c)."""
+
+    latent: Tensor
+    denoiser: Denoiser
+    environment: Environment
+    conditioning: Conditioning
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Noisy:
+    """A flow at its noise levels: ``latent`` and ``noise`` ``batch channel *space``, ``level`` and ``clean`` ``batch``.
+
+    Where ``clean``, the latent carries no noise and there is nothing to predict.
+    """
+
+    latent: Tensor
+    noise: Tensor
+    level: Tensor
+    clean: Tensor
+
+
+def guide_losses(
+    flows: Mapping[str, FlowState],
+    pairs: Iterable[tuple[str, str]],
+    generator: Generator,
+    choice: GuideChoice,
+    contrast: EnvironmentContrast | None = None,
+) -> dict[str, Tensor]:
+    """The named loss terms of one step of a round, for every pair both directions (METHOD E13, E14; MedM2G Eq. 6).
+
+    All draws come from ``generator``. What may be trained is what requires a gradient: a direction in which nothing
+    does is left out. Raises `ValueError` where ``choice.contrast`` is true and there is no ``contrast``.
+    """
+    if choice.contrast and contrast is None:
+        raise ValueError("choice.contrast is true: give the EnvironmentContrast of the round")
+    terms: dict[str, Tensor] = {}
+    for a, b in pairs:
+        terms |= _pair_losses((a, flows[a]), (b, flows[b]), generator, choice, contrast)
+    return terms
+
+
+def draw_pair_levels(
+    batch: int, generator: Generator, choice: GuideChoice
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Log-SNR (float32 ``batch``) and clean flag (bool ``batch``) of either flow of a pair (METHOD F3).
+
+    One level for both, or with ``levels = "independent"`` two for a share of the studies. With probability ``clean``
+    one of the two flows, either with equal chance, is clean; never both.
+    """
+    first, other = draw_levels(batch, generator), draw_levels(batch, generator)
+    apart, clean, which = torch.rand(3, batch, generator=generator)
+    independent = apart < (INDEPENDENT_SHARE if choice.levels == "independent" else 0.0)
+    is_clean, is_first = clean < choice.clean, which < 0.5
+    return (first, is_clean & is_first), (torch.where(independent, other, first), is_clean & ~is_first)
+
+
+def at_level(z: Tensor, level: Tensor, clean: Tensor, generator: Generator) -> Noisy:
+    """The latent with drawn noise at its level, as it is where ``clean`` (METHOD E9, F3)."""
+    noise = torch.randn(z.shape, generator=generator).to(z)
+    level, clean = level.to(z.device), clean.to(z.device)
+    mixed = torch.where(clean.view(-1, *[1] * (z.ndim - 1)), z, noised(z, level, noise))
+    return Noisy(latent=mixed, noise=noise, level=level, clean=clean)
+
+
+def cross_errors(receiver: FlowState, noisy: Noisy, context: Context | None) -> Tensor:
+    """``||eps - eps_theta(z_A, level, c, V_B([z_B, f_B]))||^2`` (METHOD E13; MedM2G Eq. 6, MedCoDi-M Eq. 3).
+
+    ``batch``: the mean per study, so that partners can be compared study by study (METHOD F1).
+    """
+    predicted = receiver.denoiser(noisy.latent, noisy.level, replace(receiver.conditioning, context=context))
+    return (noisy.noise - predicted).square().flatten(1).mean(1)
+
+
+def told(sender: FlowState, noisy: Noisy, absent: Tensor | None = None) -> Context:
+    """What a flow at its levels tells (METHOD E13)."""
+    return sender.environment(noisy.latent, noisy.level, noisy.clean, absent)
+
+
+def trainable(*parts: Any) -> bool:
+    """Whether any of these modules has a parameter that requires a gradient."""
+    return any(p.requires_grad for part in parts if isinstance(part, nn.Module) for p in part.parameters())
+
+
+def _pair_losses(
+    first: tuple[str, FlowState],
+    second: tuple[str, FlowState],
+    generator: Generator,
+    choice: GuideChoice,
+    contrast: EnvironmentContrast | None,
+) -> dict[str, Tensor]:
+    (a, flow_a), (b, flow_b) = first, second
+    batch = len(flow_a.latent)
+    levels_a, levels_b = draw_pair_levels(batch, generator, choice)
+    noisy_a, noisy_b = (
+        at_level(flow_a.latent, *levels_a, generator),
+        at_level(flow_b.latent, *levels_b, generator),
+    )
+    absent_a, absent_b = (torch.rand(2, batch, generator=generator) < choice.partner_drop).to(flow_a.latent.device)
+    v_a, v_b = told(flow_a, noisy_a, absent_a), told(flow_b, noisy_b, absent_b)
+    terms = {}
+    if trainable(flow_a.denoiser, flow_b.environment):
+        terms[f"{a} told by {b}"] = _mean_where(cross_errors(flow_a, noisy_a, v_b), ~noisy_a.clean)
+    if trainable(flow_b.denoiser, flow_a.environment):
+        terms[f"{b} told by {a}"] = _mean_where(cross_errors(flow_b, noisy_b, v_a), ~noisy_b.clean)
+    if contrast is not None and choice.contrast and trainable(flow_a.environment, flow_b.environment):
+        told_a, told_b = flow_a.environment.pooled(v_a), flow_b.environment.pooled(v_b)
+        terms[f"contrast {a}-{b}"] = choice.contrast_weight * contrast(told_a, told_b)
+    return terms
+
+
+def _mean_where(values: Tensor, where: Tensor) -> Tensor:
+    return (values * where).sum() / where.sum().clamp(min=1)

@@ -1,0 +1,96 @@
+"""BERT and GPT-2 from local folders (METHOD E8): safetensors only, every weight accounted for.
+
+Layers are loaded strictly. What is not taken as it is, and why nothing is lost by it:
+
+- position tables: their first ``length`` rows;
+- BERT's pooler and heads: not part of the autoencoder. Its token types: row 0, the only one in use. Its key biases:
+  dropped, the softmax does not see them;
+- token tables: GPT-2's where the vocabulary is the folder's with our three specials before it (the text then comes
+  through the folder's own ``tokenizer.json``). Otherwise the table is learned anew, with a warning.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from core.errors import PlainWarning, UserError, listed
+from core.nn.rules import equal
+
+_SPECIALS = 3
+_CONFIG = "TextAutoencoderConfig"
+_UNUSED = re.compile(r"pooler\.|cls\.|.*\.key\.bias$|.*position_ids$|.*\.attn\.(bias|masked_bias)$|lm_head\.")
+
+
+def load_bert(network: nn.Module, given: str, length: int) -> None:
+    """Fill a ``BertModel`` without pooler from a folder. Raises `UserError` where they do not fit."""
+    sizes = {"width": "hidden_size", "depth": "num_hidden_layers", "num_heads": "num_attention_heads"}
+    state = _state(network, given, "bert", sizes, "bert.")
+    _shorten(state, "embeddings.position_embeddings.weight", length, given)
+    _shorten(state, "embeddings.token_type_embeddings.weight", 1, given)
+    _load(network, state, "embeddings.word_embeddings.weight", given)
+
+
+def load_gpt2(network: nn.Module, given: str, length: int) -> None:
+    """Fill a ``GPT2Model`` from a folder. Raises `UserError` where they do not fit."""
+    sizes = {"decoder_width": "n_embd", "decoder_depth": "n_layer", "decoder_heads": "n_head"}
+    state = _state(network, given, "gpt2", sizes, "transformer.")
+    _shorten(state, "wpe.weight", length, given)
+    _load(network, state, "wte.weight", given)
+
+
+def _state(network: Any, given: str, kind: str, sizes: dict[str, str], prefix: str) -> dict[str, Tensor]:
+    """The folder's weights under the network's names, once its sizes agree."""
+    from safetensors.torch import load_file
+
+    folder = Path(given).expanduser()
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        state = load_file(folder / "model.safetensors")
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{given}' needs config.json and model.safetensors of a {kind}: {error}") from None
+    equal(_CONFIG, "kind of network", kind, about.get("model_type"), f"'{given}'")
+    for field, name in sizes.items():
+        equal(_CONFIG, field, getattr(network.config, name), about.get(name), f"'{given}'")
+    renamed = {_renamed(name.removeprefix(prefix)): value for name, value in state.items()}
+    return {name: value for name, value in renamed.items() if not _UNUSED.match(name)}
+
+
+def _renamed(name: str) -> str:
+    """Old files call a normalisation's weight and bias gamma and beta."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def _shorten(state: dict[str, Tensor], name: str, rows: int, given: str) -> None:
+    if len(state.get(name, ())) < rows:
+        raise UserError(f"{_CONFIG}: {rows} rows of {name} are needed, '{given}' has {len(state.get(name, ()))}")
+    state[name] = state[name][:rows]
+
+
+def _load(network: nn.Module, state: dict[str, Tensor], words: str, given: str) -> None:
+    own = network.state_dict()
+    state[words] = _words(own[words], state.get(words), given)
+    wrong = [name for name in own.keys() ^ state.keys() if name in own or name in state]
+    wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    if wrong:
+        raise UserError(f"{_CONFIG}: weights of '{given}' do not fit: {listed(sorted(wrong)[:4])}")
+    network.load_state_dict(state, strict=True)
+
+
+def _words(own: Tensor, found: Tensor | None, given: str) -> Tensor:
+    """The folder's token table behind our specials, which begin at its mean; or our own where it is of other tokens."""
+    if found is None or len(found) + _SPECIALS != len(own):
+        held = 0 if found is None else len(found)
+        warnings.warn(
+            PlainWarning(f"'{given}' has {held} tokens, the vocabulary {len(own)}: token embeddings are learned anew"),
+            stacklevel=2,
+        )
+        return own
+    table = found.mean(0, keepdim=True).repeat(len(own), 1)
+    table[_SPECIALS:] = found
+    return table

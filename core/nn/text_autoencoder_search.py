@@ -1,0 +1,94 @@
+"""Writing a text from a latent, id by id (METHOD E8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Generator, Tensor
+
+from core.errors import UserError
+from core.nn.text_autoencoder_decoder import LatentDecoder
+from core.nn.text_autoencoders import Decoding
+from core.types import Batch
+
+PAD, BEGIN, END = 0, 1, 2
+
+
+def write(decoder: LatentDecoder, latent: Tensor, how: Decoding, generators: Sequence[Generator]) -> Batch:
+    """Ids ``batch length`` with their mask: begin, what the decoder chooses, end.
+
+    A random choice takes one generator per row. Raises `UserError` for another number of them.
+    """
+    if how.random and len(generators) != len(latent):
+        raise UserError(f"a random choice needs one generator per text: {len(latent)}, found {len(generators)}")
+    ids = search(decoder, latent, how.beams) if how.beams > 1 else _one_by_one(decoder, latent, how, generators)
+    return Batch(modality="", data=ids, mask=ids != PAD)
+
+
+def _one_by_one(decoder: LatentDecoder, latent: Tensor, how: Decoding, generators: Sequence[Generator]) -> Tensor:
+    ids, running = _begun(latent)
+    cache = decoder.memory(latent)
+    while ids.shape[1] < decoder.length - 1 and running.any():
+        scores = _allowed(decoder.advance(ids[:, -1:], latent, cache)[:, -1])
+        new = drawn(scores, how, generators) if how.random else scores.argmax(-1)
+        new = new.masked_fill(~running, PAD)
+        running = running & (new != END)
+        ids = torch.cat([ids, new[:, None]], 1)
+    return _ended(ids, running)
+
+
+def search(decoder: LatentDecoder, latent: Tensor, beams: int) -> Tensor:
+    """Beam search: the likeliest of the texts found; ids ``batch length``."""
+    rows = len(latent)
+    latent = latent.repeat_interleave(beams, 0)
+    ids, running = _begun(latent)
+    cache = decoder.memory(latent)
+    # At first all beams of a row are the same: only one of them may go on.
+    total = torch.where(torch.arange(rows * beams, device=latent.device) % beams == 0, 0.0, -torch.inf)
+    first = torch.arange(0, rows * beams, beams, device=latent.device)[:, None]
+    while ids.shape[1] < decoder.length - 1 and running.any():
+        scores = _allowed(decoder.advance(ids[:, -1:], latent, cache)[:, -1]).log_softmax(-1)
+        scores = torch.where(running[:, None], scores, -torch.inf)
+        scores[:, PAD] = scores[:, PAD].masked_fill(~running, 0)  # a text that has ended goes on as it is, for nothing
+        best = (total[:, None] + scores).view(rows, -1).topk(beams)
+        parent = (first + best.indices // scores.shape[1]).flatten()
+        new = (best.indices % scores.shape[1]).flatten()
+        total, ids, running = best.values.flatten(), torch.cat([ids[parent], new[:, None]], 1), running[parent]
+        running = running & (new != END)
+        cache.reorder_cache(cast(torch.LongTensor, parent))
+    ids = _ended(ids, running)[first.flatten()]  # topk sorts: the best of a row is its first
+    return ids[:, : int((ids != PAD).sum(1).max())]
+
+
+def drawn(scores: Tensor, how: Decoding, generators: Sequence[Generator]) -> Tensor:
+    """Ids ``batch`` drawn from the likeliest: the first ``top_k``, and of those the fewest that make up ``top_p``."""
+    chance = (scores.float() / how.temperature).softmax(-1)
+    chance, order = chance.sort(dim=-1, descending=True, stable=True)
+    if how.top_k is not None:
+        chance[:, how.top_k :] = 0
+    if how.top_p is not None:
+        share = chance / chance.sum(-1, keepdim=True)
+        chance = chance.masked_fill(share.cumsum(-1) - share >= how.top_p, 0)
+    # One number per row from the row's own generator: what is drawn does not depend on the batch.
+    draws = [torch.rand(1, generator=generator, device=generator.device).to(chance.device) for generator in generators]
+    reached = chance.cumsum(-1)
+    place = (reached <= torch.stack(draws) * reached[:, -1:]).sum(-1, keepdim=True)
+    return order.gather(1, place).squeeze(1)
+
+
+def _begun(latent: Tensor) -> tuple[Tensor, Tensor]:
+    """The begin token of every row, and that all rows go on."""
+    ids = torch.full((len(latent), 1), BEGIN, dtype=torch.int64, device=latent.device)
+    return ids, torch.ones(len(latent), dtype=torch.bool, device=latent.device)
+
+
+def _allowed(scores: Tensor) -> Tensor:
+    """Scores without padding and begin, which are no part of a text."""
+    return torch.cat([torch.full_like(scores[:, :END], -torch.inf), scores[:, END:]], 1)
+
+
+def _ended(ids: Tensor, running: Tensor) -> Tensor:
+    """An end token for the rows that have none yet."""
+    return torch.cat([ids, torch.where(running, END, PAD)[:, None]], 1) if running.any() else ids

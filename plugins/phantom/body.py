@@ -1,0 +1,77 @@
+"""One patient's body: all layers in the order in which they are painted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from plugins.phantom.abdomen import abdomen_layers
+from plugins.phantom.anatomy import Anatomy
+from plugins.phantom.cavity import Cavity, build_cavity
+from plugins.phantom.findings import Finding
+from plugins.phantom.grid import Grid
+from plugins.phantom.layers import Layer, composed
+from plugins.phantom.lesions import atelectasis_layers, consolidation_layers, edema_layers, lesion_layers
+from plugins.phantom.lungs import lung_layers
+from plugins.phantom.mediastinal import airway_layers, heart_layers, mediastinum_layer, vessel_layers
+from plugins.phantom.outline import outline_layers
+from plugins.phantom.pleura import effusion_layers, pneumothorax_layers
+from plugins.phantom.skeleton import bone_layers
+
+_IN_LUNG: dict[str, Callable[..., list[Layer]]] = {
+    "edema": edema_layers,
+    "atelectasis": atelectasis_layers,
+    "consolidation": consolidation_layers,
+    "lung_lesion": lesion_layers,
+}
+_IN_PLEURA: dict[str, Callable[..., list[Layer]]] = {
+    "pneumothorax": pneumothorax_layers,
+    "pleural_effusion": effusion_layers,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """Layers on a grid, and the patient's mean Hounsfield units by tissue."""
+
+    grid: Grid
+    layers: tuple[Layer, ...]
+    hu: dict[str, float]
+
+    @cached_property
+    def volume_hu(self) -> np.ndarray:
+        """CT numbers without a scanner's noise, float32 ``[x, y, z]``."""
+        return composed(self.grid, self.layers, self.hu, -1000.0)
+
+
+def build_body(
+    grid: Grid, anatomy: Anatomy, findings: tuple[Finding, ...], hu: dict[str, float], rng: np.random.Generator
+) -> Body:
+    """The body that these numbers describe. ``rng`` decides only texture, branches and places inside a zone."""
+    streams = rng.spawn(4 + len(_IN_LUNG))
+    cavity = build_cavity(grid, anatomy, findings, streams[0])
+    layers = outline_layers(grid, anatomy, streams[1])
+    layers += abdomen_layers(grid, anatomy, cavity)
+    layers.append(mediastinum_layer(grid, cavity))
+    layers += lung_layers(grid, anatomy, cavity, streams[2])
+    present = {finding.name: finding for finding in findings}
+    for (name, paint), stream in zip(_IN_LUNG.items(), streams[4:], strict=True):
+        if name in present:
+            layers += paint(grid, anatomy, cavity, present[name], stream)
+    for name, paint in _IN_PLEURA.items():
+        if name in present:
+            layers += paint(grid, anatomy, cavity, present[name])
+    layers += heart_layers(grid, anatomy, findings)
+    layers += vessel_layers(grid, anatomy)
+    layers += airway_layers(grid, anatomy)
+    layers += bone_layers(grid, anatomy)
+    return Body(grid, tuple(layers), hu)
+
+
+def cavity_of(grid: Grid, anatomy: Anatomy, findings: tuple[Finding, ...], rng: Any) -> Cavity:
+    """The cavity alone, as `build_body` makes it."""
+    return build_cavity(grid, anatomy, findings, rng.spawn(1)[0])

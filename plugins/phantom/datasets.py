@@ -1,0 +1,37 @@
+"""The data set ``phantom``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from core.api import DatasetAdapter, Record
+
+MODALITIES = ("text", "xray_frontal", "xray_lateral", "ct", "mri", "mri_t1", "mri_t2", "mri_pd")
+
+
+def scan(root: Path) -> Iterator[Record]:
+    """See `plugins.phantom.manifest.scan`; imported late, so that registering costs nothing."""
+    from plugins.phantom.manifest import scan as records
+
+    return records(root)
+
+
+def make(
+    root: Path, num: int | None = None, seed: int | None = None, workers: int | None = None, progress: bool = True
+) -> None:
+    """See `plugins.phantom.cohort.make_cohort`."""
+    from plugins.phantom.cohort import make_cohort
+
+    make_cohort(root, num, seed, workers, progress)
+
+
+PHANTOM = DatasetAdapter(
+    name="phantom",
+    title="Computed torsos with known findings",
+    modalities=MODALITIES,
+    licence="Apache-2.0",
+    citation="MedWeave",
+    scan=scan,
+    make=make,
+)

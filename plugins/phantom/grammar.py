@@ -1,0 +1,101 @@
+"""Findings to a report: varied wording, negation, doubt, side and severity."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plugins.phantom.findings import FINDINGS, Finding, lesion_diameter_mm
+from plugins.phantom.phrases import (
+    ABSENT,
+    ABSENT_PAIRS,
+    ADVERBS,
+    CLEAR,
+    GRADES_OF,
+    NORMAL,
+    PARENCHYMA,
+    PRESENT,
+    UNCERTAIN,
+)
+
+_DOUBT = {"mild": 0.25, "moderate": 0.08, "severe": 0.0}
+_ENOUGH = 150  # characters after which no further absent finding is mentioned
+
+
+def write_report(findings: tuple[Finding, ...], rng: np.random.Generator) -> str:
+    """A report that states every finding with its side and grade, and some of what is absent."""
+    sentences = [_present(findings[place], rng) for place in rng.permutation(len(findings))]
+    absent = [name for name in FINDINGS if name not in {finding.name for finding in findings}]
+    if not findings and rng.random() < 0.7:
+        sentences.append(_one(NORMAL, rng))
+    sentences += _negations(absent, sum(map(len, sentences)), rng)
+    if findings and rng.random() < 0.25:
+        # Absent ones first, as some radiologists do.
+        sentences = sentences[len(findings) :] + sentences[: len(findings)]
+    body = " ".join(_sentence(sentence) for sentence in sentences)
+    style = rng.random()
+    if style < 0.3:
+        return f"Findings: {body}"
+    if style < 0.5:
+        return f"{body} Impression: {_impression(findings, rng)}"
+    return body
+
+
+def _present(finding: Finding, rng: np.random.Generator) -> str:
+    phrase = _filled(_one(PRESENT[finding.name], rng), finding, rng)
+    starts_a_clause = phrase.startswith(("there ", "the "))
+    if not starts_a_clause and rng.random() < _DOUBT[finding.grade]:
+        return _one(UNCERTAIN, rng).format(phrase=phrase)
+    return phrase
+
+
+def _filled(template: str, finding: Finding, rng: np.random.Generator) -> str:
+    both = finding.side == "bilateral"
+    side = "bilateral" if both else finding.side
+    if both and "the {side}" in template:
+        template, side = template.replace("the {side}", "{side}"), "both"
+    return template.format(
+        grade=_one(GRADES_OF[finding.name][finding.grade], rng),
+        gradely=_one(ADVERBS[finding.grade], rng),
+        side=side,
+        zone={"middle": "mid"}.get(finding.zone or "", finding.zone),
+        s="s" if both else "",
+        ies="ies" if both else "y",
+        node="mass" if lesion_diameter_mm(finding) >= 30 else "nodule",
+        size=5 * round(lesion_diameter_mm(finding) / 5),
+    )
+
+
+def _negations(absent: list[str], length: int, rng: np.random.Generator) -> list[str]:
+    """A random choice of what is absent, fewer when the report is long already."""
+    sentences: list[str] = []
+    left = list(absent)
+    if set(PARENCHYMA) <= set(left) and rng.random() < 0.45:
+        sentences.append(_one(CLEAR, rng))
+        left = [name for name in left if name not in PARENCHYMA]
+    for pair, phrases in ABSENT_PAIRS.items():
+        if set(pair) <= set(left) and rng.random() < 0.5:
+            sentences.append(_one(phrases, rng))
+            left = [name for name in left if name not in pair]
+    wanted = int(rng.integers(1, 4))
+    sentences += [_one(ABSENT[left[place]], rng) for place in rng.permutation(len(left))[:wanted]]
+    kept: list[str] = []
+    for place in rng.permutation(len(sentences)):
+        if length <= _ENOUGH:
+            kept.append(sentences[place])
+            length += len(sentences[place])
+    return kept
+
+
+def _impression(findings: tuple[Finding, ...], rng: np.random.Generator) -> str:
+    if not findings:
+        return _sentence(_one(NORMAL, rng))
+    worst = max(findings, key=lambda finding: finding.severity)
+    return _sentence(_filled(PRESENT[worst.name][0], worst, rng))
+
+
+def _sentence(phrase: str) -> str:
+    return phrase[0].upper() + phrase[1:] + "."
+
+
+def _one(choices: tuple[str, ...], rng: np.random.Generator) -> str:
+    return choices[int(rng.integers(len(choices)))]

@@ -1,0 +1,62 @@
+"""The manifest: a row per patient, written last, so that its presence means the cohort is whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from core.api import Record, UserError
+from core.io import replacing
+from plugins.phantom.files import FILES, MASKS, PARAMETERS, PATIENTS, folder_name
+from plugins.phantom.findings import FINDINGS, NO_FINDING
+
+MANIFEST = "manifest.csv"
+_LABELS = (*FINDINGS, NO_FINDING)
+Split = Literal["train", "validation", "test"]
+
+
+def split_of(patient: int) -> Split:
+    """Of every twelve patients nine train, one validates, two are held out: 900, 100 and 200 of 1,200.
+
+    A patient's split does not depend on the size of the cohort.
+    """
+    place = patient % 12
+    return "test" if place >= 10 else "validation" if place == 9 else "train"
+
+
+def write_manifest(root: Path, num: int) -> None:
+    """Write the table from the patients' parameter files."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["patient", "split", *FILES, *(f"mask_{name}" for name in MASKS), *_LABELS])
+    for patient in range(num):
+        folder = f"{PATIENTS}/{folder_name(patient)}"
+        labels = json.loads((root / folder / PARAMETERS).read_text(encoding="utf-8"))["labels"]
+        paths = [f"{folder}/{name}" for name in (*FILES.values(), *MASKS.values())]
+        rows.writerow([folder_name(patient), split_of(patient), *paths, *(labels[name] for name in _LABELS)])
+    with replacing(root / MANIFEST, overwrite=True) as beside:
+        beside.write_text(text.getvalue(), encoding="utf-8")
+
+
+def scan(root: Path) -> Iterator[Record]:
+    """A record per patient. `UserError`: no cohort there, or one that was not finished."""
+    root = Path(root)
+    manifest = root / MANIFEST
+    if not manifest.is_file():
+        raise UserError(
+            f"{manifest}: no such file; make or finish the cohort: python -m core.prepare phantom --root {root}"
+        )
+    with manifest.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            yield Record(
+                patient=f"phantom-{row['patient']}",
+                study=f"phantom-{row['patient']}",
+                files={name: (root / row[name],) for name in FILES},
+                split=row["split"],  # type: ignore[arg-type]
+                labels={name: int(row[name]) for name in _LABELS},
+                masks={name: root / row[f"mask_{name}"] for name in MASKS},
+            )

@@ -1,0 +1,95 @@
+"""A round of alignment: what is masked, what is invariant, what the log tells."""
+
+import json
+
+import pytest
+import torch
+
+from core.align.projector import Projector
+from core.align.train import Alignment, train_round
+from core.engine.compute import Compute
+from core.engine.log import RunLog
+from core.engine.seed import seeded
+from core.engine.trainer import Trainer
+from core.preprocess.studies import Studies
+from core.preset import Training
+from core.recipe import AlignChoice
+from core.testing.toy import TOY_GRID, TOY_VECTOR, scan, write_cohort
+
+TOYS = {modality.name: modality for modality in (TOY_GRID, TOY_VECTOR)}
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Trains a short round and returns the rows of its log; ``trained``: which of the two encoders."""
+    write_cohort(tmp_path / "toy", 40)
+
+    def call(trained=tuple(TOYS), labels=None, **choice):
+        records = list(scan(tmp_path / "toy"))
+        for place, record in enumerate(records):
+            record.labels.update((labels or (lambda place: {}))(place))
+        studies = Studies(records, [tuple(TOYS)] * 40, {name: toy.parts("tiny") for name, toy in TOYS.items()})
+        encoders = {}
+        for name, toy in TOYS.items():
+            with seeded(0, name):
+                encoders[name] = toy.parts("tiny").prompt.build()
+        trainer = Trainer(
+            compute=Compute("cpu"), log=RunLog(tmp_path / "run" / "metrics.jsonl"), folder=tmp_path / "run", seed=0,
+            log_every=4, save_every=100,
+        )  # fmt: skip
+        train_round(
+            trainer,
+            Alignment(
+                name="1", encoders=encoders, trained={f"{name}.prompt": encoders[name] for name in trained},
+                pairs=[tuple(TOYS)], studies=studies, training=Training(steps=8, batch=16, learning_rate=1e-3),
+                choice=AlignChoice(centre="toy_vector", **choice),
+            ),
+        )  # fmt: skip
+        return [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+
+    return call
+
+
+def test_images_are_seen_in_two_views_and_both_gradients_are_logged(rows):
+    first, *_ = rows(visual_invariance=True)
+    assert first["invariance toy_grid"] > 0
+    assert "invariance toy_vector" not in first, "a vector has no views"
+    assert first["gradient of contrast"] > 0
+    assert first["gradient of invariance"] > 0
+    assert first["loss"] == pytest.approx(first["contrast toy_grid-toy_vector"] + first["invariance toy_grid"])
+
+
+def test_the_weight_scales_the_term(rows):
+    first, *_ = rows(visual_invariance=True, invariance_weight=0.0)
+    assert first["invariance toy_grid"] == 0
+    assert first["gradient of invariance"] == 0
+
+
+@pytest.mark.parametrize(("trained", "on"), [(("toy_vector",), True), (tuple(TOYS), False)])
+def test_frozen_images_and_other_recipes_have_no_invariance(rows, trained, on):
+    assert "invariance toy_grid" not in rows(trained, visual_invariance=on)[0]
+
+
+def test_masked_pairs_are_counted(rows):
+    """All 16 studies of a batch say the same: each of the 120 pairs is masked, and nothing is left to contrast."""
+    first, *_ = rows(labels=lambda place: {"finding": 1})
+    assert first["masked toy_grid-toy_vector"] == 120
+    assert first["contrast toy_grid-toy_vector"] == pytest.approx(0, abs=1e-6)
+
+
+def test_without_labels_and_text_nothing_is_masked(rows):
+    assert rows()[0]["masked toy_grid-toy_vector"] == 0
+
+
+def test_masking_can_be_switched_off(rows):
+    first, *_ = rows(labels=lambda place: {"finding": 1}, equal_reports="negatives")
+    assert "masked toy_grid-toy_vector" not in first
+    assert first["contrast toy_grid-toy_vector"] > 1
+
+
+def test_the_projector_standardises_every_output():
+    out = Projector(6)(torch.randn(50, 6, generator=torch.Generator().manual_seed(0)))
+    assert out.shape == (50, 24)
+    assert torch.allclose(out.mean(0), torch.zeros(24), atol=1e-5)
+    assert torch.allclose(out.std(0, correction=0), torch.ones(24), atol=1e-2)
+    assert not [name for name, _ in Projector(6).named_parameters() if name.startswith("layers.7")]

@@ -1,0 +1,114 @@
+"""The step loop: closed forms, accumulation, precision, and the guard against numbers that are not finite."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from core.engine.ema import MovingAverage
+from core.engine.loop import StepLoop
+from core.engine.optimiser import schedule
+from core.errors import UserError
+
+
+def test_schedule_is_linear_then_cosine():
+    assert [schedule(step, 100, 4) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert schedule(4, 100, 4) == 1.0
+    assert schedule(52, 100, 4) == pytest.approx(0.5)
+    assert schedule(76, 100, 4) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.75)))
+    assert schedule(99, 100, 4) < 0.001
+    assert schedule(0, 100, 0) == 1.0
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
+def test_moving_average_is_the_weighted_sum(decay):
+    weight = torch.nn.Parameter(torch.zeros(3))
+    average, expected = MovingAverage({"w": weight}, decay), 0.0
+    for step in range(30):
+        value = math.sin(step)
+        with torch.no_grad():
+            weight.fill_(value)
+        average.update(step)
+        kept = min(decay, (1 + step) / (10 + step))
+        expected = kept * expected + (1 - kept) * value
+    assert torch.allclose(average.average["w"], torch.full((3,), expected), atol=1e-6)
+    average.hand_over()
+    assert torch.equal(weight.detach(), average.average["w"])
+
+
+def test_it_learns_and_leaves_the_average(make_stage, make_trainer):
+    stage = make_stage(60, ema=0.9)
+    losses = make_trainer().run(stage)
+    assert len(losses) == 60
+    assert losses[-1] < 0.5 * losses[0]
+    assert not stage.modules["net"].training
+
+
+@pytest.mark.parametrize("parts", [2, 3, 10])
+def test_accumulation_gives_the_gradients_of_the_whole_batch(make_stage, compute, parts):
+    """Also where the batch of 10 does not divide evenly."""
+    found = []
+    for accumulate in (1, parts):
+        stage = make_stage(spoil="no dropout", accumulate=accumulate)
+        loop = StepLoop(stage, compute, 0)
+        terms, _ = loop.gradients(0)
+        found.append((terms["fit"], [weight.grad for weight in loop.parameters.values()]))
+    assert float(found[0][0]) == pytest.approx(float(found[1][0]), rel=1e-6)
+    for whole, parted in zip(found[0][1], found[1][1], strict=True):
+        assert torch.allclose(whole, parted, atol=1e-6)
+
+
+def test_what_cannot_be_accumulated_says_so(make_stage, compute):
+    stage = dataclasses.replace(make_stage(accumulate=2), whole=True)
+    with pytest.raises(UserError, match=r"cannot accumulate; set training\.align\.accumulate=1"):
+        StepLoop(stage, compute, 0).gradients(0)
+
+
+def test_a_share_without_rows_says_so(make_stage, compute):
+    with pytest.raises(UserError, match="a batch of 10 cannot be shared by 11"):
+        StepLoop(make_stage(accumulate=11), compute, 0).gradients(0)
+
+
+def test_gradients_are_clipped(make_stage, compute):
+    loop = StepLoop(make_stage(clip=0.01), compute, 0)
+    loop.advance()
+    norm = torch.nn.utils.get_total_norm([weight.grad for weight in loop.parameters.values()])
+    assert float(norm) == pytest.approx(0.01, rel=1e-3)
+    assert loop.row["gradient_norm"] > 0.1, "the log shows the norm before clipping"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause"),
+    [("term", "the loss 'size' is nan"), ("gradient", r"the gradient of 'net\.3\.bias' is not finite")],
+)
+def test_the_first_number_that_is_not_finite_is_named_with_its_step(make_stage, make_trainer, spoil, cause):
+    with pytest.raises(UserError, match=f"align 1 a-b: {cause} at step 3"):
+        make_trainer().run(make_stage(spoil=spoil))
+
+
+def test_bf16_keeps_float32_weights_and_learns(make_stage, make_trainer):
+    seen = []
+    stage = make_stage(60, precision="bf16")
+    stage.modules["net"][0].register_forward_hook(lambda module, given, made: seen.append(made.dtype))
+    losses = make_trainer().run(stage)
+    assert set(seen) == {torch.bfloat16}
+    assert {weight.dtype for weight in stage.modules["net"].parameters()} == {torch.float32}
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_nothing_to_train_is_an_error(make_stage, compute):
+    stage = make_stage()
+    stage.modules["net"].requires_grad_(False)
+    with pytest.raises(UserError, match="nothing to train"):
+        StepLoop(stage, compute, 0)
+
+
+def test_frozen_weights_and_unreached_ones_stay(make_stage, compute):
+    stage = make_stage()
+    stage.modules["net"][0].weight.requires_grad_(False)
+    before = stage.modules["net"][0].weight.clone()
+    loop = StepLoop(stage, compute, 0)
+    loop.advance()
+    assert torch.equal(stage.modules["net"][0].weight, before)
+    assert "net.0.weight" not in loop.parameters

@@ -1,0 +1,92 @@
+"""Flows that are made at once, with random weights: only who reads what is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import core  # noqa: F401
+from core.generate.partners import Given, Output
+from core.guide.attention import attach_guidance
+from core.guide.environment import new_environment
+from core.io.axes import centred
+from core.recipe import GuideChoice
+from core.testing.toy_nets import ToyDenoiser
+from core.types import Conditioning, LatentSpec
+
+torch.set_num_threads(1)
+PROMPT_WIDTH, CONTEXT_WIDTH, BATCH = 8, 16, 3
+CHOICE = GuideChoice(context="spatial", adaptation=True)
+FRONTAL, AXIAL = centred((8, 8), (40.0, 40.0), "IL"), centred((8, 8), (40.0, 40.0), "PL")
+VOLUME = centred((8, 8, 8), (40.0, 40.0, 40.0), "SPL")
+SHAPES = {"a": (3, ()), "b": (2, (4, 4)), "c": (1, (4, 4)), "d": (2, (2, 2, 2))}
+GEOMETRY = {"a": None, "b": FRONTAL, "c": AXIAL, "d": VOLUME}
+
+
+def randomise(module: Any, seed: int, std: float) -> None:
+    draws = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(std * torch.randn(parameter.shape, generator=draws))
+
+
+def prompt(name: str, seed: int, batch: int = BATCH) -> Conditioning:
+    draws = torch.Generator().manual_seed(seed + 100 * ord(name))
+    return Conditioning(prompt=torch.randn(1, 2, PROMPT_WIDTH, generator=draws).expand(batch, -1, -1))
+
+
+def environment_of(name: str, seed: int = 0) -> Any:
+    channels, space = SHAPES[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + ord(name))
+        return new_environment(
+            CHOICE,
+            LatentSpec(channels=channels, space=space),
+            GEOMETRY[name],
+            width=CONTEXT_WIDTH,
+            prompt_width=PROMPT_WIDTH,
+            depth=1,
+        )
+
+
+@pytest.fixture
+def new_output() -> Callable[..., Output]:
+    """An output; ``trained`` ones have left their zeros and do listen."""
+
+    def make(name: str, *, trained: bool = True, batch: int = BATCH, **more: Any) -> Output:
+        channels, space = SHAPES[name]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(ord(name))
+            denoiser = ToyDenoiser(channels, space, 16, PROMPT_WIDTH)
+            sites = attach_guidance(denoiser, GEOMETRY[name], context_width=CONTEXT_WIDTH)
+        if trained:
+            randomise(sites, ord(name), 0.3)
+        told = {"environment": environment_of(name), "scale": 2.0, **more}
+        return Output(denoiser=denoiser.eval(), prompted=prompt(name, 1, batch), null=prompt(name, 2, batch), **told)
+
+    return make
+
+
+@pytest.fixture
+def new_given() -> Callable[..., Given]:
+    def make(name: str, *, batch: int = BATCH, present: Any = None) -> Given:
+        channels, space = SHAPES[name]
+        rows = [
+            torch.randn(channels, *space, generator=torch.Generator().manual_seed(50 + row)) for row in range(batch)
+        ]
+        return Given(latent=torch.stack(rows), environment=environment_of(name), present=present)
+
+    return make
+
+
+@pytest.fixture
+def new_environment_of() -> Callable[..., Any]:
+    return environment_of
+
+
+@pytest.fixture
+def randomised() -> Callable[..., None]:
+    return randomise

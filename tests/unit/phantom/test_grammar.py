@@ -1,0 +1,59 @@
+"""The report grammar and its reader."""
+
+import numpy as np
+import pytest
+
+from plugins.phantom.findings import FINDINGS, Finding, draw_findings
+from plugins.phantom.grammar import write_report
+from plugins.phantom.phrases import ABSENT, GRADES_OF, PRESENT
+from plugins.phantom.reading import read_report
+from plugins.phantom.reports import draw_reports
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    rng = np.random.default_rng(1)
+    findings = [draw_findings(rng) for _ in range(3000)]
+    return [(found, write_report(found, rng)) for found in findings]
+
+
+def test_every_finding_is_read_back_with_side_grade_and_zone(drawn):
+    for findings, report in drawn:
+        told = {name: said for name, said in read_report(report).items() if said.present}
+        wanted = {finding.name: (finding.side, finding.grade, finding.zone) for finding in findings}
+        assert {name: (said.side, said.grade, said.zone) for name, said in told.items()} == wanted, report
+
+
+def test_what_is_denied_is_absent(drawn):
+    denied = [
+        (said, findings) for findings, report in drawn for said in read_report(report).items() if not said[1].present
+    ]
+    assert len(denied) > 2000
+    assert all(name not in {finding.name for finding in findings} for (name, _), findings in denied)
+
+
+def test_reports_differ_and_stay_short(drawn):
+    reports = [report for _, report in drawn]
+    assert len(set(reports)) > 2800
+    assert np.percentile([len(report) for report in reports], 95) < 256
+
+
+def test_doubt_is_said_of_mild_findings_only_sometimes():
+    doubts = dict.fromkeys(("mild", "severe"), 0)
+    for grade, severity in (("mild", 0.1), ("severe", 0.9)):
+        for seed in range(300):
+            report = write_report((Finding("edema", severity, "bilateral"),), np.random.default_rng(seed))
+            doubts[grade] += read_report(report)["edema"].doubtful
+    assert doubts["severe"] == 0
+    assert 15 < doubts["mild"] < 150
+
+
+def test_every_finding_has_its_words():
+    assert set(PRESENT) == set(ABSENT) == set(GRADES_OF) == set(FINDINGS)
+
+
+def test_the_corpus_holds_no_excluded_report():
+    first = draw_reports(0, 50, set())
+    excluded = set(first[:10])
+    assert not excluded & set(draw_reports(0, 50, excluded))
+    assert draw_reports(0, 50, set()) == first

@@ -1,0 +1,40 @@
+"""``python -m core.prepare``."""
+
+import pytest
+
+from core import prepare
+from core.errors import UserError
+
+FLAGS = "--dry-run --help --num --quiet --registry --root --seed --workers -h"
+
+
+def test_flags():
+    actions = prepare.parser()._actions
+    assert " ".join(sorted(option for action in actions for option in action.option_strings)) == FLAGS
+    assert all(action.help for action in actions)
+
+
+def test_makes_what_was_asked_for(tmp_path, capsys):
+    root = tmp_path / "small"
+    prepare.main(["phantom", "--root", str(root), "--num", "1", "--workers", "1", "--quiet"])
+    assert (root / "manifest.csv").is_file()
+    assert str(root) in capsys.readouterr().out
+
+
+def test_a_dry_run_writes_nothing(tmp_path, capsys):
+    prepare.main(["phantom", "--root", str(tmp_path / "none"), "--num", "7", "--dry-run"])
+    assert not (tmp_path / "none").exists()
+    assert "num 7" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["phantm"], "did you mean 'phantom'"),
+        (["toy", "--workers", "2"], "takes no --workers"),
+        (["phantom", "--num", "0"], "count"),
+    ],
+)
+def test_wrong_input_is_one_line(arguments, told):
+    with pytest.raises(UserError, match=told):
+        prepare.main(arguments)

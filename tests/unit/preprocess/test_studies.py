@@ -1,0 +1,73 @@
+"""Studies in memory: who may be seen, who says the same, and views that depend on nobody else."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from core.errors import UserError
+from core.modality import Parts
+from core.preprocess.studies import Studies
+from core.testing.toy import TOY_GRID, TOY_VECTOR, scan, write_cohort
+from core.types import DataSpec, Record, Sample
+
+
+@pytest.fixture
+def studies(tmp_path):
+    write_cohort(tmp_path, 10)
+    records = list(scan(tmp_path))
+    parts = {"toy_grid": TOY_GRID.parts("tiny"), "toy_vector": TOY_VECTOR.parts("tiny")}
+    visible = [("toy_grid", "toy_vector")] * 5 + [("toy_grid",)] * 5
+    return Studies(records, visible, parts)
+
+
+def test_hidden_modalities_are_not_had(studies):
+    assert studies.having("toy_grid", "toy_vector") == [0, 1, 2, 3, 4]
+    with pytest.raises(UserError, match="no study to train on holds toy_grid and text"):
+        studies.require("toy_grid", "text")
+
+
+def test_a_view_depends_on_its_study_and_purpose_only(studies):
+    both = studies.view("toy_grid", [3, 7], 0, "view", 1).data
+    alone = studies.view("toy_grid", [7], 0, "view", 1).data
+    assert torch.equal(both[1], alone[0])
+    assert not torch.equal(alone, studies.view("toy_grid", [7], 0, "view", 2).data)
+    assert not torch.equal(alone, studies.batch("toy_grid", [7]).data)
+
+
+def told(rows):
+    """Studies that say these ids and have these labels."""
+    records = [Record(patient=str(place), study="1", files={}, labels=labels) for place, (_, labels) in enumerate(rows)]
+    studies = Studies(
+        records, [("words",)] * len(rows), {"words": Parts(data=DataSpec(kind="tokens", space=(4,), vocabulary=9))}
+    )
+    for place, (ids, _) in enumerate(rows):
+        studies._samples["words", place] = Sample(modality="words", data=np.array(ids))
+    return studies
+
+
+def test_equal_text_or_equal_labels_say_the_same():
+    studies = told([([1, 2], {}), ([1, 2], {"a": 1}), ([3], {"a": 1}), ([4], {}), ([1, 2, 0], {"a": 0})])
+    expected = torch.eye(5, dtype=torch.bool)
+    for one, other in [(0, 1), (1, 2)]:
+        expected[one, other] = expected[other, one] = True
+    assert torch.equal(studies.equal(["words"], range(5)), expected)
+
+
+def test_the_fingerprint_is_that_of_the_files(studies):
+    first = studies.fingerprint("toy_grid")
+    assert first == studies.fingerprint("toy_grid")
+    assert first != studies.fingerprint("toy_vector")
+    path = studies.records[9].files["toy_grid"][0]
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert studies.fingerprint("toy_grid") != first
+    fewer = Studies(studies.records[:9], studies.visible[:9], studies.parts)
+    assert fewer.fingerprint("toy_grid") != first
+
+
+def test_a_missing_part_is_named(studies):
+    parts = replace(studies.parts["toy_grid"], reader=None)
+    with pytest.raises(UserError, match="'toy_grid' has no part 'reader'"):
+        Studies(studies.records, studies.visible, {"toy_grid": parts}).sample("toy_grid", 0)
