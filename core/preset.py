@@ -16,7 +16,8 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 class Training(Table):
     """How one phase is trained. The ``_tokens`` values, where given, hold for modalities whose data are tokens.
 
-    ``epochs`` above 0 takes the place of ``steps``. ``ema`` is the decay per step, ``clip`` the largest gradient norm.
+    ``epochs`` above 0 takes the place of ``steps``. ``accumulate``: parts in which a batch goes
+    through the network. ``ema`` is the decay per step, ``clip`` the largest gradient norm.
     """
 
     steps: int = Field(ge=1)
@@ -28,6 +29,7 @@ class Training(Table):
     optimiser: Literal["adam", "adamw"] = "adamw"
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: int = Field(default=0, ge=0)
+    accumulate: int = Field(default=1, ge=1)
     clip: float = Field(default=1.0, gt=0)
     ema: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -51,7 +51,7 @@ class Stage:
     @property
     def parts(self) -> int:
         """Parts in which a process computes its rows of a step (gradient accumulation)."""
-        parts = int(getattr(self.training, "accumulate", 1))
+        parts = self.training.accumulate
         if self.whole and parts > 1:
             raise UserError(
                 f"{self.title}: compares the whole batch with itself and cannot accumulate; set"

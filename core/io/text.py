@@ -77,7 +77,7 @@ class TextWriter:
         """Write ``path`` and ``<path>.json``, or neither. `UserError`: the file exists, or the sample is no text."""
         if not isinstance(sample.data, str):
             raise UserError(f"{path}: token ids are no text; restore them with the preprocessor's invert first")
-        mark = Mark.of(sample, provenance, units="text")
+        mark = Mark.of(sample, provenance, units="characters")
         content = f"{_MARKER}{mark.model_dump_json(exclude_none=True)}\n{sample.data}\n".encode(errors="replace")
         write_marked(Path(path), mark, lambda beside: beside.write_bytes(content), overwrite=overwrite)
 

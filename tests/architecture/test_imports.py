@@ -1,5 +1,6 @@
 """Who may import whom, and at what cost (DESIGN 7.1, 7.3)."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -86,3 +87,35 @@ def test_every_package_says_that_it_is_one():
     """Without ``__init__.py`` a folder merges with any other of its name on the path."""
     folders = {path.parent for name in ("core", "plugins") for path in (ROOT / name).rglob("*.py")}
     assert not [str(folder.relative_to(ROOT)) for folder in folders if not (folder / "__init__.py").exists()]
+
+
+def foreign_imports(source: str, own: str) -> list[str]:
+    """Modules of ours that a plugin may not import: all but the four public packages and its own."""
+    allowed = ("core.api", "core.nn", "core.io", "core.testing", f"plugins.{own}")
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        ours = [name for name in names if name.partition(".")[0] in ("core", "plugins")]
+        found += [name for name in ours if not any(name == base or name.startswith(f"{base}.") for base in allowed)]
+    return found
+
+
+def test_plugins_import_only_what_is_public():
+    """Whatever plugin and whatever module of the core, also those that no list names."""
+    plugins = [path for path in (ROOT / "plugins").iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert len(plugins) >= 4
+    found = {
+        str(path.relative_to(ROOT)): names
+        for plugin in plugins
+        for path in plugin.rglob("*.py")
+        if (names := foreign_imports(path.read_text(encoding="utf-8"), plugin.name))
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "planted", ["import core.overrides", "from core.pools import dealt", "from plugins.mri import x", "import core"]
+)
+def test_a_planted_private_import_is_found(planted):
+    assert foreign_imports(f"def f():\n    {planted}\n", "ct")

@@ -1,5 +1,6 @@
 """`core` never decides by the name of a modality, an alias or a plugin (DESIGN 7.2)."""
 
+import ast
 import sys
 from pathlib import Path
 
@@ -25,6 +26,19 @@ def test_core_decides_by_no_name():
         f"{path.relative_to(ROOT)}:{line} decides by the name '{name}'"
         for path in python_files("core")
         for line, name in decisions_by_name(path.read_text(encoding="utf-8"), names)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_core_does_not_even_mention_one():
+    """A name kept in a constant would hide a decision from the test above; the toys of the kit are exempt."""
+    names = installed_names()
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno} holds the name '{node.value}'"
+        for path in python_files("core")
+        if "testing" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names
     ]
     assert not found, "\n".join(found)
 

@@ -16,7 +16,7 @@ def run(tmp_path):
         return subprocess.run(
             [*command, *arguments],
             cwd=cwd or tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "2", **(env or {})},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -30,7 +30,7 @@ def python():
     """``python(folder_on_the_path, *arguments, cwd=...)``"""
 
     def call(path, *arguments, cwd, timeout=280):
-        environment = {**os.environ, "PYTHONPATH": str(path), "OMP_NUM_THREADS": "2"}
+        environment = {**os.environ, "PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
         return subprocess.run(
             [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
         )
