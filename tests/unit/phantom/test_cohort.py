@@ -118,6 +118,13 @@ def test_a_foreign_folder_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
 
 
+def test_a_run_killed_before_its_settings_were_written_goes_on(tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / "patients").mkdir()
+    make_cohort(tmp_path, num=1, workers=1, progress=False)
+    assert len(list(PHANTOM.scan(tmp_path))) == 1
+
+
 def test_two_makers_exclude_each_other(tmp_path):
     fcntl = pytest.importorskip("fcntl")
     (tmp_path / "phantom").mkdir()
