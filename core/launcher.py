@@ -13,6 +13,7 @@ from pathlib import Path
 
 COMMANDS = {
     "train": "train a model along a flow",
+    "prepare": "make a computed cohort",
     "check": "list plugins and modalities; run the contract's laws on one",
 }
 _MARK = b'"""MedWeave'
