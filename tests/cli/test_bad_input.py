@@ -55,8 +55,6 @@ def install(tmp_path):
         (["--flo", "text-ct"], "unknown argument '--flo'; did you mean '--flow'?"),
         (["--registry", "nowhere.toml"], "nowhere.toml: no such file"),
         (["--config", "nowhere.toml"], "nowhere.toml"),
-        (["--flow", "text-ct"], "text: no autoencoder"),
-        (["--flow", "toy_vector-toy_grid", "--data", "phantom"], "phantom"),
     ],
 )
 def test_wrong_arguments(refused, tmp_path, arguments, expected):
