@@ -11,6 +11,7 @@ from pydantic import model_validator
 from core.errors import UserError
 from core.io.image import MARK_KEY
 from core.io.mark import SYNTHETIC, Mark, write_marked
+from core.io.storable import storable
 from core.modality import PartConfig
 from core.types import Geometry, Provenance, Sample
 
@@ -49,18 +50,19 @@ class ImageWriter:
     def write(self, sample: Sample, path: Path, provenance: Provenance, *, overwrite: bool = False) -> None:
         """Write ``path`` and ``<path>.json``, or neither.
 
-        `UserError`: the file exists, the values leave ``value_range``, or the shape is no picture.
+        `UserError`: the file exists, the values leave ``value_range``, or the sample is no picture.
         """
+        stored = self._stored(sample, path)
         mark = Mark.of(sample, provenance, self.config.units, self.config.value_range)
 
         def save(beside: Path) -> None:
-            _save(self._stored(sample, path), beside, mark, sample.geometry)
+            _save(stored, beside, mark, sample.geometry)
 
         write_marked(Path(path), mark, save, overwrite=overwrite)
 
     def _stored(self, sample: Sample, path: Path) -> np.ndarray:
-        data = np.asarray(sample.data, dtype=np.float64)
-        if data.ndim != 3 or data.shape[0] not in (1, 3) or (data.shape[0] == 3 and self.config.bits == 16):
+        data = storable(sample, path, axes=(2,)).astype(np.float64)
+        if data.shape[0] not in (1, 3) or (data.shape[0] == 3 and self.config.bits == 16):
             raise UserError(
                 f"{path}: shape {data.shape} with {self.config.bits} bits; PNG takes 1 x H x W, or 3 x H x W of 8 bits"
             )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from core.errors import UserError
 from core.io.replace import replacing
@@ -39,12 +40,27 @@ class Mark(BaseModel):
     def of(
         cls, sample: Sample, provenance: Provenance, units: str, value_range: tuple[float, float] | None = None
     ) -> Mark:
-        """The mark of a sample that is about to be written."""
+        """The mark of a sample that is about to be written.
+
+        numpy values in ``geometry.stored`` become plain numbers and lists. `UserError`: one that JSON cannot say.
+        """
         place = sample.geometry
         fields: dict[str, Any] = {}
         if place is not None:
-            fields = {"affine": place.affine.tolist(), "shape": place.shape, "stored": dict(place.stored)}
-        return cls(modality=sample.modality, units=units, provenance=provenance, value_range=value_range, **fields)
+            fields = {"affine": place.affine.tolist(), "shape": place.shape, "stored": _plain(place.stored)}
+        mark = cls(modality=sample.modality, units=units, provenance=provenance, value_range=value_range, **fields)
+        for key, value in mark.stored.items():
+            mark._demand_json(key, value)
+        return mark
+
+    def _demand_json(self, key: str, value: object) -> None:
+        try:
+            self.model_copy(update={"stored": {key: value}}).model_dump_json()
+        except PydanticSerializationError as error:
+            raise UserError(
+                f"sample of '{self.modality}': geometry.stored['{key}'] is a {type(value).__name__}, which no file can"
+                " keep; store numbers, words and lists of them"
+            ) from error
 
     @classmethod
     def parse(cls, text: str | bytes, path: Path) -> Mark:
@@ -70,6 +86,17 @@ class Mark(BaseModel):
     def meta(self) -> dict[str, Any]:
         """What a reader adds to ``Sample.meta``, so that nobody takes the sample for a patient."""
         return {"synthetic": True, "units": self.units, "provenance": self.provenance.model_dump(mode="json")}
+
+
+def _plain(value: Any) -> Any:
+    """numpy scalars and arrays as Python's own numbers and lists, at any depth."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
 
 
 def write_marked(path: Path, mark: Mark, save: Callable[[Path], object], *, overwrite: bool) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import PositiveFloat
 
-from core.errors import UserError
+from core.errors import PlainWarning, UserError
 from core.io.axes import Orientation, centred
 from core.io.mark import Mark
 from core.io.slices import middle_slice
@@ -125,10 +129,29 @@ class NiftiReader:
 def _load(path: Path) -> Any:
     import nibabel
 
-    image = nibabel.load(path, mmap=False)
+    with _said(path):
+        image = nibabel.load(path, mmap=False)
     if not isinstance(image, (nibabel.Nifti1Image, nibabel.Nifti2Image)):
         raise UserError(f"{path}: is {type(image).__name__}, expected a NIfTI file in one piece")
     return image
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """nibabel prints what it mends in a header, and once more what it then raises: warn of the one, drop the other."""
+    logger, said = logging.getLogger("nibabel.global"), list[str]()
+
+    def keep(record: logging.LogRecord) -> bool:
+        said.append(record.getMessage())
+        return False
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+    for line in said:
+        warnings.warn(PlainWarning(f"{path}: its header was mended while reading: {line}"), stacklevel=2)
 
 
 def _mark(image: Any, path: Path) -> Mark | None:

@@ -11,6 +11,7 @@ from pydantic import PositiveFloat
 from core.errors import UserError
 from core.io.mark import SYNTHETIC, Mark, write_marked
 from core.io.nifti import COMMENT
+from core.io.storable import storable
 from core.modality import PartConfig
 from core.types import Geometry, Provenance, Sample
 
@@ -47,24 +48,19 @@ class NiftiWriter:
         path = Path(path)
         if not path.name.endswith(self.suffix):
             raise UserError(f"{path}: this writer makes {self.suffix}")
-        mark = Mark.of(sample, provenance, self.config.units)
+        image, mark = self._image(sample, provenance, path)
+        write_marked(path, mark, image.to_filename, overwrite=overwrite)
 
-        def save(beside: Path) -> None:
-            self._image(sample, mark, path).to_filename(beside)
-
-        write_marked(path, mark, save, overwrite=overwrite)
-
-    def _image(self, sample: Sample, mark: Mark, path: Path) -> Any:
+    def _image(self, sample: Sample, provenance: Provenance, path: Path) -> tuple[Any, Mark]:
         import nibabel
         from nibabel.nifti1 import Nifti1Extension
 
-        place = sample.geometry
-        data = np.asarray(sample.data)
-        if place is None or data.ndim not in (3, 4) or data.shape[0] != 1 or data.shape[1:] != place.shape:
-            raise UserError(
-                f"{path}: shape {data.shape} with geometry {place}; NIfTI takes one channel with its geometry"
-            )
+        data, place = storable(sample, path, axes=(2, 3)), sample.geometry
+        if place is None or data.shape[0] != 1:
+            found = "no geometry" if place is None else f"{data.shape[0]} channels"
+            raise UserError(f"{path}: the sample has {found}; NIfTI takes one channel with its geometry")
         volume = data[0] if data.ndim == 4 else data[0][..., None]
+        mark = Mark.of(sample, provenance, self.config.units)
         image = nibabel.Nifti1Image(self._stored(volume, path), place.affine)
         if self.config.dtype == "int16":
             image.header.set_slope_inter(self.config.step, 0.0)
@@ -72,7 +68,7 @@ class NiftiWriter:
         image.header["descrip"] = _descrip(mark)
         content = mark.model_dump_json(exclude_none=True).encode()
         image.header.extensions.append(Nifti1Extension(COMMENT, content))
-        return image
+        return image, mark
 
     def _stored(self, volume: np.ndarray, path: Path) -> np.ndarray:
         if not np.isfinite(volume).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from core.errors import UserError
+from core.io.source import without_nul
 
 
 @contextmanager
@@ -18,16 +20,17 @@ def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     The written path lies in the same folder and has the same suffix. Raises `UserError` when ``path`` exists and
     ``overwrite`` is false (also when it appears meanwhile), and when the folder is missing or cannot be written to.
     """
-    path = Path(path)
-    _refuse_existing(path, overwrite)
+    path = without_nul(path)
     suffix = "".join(path.suffixes[-2:])[-16:]
     beside = path.with_name(f".medweave-{secrets.token_hex(8)}{suffix}")
     try:
+        _refuse_existing(path, overwrite)
         yield beside
         _sync(beside)
         _publish(beside, path, overwrite)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}; check the folder") from error
+        todo = "shorten the name" if error.errno == errno.ENAMETOOLONG else "check the folder"
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}; {todo}") from error
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 
 from core.errors import UserError
 from core.io.mark import SYNTHETIC, Mark, write_marked
-from core.io.source import readable
+from core.io.source import opening, readable
 from core.modality import PartConfig
 from core.types import Provenance, Sample
 
@@ -44,12 +44,15 @@ class TextReader:
     def read(self, path: Path) -> Sample:
         """The text without byte order mark, marker line and final newline, lines ended by ``\\n``.
 
-        `UserError`: not UTF-8 (with the byte offset), binary, without any text, or too long.
+        `UserError`: not UTF-8 (with the byte offset), binary, without any text, too long, or closed to the user.
         """
         path = readable(path, self.suffixes)
-        if path.stat().st_size > self.config.max_bytes:
-            raise UserError(f"{path}: {path.stat().st_size} bytes, more than max_bytes = {self.config.max_bytes}")
-        text = _decoded(path.read_bytes(), path).replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+        with opening(path):
+            size = path.stat().st_size
+            if size > self.config.max_bytes:
+                raise UserError(f"{path}: {size} bytes, more than max_bytes = {self.config.max_bytes}")
+            content = path.read_bytes()
+        text = _decoded(content, path).replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
         meta: dict[str, object] = {"path": str(path)}
         if text.startswith(_MARKER):
             marker, _, text = text.partition("\n")

@@ -1,6 +1,7 @@
 import json
 import os
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -249,6 +250,13 @@ def test_round_trip(folder, provenance, bits, value_range, shape):
     assert found.meta["provenance"] == provenance.model_dump(mode="json")
 
 
+def test_numpy_values_in_the_geometry_are_written(folder, provenance):
+    kept = {"window": np.array([1.5, 2]), "bits": np.int64(12), "deep": {"on": [np.bool_(True), (np.float32(0.5),)]}}
+    ImageWriterConfig().build().write(sample(**kept), folder / "a.png", provenance)
+    found = reader().read(folder / "a.png").geometry.stored
+    assert found == {"window": [1.5, 2.0], "bits": 12, "deep": {"on": [True, [0.5]]}}
+
+
 def test_plain_pillow_sees_the_mark(folder, provenance):
     ImageWriterConfig().build().write(sample(), folder / "a.png", provenance)
     with Image.open(folder / "a.png") as image:
@@ -269,7 +277,13 @@ def test_writer_refuses(folder, provenance):
         (sample(high=2.0), "leave value_range 0 to 1"),
         (Sample(modality="m", data=np.full((1, 4, 4), np.nan, np.float32)), "leave value_range"),
         (sample((3, 4, 4)), "PNG takes"),
-        (Sample(modality="m", data=np.zeros((1, 4, 4, 4), np.float32)), "PNG takes"),
+        (Sample(modality="m", data=np.zeros((1, 4, 4, 4), np.float32)), "expected channels and 2 spatial axes"),
+        (replace(sample(), geometry=centred((9, 13, 2), (1, 1, 1), "SPL")), r"geometry \(9, 13, 2\)"),
+        (replace(sample(), geometry=centred((9, 12), (1, 1), "IL")), r"shape \(9, 13\), but its geometry \(9, 12\)"),
+        (replace(sample(), data="Clear lungs."), "is text, expected an array"),
+        (replace(sample(), data=np.zeros((1, 0, 4), np.float32)), "no values"),
+        (replace(sample(), data=np.full((1, 9, 13), "x")), "expected real numbers"),
+        (sample(note=object()), r"geometry\.stored\['note'\] is a object"),
     ]
     for wrong, message in cases:
         with pytest.raises(UserError, match=message):

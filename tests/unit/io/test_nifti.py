@@ -1,13 +1,18 @@
 import gzip
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from core.errors import UserError
+from core.errors import PlainWarning, UserError
 from core.io import ImageReaderConfig, NiftiReaderConfig, NiftiWriterConfig, ScanReaderConfig, centred
 from core.types import Geometry, Sample
 
+ROOT = Path(__file__).parents[3]
 # Gantry tilt: a shear, which no rotation and so no qform can say.
 SHEARED = np.array([[-0.7, 0.0, 0.0, 101.3], [0.0, 0.7, 0.4, -55.1], [0.0, 0.0, 3.1, 12.7], [0, 0, 0, 1]])
 TURNED = centred((5, 7, 6), (0.3, 0.4, 2.1), "LPS").affine @ nib.affines.from_matvec(
@@ -218,12 +223,47 @@ def test_not_nifti(folder):
             reader().read(folder / name)
 
 
+def test_a_corrupt_header_is_one_line_and_a_mended_one_a_warning(folder):
+    """In a process of its own: nibabel prints through the stream that it found when it was first imported."""
+    save(folder / "a.nii", np.zeros((2, 3, 4), np.float32))
+    content = bytearray((folder / "a.nii").read_bytes())
+    content[70:72] = b"\xff\x7f"  # data type code
+    (folder / "b.nii").write_bytes(content)
+    program = """
+import sys
+from core.errors import UserError
+from core.io import NiftiReaderConfig
+try:
+    NiftiReaderConfig(modality="m").build().read(sys.argv[1])
+except UserError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", program, str(folder / "b.nii")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.count("\n") == 1
+    assert str(folder / "b.nii") in done.stdout
+    assert done.stderr == ""
+    content = bytearray((folder / "a.nii").read_bytes())
+    content[80:84] = np.float32(-2).tobytes()  # the first spacing
+    (folder / "c.nii").write_bytes(content)
+    with pytest.warns(PlainWarning, match=r"c\.nii: its header was mended while reading: .*pixdim"):
+        assert reader().read(folder / "c.nii").data.shape == (1, 2, 3, 4)
+
+
 def test_writer_refuses(folder, provenance):
     good = volume()
     cases = [
         (NiftiWriterConfig(), Sample(modality="m", data=good.data), "takes one channel with its geometry"),
-        (NiftiWriterConfig(), Sample(modality="m", data=good.data[:, 1:], geometry=good.geometry), "takes one channel"),
+        (NiftiWriterConfig(), replace(good, data=np.repeat(good.data, 2, 0)), "2 channels; NIfTI takes one channel"),
         (NiftiWriterConfig(), Sample(modality="m", data=good.data * np.nan, geometry=good.geometry), "NaN"),
+        (NiftiWriterConfig(), Sample(modality="m", data="Clear lungs."), "is text, expected an array"),
+        (
+            NiftiWriterConfig(),
+            Sample(modality="m", data=good.data[..., :2], geometry=good.geometry),
+            "but its geometry",
+        ),
+        (NiftiWriterConfig(dtype="int16"), Sample(modality="m", data=good.data[:, :0]), "no values"),
+        (NiftiWriterConfig(), volume(note=object()), "is a object, which no file can keep"),
         (NiftiWriterConfig(dtype="int16", step=0.001), good, "do not fit int16 with step 0.001"),
     ]
     for config, sample, message in cases:

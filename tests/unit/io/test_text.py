@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,17 @@ def test_bad_text_names_the_file(folder, reader, content, message):
     with pytest.raises(UserError, match=message) as caught:
         reader.read(folder / "a.txt")
     assert str(folder / "a.txt") in str(caught.value)
+
+
+def test_a_file_that_may_not_be_read_names_itself(folder, reader, monkeypatch):
+    (folder / "a.txt").write_text("Clear.")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"a\.txt: cannot be opened: Permission denied; check its permissions"):
+        reader.read(folder / "a.txt")
 
 
 def test_writer_refuses(folder, provenance):
