@@ -47,6 +47,11 @@ class Edge:
         return tuple(product(self.source_modalities, self.target.modalities))
 
     @property
+    def coupled(self) -> tuple[tuple[str, str], ...]:
+        """The pairs that the round couples in phase ``guide``: every two of its modalities, for they share a study."""
+        return tuple(combinations(self.modalities, 2))
+
+    @property
     def ends(self) -> frozenset[frozenset[str]]:
         """The two ends without their direction."""
         return frozenset({frozenset(self.source_modalities), frozenset(self.target.modalities)})

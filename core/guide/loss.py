@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from core.diffuse.objective import draw_levels, noised
+from core.engine.share import Share
 from core.guide.contrast import EnvironmentContrast
 from core.guide.environment import Environment
 from core.modality import Denoiser
@@ -27,6 +28,15 @@ class FlowState:
     denoiser: Denoiser
     environment: Environment
     conditioning: Conditioning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Which rows of a batch of ``size`` the flows hold: those of ``share``. ``gathered`` joins the rows of all shares."""
+
+    size: int
+    share: Share = Share()
+    gathered: Callable[[Tensor, int], Tensor] = lambda rows, size: rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,17 +58,20 @@ def guide_losses(
     generator: Generator,
     choice: GuideChoice,
     contrast: EnvironmentContrast | None = None,
+    part: Part | None = None,
 ) -> dict[str, Tensor]:
     """The named loss terms of one step of a round, for every pair both directions (METHOD E13, E14; MedM2G Eq. 6).
 
-    All draws come from ``generator``. What may be trained is what requires a gradient: a direction in which nothing
+    All draws come from ``generator``, for the whole batch, and the rows of ``part`` are computed: the mean over all
+    parts is the loss of the whole batch. What may be trained is what requires a gradient: a direction in which nothing
     does is left out. Raises `ValueError` where ``choice.contrast`` is true and there is no ``contrast``.
     """
     if choice.contrast and contrast is None:
         raise ValueError("choice.contrast is true: give the EnvironmentContrast of the round")
     terms: dict[str, Tensor] = {}
     for a, b in pairs:
-        terms |= _pair_losses((a, flows[a]), (b, flows[b]), generator, choice, contrast)
+        whole = part or Part(size=len(flows[a].latent))
+        terms |= _pair_losses((a, flows[a]), (b, flows[b]), whole, generator, choice, contrast)
     return terms
 
 
@@ -107,29 +120,35 @@ def trainable(*parts: Any) -> bool:
 def _pair_losses(
     first: tuple[str, FlowState],
     second: tuple[str, FlowState],
+    part: Part,
     generator: Generator,
     choice: GuideChoice,
     contrast: EnvironmentContrast | None,
 ) -> dict[str, Tensor]:
     (a, flow_a), (b, flow_b) = first, second
-    batch = len(flow_a.latent)
-    levels_a, levels_b = draw_pair_levels(batch, generator, choice)
-    noisy_a, noisy_b = (
-        at_level(flow_a.latent, *levels_a, generator),
-        at_level(flow_b.latent, *levels_b, generator),
-    )
-    absent_a, absent_b = (torch.rand(2, batch, generator=generator) < choice.partner_drop).to(flow_a.latent.device)
+    rows, device = part.share.rows(part.size), flow_a.latent.device
+    levels_a, levels_b = draw_pair_levels(part.size, generator, choice)
+    with part.share.noise(part.size):
+        noisy_a, noisy_b = (
+            at_level(flow.latent, level[rows], clean[rows], generator)
+            for flow, (level, clean) in ((flow_a, levels_a), (flow_b, levels_b))
+        )
+    absent_a, absent_b = (torch.rand(2, part.size, generator=generator) < choice.partner_drop)[:, rows].to(device)
     v_a, v_b = told(flow_a, noisy_a, absent_a), told(flow_b, noisy_b, absent_b)
     terms = {}
     if trainable(flow_a.denoiser, flow_b.environment):
-        terms[f"{a} told by {b}"] = _mean_where(cross_errors(flow_a, noisy_a, v_b), ~noisy_a.clean)
+        terms[f"{a} told by {b}"] = _mean_noisy(cross_errors(flow_a, noisy_a, v_b), levels_a[1], part)
     if trainable(flow_b.denoiser, flow_a.environment):
-        terms[f"{b} told by {a}"] = _mean_where(cross_errors(flow_b, noisy_b, v_a), ~noisy_b.clean)
+        terms[f"{b} told by {a}"] = _mean_noisy(cross_errors(flow_b, noisy_b, v_a), levels_b[1], part)
     if contrast is not None and choice.contrast and trainable(flow_a.environment, flow_b.environment):
         told_a, told_b = flow_a.environment.pooled(v_a), flow_b.environment.pooled(v_b)
-        terms[f"contrast {a}-{b}"] = choice.contrast_weight * contrast(told_a, told_b)
+        loss = contrast(part.gathered(told_a, part.size), part.gathered(told_b, part.size))
+        terms[f"contrast {a}-{b}"] = choice.contrast_weight * loss
     return terms
 
 
-def _mean_where(values: Tensor, where: Tensor) -> Tensor:
-    return (values * where).sum() / where.sum().clamp(min=1)
+def _mean_noisy(errors: Tensor, clean: Tensor, part: Part) -> Tensor:
+    """The mean over the studies whose latent is not ``clean`` (bool, of the whole batch), as this part's share of it."""
+    noisy = ~clean
+    own = noisy[part.share.rows(part.size)].to(errors.device)
+    return (errors * own).sum() * part.share.count / noisy.sum().clamp(min=1).to(errors.device)
