@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from core.nn.rules import equal
 from core.types import Batch, LatentSpec, Posterior
 
 
-class GridAutoencoder(nn.Module):
+class GridAutoencoder(nn.Module, ABC):
     """`Batch` to latent and back; see `GridAutoencoderConfig`. Subclasses hold the library's network."""
 
     def __init__(self, network: nn.Module, config: GridAutoencoderConfig) -> None:
@@ -22,13 +23,13 @@ class GridAutoencoder(nn.Module):
         self.spec: LatentSpec = config.spec
         self._kl_weight = config.kl_weight
 
+    @abstractmethod
     def encode(self, batch: Batch) -> Posterior:
         """``batch.data`` ``batch channel *space`` to mean and log-variance in the shape of ``spec``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reconstruct(self, latent: Tensor) -> Tensor:
         """Latent to data ``batch channel *space``."""
-        raise NotImplementedError
 
     def decode(self, latent: Tensor) -> Batch:
         """Latent (not scaled) to data. Values are left as they are, beyond [-1, 1] too.

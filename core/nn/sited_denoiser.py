@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from core.nn.sites import ContextSite, attach_at
 from core.types import Conditioning, Space
 
 
-class SitedDenoiser(nn.Module):
+class SitedDenoiser(nn.Module, ABC):
     """A network behind the `Denoiser` protocol (METHOD E10). Subclasses run it in ``predict``.
 
     A site is named by the path of its block inside ``network``; what is attached there has the parameters
@@ -58,9 +59,9 @@ class SitedDenoiser(nn.Module):
         self._check(noisy, conditioning)
         return self.predict(noisy, timestep_of_log_snr(level), conditioning)
 
+    @abstractmethod
     def predict(self, noisy: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the network; ``timestep`` float32 ``batch``."""
-        raise NotImplementedError
 
     def _check(self, noisy: Tensor, conditioning: Conditioning) -> None:
         if tuple(noisy.shape[1:]) != self.latent_shape:

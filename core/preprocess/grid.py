@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,7 @@ CANONICAL = "canonical"
 RANGE = "range"
 
 
-class GridConfig(PartConfig):
+class GridConfig(PartConfig, ABC):
     """The canonical grid: what a sample of the modality looks like to every later step.
 
     ``space`` ``(H, W)`` or ``(D, H, W)``; ``spacing_mm`` and ``orientation`` per axis give the default geometry of
@@ -49,9 +50,9 @@ class GridConfig(PartConfig):
         return centred(self.space, self.spacing_mm, self.orientation)
 
     @property
+    @abstractmethod
     def value_bounds(self) -> tuple[float, float]:
         """What -1 and 1 stand for in ``units``, where a sample does not say."""
-        raise NotImplementedError
 
     @property
     def spec(self) -> DataSpec:
@@ -66,7 +67,7 @@ class GridConfig(PartConfig):
         )
 
 
-class GridPreprocess:
+class GridPreprocess(ABC):
     """Clip, scale to [-1, 1], turn, pad, resize; and the way back.
 
     ``invert`` restores a sample that already lies on the canonical grid within ``tolerance`` units, unless it was
@@ -78,9 +79,9 @@ class GridPreprocess:
         self.config = config
         self.tolerance = tolerance
 
+    @abstractmethod
     def bounds(self, data: np.ndarray) -> tuple[float, float]:
         """What -1 and 1 shall stand for in this sample."""
-        raise NotImplementedError
 
     def apply(self, sample: Sample) -> Sample:
         """The canonical form. `UserError` that names the sample: wrong axes, plane or channels, or not finite."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from core.building import build_part
 from core.engine.seed import stream
 from core.errors import UserError
 from core.modality import Parts
@@ -104,7 +105,7 @@ class Studies:
             declared = self.parts[name].declared()
             if part not in declared:
                 raise UserError(f"modality '{name}' has no part '{part}' at this preset; choose another preset")
-            self._built[name, part] = declared[part].build()
+            self._built[name, part] = build_part(declared[part], f"{name}.{part}")
         return self._built[name, part]
 
 

@@ -24,10 +24,11 @@ def named(value):
     return getattr(value, "name", value)
 
 
-def demand_passed(modality, preset, laws):
-    outcomes = check_modality(modality, preset, only=laws)
-    assert {outcome.law: outcome.message for outcome in outcomes if outcome.status == "failed"} == {}
-    assert any(outcome.status == "passed" for outcome in outcomes)
+def outcomes(modality, preset, laws):
+    """The messages of the laws that failed, and how many passed."""
+    found = check_modality(modality, preset, only=laws)
+    failed = {outcome.law: outcome.message for outcome in found if outcome.status == "failed"}
+    return failed, sum(outcome.status == "passed" for outcome in found)
 
 
 @pytest.mark.parametrize("law", [law for law in law_names() if law not in LONG])
@@ -43,9 +44,13 @@ def test_every_law(modality, preset, law):
 @pytest.mark.parametrize("law", sorted(LONG))
 @pytest.mark.parametrize(("modality", "preset"), WHOLE, ids=named)
 def test_long_laws(modality, preset, law):
-    demand_passed(modality, preset, [law])
+    assert outcomes(modality, preset, [law]) == ({}, 1)
 
 
 @pytest.mark.parametrize(("modality", "preset"), OTHERS, ids=named)
 def test_file_parts(modality, preset):
-    demand_passed(modality, preset, [law for law in FILE_LAWS if law not in NETWORK_LAWS_OF_DECLARATION])
+    failed, num_passed = outcomes(
+        modality, preset, [law for law in FILE_LAWS if law not in NETWORK_LAWS_OF_DECLARATION]
+    )
+    assert failed == {}
+    assert num_passed > len(FILE_LAWS) / 2

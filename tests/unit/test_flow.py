@@ -144,7 +144,8 @@ def test_cycle_is_allowed_with_a_warning():
 def test_a_tree_gives_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        parse(MEDM2G)
+        flow = parse(MEDM2G)
+    assert [len(edge.sources) for edge in flow.edges] == [1, 1, 1]
 
 
 def test_medm2g_align_rounds():
