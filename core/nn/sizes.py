@@ -13,6 +13,7 @@ from core.modality import Shared
 from core.nn.autoencoders import GridAutoencoderConfig
 from core.nn.denoisers import GridDenoiserConfig
 from core.nn.prompts import GridPromptEncoderConfig
+from core.types import Space
 
 PROMPT_WIDTHS: Mapping[str, int] = {"tiny": 128, "tiny3d": 128, "small": 384, "paper": 768}
 
@@ -26,10 +27,14 @@ class GridNetworks:
     denoiser: GridDenoiserConfig
 
     @property
-    def space(self) -> tuple[int, ...]:
+    def space(self) -> Space:
         """Spatial shape of canonical samples."""
         config = self.autoencoder.config
         return config.space if isinstance(config, GridAutoencoderConfig) else ()
+
+    def spacing_mm(self, field_mm: float) -> tuple[float, ...]:
+        """Spacing per axis of canonical samples whose field of view has sides of ``field_mm``, mm."""
+        return tuple(field_mm / size for size in self.space)
 
 
 def grid_networks(preset: str, channels: int = 1) -> GridNetworks:
@@ -51,44 +56,30 @@ _Networks = tuple[GridAutoencoderConfig, GridPromptEncoderConfig, GridDenoiserCo
 
 def _tiny(channels: int, prompt_width: int) -> _Networks:
     """64 pixels: minutes on two CPU cores."""
-    space = (64, 64)
-    return (
-        GridAutoencoderConfig(
-            channels=channels, space=space, downsample=4, widths=(16, 32, 64), num_blocks=1, norm_groups=8
-        ),
-        GridPromptEncoderConfig(
-            channels=channels, space=space, patch=8, width=128, depth=3, num_heads=4, prompt_width=prompt_width
-        ),
-        GridDenoiserConfig(
-            channels=4,
-            space=(16, 16),
-            widths=(48, 96),
-            attention=(False, True),
-            num_blocks=1,
-            head_width=24,
-            prompt_width=prompt_width,
-            norm_groups=16,
-        ),
-    )
+    return _reduced(channels, prompt_width, space=(64, 64), widths=(16, 32, 64), denoiser_widths=(48, 96))
 
 
 def _tiny3d(channels: int, prompt_width: int) -> _Networks:
     """32 voxels a side: small volumes on two CPU cores."""
-    space = (32, 32, 32)
+    return _reduced(channels, prompt_width, space=(32, 32, 32), widths=(8, 16, 32), denoiser_widths=(32, 64))
+
+
+def _reduced(
+    channels: int, prompt_width: int, space: Space, widths: tuple[int, ...], denoiser_widths: tuple[int, int]
+) -> _Networks:
+    """Few blocks, a latent of 4 channels at a quarter of ``space``, attention at the denoiser's lower level only."""
     return (
-        GridAutoencoderConfig(
-            channels=channels, space=space, downsample=4, widths=(8, 16, 32), num_blocks=1, norm_groups=8
-        ),
+        GridAutoencoderConfig(channels=channels, space=space, downsample=4, widths=widths, num_blocks=1, norm_groups=8),
         GridPromptEncoderConfig(
             channels=channels, space=space, patch=8, width=128, depth=3, num_heads=4, prompt_width=prompt_width
         ),
         GridDenoiserConfig(
             channels=4,
-            space=(8, 8, 8),
-            widths=(32, 64),
+            space=tuple(size // 4 for size in space),
+            widths=denoiser_widths,
             attention=(False, True),
             num_blocks=1,
-            head_width=16,
+            head_width=denoiser_widths[0] // 2,
             prompt_width=prompt_width,
             norm_groups=16,
         ),

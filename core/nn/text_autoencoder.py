@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
-from transformers import BertConfig, BertModel
+from transformers import BertModel
 
 from core.errors import UserError
+from core.nn.bert import bert
 from core.nn.text_autoencoder_decoder import LatentDecoder, start_std
 from core.nn.text_autoencoder_folders import load_bert
 from core.nn.text_autoencoder_losses import cyclical_beta, divergence_above, token_losses
@@ -115,23 +115,13 @@ def hidden(ids: Tensor, share: float, generator: Generator) -> Tensor:
 
 
 def _encoder(config: TextAutoencoderConfig) -> BertModel:
-    network = BertModel(
-        BertConfig(
-            vocab_size=config.vocabulary,
-            hidden_size=config.width,
-            num_hidden_layers=config.depth,
-            num_attention_heads=config.num_heads,
-            intermediate_size=4 * config.width,
-            max_position_embeddings=config.length,
-            type_vocab_size=1,
-            initializer_range=start_std(config.width),
-            hidden_dropout_prob=0.0,  # the library's dropout draws from the global random state
-            attention_probs_dropout_prob=0.0,
-            pad_token_id=cast(int, None),
-        ),
-        add_pooling_layer=False,
+    return bert(
+        config.vocabulary,
+        config.length,
+        config.width,
+        config.depth,
+        config.num_heads,
+        initializer_range=start_std(config.width),
+        hidden_dropout_prob=0.0,  # the library's dropout draws from the global random state
+        attention_probs_dropout_prob=0.0,
     )
-    for layer in network.encoder.layer:
-        # Softmax is blind to what all keys share: a bias there would get no gradient, only rounding noise.
-        layer.get_submodule("attention.self.key").register_parameter("bias", None)
-    return network

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
 
 from core.errors import UserError
+from core.nn.bert import bert
 from core.nn.prompt_head import PromptHead
 from core.nn.prompts import TextPromptEncoderConfig
 from core.types import Batch, Prompt
@@ -21,23 +19,7 @@ class TextPromptEncoder(nn.Module):
         super().__init__()
         self.width = config.prompt_width
         self._length = config.length
-        self.network = BertModel(
-            BertConfig(
-                vocab_size=config.vocabulary,
-                hidden_size=config.width,
-                num_hidden_layers=config.depth,
-                num_attention_heads=config.num_heads,
-                intermediate_size=4 * config.width,
-                max_position_embeddings=config.length,
-                type_vocab_size=1,
-                # With a padding id, that id's embedding would never learn; which ids are padding is the mask's say.
-                pad_token_id=cast(int, None),
-            ),
-            add_pooling_layer=False,
-        )
-        for layer in self.network.encoder.layer:
-            # Softmax is blind to what all keys share: a bias there would get no gradient, only rounding noise.
-            layer.get_submodule("attention.self.key").register_parameter("bias", None)
+        self.network = bert(config.vocabulary, config.length, config.width, config.depth, config.num_heads)
         self.head = PromptHead(config.width, config.prompt_width)
 
     def forward(self, batch: Batch) -> Prompt:

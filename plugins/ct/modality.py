@@ -18,7 +18,7 @@ def _parts(networks: GridNetworks) -> Parts:
     dims: Literal[2, 3] = 2 if len(space) == 2 else 3
     preprocess = RangePreprocessConfig(
         space=space,
-        spacing_mm=tuple(_FIELD_MM / size for size in space),
+        spacing_mm=networks.spacing_mm(_FIELD_MM),
         # Axial rows run posterior and columns to the patient's left, as displayed; slices run superior.
         orientation="PL" if dims == 2 else "SPL",
         low=_WINDOW_HU[0],

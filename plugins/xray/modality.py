@@ -11,10 +11,9 @@ _RANGE = (0.0, 1.0)  # share of the largest number of the bit depth (MedCoDi-M 3
 
 
 def _parts(modality: str, orientation: str, networks: GridNetworks) -> Parts:
-    space = networks.space
     preprocess = RangePreprocessConfig(
-        space=space,
-        spacing_mm=tuple(_FIELD_MM / size for size in space),
+        space=networks.space,
+        spacing_mm=networks.spacing_mm(_FIELD_MM),
         orientation=orientation,
         low=_RANGE[0],
         high=_RANGE[1],

@@ -20,7 +20,7 @@ def _parts(networks: GridNetworks) -> Parts:
     """All parts at one size; what a sample looks like follows from the preprocessor."""
     preprocess = RangePreprocessConfig(
         space=networks.space,
-        spacing_mm=tuple(FIELD_MM / size for size in networks.space),
+        spacing_mm=networks.spacing_mm(FIELD_MM),
         orientation=ORIENTATION,
         low=RANGE[0],
         high=RANGE[1],
