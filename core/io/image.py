@@ -29,7 +29,8 @@ class ImageReaderConfig(PartConfig):
     mean screens, not patients, and are not used). ``value_range``: what 0 and the largest storable number stand for,
     in ``units``; ``(0, 1)`` divides by the largest number of the bit depth (MedCoDi-M 3.1); left out, stored numbers
     are kept. ``bits``: bits in use where they are fewer than the file's (12 in a 16-bit picture). ``convert``: let
-    Pillow turn palettes, colour, alpha, 1-bit and the like into 8 bits instead of refusing them.
+    Pillow turn palettes, colour, alpha, 1-bit and the like into 8 bits instead of refusing them. ``projection``: the
+    pictures are projections, not slices; kept as ``stored["projection"]`` of their geometry.
 
     A file that MedWeave wrote states all this itself, and what it states is used.
     """
@@ -42,6 +43,7 @@ class ImageReaderConfig(PartConfig):
     spacing_mm: tuple[PositiveFloat, PositiveFloat] | None = None
     bits: PositiveInt | None = None
     convert: bool = False
+    projection: bool = False
     min_side: PositiveInt = 2
     max_megapixels: PositiveFloat = 80.0
 
@@ -99,7 +101,8 @@ class ImageReader:
         return data if self.config.value_range is None else _spread(data, largest, self.config.value_range)
 
     def _geometry(self, shape: Space, stored: Mapping[str, object]) -> Geometry:
-        return centred(shape, self.config.spacing_mm or (1.0, 1.0), self.config.orientation, **stored)
+        said = {"projection": True} if self.config.projection else {}
+        return centred(shape, self.config.spacing_mm or (1.0, 1.0), self.config.orientation, **said, **stored)
 
     def _marked(self, path: Path, data: np.ndarray, bits: int, mark: Mark) -> Sample:
         geometry = mark.geometry(data.shape[1:], path) or self._geometry(data.shape[1:], {"bits": bits})

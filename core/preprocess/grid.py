@@ -27,6 +27,8 @@ class GridConfig(PartConfig, ABC):
     ``space`` ``(H, W)`` or ``(D, H, W)``; ``spacing_mm`` and ``orientation`` per axis give the default geometry of
     generated samples and the aspect ratio. A sample is turned to ``orientation`` (unless ``reorient`` is false),
     padded with the lower bound to the aspect ratio (unless ``keep_aspect`` is false: then it is squeezed), resized.
+    ``projection``: a pixel is a sum along a ray, not a point, and says nothing of the third axis; the default geometry
+    keeps it as ``stored["projection"]``.
     """
 
     space: tuple[PositiveInt, ...]
@@ -36,6 +38,7 @@ class GridConfig(PartConfig, ABC):
     units: str = "a.u."
     keep_aspect: bool = True
     reorient: bool = True
+    projection: bool = False
     resize: Resize = "area"
 
     @model_validator(mode="after")
@@ -47,7 +50,8 @@ class GridConfig(PartConfig, ABC):
     @property
     def geometry(self) -> Geometry:
         """Of a sample that no input places: centred at the world's origin."""
-        return centred(self.space, self.spacing_mm, self.orientation)
+        stored = {"projection": True} if self.projection else {}
+        return centred(self.space, self.spacing_mm, self.orientation, **stored)
 
     @property
     @abstractmethod

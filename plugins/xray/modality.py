@@ -17,10 +17,11 @@ def _parts(modality: str, orientation: str, networks: GridNetworks) -> Parts:
         orientation=orientation,
         low=_RANGE[0],
         high=_RANGE[1],
+        projection=True,
     )
     return Parts(
         data=preprocess.spec,
-        reader=ImageReaderConfig(modality=modality, orientation=orientation, value_range=_RANGE),
+        reader=ImageReaderConfig(modality=modality, orientation=orientation, value_range=_RANGE, projection=True),
         preprocess=preprocess,
         augment=ViewsConfig(),
         prompt=Shared("xray.prompt", networks.prompt),

@@ -1,6 +1,7 @@
 """Files as they come, through each modality's own parts."""
 
 import csv
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from core.api import Provenance, UserError
+from core.guide.position import known_axes
 from core.io import ImageReaderConfig
 from plugins.ct.modality import CT
 from plugins.mri.modality import MODALITIES
@@ -29,6 +31,29 @@ def test_bit_depth_of_a_radiograph_does_not_matter(tmp_path):
     assert np.allclose(first.data, second.data, atol=1e-5)
     assert first.geometry.orientation == "IL"
     assert canonical(LATERAL, tmp_path / "a.png").geometry.orientation == "IP"
+
+
+@pytest.mark.parametrize(("view", "axes"), [(FRONTAL, (True, False, True)), (LATERAL, (False, True, True))])
+@pytest.mark.parametrize("preset", ["tiny", "tiny3d", "small", "paper"])
+def test_a_radiograph_knows_that_it_is_a_projection(tmp_path, view, axes, preset):
+    """As declared, as read from a foreign picture, as prepared, and as read back after it was generated."""
+    parts = view.parts(preset)
+    Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(40, 30)).save(tmp_path / "a.png")
+    reader, preprocess = parts.reader.build(), parts.preprocess.build()
+    found = preprocess.apply(reader.read(tmp_path / "a.png"))
+    restored = preprocess.invert(replace(found, geometry=None), None)
+    parts.writer.build().write(restored, tmp_path / "b.png", Provenance(model="m", recipe="r", seed=0))
+    again = reader.read(tmp_path / "b.png")
+    for geometry in (parts.data.default_geometry, found.geometry, again.geometry):
+        assert geometry.stored["projection"] is True
+        assert known_axes(geometry) == axes
+
+
+def test_slices_are_no_projections():
+    for modality in (CT, MRI):
+        geometry = modality.parts("tiny").data.default_geometry
+        assert "projection" not in geometry.stored
+        assert known_axes(geometry) == (True, True, True)
 
 
 def test_hounsfield_units_survive(tmp_path):
