@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 
 from core.curriculum.align import align
 from core.curriculum.autoencoder import autoencoder
 from core.curriculum.course import Course
 from core.curriculum.diffuse import diffuse
+from core.curriculum.guide import guide
 from core.curriculum.table import Line, as_text
-from core.errors import PlainWarning
 from core.preset import Phase
 
 __all__ = ["PHASES", "Course", "Line", "as_text", "train"]
@@ -19,16 +18,13 @@ PHASES: Mapping[Phase, Callable[[Course], None]] = {
     "autoencoder": autoencoder,
     "align": align,
     "diffuse": diffuse,
+    "guide": guide,
 }
 
 
 def train(course: Course) -> list[Line]:
     """Run every phase of the run that is not behind it, and return the final table."""
     for phase in course.run.config.phases.run:
-        if phase in PHASES:
-            PHASES[phase](course)
-        elif course.compute.first:
-            message = f"phase '{phase}' is not in this version of MedWeave; it is left out"
-            warnings.warn(PlainWarning(message), stacklevel=2)
+        PHASES[phase](course)
     course.folder.close()
     return course.table

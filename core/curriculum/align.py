@@ -33,7 +33,7 @@ def _train(course: Course, one: Round) -> Iterator[Line]:
         course.trainer,
         Alignment(
             name=_name(one),
-            encoders={name: course.part(name, "prompt") for name in one.modalities},
+            encoders={name: course.bundle.part(name, "prompt") for name in one.modalities},
             trained={key: course.networks.of(key) for key in one.trains},
             pairs=one.edge.pairs,
             studies=course.cohort.training,
@@ -54,6 +54,6 @@ def _retrieval(course: Course, first: str, second: str) -> Line:
     for name in (first, second):
         with torch.no_grad():
             batch = course.compute.placed(studies.batch(name, places))
-            pooled.append(course.part(name, "prompt").eval()(batch).pooled)
+            pooled.append(course.bundle.part(name, "prompt").eval()(batch).pooled)
     found = recall_at(*pooled, k=5)
     return Line("align", f"{first} finds {second}: R@5, held out", found, f"chance {5 / max(5, len(places)):.3f}")

@@ -37,17 +37,17 @@ def _train(course: Course, weights: WeightSet) -> Iterator[Line]:
 def latents_of(course: Course, modality: str) -> Posterior:
     """The latents of all training studies of a modality, ``sample channel *space``, in the order of their places."""
     studies = course.cohort.training
-    module, places = course.part(modality, "autoencoder"), studies.require(modality)
+    module, places = course.bundle.part(modality, "autoencoder"), studies.require(modality)
     return cached_latents(module, modality, places, studies, course.folder.path / "latents", course.compute)
 
 
 def _measured(course: Course, modality: str) -> LatentSpec:
     """The spec with scale and shift over the whole training set (METHOD E7)."""
-    return fit_scale(course.part(modality, "autoencoder").spec, [latents_of(course, modality).mean])
+    return fit_scale(course.bundle.part(modality, "autoencoder").spec, [latents_of(course, modality).mean])
 
 
 def _error(course: Course, modality: str) -> float:
-    studies, module = course.cohort.held_out, course.part(modality, "autoencoder")
+    studies, module = course.cohort.held_out, course.bundle.part(modality, "autoencoder")
     batch = course.compute.placed(studies.batch(modality, studies.having(modality)))
     with torch.no_grad():
         return float((module.decode(module.encode(batch).mean).data - batch.data).abs().float().mean())

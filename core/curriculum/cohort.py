@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 
 from core.engine.compute import Compute
-from core.errors import UserError
+from core.errors import PlainWarning, UserError, listed
 from core.modality import DatasetAdapter
-from core.pools import dealt, visible
 from core.preprocess.studies import Studies
+from core.records import make_data, records_of, source_of
 from core.registry import Registry
 from core.run import Run
 from core.types import Record
@@ -26,34 +27,55 @@ class Cohort:
 
 
 def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter], compute: Compute) -> Cohort:
-    """Scan the data sets of a run; a computed cohort is made where it is missing."""
-    records = [record for name in run.config.data.names for record in _records(name, run, registry, datasets, compute)]
+    """Make what is missing of the computed data sets of a run, and scan them all.
+
+    `UserError` where a phase of the run would find no study to train on; a warning where nothing can be measured.
+    """
+    if not run.config.data.names:
+        raise UserError(f"no data set is named; give some with --data (known: {listed(registry.datasets)})")
+    sources = [source_of(name, run, registry, datasets) for name in run.config.data.names]
+    with compute.first_alone():
+        for source in sources:
+            make_data(source)
+    records = [record for source in sources for record in records_of(source, run)]
     training, held_out = (_studies(run, records, split) for split in ("train", "validation"))
+    _require_data(run, training)
+    if compute.first:
+        _warn_of_nothing_held_out(run, held_out)
     return Cohort(training, held_out, _fingerprint(training, held_out))
 
 
 def _studies(run: Run, records: Sequence[Record], split: str) -> Studies:
     chosen = [record for record in records if record.split == split]
-    flow, pools = run.flows.align, run.config.data.pools
     parts = {name: run.parts(name) for name in run.flows.union.modalities}
-    return Studies(chosen, [visible(record, flow, pools) for record in chosen], parts)
+    return Studies(chosen, [run.visible(record) for record in chosen], parts)
 
 
-def _records(
-    name: str, run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter], compute: Compute
-) -> list[Record]:
-    source = registry.data_source(name, datasets)
-    with compute.first_alone():
-        if not source.root.is_dir():
-            if source.adapter.make is None:
-                raise UserError(
-                    f"data set '{name}': no folder {source.root}; set datasets.{name}.root in registry.local.toml"
-                )
-            source.adapter.make(source.root)
-    records = list(source.adapter.scan(source.root))
-    if source.entry.deal and run.config.data.pools == "disjoint":
-        return dealt(records, run.flows.align, run.config.seed)
-    return [replace(record, pool=None) for record in records]
+def _require_data(run: Run, training: Studies) -> None:
+    """Everything that a phase will ask of the studies, before the first step of any."""
+    phases = run.config.phases.run
+    if "autoencoder" in phases or "diffuse" in phases:
+        for name in run.outputs:
+            training.require(name)
+    for pair in (pair for one in run.rounds("align") for pair in one.edge.pairs) if "align" in phases else ():
+        training.require(*pair)
+    for one in run.rounds("guide") if "guide" in phases else ():
+        if not any(training.having(*pair) for pair in one.edge.pairs):
+            training.require(*one.edge.pairs[0])
+    for name in run.outputs if "diffuse" in phases else ():
+        sources = run.prompt_sources(name)
+        if sources and not any(training.having(name, source) for source in sources):
+            raise UserError(
+                f"no study to train on holds {name} and one of its prompts ({', '.join(sources)}): name data sets that"
+                " do with --data, or change the flow"
+            )
+
+
+def _warn_of_nothing_held_out(run: Run, held_out: Studies) -> None:
+    empty = [name for name in run.flows.union.modalities if not held_out.having(name)]
+    if empty:
+        message = f"no validation study holds {', '.join(empty)}: nothing held out is measured there"
+        warnings.warn(PlainWarning(message), stacklevel=3)
 
 
 def _fingerprint(*splits: Studies) -> str:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any
 
 from core.curriculum.cohort import gather_cohort
 from core.curriculum.folder import RunFolder, require_agreement
-from core.curriculum.networks import Networks
 from core.curriculum.table import Line
-from core.diffuse.prompts import PromptAssembly
 from core.engine.compute import Compute
 from core.engine.log import RunLog
+from core.engine.networks import Networks
 from core.engine.trainer import Trainer
-from core.errors import UserError
+from core.generate.bundle import Bundle
 from core.modality import DatasetAdapter
 from core.preset import Phase
 from core.registry import Registry
 from core.rounds import weight_sets
 from core.run import Run
-from core.types import LatentSpec
 
 
 class Course:
@@ -34,6 +30,7 @@ class Course:
             self.folder = RunFolder(config, self.cohort.fingerprint, silent=not compute.first)
         sets = weight_sets(run.flows.union.modalities, run.modalities, config.preset)
         self.networks = Networks(sets, self.folder.homes(), config.run, config.seed, compute)
+        self.bundle = Bundle(run, self.networks)
         self.trainer = Trainer(
             compute=compute,
             log=RunLog(config.run / "metrics.jsonl", silent=not compute.first),
@@ -60,32 +57,3 @@ class Course:
             self.folder.finish(title, phase, weights, lines)
         self.trainer.forget(title)
         self.table += lines
-
-    def part(self, modality: str, part: str) -> Any:
-        """The network of a part of a modality."""
-        return self.networks.of(self.key(modality, part))
-
-    def key(self, modality: str, part: str) -> str:
-        """The weight set of a part of a modality."""
-        return self.run.parts(modality).weight_key(modality, part)
-
-    def assembly(self, modality: str) -> Any:
-        """What turns prompts into the conditioning of a modality's denoiser; trained with it."""
-        width = self.part(modality, "denoiser").prompt_width
-        make = partial(PromptAssembly, width, self.run.prompt_sources(modality))
-        return self.networks.of(assembly_key(modality), make)
-
-    def latent_spec(self, modality: str) -> LatentSpec:
-        """Shape and measured scale of a modality's latents; `UserError` where the run has not measured them."""
-        found = self.networks.about(self.key(modality, "autoencoder")).get("latents", {}).get(modality)
-        if found is None:
-            raise UserError(
-                f"'{modality}' has no latent scale yet: run the phase 'autoencoder' too (--phase autoencoder,...)"
-            )
-        tuples = {key: tuple(found[key]) for key in ("space", "scale", "shift")}
-        return LatentSpec(**{**found, **tuples})
-
-
-def assembly_key(modality: str) -> str:
-    """The name under which a prompt assembly is kept."""
-    return f"{modality}.prompt_assembly"

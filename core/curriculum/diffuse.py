@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from core.curriculum.autoencoder import latents_of
-from core.curriculum.course import Course, assembly_key
+from core.curriculum.course import Course
 from core.curriculum.table import Line
 from core.diffuse.train import Target, train_denoiser
 from core.encode.latents import scaled
+from core.generate.bundle import assembly_key
 from core.rounds import WeightSet
 
 
@@ -39,13 +40,13 @@ def _train(course: Course, weights: WeightSet) -> Iterator[Line]:
 
 
 def _target(course: Course, name: str) -> Target:
-    spec = course.latent_spec(name)
+    spec = course.bundle.latent_spec(name)
     return Target(
         name=name,
         places=course.cohort.training.require(name),
         latents=scaled(latents_of(course, name).mean, spec),
-        assembly=course.assembly(name),
-        encoders={source: course.part(source, "prompt") for source in course.run.prompt_sources(name)},
+        assembly=course.bundle.assembly(name),
+        encoders={source: course.bundle.part(source, "prompt") for source in course.run.prompt_sources(name)},
     )
 
 

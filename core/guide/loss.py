@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,10 +32,13 @@ class FlowState:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Which rows of a batch of ``size`` the flows hold: those of ``share``. ``gathered`` joins the rows of all shares."""
+    """Which rows of a batch of ``size`` the flows hold: those of ``share``.
+
+    ``gathered(rows, size)`` joins the rows of all shares, with gradient.
+    """
 
     size: int
-    share: Share = Share()
+    share: Share = field(default_factory=Share)
     gathered: Callable[[Tensor, int], Tensor] = lambda rows, size: rows
 
 
@@ -148,7 +151,7 @@ def _pair_losses(
 
 
 def _mean_noisy(errors: Tensor, clean: Tensor, part: Part) -> Tensor:
-    """The mean over the studies whose latent is not ``clean`` (bool, of the whole batch), as this part's share of it."""
+    """The mean over the studies that are not ``clean`` (bool, of the whole batch), as this part's share of it."""
     noisy = ~clean
     own = noisy[part.share.rows(part.size)].to(errors.device)
     return (errors * own).sum() * part.share.count / noisy.sum().clamp(min=1).to(errors.device)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.building import build_part
 from core.engine.compute import Compute
 from core.engine.seed import seeded
 from core.engine.weights import load_weights, save_weights
@@ -27,12 +28,20 @@ class Networks:
         """The module of a weight set; ``make`` builds one that no part of a modality declares."""
         if key not in self._made:
             with seeded(self.seed, "weights", key):
-                module = (make or self.sets[key].config.build)()
+                module = make() if make is not None else self._built(key)
             if key in self._homes:
                 self._about[key] = load_weights(module, self._homes[key])
                 module.eval()
             self._made[key] = self.compute.placed(module)
         return self._made[key]
+
+    def _built(self, key: str) -> Any:
+        weights = self.sets[key]
+        return build_part(weights.config, key, weights.owners)
+
+    def trained(self, key: str) -> bool:
+        """Whether a finished stage left weights of this set, or one of this process saved them."""
+        return key in self._homes or key in self._about
 
     def about(self, key: str) -> Mapping[str, Any]:
         """What was noted with a weight set when it was saved; empty where it was not."""

@@ -1,0 +1,60 @@
+"""Phase ``guide``: the rounds of the guide flow, earlier weight sets frozen (METHOD E15)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+
+from core.curriculum.autoencoder import latents_of
+from core.curriculum.course import Course
+from core.curriculum.table import Line
+from core.encode.latents import scaled
+from core.guide.train import Guidance, Member, start_stand_in, train_guide_round
+from core.rounds import Round
+
+
+def guide(course: Course) -> None:
+    """Couple the denoisers round by round."""
+    for one in course.run.rounds("guide"):
+        course.stage("guide", f"{one.index} {one.edge.text}", one.trains, partial(_train, course, one))
+
+
+def _train(course: Course, one: Round) -> Iterator[Line]:
+    config = course.run.config
+    members = {name: _member(course, name) for name in one.modalities}
+    trained = {key: course.bundle.guidance(key) for key in one.trains}
+    for name, member in members.items():
+        if f"context.{name}" in trained:
+            start_stand_in(member, course.cohort.training, course.trainer)
+    if trained:
+        train_guide_round(
+            course.trainer,
+            Guidance(
+                name=f"{one.index} {one.edge.text}",
+                members=members,
+                trained=trained,
+                pairs=one.edge.coupled,
+                studies=course.cohort.training,
+                training=config.training.guide,
+                choice=config.guide,
+            ),
+        )
+    for key in one.trains:
+        course.networks.save("guide", key)
+    yield from ()
+
+
+def _member(course: Course, name: str) -> Member:
+    sources, bundle = course.run.prompt_sources(name), course.bundle
+    own = course.run.parts(name).prompt
+    return Member(
+        name=name,
+        places=course.cohort.training.require(name),
+        latents=scaled(latents_of(course, name).mean, bundle.latent_spec(name)),
+        denoiser=bundle.part(name, "denoiser"),
+        environment=bundle.environment(name),
+        assembly=bundle.assembly(name),
+        prompt=None if own is None else bundle.part(name, "prompt"),
+        encoders={source: bundle.part(source, "prompt") for source in sources},
+    )

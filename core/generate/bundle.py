@@ -1,0 +1,86 @@
+"""A trained model: every network of a run, and what was measured with it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from core.diffuse.prompts import PromptAssembly
+from core.engine.networks import Networks
+from core.errors import UserError
+from core.guide.attention import GuidanceSites, attach_guidance
+from core.guide.environment import Environment, new_environment
+from core.run import Run
+from core.types import LatentSpec
+
+
+class Bundle:
+    """The networks of a run by modality and part: made on first use, trained where a stage has trained them."""
+
+    def __init__(self, run: Run, networks: Networks) -> None:
+        self.run, self.networks = run, networks
+
+    def part(self, modality: str, part: str) -> Any:
+        """The network of a part of a modality."""
+        return self.networks.of(self.key(modality, part))
+
+    def key(self, modality: str, part: str) -> str:
+        """The weight set of a part of a modality."""
+        return self.run.parts(modality).weight_key(modality, part)
+
+    def latent_spec(self, modality: str) -> LatentSpec:
+        """Shape and measured scale of a modality's latents; `UserError` where the run has not measured them."""
+        found = self.networks.about(self.key(modality, "autoencoder")).get("latents", {}).get(modality)
+        if found is None:
+            raise UserError(
+                f"'{modality}' has no latent scale yet: run the phase 'autoencoder' too (--phase autoencoder,...)"
+            )
+        tuples = {key: tuple(found[key]) for key in ("space", "scale", "shift")}
+        return LatentSpec(**{**found, **tuples})
+
+    def assembly(self, modality: str) -> Any:
+        """What turns prompts into the conditioning of a modality's denoiser; trained with it."""
+        width = self.part(modality, "denoiser").prompt_width
+        make = partial(PromptAssembly, width, self.run.prompt_sources(modality))
+        return self.networks.of(assembly_key(modality), make)
+
+    def environment(self, modality: str) -> Environment:
+        """The context encoder V of a modality (METHOD E13)."""
+        return self.networks.of(f"context.{modality}", partial(self._new_environment, modality))
+
+    def sites(self, modality: str) -> GuidanceSites:
+        """The context attention in a modality's denoiser, attached on first use (METHOD E13)."""
+        return self.networks.of(f"sites.{self.key(modality, 'denoiser')}", partial(self._attached, modality))
+
+    def guidance(self, key: str) -> Any:
+        """What phase ``guide`` trains under ``context.<modality>`` or ``sites.<denoiser weight set>``."""
+        kind, _, whose = key.partition(".")
+        if kind == "context":
+            return self.environment(whose)
+        owners = self.networks.sets[whose].owners
+        return self.sites(owners[0])
+
+    def coupled(self, modality: str) -> bool:
+        """Whether the denoiser of a modality has learned to listen, and its context encoder to tell."""
+        sites = f"sites.{self.key(modality, 'denoiser')}"
+        return self.networks.trained(sites) and self.networks.trained(f"context.{modality}")
+
+    def _new_environment(self, modality: str) -> Environment:
+        parts, width = self.run.parts(modality), self._context_width(modality)
+        prompt = width if parts.prompt is None else self.part(modality, "prompt").width
+        spec, geometry = self.part(modality, "autoencoder").spec, parts.data.default_geometry
+        return new_environment(self.run.config.guide, spec, geometry, width=width, prompt_width=prompt)
+
+    def _attached(self, modality: str) -> GuidanceSites:
+        geometry = self.run.parts(modality).data.default_geometry
+        denoiser = self.part(modality, "denoiser")
+        return attach_guidance(denoiser, geometry, context_width=self._context_width(modality))
+
+    def _context_width(self, modality: str) -> int:
+        """Contexts of partners are joined, so all have one width: that of the shared space."""
+        return int(self.part(modality, "denoiser").prompt_width)
+
+
+def assembly_key(modality: str) -> str:
+    """The name under which a prompt assembly is kept."""
+    return f"{modality}.prompt_assembly"
