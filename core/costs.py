@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.building import MissingPackageError
 from core.estimate import (
     NOT_COUNTABLE,
-    MissingPackageError,
     Size,
     build_on_meta,
     cache_bytes,
@@ -50,12 +50,12 @@ def _build(run: Run) -> Built:
     parts, sizes, notes = {}, {}, []
     for key, weights in weight_sets(run.flows.union.modalities, run.modalities, run.config.preset).items():
         try:
-            parts[key] = build_on_meta(weights.config, key)
+            parts[key] = build_on_meta(weights.config, key, weights.owners)
             sizes[key] = size_of(parts[key])
         except MissingPackageError:
             raise
         except NOT_COUNTABLE as error:
-            notes.append(f"{key} could not be counted: {error}")
+            notes.append(f"not counted: {error}")
     return Built(parts, sizes, notes)
 
 
@@ -104,7 +104,7 @@ def _cache(run: Run, built: Built, stocks: Sequence[Stock]) -> list[str]:
     for name in run.outputs:
         for key in _keys(run, [name], "autoencoder"):
             if key in built.parts:
-                count = sum(stock.num_samples([name], run.flows.union, run.config.data.pools) for stock in stocks)
+                count = sum(stock.num_samples([name]) for stock in stocks)
                 samples += count
                 total += cache_bytes(built.parts[key].spec, count)
     return labelled("latent cache", f"{in_bytes(total)} for {samples} samples", indent=2, column=14)
@@ -151,7 +151,7 @@ def _work(run: Run, stocks: Sequence[Stock], forward: Mapping[str, int], phase: 
         each = []
         for name in set(names) & set(forward):
             kind = run.parts(name).data.kind
-            samples = sum(stock.num_samples([name], run.flows.union, run.config.data.pools) for stock in stocks)
+            samples = sum(stock.num_samples([name]) for stock in stocks)
             # Backward costs twice the forward pass; half of that where the denoiser's own weights are frozen.
             passes = 2 if phase == "guide" else 3
             each.append(passes * forward[name] * training.batch_of(kind) * training.num_steps(samples, kind))

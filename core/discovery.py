@@ -25,6 +25,7 @@ from core.modality import (
     Parts,
     Shared,
 )
+from core.packages import install_command
 from core.types import DataSpec
 
 GROUP = "medweave.plugins"
@@ -159,34 +160,13 @@ def _reason(plugin: Plugin, error: BaseException) -> PluginError:
 def _cause(plugin: Plugin, error: BaseException) -> str:
     package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if package and package != plugin.module.partition(".")[0]:
-        return f"it needs the package '{package}', which is not installed; {_remedy(plugin, package)}"
+        command = install_command(plugin.distribution, package)
+        return f"it needs the package '{package}', which is not installed; {command}"
     if isinstance(error, UserError):
         return str(error)
     place = traceback.extract_tb(error.__traceback__)
     where = f" ({place[-1].filename}:{place[-1].lineno})" if place else ""
     return f"{type(error).__name__}: {error}{where}"
-
-
-def _remedy(plugin: Plugin, package: str) -> str:
-    """The command that installs a missing package: by the extra that declares it, where there is one."""
-    extra = _extra_of(plugin.distribution, package)
-    return f"pip install '{plugin.distribution}[{extra}]'" if extra else f"pip install {package}"
-
-
-def _extra_of(distribution: str, package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, requires
-
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    try:
-        declared = [Requirement(line) for line in requires(distribution) or ()]
-    except PackageNotFoundError:
-        return None
-    for requirement in declared:
-        if canonicalize_name(requirement.name) == canonicalize_name(package) and "extra" in str(requirement.marker):
-            return str(requirement.marker).partition("extra == ")[2].strip().split()[0].strip("'\"")
-    return None
 
 
 def _validate(offered: Mapping[str, Sequence[Any]]) -> None:

@@ -6,11 +6,12 @@ Parts are built on torch's meta device, so that even the shapes of the papers ar
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from core.building import build_part
 from core.errors import UserError
 from core.modality import PartConfig
 from core.types import Batch, Conditioning, DataSpec, LatentSpec, Prompt
@@ -18,10 +19,6 @@ from core.types import Batch, Conditioning, DataSpec, LatentSpec, Prompt
 BYTES_TRAINED = 4 + 4 + 8 + 4  # weight, gradient, two moments of Adam, EMA copy; all float32
 BYTES_FROZEN = 4
 NOT_COUNTABLE = (NotImplementedError, RuntimeError, ValueError, TypeError, AttributeError, OSError, UserError)
-
-
-class MissingPackageError(UserError):
-    """A part needs a package that is not installed."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +29,12 @@ class Size:
     trainable: int
 
 
-def build_on_meta(config: PartConfig, key: str) -> Any:
-    """The part with shapes but no memory. `MissingPackageError` names the package."""
+def build_on_meta(config: PartConfig, key: str, owners: Sequence[str] = ()) -> Any:
+    """The part with shapes but no memory; errors as those of `build_part`."""
     import torch
 
-    try:
-        with torch.device("meta"):
-            return config.build()
-    except ImportError as error:
-        package = (error.name or str(error)).partition(".")[0]
-        raise MissingPackageError(
-            f"part '{key}' needs the package '{package}', which cannot be imported ({error}); install it, or choose"
-            " another preset"
-        ) from None
+    with torch.device("meta"):
+        return build_part(config, key, owners)
 
 
 def size_of(part: Any) -> Size:

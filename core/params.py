@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from core.building import build_part
 from core.errors import unknown
 from core.modality import Modality, PartConfig, Shared
 
@@ -25,12 +25,12 @@ def weight_sets(modalities: Mapping[str, Modality], preset: str) -> dict[str, tu
     return found
 
 
-def num_parameters(config: PartConfig | Shared) -> int:
+def num_parameters(config: PartConfig | Shared, key: str, owners: Sequence[str] = ()) -> int:
     """Parameters of the part that a config makes."""
     import torch
 
     with torch.device("meta"):
-        module: Any = config.build()
+        module = build_part(config, key, owners)
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -38,7 +38,8 @@ def parameter_table(modalities: Mapping[str, Modality], preset: str) -> str:
     """One line per weight set, in millions, with its owners, and the sum."""
     if not weight_sets(modalities, preset):
         raise unknown("preset", preset, {name for modality in modalities.values() for name in modality.presets})
-    rows = [(key, num_parameters(config), owners) for key, (config, owners) in weight_sets(modalities, preset).items()]
+    sets = weight_sets(modalities, preset)
+    rows = [(key, num_parameters(config, key, owners), owners) for key, (config, owners) in sets.items()]
     lines = [f"{'weight set':<32}{'parameters':>12}  modalities"]
     lines += [f"{key:<32}{count / 1e6:>10.2f} M  {', '.join(owners)}" for key, count, owners in rows]
     return "\n".join([*lines, f"{'sum':<32}{sum(count for _, count, _ in rows) / 1e6:>10.2f} M"])

@@ -60,14 +60,14 @@ def _data(run: Run, stocks: Sequence[Stock]) -> list[str]:
     width = max([len(stock.name) for stock in stocks], default=0) + 2
     for stock in stocks:
         lines += labelled(stock.name, _holdings(run, stock), indent=2, column=width)
-    empty = [name for name in run.flows.union.modalities if not _num_samples(run, stocks, (name,))]
+    empty = [name for name in run.flows.union.modalities if not _num_samples(stocks, (name,))]
     return [*lines, *(labelled("no data", f"for {', '.join(empty)}", indent=2, column=width + 2) if empty else [])]
 
 
 def _holdings(run: Run, stock: Stock) -> str:
     if stock.problem:
         return f"no data: {stock.problem}"
-    counts = {name: _num_samples(run, (stock,), (name,)) for name in run.flows.union.modalities}
+    counts = {name: stock.num_samples((name,)) for name in run.flows.union.modalities}
     held = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "no modality of the run"
     patients = len({record.patient for record in stock.records})
     return f"{len(stock.records)} studies of {patients} patients in {stock.root}; training sees {held}"
@@ -89,7 +89,7 @@ def _phase(run: Run, registry: Registry, stocks: Sequence[Stock], phase: Phase) 
 def _once(run: Run, stocks: Sequence[Stock], weights: WeightSet, phase: Phase) -> tuple[str, str, str]:
     """Weight set, number of samples, and whose they are."""
     owners = [name for name in weights.owners if name in run.outputs]
-    samples = _num_samples(run, stocks, owners)
+    samples = _num_samples(stocks, owners)
     whose = [_prompted(run, name) if phase == "diffuse" else name for name in owners]
     return weights.key, f"{samples} samples" if samples else "no data", "; ".join(whose)
 
@@ -114,7 +114,7 @@ def _pairs(run: Run, registry: Registry, stocks: Sequence[Stock], edge: Edge) ->
     for group in [*edge.pairs, *together]:
         allowed = registry.pair(*group).datasets if len(group) == 2 else None
         counts = {
-            stock.name: stock.num_pairs(group, run.flows.union, run.config.data.pools)
+            stock.name: stock.num_pairs(group)
             for stock in stocks
             if allowed is None or stock.name in allowed
         }
@@ -129,8 +129,8 @@ def _reachable(run: Run) -> list[str]:
     return ["REACHABLE without ever having been paired", *labelled("", text, indent=2, column=0)]
 
 
-def _num_samples(run: Run, stocks: Sequence[Stock], names: Sequence[str]) -> int:
-    return sum(stock.num_samples(names, run.flows.union, run.config.data.pools) for stock in stocks)
+def _num_samples(stocks: Sequence[Stock], names: Sequence[str]) -> int:
+    return sum(stock.num_samples(names) for stock in stocks)
 
 
 def _count(number: int, what: str) -> str:

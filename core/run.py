@@ -11,8 +11,10 @@ from core.errors import UserError
 from core.flow import Flow, neighbours, parse_flow
 from core.modality import Modality, Parts
 from core.overrides import with_overrides
+from core.pools import visible
 from core.preset import Phase
 from core.rounds import Round, WeightSet, plan_rounds, require_parts, trained_once, weight_sets
+from core.types import Record
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Run:
         return tuple(
             name for name in self.flows.union.modalities if name not in centre and self.parts(name).denoiser is not None
         )
+
+    def visible(self, record: Record) -> tuple[str, ...]:
+        """The modalities of a study that training may see, in the order of the flows."""
+        # Disjoint pools have one flow for both phases, so that the union has its rounds.
+        return visible(record, self.flows.union, self.config.data.pools)
 
     def parts(self, modality: str) -> Parts:
         """The parts of a modality at the preset of the run."""

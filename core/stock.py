@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import UserError
-from core.flow import Flow
 from core.modality import DatasetAdapter
-from core.pools import dealt, visible
-from core.recipe import Pools
+from core.records import records_of, source_of
 from core.registry import Registry
 from core.run import Run
 from core.types import Record
@@ -18,25 +16,23 @@ from core.types import Record
 
 @dataclass(frozen=True)
 class Stock:
-    """The training studies of one data set; ``problem`` says why there are none."""
+    """The training studies of one data set with what training may see of each; ``problem``: why there are none."""
 
     name: str
     root: Path | None
     records: tuple[Record, ...] = ()
+    visible: tuple[tuple[str, ...], ...] = ()
     problem: str = ""
 
-    def num_samples(self, names: Iterable[str], flow: Flow, pools: Pools) -> int:
-        """Files of these modalities that training may see."""
+    def num_samples(self, names: Iterable[str]) -> int:
+        """Samples of these modalities that training may see, one per study and modality."""
         wanted = set(names)
-        seen = (
-            record.files[name] for record in self.records for name in visible(record, flow, pools) if name in wanted
-        )
-        return sum(len(files) for files in seen)
+        return sum(len(wanted & set(seen)) for seen in self.visible)
 
-    def num_pairs(self, pair: Iterable[str], flow: Flow, pools: Pools) -> int:
+    def num_pairs(self, pair: Iterable[str]) -> int:
         """Studies in which training may see all of these modalities."""
         wanted = set(pair)
-        return sum(wanted <= set(visible(record, flow, pools)) for record in self.records)
+        return sum(wanted <= set(seen) for seen in self.visible)
 
 
 def take_stock(run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter]) -> tuple[Stock, ...]:
@@ -47,15 +43,13 @@ def take_stock(run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapt
 def _stock(name: str, run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter]) -> Stock:
     root = None
     try:
-        source = registry.data_source(name, datasets)
-        root = source.root
+        root = registry.data_source(name, datasets).root
+        source = source_of(name, run, registry, datasets)
         if not root.is_dir():
             return Stock(name, root, problem=f"{root} does not exist")
-        records = [record for record in source.adapter.scan(root) if record.split == "train"]
-    except (UserError, OSError) as error:
+        records = [record for record in records_of(source, run) if record.split == "train"]
+    except UserError as error:
         return Stock(name, root, problem=str(error))
     if not records:
         return Stock(name, root, problem=f"no training study under {root}")
-    if source.entry.deal and run.config.data.pools == "disjoint":
-        records = dealt(records, run.flows.align, run.config.seed)
-    return Stock(name, root, tuple(records))
+    return Stock(name, root, tuple(records), tuple(run.visible(record) for record in records))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Space = tuple[int, ...]
+Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -254,7 +255,7 @@ class Record:
     patient: str
     study: str
     files: Mapping[str, tuple[Path, ...]]
-    split: Literal["train", "validation", "test"] = "train"
+    split: Split = "train"
     pool: int | None = None
     labels: Mapping[str, int] = field(default_factory=dict)
     masks: Mapping[str, Path] = field(default_factory=dict)

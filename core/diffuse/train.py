@@ -14,6 +14,7 @@ from core.engine.loop import Notes, Stage, Terms
 from core.engine.seed import stream
 from core.engine.share import Share
 from core.engine.trainer import Trainer
+from core.errors import UserError
 from core.preprocess.studies import Studies
 from core.preset import Training
 from core.types import Prompt
@@ -84,6 +85,14 @@ class _Step:
     ) -> None:
         self.seed, self.placed = trainer.seed, trainer.compute.placed
         self.denoiser, self.target, self.studies, self.size, self.drop = denoiser, target, studies, size, drop
+        # A study that has none of the prompts is left out, unless no modality prompts this one.
+        told = [place for place in target.places if set(target.encoders) & set(studies.visible[place])]
+        self._told = told if target.encoders else target.places
+        if not self._told:
+            raise UserError(
+                f"no study to train on holds {target.name} and one of its prompts ({', '.join(target.encoders)}): name"
+                " data sets that do with --data, or change the flow"
+            )
         self._able: dict[tuple[str, ...], list[int]] = {}
 
     def losses(self, step: int, share: Share) -> dict[str, Tensor]:
@@ -103,8 +112,9 @@ class _Step:
     def _drawn(self, draws: Generator) -> tuple[tuple[str, ...], list[int]]:
         """Prompts that a drawn study has (METHOD E5), and rows of studies that have them too, with replacement."""
         places, visible = self.target.places, self.studies.visible
-        first = places[int(torch.randint(0, len(places), (1,), generator=draws))]
-        sources = draw_subset([source for source in self.target.encoders if source in visible[first]], draws)
+        first = self._told[int(torch.randint(0, len(self._told), (1,), generator=draws))]
+        available = [source for source in self.target.encoders if source in visible[first]]
+        sources = draw_subset(available, draws) if available else ()
         if sources not in self._able:
             self._able[sources] = [row for row, place in enumerate(places) if set(sources) <= set(visible[place])]
         able = self._able[sources]

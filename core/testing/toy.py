@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from core.hookspecs import hookimpl
 from core.modality import DatasetAdapter, Modality, PartConfig, Parts
 from core.types import DataSpec, Geometry, Provenance, Record, Sample, Space
 
+_LIST = "cohort.json"
 _GRID = Geometry(affine=np.diag([2.0, 2.0, 2.0, 1.0]), shape=(8, 8))
 
 
@@ -224,6 +224,19 @@ TOY_VECTOR = Modality(
 )
 
 
+def make_cohort(root: Path, num: int | None = None, seed: int | None = None) -> None:
+    """Write the toy cohort; a finished one is left as it is. `UserError` where it has other settings."""
+    if not (root / _LIST).exists():
+        write_cohort(root, 400 if num is None else num, seed or 0)
+        return
+    found = _settings(root)
+    for name, asked in (("num", num), ("seed", seed)):
+        if asked not in (None, found.get(name)):
+            raise UserError(
+                f"{root} holds a toy cohort with {name} {found.get(name)}, asked: {asked}; choose another folder"
+            )
+
+
 def write_cohort(root: Path, num: int, seed: int = 0) -> None:
     """Write ``num`` toy studies (JSON list and toy files): 80 % training, 10 % validation, 10 % test."""
     root.mkdir(parents=True, exist_ok=True)
@@ -231,7 +244,10 @@ def write_cohort(root: Path, num: int, seed: int = 0) -> None:
         vector, picture = draw_study(np.random.default_rng((seed, index)))
         write_array(root / f"{index}_vector.toy", Sample(modality="toy_vector", data=vector))
         write_array(root / f"{index}_grid.toy", Sample(modality="toy_grid", data=picture, geometry=_GRID))
-    (root / "cohort.json").write_text(json.dumps({"num": num, "seed": seed}), encoding="utf-8")
+    # Last and whole: a cohort that was stopped half-way has no list, and is written again.
+    beside = root / f".{_LIST}.part"
+    beside.write_text(json.dumps({"num": num, "seed": seed}), encoding="utf-8")
+    beside.replace(root / _LIST)
 
 
 def draw_study(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -244,16 +260,27 @@ def draw_study(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 def scan(root: Path) -> Iterator[Record]:
     """A record per toy study."""
-    try:
-        num = json.loads((root / "cohort.json").read_text(encoding="utf-8"))["num"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{root}: no toy cohort there ({error})") from error
-    for index in range(num):
+    for index in range(_settings(root)["num"]):
         split = "train" if index % 10 < 8 else "validation" if index % 10 == 8 else "test"
         files = {
             name: (root / f"{index}_{name.removeprefix('toy_')}.toy",) for name in (TOY_VECTOR.name, TOY_GRID.name)
         }
         yield Record(patient=f"toy-{index}", study=f"toy-{index}", files=files, split=split)
+
+
+def _settings(root: Path) -> dict[str, int]:
+    """What the list of a toy cohort says; `UserError` where there is none, or a damaged one."""
+    try:
+        found = json.loads((root / _LIST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{root}: no toy cohort there ({error})") from error
+    num = found.get("num") if isinstance(found, dict) else None
+    if not isinstance(num, int) or num < 1:
+        raise UserError(
+            f"{root / _LIST}: expected a number of studies 'num', found {str(found)[:60]}; remove the folder {root}, it"
+            " is made again"
+        )
+    return found
 
 
 @hookimpl
@@ -273,6 +300,6 @@ def register_datasets() -> Sequence[DatasetAdapter]:
             licence="Apache-2.0",
             citation="MedWeave",
             scan=scan,
-            make=partial(write_cohort, num=400),
+            make=make_cohort,
         )
     ]

@@ -188,7 +188,9 @@ def test_broken_data_set_is_said(tmp_path):
         raise UserError("manifest.csv: no column 'file'")
 
     broken = replace(cohort(1), scan=scan)
-    assert "no data: manifest.csv: no column 'file'" in plan(tmp_path, datasets={"phantom": broken})
+    assert f"no data: data set 'phantom': cannot scan {tmp_path}: manifest.csv: no column 'file'" in " ".join(
+        plan(tmp_path, datasets={"phantom": broken}).split()
+    )
 
 
 def test_pair_entry_restricts_data_sets(tmp_path):
@@ -253,7 +255,7 @@ def test_missing_package_is_named(tmp_path):
 def test_missing_weights_are_a_note(tmp_path):
     modalities = {**MODALITIES, "mri": modality("mri", denoiser=NeedsWeights())}
     costs = " ".join(plan(tmp_path, modalities=modalities).split())
-    assert "mri.denoiser could not be counted: no weights in /models" in costs
+    assert "not counted: part 'mri.denoiser': no weights in /models" in costs
 
 
 @pytest.mark.parametrize("recipe", sorted(SHIPPED.recipes))

@@ -1,0 +1,78 @@
+"""The studies of a run's data sets: made where they are computed, scanned, split, and dealt into pools.
+
+What an adapter does wrong is one line that names the data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import get_args
+
+from core.errors import UserError, listed
+from core.modality import DatasetAdapter
+from core.pools import dealt, split_by_patient
+from core.registry import DataSource, Registry
+from core.run import Run
+from core.types import Record, Split
+
+
+def source_of(name: str, run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter]) -> DataSource:
+    """A data set of a run; `UserError` where it holds none of the modalities of the flow."""
+    source = registry.data_source(name, datasets)
+    wanted = run.flows.union.modalities
+    if not set(source.adapter.modalities) & set(wanted):
+        raise UserError(
+            f"data set '{name}' holds none of the modalities of the flow (it holds {listed(source.adapter.modalities)};"
+            f" the flow has {', '.join(wanted)}); name another with --data, or change the flow"
+        )
+    return source
+
+
+def make_data(source: DataSource) -> None:
+    """Make what is missing of a computed data set; `UserError` where a collected one is not there.
+
+    An adapter's ``make`` returns at once where everything is there, and completes what a killed one left.
+    """
+    if source.adapter.make is None:
+        if not source.root.is_dir():
+            raise UserError(
+                f"data set '{source.name}': no folder {source.root}; set datasets.{source.name}.root in"
+                " registry.local.toml"
+            )
+        return
+    try:
+        source.adapter.make(source.root)
+    except Exception as error:
+        raise UserError(_failed(source, "make", error)) from error
+
+
+def records_of(source: DataSource, run: Run) -> list[Record]:
+    """The studies of a data set, of every split; a pool for each training patient where pools are dealt."""
+    try:
+        records = list(source.adapter.scan(source.root))
+        for record in records:
+            _require_record(record)
+    except Exception as error:
+        raise UserError(_failed(source, "scan", error)) from error
+    if source.entry.split == "by_patient":
+        records = split_by_patient(records)
+    if source.entry.deal and run.config.data.pools == "disjoint":
+        return dealt(records, run.flows.union, run.config.seed)
+    return [replace(record, pool=None) for record in records]
+
+
+def _require_record(record: object) -> None:
+    """`UserError` where an adapter gave something else than a study."""
+    if not isinstance(record, Record):
+        raise UserError(f"scan(root) gave a {type(record).__name__}; it gives a Record per study")
+    if record.split not in get_args(Split):
+        raise UserError(f"study '{record.study}' has the split {record.split!r} (known: {listed(get_args(Split))})")
+    for name, files in record.files.items():
+        if not isinstance(files, (tuple, list)):
+            raise UserError(f"study '{record.study}': the files of '{name}' are a {type(files).__name__}, not a tuple")
+
+
+def _failed(source: DataSource, verb: str, error: Exception) -> str:
+    cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return f"data set '{source.name}': cannot {verb} {source.root}: {cause}"
