@@ -20,21 +20,28 @@ class PromptAssembly(nn.Module):
     def __init__(self, width: int, sources: tuple[str, ...]) -> None:
         super().__init__()
         self.null = nn.Parameter(torch.randn(width) * 0.02)
-        self.source = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in sources})
+        self.source = nn.ParameterDict({_key(name): nn.Parameter(torch.randn(width) * 0.02) for name in sources})
 
     def forward(self, prompts: Mapping[str, Prompt], drop: Tensor) -> Conditioning:
         """``prompts`` by modality, ``drop`` bool ``batch``: rows that get the null prompt (METHOD E6).
 
-        The pooled vectors are mixed with equal weights and not normalised again (METHOD E4, MedCoDi-M Eq. 1).
+        The pooled vectors are mixed with equal weights and not normalised again (METHOD E4, MedCoDi-M Eq. 1); that of
+        the null prompt is zero.
         """
         rows = len(drop)
         tokens, mask = [self.null.expand(rows, 1, -1)], [torch.ones(rows, 1, dtype=torch.bool, device=drop.device)]
         for name, prompt in prompts.items():
             told = torch.cat([prompt.pooled[:, None], prompt.tokens[:, 1:]], 1)
-            tokens.append(told + self.source[name])
+            tokens.append(told + self.source[_key(name)])
             mask.append(torch.cat([torch.ones_like(mask[0]), prompt.mask[:, 1:]], 1))
         kept = torch.cat(mask, 1) & ~drop[:, None]
         kept[:, 0] = True
-        mixed = torch.stack([prompt.pooled for prompt in prompts.values()]).mean(0) if prompts else None
-        pooled = None if mixed is None else mixed * ~drop[:, None]
-        return Conditioning(prompt=torch.cat(tokens, 1), prompt_mask=kept, pooled=pooled)
+        # Without any prompt the pooled vector is that of the null prompt, which a denoiser may insist on.
+        pooled = [prompt.pooled for prompt in prompts.values()] or [self.null.new_zeros(rows, len(self.null))]
+        mixed = torch.stack(pooled).mean(0) * ~drop[:, None]
+        return Conditioning(prompt=torch.cat(tokens, 1), prompt_mask=kept, pooled=mixed)
+
+
+def _key(modality: str) -> str:
+    """A modality may be called ``keys`` or ``training``, which a module's own attributes are too."""
+    return f"from_{modality}"

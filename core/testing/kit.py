@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from core.errors import UserError, unknown
+from core.errors import unknown
 from core.modality import Modality
 from core.testing.laws import Bench, LawBroken, NotApplicable, all_laws
 from core.types import Sample
@@ -109,10 +109,3 @@ def _checker(name: str, modality: Modality, preset: str, samples: tuple[Sample, 
             raise LawBroken(f"{name}: {outcome.message}")
 
     return check
-
-
-def demand_all(outcomes: Sequence[Outcome], modality: str) -> None:
-    """Raise a `UserError` that names the laws that failed, if any did."""
-    failed = [outcome.law for outcome in outcomes if outcome.status == "failed"]
-    if failed:
-        raise UserError(f"modality '{modality}' breaks {len(failed)} of {len(outcomes)} laws: {', '.join(failed)}")

@@ -1,0 +1,56 @@
+"""Weights on disk: to the bit, whole or not at all, and only where they fit."""
+
+from hashlib import sha256
+
+import pytest
+import torch
+
+from core.engine.seed import seeded
+from core.engine.tensors import digest_of
+from core.engine.weights import ABOUT, WEIGHTS, load_weights, save_weights
+from core.errors import UserError
+
+
+def net(seed, width=3):
+    with seeded(seed):
+        made = torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.BatchNorm1d(width))
+    made[1].register_buffer("odd", torch.tensor([float("inf"), -0.0, 1e-42, 1 / 3]))
+    made.register_buffer("short", torch.tensor([1 / 3], dtype=torch.bfloat16))
+    return made
+
+
+def sha(path):
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_round_trip_keeps_every_bit(tmp_path):
+    first, second = net(0), net(1)
+    save_weights(first, tmp_path / "a", {"key": "toy"})
+    assert load_weights(second, tmp_path / "a") == {"key": "toy"}
+    save_weights(second, tmp_path / "b", {"key": "toy"})
+    assert sha(tmp_path / "a" / WEIGHTS) == sha(tmp_path / "b" / WEIGHTS)
+    assert sha(tmp_path / "a" / ABOUT) == sha(tmp_path / "b" / ABOUT)
+    assert digest_of(first.state_dict()) == digest_of(second.state_dict()) != digest_of(net(1).state_dict())
+
+
+def test_one_bit_changes_the_digest(tmp_path):
+    first = net(0)
+    save_weights(first, tmp_path / "a", {})
+    with torch.no_grad():
+        first[0].weight.view(-1).view(torch.int32)[0] ^= 1
+    save_weights(first, tmp_path / "b", {})
+    assert sha(tmp_path / "a" / WEIGHTS) != sha(tmp_path / "b" / WEIGHTS)
+
+
+def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
+    save_weights(net(0, width=5), tmp_path / "a", {})
+    own = net(1)
+    before = digest_of(own.state_dict())
+    with pytest.raises(UserError, match="weights of another size"):
+        load_weights(own, tmp_path / "a")
+    with pytest.raises(UserError, match="no readable weights"):
+        load_weights(own, tmp_path / "nowhere")
+    save_weights(torch.nn.Linear(4, 3), tmp_path / "c", {})
+    with pytest.raises(UserError, match=r"missing: 0\.bias"):
+        load_weights(own, tmp_path / "c")
+    assert digest_of(own.state_dict()) == before
