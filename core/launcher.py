@@ -13,9 +13,11 @@ from pathlib import Path
 
 COMMANDS = {
     "train": "train a model along a flow",
+    "generate": "write synthetic studies with a trained run",
     "prepare": "make a computed cohort",
     "check": "list plugins and modalities; run the contract's laws on one",
 }
+_MODULES = {"generate": "core.generate.__main__"}
 _MARK = b'"""MedWeave'
 
 
@@ -53,5 +55,5 @@ def main() -> None:
     from importlib import import_module
 
     sys.argv = [f"medweave {name}", *arguments]
-    module = import_module(f"core.{name}")
+    module = import_module(_MODULES.get(name, f"core.{name}"))
     import_module("core.cli").run(module.main)

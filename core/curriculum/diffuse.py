@@ -30,7 +30,8 @@ def _train(course: Course, weights: WeightSet) -> Iterator[Line]:
         [_target(course, name) for name in weights.owners],
         course.cohort.training,
         config.training.diffuse,
-        drop=config.prompt.drop,
+        prompt=config.prompt,
+        min_snr_gamma=config.diffuse.min_snr_gamma,
     )
     course.networks.save("diffuse", weights.key)
     for name in weights.owners:

@@ -13,6 +13,7 @@ from typing import Any
 
 from core.config import RunConfig, to_toml
 from core.curriculum.table import Line
+from core.engine.networks import homes_of
 from core.engine.tensors import write_json
 from core.errors import PlainWarning, UserError
 from core.io import replacing
@@ -45,9 +46,7 @@ class RunFolder:
 
     def homes(self) -> Mapping[str, Path]:
         """The folder that holds the weights of each finished weight set; the latest where several stages trained it."""
-        stages = self._progress["stages"].values()
-        order = sorted(stages, key=lambda stage: stage["number"])
-        return {key: self.path / stage["phase"] / key for stage in order for key in stage["weights"]}
+        return homes_of(self._progress, self.path)
 
     def finish(self, stage: str, phase: str, weights: Sequence[str], lines: Sequence[Line]) -> None:
         """Note that a stage is done: its weights are saved, its lines measured."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-
 from core.curriculum.autoencoder import latents_of
 from core.curriculum.course import Course
 from core.curriculum.table import Line

@@ -54,3 +54,9 @@ class Networks:
         self._about[key] = {"weight_set": key, "modalities": owners, **about}
         if self.compute.first:
             save_weights(self.of(key), self.folder / phase / key, self._about[key])
+
+
+def homes_of(progress: Mapping[str, Any], folder: Path) -> dict[str, Path]:
+    """The folder that holds the weights of each finished weight set of a run; the latest where several trained it."""
+    order = sorted(progress["stages"].values(), key=lambda stage: stage["number"])
+    return {key: folder / stage["phase"] / key for stage in order for key in stage["weights"]}

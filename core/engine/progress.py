@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -15,8 +14,8 @@ _LINE_EVERY_S = 10.0
 class Watcher(Protocol):
     """Told of every step."""
 
-    def __call__(self, done: int, loss: float) -> None:
-        """``done`` steps are behind us, the last one with this loss."""
+    def __call__(self, done: int, loss: float | None = None) -> None:
+        """``done`` steps are behind us, the last one with this loss, where there is one."""
         ...
 
 
@@ -24,7 +23,7 @@ class Watcher(Protocol):
 def progress(title: str, steps: int, *, silent: bool = False) -> Iterator[Watcher]:
     """A bar on a terminal; elsewhere a line now and then and at the end; nothing when ``silent``."""
     if silent:
-        yield lambda done, loss: None
+        yield lambda done, loss=None: None
     elif sys.stderr.isatty():
         with _bar(title, steps) as watcher:
             yield watcher
@@ -45,11 +44,11 @@ class _Lines:
     def __init__(self, title: str, steps: int) -> None:
         self.title, self.steps, self.last = title, steps, time.monotonic()
 
-    def __call__(self, done: int, loss: float) -> None:
+    def __call__(self, done: int, loss: float | None = None) -> None:
         if done < self.steps and time.monotonic() - self.last < _LINE_EVERY_S:
             return
         self.last = time.monotonic()
-        say(f"{self.title}  {done}/{self.steps}  loss {loss:.4f}")
+        say(f"{self.title}  {done}/{self.steps}{_told(loss)}")
 
 
 @contextmanager
@@ -62,8 +61,12 @@ def _bar(title: str, steps: int) -> Iterator[Watcher]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
+        TextColumn("{task.fields[loss]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(title, total=steps, loss=math.nan)
-        yield lambda done, loss: shown.update(task, completed=done, loss=loss)
+        task = shown.add_task(title, total=steps, loss="")
+        yield lambda done, loss=None: shown.update(task, completed=done, loss=_told(loss))
+
+
+def _told(loss: float | None) -> str:
+    return "" if loss is None else f"  loss {loss:.4f}"

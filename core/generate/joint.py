@@ -32,12 +32,14 @@ def sample_jointly(
     indices: Sequence[int],
     sampler: SamplerChoice,
     couple: Couple | None = None,
+    partner_of: Sequence[int] | None = None,
 ) -> dict[str, Tensor]:
     """Scaled latents of all outputs, ``batch channel *space`` by name (METHOD E16).
 
     ``indices`` number the samples, the rows of every conditioning and given latent: noise of sample ``i`` depends on
     (seed, i, name, step) alone (METHOD F6). ``couple``: partners that an output listens to, all where left out; an
-    output that it does not name listens to nobody. Each output brings its own scale, ``sampler.scale`` is not used.
+    output that it does not name listens to nobody. ``partner_of``: per row, the row whose partners it hears. Each
+    output brings its own scale, ``sampler.scale`` is not used.
     Raises `UserError` for partners that do not take part, and for rows that do not fit.
     """
     names, heard = tuple(outputs), listeners(outputs, given, couple)
@@ -53,7 +55,8 @@ def sample_jointly(
         at = dict(zip(names, zip(latents, levels, strict=True), strict=True))
         wanted = [names[flow] for flow in due]
         told = current_contexts(outputs, at, {sender for name in wanted for sender in heard[name]})
-        return tuple(joint_noise(outputs, heard, {**told, **fixed}, at, wanted).values())
+        contexts = {name: context_of(context, partner_of) for name, context in {**told, **fixed}.items()}
+        return tuple(joint_noise(outputs, heard, contexts, at, wanted).values())
 
     latents = solve(
         predict,
@@ -65,6 +68,20 @@ def sample_jointly(
         points=[own_points(sampler.steps, output.steps or sampler.steps) for output in outputs.values()],
     )
     return dict(zip(names, latents, strict=True))
+
+
+def context_of(context: Context, rows: Sequence[int] | None) -> Context:
+    """The context with the rows of other samples in place of its own; as it is where ``rows`` is ``None``."""
+    if rows is None:
+        return context
+    order = list(rows)
+    return replace(
+        context,
+        tokens=context.tokens[order],
+        mask=context.mask[order],
+        position_mm=context.position_mm[order],
+        axes=context.axes[order],
+    )
 
 
 def current_contexts(outputs: Mapping[str, Output], at: At, senders: Collection[str]) -> dict[str, Context]:

@@ -1,0 +1,131 @@
+"""``python -m core.generate``: write synthetic studies with a trained run.
+
+A prompt says what a study is about: a text, or a file of another modality. A given file is part of the study itself,
+and the outputs follow it. Every file says inside itself that it is synthetic and how it was made.
+"""
+
+from __future__ import annotations
+
+import warnings
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.cli import Parser, run
+from core.errors import PlainWarning, UserError
+
+if TYPE_CHECKING:
+    from core.generate.bundle import Bundle
+    from core.recipe import SamplerChoice
+
+
+def parser() -> Parser:
+    """The flags of ``core.generate``."""
+    flags = Parser(prog="python -m core.generate", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    flags.add_argument(
+        "--prompt", action="append", default=[], metavar="MODALITY=VALUE", help="a text or a file, repeatable"
+    )
+    flags.add_argument(
+        "--given", action="append", default=[], metavar="MODALITY=FILE", help="a part of the study, repeatable"
+    )
+    flags.add_argument("--output", help="modalities to make, comma-separated (default: all that the run makes)")
+    flags.add_argument("--num", type=int, default=4, help="number of studies (default: 4)")
+    flags.add_argument("--out", type=Path, required=True, help="folder for the studies and the contact sheet")
+    flags.add_argument("--run", type=Path, help="the run folder (default: that of the default recipe and preset)")
+    flags.add_argument("--seed", type=int, default=0, help="one number decides every draw (default: 0)")
+    flags.add_argument("--steps", type=int, help="sampling steps (default: the recipe's)")
+    flags.add_argument("--scale", type=float, help="classifier-free guidance scale (default: the recipe's)")
+    flags.add_argument("--solver", help="ddim, euler, heun or dpmpp_2m (default: the recipe's)")
+    flags.add_argument(
+        "--couple",
+        choices=("trained", "all", "none"),
+        default="trained",
+        help="which outputs listen to each other: the pairs of the guide flow, all, or none (default: trained)",
+    )
+    flags.add_argument("--batch", type=int, default=16, help="studies made at once (default: 16); does not change them")
+    flags.add_argument("--keep-prompt", action="store_true", help="write prompts from files out in full")
+    flags.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    flags.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    flags.add_argument("--registry", type=Path, help="registry.toml to use instead of the one found")
+    return flags
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, open the run, generate, write."""
+    options = parser().parse_args(arguments)
+    for name in ("num", "batch"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)}: must be 1 or more")
+
+    from core.discovery import discover
+    from core.generate.folder import open_bundle
+    from core.registry import load_registry
+
+    registry = load_registry(options.registry)
+    catalog = discover(registry.plugins.enabled, registry.plugins.modules)
+    folder = options.run or Path("runs") / f"{registry.default_recipe}-{registry.default_preset}"
+    bundle = open_bundle(folder, catalog.modalities, catalog.broken, options.device)
+    for error in catalog.broken.values():  # the run does not need it, or open_bundle would have stopped
+        warnings.warn(PlainWarning(str(error)), stacklevel=1)
+
+    from core.generate.write import SHEET, Order, write_studies
+
+    told = [_pair("--prompt", text) for text in options.prompt]
+    given = [_pair("--given", text) for text in options.given]
+    outputs = options.output.split(",") if options.output is not None else None
+    order = Order(
+        outputs=_outputs(bundle, outputs, [name for name, _ in given]),
+        prompts=dict(told),
+        given=dict(given),
+        num=options.num,
+        seed=options.seed,
+        batch=options.batch,
+        couple=options.couple,
+        keep_prompt=options.keep_prompt,
+        overwrite=options.overwrite,
+        sampler=_sampler(bundle, options.steps, options.scale, options.solver),
+    )
+    for kind, pairs in (("--prompt", told), ("--given", given)):
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            raise UserError(f"{kind}: a modality stands there twice ({', '.join(names)}); give each once")
+    write_studies(bundle, order, options.out)
+    print(f"{order.num} studies ({', '.join(order.outputs)}) in {options.out}; its {SHEET} shows them")
+
+
+def _pair(flag: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not value.strip():
+        raise UserError(f"{flag} {text}: write it as MODALITY=VALUE, e.g. {flag} text='No pleural effusion.'")
+    return name.strip(), value
+
+
+def _outputs(bundle: Bundle, asked: Sequence[str] | None, given: Sequence[str]) -> tuple[str, ...]:
+    """The modalities to make: aliases of the run stand for their members."""
+    if asked is None:
+        return tuple(name for name in bundle.run.outputs if name not in given)
+    aliases = bundle.run.config.aliases
+    names = [member for name in asked for member in aliases.get(name.strip(), (name.strip(),))]
+    if not all(names):
+        raise UserError(f"--output {','.join(asked)}: names modalities, comma-separated")
+    return tuple(dict.fromkeys(names))
+
+
+def _sampler(bundle: Bundle, steps: int | None, scale: float | None, solver: str | None) -> SamplerChoice:
+    from pydantic import ValidationError
+
+    from core.errors import explain
+    from core.recipe import SamplerChoice
+
+    changed = {
+        key: value for key, value in (("steps", steps), ("scale", scale), ("solver", solver)) if value is not None
+    }
+    try:
+        return SamplerChoice.model_validate(bundle.run.config.sampler.model_dump() | changed)
+    except ValidationError as error:
+        raise explain(error, SamplerChoice, "command line") from None
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,86 @@
+"""A contact sheet: one row per study, one column per modality."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from core.io import replacing
+from core.types import Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_CELL, _MARGIN, _HEAD = 192, 6, 22
+_LETTERS = 34  # of text in a line of a cell
+_LINES = 15
+
+
+def contact_sheet(
+    studies: Sequence[Mapping[str, Sample]], titles: Mapping[str, str], rows: Sequence[str] = ()
+) -> Image:
+    """A picture of canonical samples (grids in [-1, 1]) and restored texts; ``titles`` by modality are its columns.
+
+    A volume shows its middle section, a vector a bar per number. ``rows`` names the studies.
+    """
+    from PIL import Image, ImageDraw
+
+    step = _CELL + _MARGIN
+    sheet = Image.new("L", (len(titles) * step + _MARGIN, len(studies) * (step + _HEAD) + _HEAD + _MARGIN), 255)
+    draw = ImageDraw.Draw(sheet)
+    for column, (name, title) in enumerate(titles.items()):
+        draw.text((_MARGIN + column * step, 4), title, fill=0)
+        for row, study in enumerate(studies):
+            corner = (_MARGIN + column * step, _HEAD + row * (step + _HEAD))
+            if column == 0 and row < len(rows):
+                draw.text(corner, rows[row][: len(titles) * 32], fill=90)
+            if name in study:
+                sheet.paste(_cell(study[name]), (corner[0], corner[1] + _HEAD - 4))
+    return sheet
+
+
+def write_sheet(sheet: Image, path: Path) -> None:
+    """Write a sheet as PNG that says of itself that it is synthetic."""
+    from PIL.PngImagePlugin import PngInfo
+
+    from core.io.mark import SYNTHETIC
+
+    text = PngInfo()
+    text.add_text("Synthetic", "true")
+    text.add_text("Description", SYNTHETIC)
+    with replacing(path, overwrite=True) as beside:
+        sheet.save(beside, format="PNG", pnginfo=text)
+
+
+def _cell(sample: Sample) -> Image:
+    from PIL import Image, ImageDraw
+
+    if isinstance(sample.data, str):
+        cell = Image.new("L", (_CELL, _CELL), 240)
+        lines = [line for part in sample.data.splitlines() for line in textwrap.wrap(part, _LETTERS)]
+        shown = lines[:_LINES] + (["..."] if len(lines) > _LINES else [])
+        ImageDraw.Draw(cell).multiline_text((4, 4), "\n".join(shown), fill=0, font_size=10)
+        return cell
+    plane = np.clip((_plane(sample.data) + 1) * 127.5, 0, 255).round().astype(np.uint8)
+    return _fitted(Image.fromarray(plane))
+
+
+def _plane(data: np.ndarray) -> np.ndarray:
+    """The first channel as ``H W``."""
+    first = data[0] if data.ndim > 1 else data[None].repeat(8, 0)
+    return first[len(first) // 2] if first.ndim == 3 else first
+
+
+def _fitted(picture: Image) -> Image:
+    """Enlarged to the cell, its proportions kept."""
+    from PIL import Image
+
+    factor = _CELL / max(picture.size)
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    cell = Image.new("L", (_CELL, _CELL), 0)
+    cell.paste(picture.resize(size, Image.Resampling.BICUBIC), ((_CELL - size[0]) // 2, (_CELL - size[1]) // 2))
+    return cell

@@ -1,0 +1,149 @@
+"""Generated studies: from prompts and given modalities to samples in original units (METHOD E16)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from core.encode.latents import scaled, unscaled
+from core.errors import UserError
+from core.generate.bundle import Bundle
+from core.generate.joint import sample_jointly
+from core.generate.partners import Couple, Given, Output
+from core.preprocess.collate import uncollate
+from core.recipe import SamplerChoice
+from core.types import Batch, Conditioning, Prompt, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to generate.
+
+    ``prompts`` and ``given`` are batches by modality, row ``i`` of each for sample ``indices[i]``: a prompt says what a
+    study is about, a given modality is the study's own and takes part as a clean partner (METHOD F3). ``couple``: who
+    listens to whom, all partners where ``None``. ``partner_of`` gives, per row, the row whose partners it hears: other
+    than its own is the floor of coherence.
+    """
+
+    outputs: Sequence[str]
+    indices: Sequence[int]
+    seed: int = 0
+    prompts: Mapping[str, Batch] = field(default_factory=dict)
+    given: Mapping[str, Batch] = field(default_factory=dict)
+    couple: Couple | None = None
+    partner_of: Sequence[int] | None = None
+
+
+def generate_latents(bundle: Bundle, asked: Request, sampler: SamplerChoice) -> dict[str, Tensor]:
+    """Scaled latents ``batch channel *space`` of every output."""
+    for name in asked.outputs:
+        require_output(bundle, name)
+    with torch.no_grad():
+        told = {name: encoded_prompt(bundle, name, batch) for name, batch in asked.prompts.items()}
+        return sample_jointly(
+            {name: _output(bundle, name, told, len(asked.indices), sampler.scale) for name in asked.outputs},
+            {name: _given(bundle, name, batch) for name, batch in asked.given.items()},
+            seed=asked.seed,
+            indices=asked.indices,
+            sampler=sampler,
+            couple=asked.couple,
+            partner_of=asked.partner_of,
+        )
+
+
+def decoded(bundle: Bundle, name: str, latents: Tensor) -> Batch:
+    """Canonical data of scaled latents."""
+    with torch.no_grad():
+        return bundle.part(name, "autoencoder").decode(unscaled(latents, bundle.latent_spec(name)))
+
+
+def restored(bundle: Bundle, name: str, batch: Batch) -> list[Sample]:
+    """Samples in original units and default geometry."""
+    parts = bundle.run.parts(name)
+    if parts.preprocess is None:
+        raise UserError(f"modality '{name}' has no preprocessor at this preset; choose another preset")
+    preprocess = parts.preprocess.build()
+    return [preprocess.invert(sample) for sample in uncollate(batch)]
+
+
+def encoded_prompt(bundle: Bundle, name: str, batch: Batch) -> Prompt:
+    """The prompt of a batch in the shared space."""
+    if bundle.run.parts(name).prompt is None:
+        raise UserError(f"'{name}' has no prompt encoder at this preset and cannot be a prompt; give another modality")
+    key = bundle.key(name, "prompt")
+    if not bundle.networks.trained(key):
+        raise UserError(f"'{name}' cannot be a prompt: this run has not trained '{key}'; run its phase 'align'")
+    return bundle.part(name, "prompt").eval()(bundle.networks.compute.placed(batch))
+
+
+def encoded_latent(bundle: Bundle, name: str, batch: Batch) -> Tensor:
+    """The scaled latent (posterior mean) of a batch."""
+    with torch.no_grad():
+        mean = bundle.part(name, "autoencoder").encode(bundle.networks.compute.placed(batch)).mean
+    return scaled(mean, bundle.latent_spec(name))
+
+
+def require_output(bundle: Bundle, name: str) -> None:
+    """`UserError` where the run has not learned to make a modality."""
+    run = bundle.run
+    if name not in run.outputs:
+        raise UserError(
+            f"'{name}' is not what this run makes (it makes: {', '.join(run.outputs)}); choose one of these, or train a"
+            " run whose flow has it"
+        )
+    key = bundle.key(name, "denoiser")
+    if not bundle.networks.trained(key):
+        raise UserError(f"'{name}': this run has not trained '{key}' yet; let its phase 'diffuse' finish")
+
+
+def trained_couples(bundle: Bundle, outputs: Collection[str], given: Collection[str]) -> Couple:
+    """For every output the partners that a round of the guide flow has coupled it with (METHOD E15)."""
+    pairs = {frozenset(pair) for edge in bundle.run.flows.guide.edges for pair in edge.coupled}
+    partners = [*outputs, *given]
+    return {name: tuple(one for one in partners if frozenset((one, name)) in pairs and one != name) for name in outputs}
+
+
+def _output(bundle: Bundle, name: str, told: Mapping[str, Prompt], rows: int, scale: float) -> Output:
+    """Both guidance halves; without a prompt there is one half only."""
+    if bundle.coupled(name):
+        bundle.sites(name)
+    prompted, null = conditionings(bundle, name, told, rows)
+    return Output(
+        denoiser=bundle.part(name, "denoiser").eval(),
+        prompted=prompted,
+        null=null,
+        scale=scale if set(told) & set(bundle.run.prompt_sources(name)) else 0.0,
+        environment=bundle.environment(name).eval() if bundle.coupled(name) else None,
+    )
+
+
+def conditionings(
+    bundle: Bundle, name: str, told: Mapping[str, Prompt], rows: int
+) -> tuple[Conditioning, Conditioning]:
+    """What a denoiser is conditioned on with these prompts, and with none (METHOD E6)."""
+    assembly, device = bundle.assembly(name).eval(), bundle.networks.compute.device
+    heard = {source: prompt for source, prompt in told.items() if source in bundle.run.prompt_sources(name)}
+    no = torch.zeros(rows, dtype=torch.bool, device=device)
+    return assembly(heard, no), assembly(heard, ~no)
+
+
+def _given(bundle: Bundle, name: str, batch: Batch) -> Given:
+    if bundle.run.parts(name).autoencoder is None or not bundle.networks.trained(f"context.{name}"):
+        raise UserError(
+            f"'{name}' cannot be given: this run has trained no context encoder of it (phase 'guide'); give it as"
+            " --prompt, or leave it out"
+        )
+    return Given(latent=encoded_latent(bundle, name, batch), environment=bundle.environment(name).eval())
+
+
+def in_batches(num: int, size: int) -> Iterator[range]:
+    """The numbers of ``num`` samples, ``size`` at a time."""
+    return (range(start, min(start + size, num)) for start in range(0, num, size))
+
+
+def tiled(batch: Batch, rows: int) -> Batch:
+    """One sample as ``rows`` equal rows; a batch of ``rows`` as it is."""
+    return batch if len(batch) == rows else batch[torch.zeros(rows, dtype=torch.long)]
