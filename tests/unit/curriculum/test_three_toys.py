@@ -1,0 +1,102 @@
+"""A curriculum over three modalities: what an earlier round trained stays to the bit, and latents are scaled."""
+
+import shutil
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from core.train import main
+
+ROOT = Path(__file__).parents[3]
+ROUNDS = {
+    "align": [{"toy_vector.prompt", "toy_grid.prompt"}, {"toy_view.prompt"}],
+    "guide": [
+        {"context.toy_vector", "context.toy_grid", "sites.toy_vector.denoiser", "sites.toy_grid.denoiser"},
+        {"context.toy_view", "sites.toy_view.denoiser"},
+    ],
+}
+LOCAL = """
+[plugins.modules]
+third = "third_toy"
+[datasets.three_toys]
+adapter = "three_toys"
+root = "{root}"
+"""
+
+
+def states(course):
+    """Every tensor of every network, by weight set. Attention inside a denoiser goes by ``sites.`` alone."""
+    found = {}
+    for key, module in course.networks._made.items():
+        own = module.state_dict()
+        if key in course.networks.sets:
+            own = {name: own[name] for name in course.networks.sets[key].config.build().state_dict()}
+        found[key] = {name: value.clone() for name, value in own.items()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """One run; the networks before and after every round, and what the denoisers were trained on."""
+    folder = tmp_path_factory.mktemp("three")
+    shutil.copy(ROOT / "registry.toml", folder)
+    (folder / "registry.local.toml").write_text(LOCAL.format(root=folder / "data"))
+    rounds, targets = {"align": [], "guide": []}, {}
+
+    def watch(phase, train):
+        def call(course, one):
+            before = states(course)
+            lines = list(train(course, one))
+            rounds[phase].append(SimpleNamespace(trains=set(one.trains), before=before, after=states(course)))
+            return lines
+
+        return call
+
+    def keep(train):
+        def call(trainer, key, denoiser, of, *rest, **options):
+            targets.update({target.name: target for target in of})
+            return train(trainer, key, denoiser, of, *rest, **options)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(Path(__file__).parent))
+        for phase in rounds:
+            module = import_module(f"core.curriculum.{phase}")
+            patch.setattr(module, "_train", watch(phase, module._train))
+        module = import_module("core.curriculum.diffuse")
+        patch.setattr(module, "train_denoiser", keep(module.train_denoiser))
+        main(
+            ["--flow", "toy_vector-toy_grid,toy_grid-toy_view", "--data", "three_toys", "--steps", "6", "--run", "run"]
+        )
+    return SimpleNamespace(rounds=rounds, targets=targets)
+
+
+@pytest.mark.parametrize("phase", ["align", "guide"])
+def test_each_round_trains_what_is_new_and_nothing_else(watched, phase):
+    first, second = watched.rounds[phase]
+    assert [first.trains, second.trains] == ROUNDS[phase]
+    for one in (first, second):
+        for key, before in one.before.items():
+            changed = [name for name, value in before.items() if not torch.equal(value, one.after[key][name])]
+            assert bool(changed) == (key in one.trains), (key, changed)
+
+
+@pytest.mark.parametrize("phase", ["align", "guide"])
+def test_the_first_round_is_there_to_be_frozen(watched, phase):
+    """Otherwise nothing would have been compared."""
+    first, second = watched.rounds[phase]
+    assert first.trains <= second.before.keys()
+    assert all(second.before[key] for key in first.trains)
+
+
+def test_denoisers_are_trained_on_latents_of_unit_variance(watched):
+    assert watched.targets.keys() == {"toy_vector", "toy_grid", "toy_view"}
+    for target in watched.targets.values():
+        rows = target.latents.movedim(1, -1).flatten(0, -2).double()
+        assert torch.allclose(rows.mean(0), torch.zeros(rows.shape[1]).double(), atol=1e-4), target.name
+        assert torch.allclose(rows.std(0, correction=0), torch.ones(rows.shape[1]).double(), atol=1e-4), target.name
