@@ -1,11 +1,35 @@
-"""Retrieval in the shared space (METHOD 6)."""
+"""Retrieval in the shared space, with what chance and equal entries allow (METHOD 6)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from core.evaluate.interval import Interval, bootstrap, mean_interval
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+RANKS = (1, 5, 10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrieval:
+    """How well queries find their own entry.
+
+    ``recall``, ``chance`` and ``ceiling`` by number of entries looked at. ``ceiling``: what a query can reach that
+    cannot tell its own entry from equal ones. ``median_rank`` counts from 1. Ceiling and chance are those of the same
+    galleries as the recall.
+    """
+
+    num: int
+    recall: dict[int, Interval]
+    chance: dict[int, float]
+    ceiling: dict[int, float]
+    median_rank: Interval
 
 
 def recall_at(queries: Tensor, gallery: Tensor, k: int) -> float:
@@ -14,7 +38,52 @@ def recall_at(queries: Tensor, gallery: Tensor, k: int) -> float:
     Both ``sample width`` of unit norm, in the same order. An entry that is as near as the own one counts as nearer, so
     a collapsed encoder scores 0. Chance is ``k / len(gallery)``.
     """
+    return float((ranks(queries, gallery) < k).mean())
+
+
+def retrieval(
+    queries: Tensor,
+    gallery: Tensor,
+    *,
+    patients: Sequence[Hashable] | None = None,
+    equal: Tensor | None = None,
+    strata: Sequence[Hashable] | None = None,
+    at: Iterable[int] = RANKS,
+    seed: int = 0,
+) -> Retrieval:
+    """Recall at each of ``at`` and the median rank, with intervals by patient (METHOD 6).
+
+    ``queries`` and ``gallery`` ``sample width`` of unit norm, in the same order. ``equal`` bool ``sample sample``:
+    which entries nobody can tell apart, e.g. of the same text. ``strata``: each query looks only among the entries of
+    its own stratum (a matched gallery), for which chance and ceiling are computed too.
+    """
+    at, same, own = tuple(at), _same(strata, len(queries)), np.eye(len(queries), dtype=bool)
+    rank, alike = ranks(queries, gallery, strata), own if equal is None else same & np.asarray(equal.cpu()) | own
+    return Retrieval(
+        num=len(rank),
+        recall={k: mean_interval(rank < k, patients, seed=seed) for k in at},
+        chance={k: reachable(same.sum(1), k) for k in at},
+        ceiling={k: reachable(alike.sum(1), k) for k in at},
+        median_rank=bootstrap(lambda rows: float(np.median(rank[rows])) + 1, len(rank), patients=patients, seed=seed),
+    )
+
+
+def ranks(queries: Tensor, gallery: Tensor, strata: Sequence[Hashable] | None = None) -> np.ndarray:
+    """Entries of its stratum that are as near to each query as its own or nearer; 0 is best. Int ``sample``."""
     similarity = queries @ gallery.T
-    own = similarity.diagonal()[:, None]
-    rank = (similarity >= own).sum(1) - 1
-    return float((rank < k).float().mean())
+    nearer = np.asarray((similarity >= similarity.diagonal()[:, None]).cpu())
+    return (nearer & _same(strata, len(queries))).sum(1) - 1
+
+
+def reachable(sizes: Any, k: int) -> float:
+    """The mean chance to find one entry among ``sizes`` (int ``sample``) alike with ``k`` guesses: min(1, k / size)."""
+    return float(np.minimum(1.0, k / np.asarray(sizes)).mean())
+
+
+def _same(strata: Sequence[Hashable] | None, num: int) -> np.ndarray:
+    """Bool ``sample sample``: samples of one stratum."""
+    if strata is None:
+        return np.ones((num, num), dtype=bool)
+    number = {stratum: place for place, stratum in enumerate(dict.fromkeys(strata))}
+    group = np.array([number[stratum] for stratum in strata])
+    return group[:, None] == group

@@ -1,0 +1,123 @@
+"""Intervals of measures: whole patients are resampled, since the studies of one are not independent (METHOD 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from core.engine.seed import stream
+
+RESAMPLES, LEVEL = 1000, 0.95
+_CHUNK = 2**22  # patients drawn at a time
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measure and its interval. ``left_out``: resamples in which it has no value, e.g. a class without positives."""
+
+    value: float
+    low: float
+    high: float
+    left_out: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+def bootstrap(
+    statistic: Callable[[np.ndarray], float],
+    num: int,
+    *,
+    patients: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Interval:
+    """Percentile bootstrap of ``statistic(rows)``, ``rows`` an index array into ``num`` samples.
+
+    As many patients as there are are drawn with replacement, each with all their samples; without ``patients`` every
+    sample is a patient. Resamples whose statistic is NaN are left out and counted.
+    """
+    rows = _rows_by_patient(num, patients)
+    found = []
+    for drawn in _draws(len(rows), resamples, seed):
+        found += [statistic(np.concatenate([rows[patient] for patient in one])) for one in drawn]
+    return _percentiles(float(statistic(np.arange(num))), np.array(found, dtype=np.float64), level)
+
+
+def mean_interval(
+    values: ArrayLike,
+    patients: Sequence[Hashable] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Interval:
+    """`bootstrap` of the mean of ``values`` ``sample``, all resamples at once. NaN values are unknown and left out."""
+    values = np.asarray(values, dtype=np.float64)
+    group, num_patients = _groups(len(values), patients)
+    known = ~np.isnan(values)
+    sums = np.bincount(group[known], values[known], num_patients)
+    counts = np.bincount(group[known], minlength=num_patients)
+    found = [_ratio(sums[drawn].sum(1), counts[drawn].sum(1)) for drawn in _draws(num_patients, resamples, seed)]
+    value = float(_ratio(sums.sum(keepdims=True), counts.sum(keepdims=True))[0])
+    return _percentiles(value, np.concatenate(found), level)
+
+
+def paired_interval(
+    difference: ArrayLike,
+    patients: Sequence[Hashable] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Interval:
+    """The mean of paired differences ``sample``, one row per sample measured twice: `mean_interval` of them.
+
+    A difference of which one side is unknown (NaN) is left out.
+    """
+    return mean_interval(difference, patients, resamples=resamples, seed=seed, level=level)
+
+
+def _groups(num: int, patients: Sequence[Hashable] | None) -> tuple[np.ndarray, int]:
+    """The patient number of each sample, in the order of their first sample, and how many patients there are."""
+    if patients is None:
+        patients = range(num)
+    if len(patients) != num or num == 0:
+        raise ValueError(f"one patient per sample, and one sample or more: found {len(patients)} for {num} samples")
+    number = {patient: place for place, patient in enumerate(dict.fromkeys(patients))}
+    return np.array([number[patient] for patient in patients]), len(number)
+
+
+def _rows_by_patient(num: int, patients: Sequence[Hashable] | None) -> list[np.ndarray]:
+    group, num_patients = _groups(num, patients)
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(group, minlength=num_patients))[:-1])
+
+
+def _draws(num: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Drawn patients ``resample patient``, in pieces; the same for the same seed and number of patients."""
+    draws = stream(seed, "evaluate", "bootstrap")
+    piece = max(1, _CHUNK // num)
+    for start in range(0, resamples, piece):
+        yield torch.randint(0, num, (min(piece, resamples - start), num), generator=draws).numpy()
+
+
+def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Means; NaN where nothing was counted."""
+    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+
+
+def _percentiles(value: float, found: np.ndarray, level: float) -> Interval:
+    known = found[~np.isnan(found)]
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) if len(known) else (np.nan, np.nan)
+    return Interval(value, float(low), float(high), len(found) - len(known))
