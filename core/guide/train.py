@@ -1,0 +1,157 @@
+"""Phase ``guide``: one round in which denoisers learn to listen to each other (METHOD E13-E15)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from core.engine.loop import Notes, Stage, Terms
+from core.engine.seed import stream
+from core.engine.share import Share
+from core.engine.trainer import Trainer
+from core.guide.contrast import EnvironmentContrast
+from core.guide.environment import Environment
+from core.guide.loss import FlowState, Part, guide_losses
+from core.guide.prompts import draw_guide_prompt, guide_sources
+from core.preprocess.studies import Studies
+from core.preset import Training
+from core.recipe import GuideChoice
+
+NUM_DRAWN_PROMPTS = 32  # whose tokens the stand-in f starts from (METHOD E12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A modality of a round.
+
+    ``latents`` ``sample channel *space``, scaled, on the CPU, row by row those of the studies ``places``. ``prompt`` is
+    its own prompt encoder, which f may start from; ``encoders`` those of its neighbours in the flow. All of them, the
+    denoiser's own weights and the prompt ``assembly`` are frozen.
+    """
+
+    name: str
+    places: Sequence[int]
+    latents: Tensor
+    denoiser: Any
+    environment: Environment
+    assembly: Any
+    prompt: Any
+    encoders: Mapping[str, Any]
+
+    @cached_property
+    def row_of(self) -> Mapping[int, int]:
+        """Row of ``latents`` by place."""
+        return {place: row for row, place in enumerate(self.places)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """What a round is made of. ``trained``: context encoders and attention by weight set; all else is frozen."""
+
+    name: str
+    members: Mapping[str, Member]
+    trained: Mapping[str, nn.Module]
+    pairs: Sequence[tuple[str, str]]
+    studies: Studies
+    training: Training
+    choice: GuideChoice
+
+
+def train_guide_round(trainer: Trainer, of: Guidance) -> None:
+    """Train what is new in a round; the moving average stays in it (METHOD E13, E15).
+
+    The pairs of the round take turns, each on studies that hold both.
+    """
+    _freeze_all_but(of)
+    contrast = EnvironmentContrast() if of.choice.contrast else None
+    step = _Step(trainer, of, contrast)
+    trainer.run(
+        Stage(
+            phase="guide",
+            name=of.name,
+            modules=dict(of.trained) if contrast is None else {**of.trained, "contrast": contrast},
+            losses=step.losses,
+            training=of.training,
+            steps=of.training.num_steps(sum(map(len, step.places.values()))),
+            learning_rate=of.training.learning_rate,
+            whole=contrast is not None,
+        )
+    )
+
+
+def start_stand_in(member: Member, studies: Studies, trainer: Trainer) -> None:
+    """Start f of a new context encoder at prompt tokens of its modality (METHOD E12)."""
+    adaptation, draws = member.environment.f_B, stream(trainer.seed, "guide", "stand-in", member.name)
+    if adaptation is None or member.prompt is None:
+        return
+    chosen = torch.randint(0, len(member.places), (NUM_DRAWN_PROMPTS,), generator=draws).tolist()
+    batch = trainer.compute.placed(studies.batch(member.name, [member.places[row] for row in chosen]))
+    with torch.no_grad():
+        adaptation.draw_from(member.prompt(batch), draws)
+
+
+def _freeze_all_but(of: Guidance) -> None:
+    """Only what the round trains requires a gradient (METHOD E15)."""
+    for member in of.members.values():
+        parts = (member.denoiser, member.environment, member.assembly, member.prompt, *member.encoders.values())
+        for part in parts:
+            if part is not None:
+                part.requires_grad_(False).eval()
+    for module in of.trained.values():
+        module.requires_grad_(True)
+
+
+class _Step:
+    """The losses of a round: everything is drawn for the whole batch, and the rows of the share are computed."""
+
+    def __init__(self, trainer: Trainer, of: Guidance, contrast: EnvironmentContrast | None) -> None:
+        self.trainer, self.of, self.contrast, self.compute = trainer, of, contrast, trainer.compute
+        self.places = {pair: of.studies.having(*pair) for pair in of.pairs}
+        self.pairs = [pair for pair in of.pairs if self.places[pair]]
+        if not self.pairs:
+            of.studies.require(*of.pairs[0])
+        self._able: dict[tuple[str, ...], list[int]] = {}
+
+    def losses(self, step: int, share: Share) -> tuple[Terms, Notes]:
+        """The cross-condition terms of the pair whose turn it is, and its contrast (METHOD E13, E14)."""
+        pair, size = self.pairs[step % len(self.pairs)], self.of.training.batch
+        draws = stream(self.trainer.seed, "guide", self.of.name, step)
+        first = self.places[pair][int(torch.randint(0, len(self.places[pair]), (1,), generator=draws))]
+        asked = {name: self._prompted(name, partner, first, draws) for name, partner in (pair, pair[::-1])}
+        places = self._drawn((*pair, *(source for sources, _ in asked.values() for source in sources)), draws)
+        rows = share.rows(size)
+        flows = {name: self._state(name, sources, places[rows], null[rows]) for name, (sources, null) in asked.items()}
+        part = Part(size=size, share=share, gathered=self.compute.gathered)
+        return guide_losses(flows, [pair], draws, self.of.choice, self.contrast, part), {}
+
+    def _prompted(self, name: str, partner: str, first: int, draws: Generator) -> tuple[tuple[str, ...], Tensor]:
+        """Who prompts a flow, of those that a drawn study has, and the rows whose prompt is null (METHOD E6c)."""
+        available = [source for source in self.of.members[name].encoders if source in self.of.studies.visible[first]]
+        sources = guide_sources(name, {partner}, available)
+        return draw_guide_prompt(sources, self.of.training.batch, draws, self.of.choice.null_prompt)
+
+    def _drawn(self, names: tuple[str, ...], draws: Generator) -> list[int]:
+        """Places of studies that hold all of these modalities, with replacement."""
+        if names not in self._able:
+            self._able[names] = self.of.studies.having(*names)
+        able = self._able[names]
+        chosen = torch.randint(0, len(able), (self.of.training.batch,), generator=draws).tolist()
+        return [able[index] for index in chosen]
+
+    def _state(self, name: str, sources: Sequence[str], places: Sequence[int], null: Tensor) -> FlowState:
+        member, placed = self.of.members[name], self.compute.placed
+        with torch.no_grad():
+            batches = {source: placed(self.of.studies.batch(source, places)) for source in sources}
+            prompts = {source: member.encoders[source](batch) for source, batch in batches.items()}
+            conditioning = member.assembly(prompts, placed(null))
+        return FlowState(
+            latent=placed(member.latents[[member.row_of[place] for place in places]]),
+            denoiser=member.denoiser,
+            environment=member.environment,
+            conditioning=conditioning,
+        )
