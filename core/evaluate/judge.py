@@ -1,0 +1,114 @@
+"""A small network that reads findings in images: the judge of generated ones (METHOD 6, agreement with the prompt)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from core.engine.seed import seeded, stream
+from core.errors import UserError
+
+EPOCHS, BATCH, WIDTH = 25, 32, 16
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+_POOLS = (nn.MaxPool2d, nn.MaxPool3d)
+_PLACES = 4  # per axis, of the coarse plan that the head reads
+_PEAK_RATE = 3e-3
+
+
+class Judge(nn.Module):
+    """Four convolutions and a linear layer; 2-D or 3-D by ``dims``. About 0.1 M weights at 2-D.
+
+    Every channel of a sample is brought to zero mean and unit deviation first: brightness tells nothing.
+    """
+
+    def __init__(self, channels: int, num_findings: int, *, dims: int, width: int = WIDTH) -> None:
+        super().__init__()
+        if dims not in (2, 3):
+            raise UserError(f"a judge reads images with 2 or 3 axes, found {dims}")
+        sizes = (channels, width, 2 * width, 3 * width, 4 * width)
+        layers = [_block(before, after, dims, place) for place, (before, after) in enumerate(pairwise(sizes))]
+        self.features = nn.Sequential(*layers)
+        self.drop = nn.Dropout(0.3)
+        self.head = nn.Linear(4 * width * (_PLACES**dims + 1), num_findings)
+
+    def forward(self, data: Tensor) -> Tensor:
+        """``sample channel *space`` in [-1, 1] to logits ``sample finding``."""
+        found = self.features(_standardised(data))
+        # The maximum finds a lesion wherever it is; the coarse plan knows that gas in the stomach is no finding.
+        pool = F.adaptive_avg_pool2d if found.ndim == 4 else F.adaptive_avg_pool3d
+        where = pool(found, _PLACES).flatten(1)
+        return self.head(self.drop(torch.cat([where, found.flatten(2).amax(2)], dim=1)))
+
+
+def train_judge(
+    data: Tensor, labels: Tensor, *, seed: int, epochs: int = EPOCHS, batch: int = BATCH, width: int = WIDTH
+) -> Judge:
+    """A judge trained on real images ``sample channel *space`` in [-1, 1], in evaluation mode.
+
+    ``labels`` float ``sample finding``: 1 present, 0 absent, NaN unknown (it trains nothing). Images are shifted,
+    scaled and changed in contrast a little, and never mirrored: sides matter. The same seed gives the same judge, and
+    torch's own random stream is left as it was. Raises `UserError` for fewer than two samples.
+    """
+    batch = min(batch, len(data))
+    if batch < 2 or len(labels) != len(data):
+        raise UserError(f"a judge needs two images or more, and labels for each; found {len(data)} and {len(labels)}")
+    draws, num_steps = stream(seed, "judge", "draws"), epochs * (len(data) // batch)
+    with seeded(seed, "judge", "weights"):
+        judge = Judge(data.shape[1], labels.shape[1], dims=data.ndim - 2, width=width).to(data.device)
+        optimizer = torch.optim.AdamW(judge.parameters(), lr=_PEAK_RATE, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, total_steps=max(2, num_steps))
+        for _ in range(epochs):
+            order = torch.randperm(len(data), generator=draws)[: len(data) // batch * batch]
+            for rows in order.view(-1, batch).to(data.device):
+                loss = masked_loss(judge(varied(data[rows], draws)), labels[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+    return judge.eval()
+
+
+@torch.no_grad()
+def judge_scores(judge: nn.Module, data: Tensor, *, batch: int = 256) -> Tensor:
+    """Logits ``sample finding`` of images ``sample channel *space``, on the CPU."""
+    return torch.cat([judge(part).float().cpu() for part in data.split(batch)])
+
+
+def masked_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy over the known labels, both ``sample finding``; 0 where none is known."""
+    known = ~labels.isnan()
+    losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0).to(logits), reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+def varied(data: Tensor, generator: Generator, *, jitter: float = 0.06) -> Tensor:
+    """Every image ``sample channel *space`` a little shifted, scaled and changed in contrast; never mirrored."""
+    num, dims = len(data), data.ndim - 2
+    noise = torch.randn(num, 2 * dims + 1, generator=generator).to(data).clamp(-3, 3)
+    place = torch.zeros(num, dims, dims + 1).to(data)
+    place[:, :, :dims] = torch.diag_embed(1 + jitter * noise[:, :dims])
+    place[:, :, dims] = jitter * noise[:, dims : 2 * dims]
+    grid = F.affine_grid(place, list(data.shape), align_corners=False)
+    moved = F.grid_sample(data, grid, padding_mode="border", align_corners=False)
+    return moved * (1 + 0.1 * noise[:, -1]).view(-1, *[1] * (dims + 1))
+
+
+def _block(before: int, after: int, dims: int, place: int) -> nn.Sequential:
+    """The first halves the image, the first two are followed by pooling: the last two see an eighth."""
+    kernel, step = (5, 2) if place == 0 else (3, 1)
+    layers: Sequence[nn.Module] = [
+        _CONVOLUTIONS[dims - 2](before, after, kernel, step, kernel // 2),
+        _NORMS[dims - 2](after),
+        nn.ReLU(),
+    ]
+    return nn.Sequential(*layers, *([_POOLS[dims - 2](2, ceil_mode=True)] if place < 2 else []))
+
+
+def _standardised(data: Tensor) -> Tensor:
+    axes = tuple(range(2, data.ndim))
+    return (data - data.mean(axes, keepdim=True)) / data.std(axes, keepdim=True).clamp(min=1e-6)
