@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.cli import Parser, run
+from core.cli import Parser, path, run
 from core.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ def parser() -> Parser:
     flags.add_argument("name", nargs="?", help="a modality or a plugin; without it everything installed is listed")
     flags.add_argument("--preset", default="tiny", help="the sizes to build (default: tiny)")
     flags.add_argument("--params", action="store_true", help="print the number of parameters of every part")
-    flags.add_argument("--registry", type=Path, help="registry.toml to use instead of the one found")
+    flags.add_argument("--registry", type=path, help="registry.toml to use instead of the one found")
     return flags
 
 

@@ -7,7 +7,9 @@ import os
 import sys
 import traceback
 import warnings
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from core.errors import PlainWarning, UserError, nearest
@@ -28,6 +30,13 @@ class Parser(argparse.ArgumentParser):
             flags = [option for action in self._actions for option in action.option_strings]
             raise UserError(f"unknown argument '{flag}'{nearest(flag, flags)} (see {self.prog} --help)")
         raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def path(text: str) -> Path:
+    """A path argument; empty is refused, where `Path` would take the current folder."""
+    if not text.strip():
+        raise ArgumentTypeError("the path is empty; give one, or leave the flag out")
+    return Path(text)
 
 
 def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> NoReturn:

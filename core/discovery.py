@@ -13,7 +13,7 @@ from typing import Any
 import pluggy
 
 from core import hookspecs
-from core.errors import PluginError, UserError, listed, nearest, unknown
+from core.errors import PluginError, SwitchedOffError, UserError, listed, nearest, unknown
 from core.modality import (
     CONTRACT,
     NAME,
@@ -63,6 +63,15 @@ class Catalog:
     def broken(self) -> dict[str, PluginError]:
         """Plugin name to the reason why it cannot be used."""
         return {plugin.name: plugin.error for plugin in self.plugins if plugin.error is not None}
+
+    @property
+    def off(self) -> dict[str, PluginError]:
+        """Plugin name to where it was turned off."""
+        return {
+            plugin.name: SwitchedOffError(f"plugin '{plugin.name}' is turned off: add it to [plugins] enabled")
+            for plugin in self.plugins
+            if not plugin.enabled
+        }
 
 
 def discover(enabled: Collection[str] | None = None, modules: Mapping[str, str] | None = None) -> Catalog:

@@ -22,6 +22,10 @@ class PluginError(UserError):
     """A plugin that cannot be used; names the plugin, its distribution and the cause."""
 
 
+class SwitchedOffError(PluginError):
+    """A plugin that is installed, and not among those that the registry enables."""
+
+
 class PlainWarning(UserWarning):
     """A warning that a command prints as one line, without file and line number."""
 

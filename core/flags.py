@@ -48,6 +48,8 @@ def _from_flags(flags: Flags) -> dict[str, Any]:
     }
     if flags.data is not None:
         given["data"] = {"names": _names(flags.data)}
+        if not given["data"]["names"]:
+            raise UserError("--data names no data set; give names from [datasets] of registry.toml, comma-separated")
     if flags.phase is not None:
         given["phases"] = {"run": _names(flags.phase)}
     if flags.steps is not None:

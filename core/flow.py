@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations, product
 
-from core.errors import PlainWarning, UserError, listed, nearest
+from core.errors import PlainWarning, SwitchedOffError, UserError, listed, nearest
 from core.modality import Modality
 
 
@@ -95,8 +95,9 @@ def parse_flow(
 ) -> Flow:
     """Read and check a flow.
 
-    ``broken`` are plugins that failed to load; an unknown name is explained by them. Raises `UserError` that names the
-    item, the rule and the choices; warns (`PlainWarning`) of an edge that brings no new modality.
+    ``broken`` are plugins that failed to load or are turned off; an unknown name is explained by them. Raises
+    `UserError` that names the item, the rule and the choices; warns (`PlainWarning`) of an edge that brings no new
+    modality.
     """
     check_aliases(aliases, modalities)
     if not text.strip():
@@ -142,9 +143,14 @@ class _Names:
         return Item(name, tuple(self.aliases[name]))
 
     def _failures(self, name: str) -> str:
-        """Plugins that failed to load, the one with this name first."""
+        """Plugins that failed to load, the one with this name first, and those that are turned off."""
         order = sorted(self.broken, key=lambda plugin: (plugin != name, plugin))
-        return "".join(f"; plugin '{plugin}' failed to load: {self.broken[plugin]}" for plugin in order)
+        off = [plugin for plugin in order if isinstance(self.broken[plugin], SwitchedOffError)]
+        failed = [f"; plugin '{plugin}' failed to load: {self.broken[plugin]}" for plugin in order if plugin not in off]
+        # Nobody asks a plugin that is off what it offers; most are called as their modalities begin.
+        likely = [plugin for plugin in off if name.startswith(plugin)]
+        said = [f"; {self.broken[plugin]}" for plugin in likely] or ([f"; turned off: {', '.join(off)}"] if off else [])
+        return "".join(failed + said)
 
 
 def _choices(modalities: Iterable[str], aliases: Iterable[str]) -> str:

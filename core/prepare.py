@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.cli import Parser, run
+from core.cli import Parser, path, run
 from core.errors import UserError, listed
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def parser() -> Parser:
     """The flags of ``core.prepare``."""
     flags = Parser(prog="python -m core.prepare", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     flags.add_argument("data", help="a data set of registry.toml whose adapter can make it")
-    flags.add_argument("--root", type=Path, help="the folder (default: that of registry.toml)")
+    flags.add_argument("--root", type=path, help="the folder (default: that of registry.toml)")
     flags.add_argument("--num", type=_count, help="number of studies (default: the data set's own)")
     flags.add_argument("--seed", type=int, help="one number decides every draw (default: the data set's own)")
     flags.add_argument(
@@ -30,7 +30,7 @@ def parser() -> Parser:
     )
     flags.add_argument("--quiet", action="store_true", help="no progress bar")
     flags.add_argument("--dry-run", action="store_true", help="say what would be made, and stop")
-    flags.add_argument("--registry", type=Path, help="registry.toml to use instead of the one found")
+    flags.add_argument("--registry", type=path, help="registry.toml to use instead of the one found")
     return flags
 
 

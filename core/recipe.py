@@ -82,7 +82,10 @@ class PromptChoice(Table):
 
 
 class DiffuseChoice(Table):
-    """Noise schedule, linear in the square root of beta (E9), objective (E10), and which modalities are outputs."""
+    """Noise schedule, linear in the square root of beta (E9), objective (E10), and which modalities are outputs.
+
+    ``min_snr_gamma`` weighs the noise levels of the phase `diffuse`; the phase `guide` counts them equally.
+    """
 
     objective: Literal["epsilon", "v", "rectified_flow"] = "epsilon"
     timesteps: int = Field(default=1000, ge=2)

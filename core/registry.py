@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from core.errors import UserError, explain, unknown
+from core.errors import UserError, explain, listed, unknown
 from core.modality import NAME, DatasetAdapter
 from core.preset import Preset
 from core.recipe import Recipe
@@ -110,6 +110,14 @@ class Registry(Tables):
         found = (entry for name, entry in self.pairs.items() if {end.strip() for end in name.split("-")} == ends)
         return next(found, PairEntry())
 
+    def require_known_pairs(self, modalities: Collection[str]) -> None:
+        """`UserError` where ``[pairs]`` names a modality that is not installed."""
+        for name in self.pairs:
+            for end in (end.strip() for end in name.split("-")):
+                if end not in modalities:
+                    problem = unknown("modality", end, modalities, adjective="installed")
+                    raise UserError(f"{self._where()}: pairs.{name}: {problem}")
+
     def data_source(self, name: str, datasets: Mapping[str, DatasetAdapter]) -> DataSource:
         """A data set by its name in ``[datasets]``.
 
@@ -118,7 +126,9 @@ class Registry(Tables):
         entry = _found("data set", name, self.datasets)
         if entry.adapter not in datasets:
             problem = unknown("adapter", entry.adapter, datasets, adjective="installed")
-            raise UserError(f"data set '{name}': {problem} (key datasets.{name}.adapter in {self._where()})")
+            on = self.plugins.enabled
+            off = "" if on is None else f"; only the plugins {listed(on)} are turned on ([plugins] enabled)"
+            raise UserError(f"data set '{name}': {problem} (key datasets.{name}.adapter in {self._where()}){off}")
         return DataSource(name, datasets[entry.adapter], self._root(name, entry), entry)
 
     def _root(self, name: str, entry: DatasetEntry) -> Path:
@@ -128,7 +138,17 @@ class Registry(Tables):
                     f"data set '{name}': root '{entry.root}' needs the environment variable {variable}, which is not"
                     f" set; set it, or write the path as datasets.{name}.root in {LOCAL} (now in {self._where()})"
                 )
-        return Path(re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match[1]], entry.root)).expanduser()
+        root = re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match[1]], entry.root)
+        try:
+            path = Path(root).expanduser() if root.strip() else None
+        except RuntimeError:  # ~name of nobody
+            path = None
+        if path is None:
+            raise UserError(
+                f"data set '{name}': root '{entry.root}' is no folder's name; write one as datasets.{name}.root in"
+                f" {LOCAL} (now in {self._where()})"
+            )
+        return path
 
     def _where(self) -> str:
         return " + ".join(map(str, self.sources)) or FILE
@@ -146,7 +166,16 @@ def load_registry(path: Path | None = None) -> Registry:
     All faults come in one `UserError`: unknown keys with the nearest known one, wrong values with their dotted path.
     """
     first = _look_up(path)
-    sources = tuple(file for file in (first, first.with_name(LOCAL)) if file.is_file())
+    return _read(tuple(file for file in (first, first.with_name(LOCAL)) if file.is_file()))
+
+
+def shipped_recipes() -> dict[str, Recipe]:
+    """The recipes that MedWeave brings along, whatever the registry of a run says."""
+    return _read((_shipped(),)).recipes
+
+
+def _read(sources: tuple[Path, ...]) -> Registry:
+    """The files merged, later ones on top, and checked."""
     tables: dict[str, Any] = {}
     for file in sources:
         tables = merged(tables, read_toml(file))
@@ -178,14 +207,15 @@ def _look_up(path: Path | None) -> Path:
         if not path.is_file():
             raise UserError(f"--registry {path}: no such file; give a TOML file, or leave it out to use ./{FILE}")
         return path
-    for candidate in (Path.cwd() / FILE, Path(__file__).parent.parent / FILE):
-        if candidate.is_file():
-            return candidate
-    return _packaged()
+    own = Path.cwd() / FILE
+    return own if own.is_file() else _shipped()
 
 
-def _packaged() -> Path:
-    """The copy in the wheel."""
+def _shipped() -> Path:
+    """The file of the checkout, or the copy in the wheel."""
+    beside = Path(__file__).parent.parent / FILE
+    if beside.is_file():
+        return beside
     try:
         shipped = Path(str(files("medweave") / FILE))
     except ModuleNotFoundError:

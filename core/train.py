@@ -9,9 +9,8 @@ from __future__ import annotations
 import warnings
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from pathlib import Path
 
-from core.cli import Parser, run
+from core.cli import Parser, path, run
 from core.errors import PlainWarning
 
 
@@ -23,10 +22,10 @@ def parser() -> Parser:
     flags.add_argument("--preset", help="the sizes: tiny, tiny3d, small, paper")
     flags.add_argument("--data", help="data sets of registry.toml, comma-separated")
     flags.add_argument("--phase", help="phases to run, comma-separated: autoencoder,align,diffuse,guide")
-    flags.add_argument("--config", type=Path, help="a run file (TOML), e.g. the config.toml of an earlier run")
+    flags.add_argument("--config", type=path, help="a run file (TOML), e.g. the config.toml of an earlier run")
     flags.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting, repeatable")
-    flags.add_argument("--run", type=Path, help="the run folder (default: runs/RECIPE-PRESET)")
-    flags.add_argument("--registry", type=Path, help="registry.toml to use instead of the one found")
+    flags.add_argument("--run", type=path, help="the run folder (default: runs/RECIPE-PRESET)")
+    flags.add_argument("--registry", type=path, help="registry.toml to use instead of the one found")
     flags.add_argument("--device", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     flags.add_argument("--seed", type=int, help="one number decides every draw (default: 0)")
     flags.add_argument("--steps", type=int, help="steps of every phase")
@@ -41,23 +40,31 @@ def main(arguments: Sequence[str]) -> None:
 
     from core.config import resolve
     from core.discovery import discover
+    from core.engine.compute import resolve_device
+    from core.fit import require_fit
     from core.flags import Flags
-    from core.registry import load_registry
+    from core.registry import load_registry, shipped_recipes
     from core.run import start_run
+    from core.support import require_consistency, supported
 
     registry = load_registry(options.registry)
     catalog = discover(registry.plugins.enabled, registry.plugins.modules)
     given = {name: value for name, value in vars(options).items() if name not in ("plan", "registry")}
-    config = resolve(registry, catalog.modalities, Flags(**given))
-    started = start_run(config, catalog.modalities, catalog.broken)
+    config = supported(resolve(registry, catalog.modalities, Flags(**given)), shipped_recipes())
+    started = start_run(config, catalog.modalities, {**catalog.broken, **catalog.off})
     for error in catalog.broken.values():  # the flow does not need it, or start_run would have stopped
         warnings.warn(PlainWarning(str(error)), stacklevel=1)
+    if not catalog.broken and not catalog.off:  # otherwise nobody knows all names
+        registry.require_known_pairs(catalog.modalities)
+    require_consistency(config, registry, started.flows.union)
+    resolve_device(config.device)
     if options.plan:
         from core.plan import describe_plan
 
         print(describe_plan(started, registry, catalog.datasets))
         return
     started.require_parts()
+    require_fit(started)
 
     from core.curriculum import Course, as_text, train
     from core.engine.compute import Compute

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,6 +94,7 @@ def _versions() -> dict[str, str]:
 def require_agreement(config: RunConfig) -> None:
     """`UserError` that shows where an existing folder's configuration differs; a warning where versions do."""
     path = config.run
+    _require_folder(path)
     if not (path / "config.toml").exists():
         return
     stored = dict(_flat(read_toml(path / "config.toml")))
@@ -106,6 +108,15 @@ def require_agreement(config: RunConfig) -> None:
             " with it, or name another folder with --run"
         )
     _warn_of_versions(path)
+
+
+def _require_folder(path: Path) -> None:
+    """`UserError` where a run cannot have this folder: it, or one above it, is a file or may not be written."""
+    nearest = next((place for place in (path, *path.absolute().parents) if os.path.lexists(place)), path)
+    if not nearest.is_dir():
+        raise UserError(f"--run {path}: {nearest} is not a folder; name a new folder, or that of an earlier run")
+    if not os.access(nearest, os.W_OK):
+        raise UserError(f"--run {path}: {nearest} may not be written; name another folder with --run")
 
 
 def _warn_of_versions(path: Path) -> None:

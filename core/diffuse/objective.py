@@ -24,14 +24,37 @@ def noised(z: Tensor, level: Tensor, noise: Tensor) -> Tensor:
     return alpha * z + sigma * noise
 
 
-def noise_loss(noise: Tensor, predicted: Tensor) -> Tensor:
-    """Mean squared error of the predicted noise (METHOD E10; MedCoDi-M Eq. 2, MedM2G Eq. 2)."""
-    return (noise - predicted).square().mean()
+def noise_loss(noise: Tensor, predicted: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean squared error of the predicted noise (METHOD E10; MedCoDi-M Eq. 2, MedM2G Eq. 2).
+
+    ``weight`` ``batch``: that of each sample, 1 where left out.
+    """
+    errors = (noise - predicted).square()
+    return errors.mean() if weight is None else (errors.flatten(1).mean(1) * weight).mean()
+
+
+def min_snr_weight(level: Tensor, gamma: float) -> Tensor:
+    """``min(SNR, gamma) / SNR`` of each log-SNR, the weight of a predicted noise (METHOD E10; Hang et al. 2023, 3.4).
+
+    ``batch``: 1 for the noisy levels, less for the nearly clean ones, whose noise tells little.
+    """
+    return (gamma * (-level).exp()).clamp(max=1)
 
 
 def guided(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance ``eps_null + s (eps_c - eps_null)`` (METHOD E6)."""
     return unconditional + scale * (conditional - unconditional)
+
+
+def draw_prompts(available: Sequence[str], sampling: str, generator: Generator) -> tuple[str, ...]:
+    """The prompts of one step: one of all ``subsets`` (METHOD E5), a ``single`` one, or ``all``; none of none."""
+    import torch
+
+    if not available or sampling == "all":
+        return tuple(available)
+    if sampling == "single":
+        return (available[int(torch.randint(0, len(available), (1,), generator=generator))],)
+    return draw_subset(available, generator)
 
 
 def draw_subset(available: Sequence[str], generator: Generator) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from core.diffuse.objective import draw_levels, draw_subset, noise_loss, noised
+from core.diffuse.objective import draw_levels, draw_prompts, min_snr_weight, noise_loss, noised
 from core.engine.loop import Notes, Stage, Terms
 from core.engine.seed import stream
 from core.engine.share import Share
@@ -17,6 +17,7 @@ from core.engine.trainer import Trainer
 from core.errors import UserError
 from core.preprocess.studies import Studies
 from core.preset import Training
+from core.recipe import PromptChoice
 from core.types import Prompt
 
 
@@ -47,21 +48,23 @@ def train_denoiser(
     studies: Studies,
     training: Training,
     *,
-    drop: float,
+    prompt: PromptChoice,
+    min_snr_gamma: float | None = None,
 ) -> list[list[float]]:
-    """Predict the noise in scaled latents, prompted by a drawn subset of the neighbours that a study has.
+    """Predict the noise in scaled latents, prompted by some of the neighbours that a study has.
 
-    The targets of a shared denoiser take turns. Returns the losses of every target's steps; the moving average stays
-    in the denoiser and the prompt assemblies.
+    ``prompt``: which of them, and how often none; ``min_snr_gamma`` weighs the noise levels. The targets of a shared
+    denoiser take turns. Returns the losses of every target's steps; the moving average stays in the denoiser and the
+    prompt assemblies.
     """
     kind = studies.parts[targets[0].name].data.kind
     for target in targets:
         for encoder in target.encoders.values():
             trainer.compute.placed(encoder).requires_grad_(False).eval()
-    steps = [_Step(trainer, denoiser, target, studies, training.batch_of(kind), drop) for target in targets]
+    steps = [_Step(trainer, denoiser, target, studies, training.batch_of(kind)) for target in targets]
 
     def losses(step: int, share: Share) -> tuple[Terms, Notes]:
-        return steps[step % len(steps)].losses(step, share), {}
+        return steps[step % len(steps)].losses(step, share, prompt, min_snr_gamma), {}
 
     totals = trainer.run(
         Stage(
@@ -80,11 +83,9 @@ def train_denoiser(
 class _Step:
     """The loss of one target: everything is drawn for the whole batch, and the rows of the share are computed."""
 
-    def __init__(
-        self, trainer: Trainer, denoiser: Any, target: Target, studies: Studies, size: int, drop: float
-    ) -> None:
+    def __init__(self, trainer: Trainer, denoiser: Any, target: Target, studies: Studies, size: int) -> None:
         self.seed, self.placed = trainer.seed, trainer.compute.placed
-        self.denoiser, self.target, self.studies, self.size, self.drop = denoiser, target, studies, size, drop
+        self.denoiser, self.target, self.studies, self.size = denoiser, target, studies, size
         # A study that has none of the prompts is left out, unless no modality prompts this one.
         told = [place for place in target.places if set(target.encoders) & set(studies.visible[place])]
         self._told = told if target.encoders else target.places
@@ -95,11 +96,11 @@ class _Step:
             )
         self._able: dict[tuple[str, ...], list[int]] = {}
 
-    def losses(self, step: int, share: Share) -> dict[str, Tensor]:
+    def losses(self, step: int, share: Share, prompt: PromptChoice, gamma: float | None) -> dict[str, Tensor]:
         """The noise term (METHOD E10)."""
         draws = stream(self.seed, "diffuse", self.target.name, step)
-        sources, chosen = self._drawn(draws)
-        dropped = torch.rand(self.size, generator=draws) < self.drop
+        sources, chosen = self._drawn(draws, prompt.sampling)
+        dropped = torch.rand(self.size, generator=draws) < prompt.drop
         level = draw_levels(self.size, draws)
         z = self.target.latents[chosen]
         noise = torch.randn(z.shape, generator=draws)
@@ -107,14 +108,15 @@ class _Step:
         z, level, noise, dropped = (self.placed(value[rows]) for value in (z, level, noise, dropped))
         conditioning = self.target.assembly(self._prompts(sources, chosen, rows), dropped)
         predicted = self.denoiser(noised(z, level, noise), level, conditioning)
-        return share.weighted({"noise": noise_loss(noise, predicted.float())}, self.size)
+        weight = None if gamma is None else min_snr_weight(level, gamma)
+        return share.weighted({"noise": noise_loss(noise, predicted.float(), weight)}, self.size)
 
-    def _drawn(self, draws: Generator) -> tuple[tuple[str, ...], list[int]]:
+    def _drawn(self, draws: Generator, sampling: str) -> tuple[tuple[str, ...], list[int]]:
         """Prompts that a drawn study has (METHOD E5), and rows of studies that have them too, with replacement."""
         places, visible = self.target.places, self.studies.visible
         first = self._told[int(torch.randint(0, len(self._told), (1,), generator=draws))]
         available = [source for source in self.target.encoders if source in visible[first]]
-        sources = draw_subset(available, draws) if available else ()
+        sources = draw_prompts(available, sampling, draws)
         if sources not in self._able:
             self._able[sources] = [row for row, place in enumerate(places) if set(sources) <= set(visible[place])]
         able = self._able[sources]

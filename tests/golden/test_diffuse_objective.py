@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
 
-from core.diffuse.objective import draw_levels, draw_subset, guided, noise_loss, noised
+from core.diffuse.objective import draw_levels, draw_prompts, draw_subset, guided, min_snr_weight, noise_loss, noised
 from core.nn import NUM_TIMESTEPS, alpha_sigma, log_snr_of_timestep
 
 
@@ -45,6 +46,30 @@ def test_objective_is_the_mean_square():
     noise = torch.randn(2, 3, generator=generator())
     assert float(noise_loss(noise, noise + 2)) == pytest.approx(4.0)
     assert float(noise_loss(noise, noise)) == 0.0
+
+
+def test_min_snr_weights_are_those_of_diffusers():
+    scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.0120, beta_schedule="scaled_linear")
+    timesteps = torch.tensor([0, 1, 250, 700, 999])
+    snr = compute_snr(scheduler, timesteps)
+    expected = torch.stack([snr, torch.full_like(snr, 5.0)]).min(0).values / snr
+    torch.testing.assert_close(min_snr_weight(log_snr_of_timestep(timesteps), 5.0), expected, rtol=1e-3, atol=0)
+
+
+def test_a_weighted_objective_weighs_samples():
+    noise = torch.randn(2, 3, 4, generator=generator())
+    off = torch.tensor([1.0, 2.0]).view(2, 1, 1)
+    assert float(noise_loss(noise, noise + off, torch.tensor([0.5, 0.25]))) == pytest.approx((0.5 + 1.0) / 2)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [("single", {("a",), ("b",)}), ("all", {("a", "b")}), ("subsets", {("a",), ("b",), ("a", "b")})],
+)
+def test_which_prompts_are_drawn(sampling, expected):
+    draws = generator()
+    assert {draw_prompts(("a", "b"), sampling, draws) for _ in range(50)} == expected
+    assert draw_prompts((), sampling, draws) == ()
 
 
 def test_guidance_at_scale_one_is_the_conditional_and_at_zero_the_unconditional():

@@ -1,0 +1,168 @@
+"""Which switches training does not follow yet, and settings that do not go together.
+
+A recipe says what its paper does; `LIMITS` says what works so far. It gets shorter as more is built.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.config import RunConfig
+from core.errors import PlainWarning, UserError
+from core.flow import Flow
+from core.preset import Phase
+from core.recipe import Recipe
+from core.registry import Registry
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A switch of which only one value works. ``applies``: whether the run would follow it at all."""
+
+    key: str
+    works: Any
+    applies: Callable[[RunConfig], bool] = lambda config: True
+
+
+def _diffuses(config: RunConfig) -> bool:
+    return "diffuse" in config.phases.run
+
+
+def _aligns(config: RunConfig) -> bool:
+    return "align" in config.phases.run
+
+
+LIMITS = (
+    Limit("diffuse.objective", "epsilon", _diffuses),
+    Limit("diffuse.timesteps", 1000, _diffuses),
+    Limit("diffuse.beta_start", 0.00085, _diffuses),
+    Limit("diffuse.beta_end", 0.0120, _diffuses),
+    Limit("diffuse.zero_terminal_snr", False, _diffuses),
+    Limit("prompt.form", "pooled_and_neighbour_tokens", _diffuses),
+    Limit("prompt.null", "learned", _diffuses),
+    Limit("align.encoders", "trained", _aligns),  # without the phase, encoders are kept as they are given
+)
+
+# Switches that nothing reads, and what does instead.
+UNREAD = {"align.image_encoder": "the preset of a modality chooses its prompt encoder: set MODALITY.prompt.FIELD"}
+
+# A phase goes on from what these have trained in the same run.
+NEEDS: Mapping[Phase, tuple[Phase, ...]] = {"diffuse": ("autoencoder",), "guide": ("autoencoder", "diffuse")}
+
+
+def supported(config: RunConfig, shipped: Mapping[str, Recipe]) -> RunConfig:
+    """The configuration as training follows it.
+
+    What the recipe that MedWeave ships asks for and is not there yet gets the value that works, with one warning line.
+    What somebody has set is not changed: `UserError` names the switch, what was found and what works.
+    """
+    found = [(limit, _value(config, limit.key)) for limit in LIMITS if limit.applies(config)]
+    short = [(limit, value) for limit, value in found if value != limit.works]
+    own = shipped.get(config.recipe)
+    _refuse_unread(config, own)
+    chosen = [(limit, value) for limit, value in short if own is None or _value(own, limit.key) != value]
+    if chosen:
+        raise UserError(
+            f"{_told(chosen)}: this version of MedWeave trains with {_working(chosen)} only; leave it out, or set that"
+        )
+    if short:
+        message = (
+            f"recipe '{config.recipe}' has {_told(short)}, which this version of MedWeave does not do yet: it trains"
+            f" with {_working(short)}"
+        )
+        warnings.warn(PlainWarning(message), stacklevel=2)
+    return _with(config, {limit.key: limit.works for limit, _ in short})
+
+
+def _refuse_unread(config: RunConfig, own: Recipe | None) -> None:
+    for key, instead in UNREAD.items():
+        value = _value(config, key)
+        known = _default(config, key) if own is None else _value(own, key)
+        if value != known:
+            raise UserError(f"{key} = {_shown(value)} is read by nothing; {instead}, and leave {key} out")
+
+
+def require_consistency(config: RunConfig, registry: Registry, flow: Flow) -> None:
+    """`UserError` that lists the settings of a run that do not go together; ``flow``: all edges of the run."""
+    faults = [*_missing_phases(config), *_conflicts(config), *_pair_entries(registry, flow)]
+    if faults:
+        raise UserError("; ".join(faults))
+    if _diffuses(config) and not _aligns(config):
+        message = (
+            "phase 'align' is left out: the prompt encoders stay as they are built, and where no weights were given to"
+            " them prompts say little"
+        )
+        warnings.warn(PlainWarning(message), stacklevel=2)
+
+
+def _missing_phases(config: RunConfig) -> Iterator[str]:
+    run = config.phases.run
+    for phase in run:
+        missing = [earlier for earlier in NEEDS.get(phase, ()) if earlier not in run]
+        if missing:
+            yield (
+                f"phase '{phase}' goes on from {' and '.join(missing)} of the same run, found phases {', '.join(run)};"
+                f" give --phase {','.join([*missing, *run])}"
+            )
+
+
+def _conflicts(config: RunConfig) -> Iterator[str]:
+    if "guide" in config.phases.run and config.guide.context == "none":
+        yield (
+            "guide.context = 'none' leaves phase 'guide' nothing to train; leave the phase out, or set guide.context to"
+            " 'pooled' or 'spatial'"
+        )
+    if config.sampler.eta > 0 and config.sampler.solver != "ddim":
+        yield (
+            f"sampler.eta = {config.sampler.eta} needs the solver 'ddim', found '{config.sampler.solver}'; set"
+            " sampler.eta=0, or sampler.solver=ddim"
+        )
+    if _aligns(config) and config.training.align.accumulate > 1:
+        yield (
+            f"training.align.accumulate = {config.training.align.accumulate}: alignment compares a whole batch with"
+            " itself and cannot accumulate; set it to 1"
+        )
+
+
+def _pair_entries(registry: Registry, flow: Flow) -> Iterator[str]:
+    pairs = {frozenset(pair) for edge in flow.edges for pair in edge.pairs}
+    for name, entry in registry.pairs.items():
+        if frozenset(end.strip() for end in name.split("-")) in pairs and (entry.weight != 1 or entry.datasets):
+            yield (
+                f"[pairs] '{name}' weighs or restricts a pair of the flow, which this version of MedWeave does not do"
+                " yet; take it out, and choose the data sets with --data"
+            )
+
+
+def _value(table: RunConfig | Recipe, key: str) -> Any:
+    group, _, field = key.partition(".")
+    return getattr(getattr(table, group), field)
+
+
+def _default(config: RunConfig, key: str) -> Any:
+    group, _, field = key.partition(".")
+    return type(getattr(config, group)).model_fields[field].default
+
+
+def _with(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """The configuration with values at dotted keys."""
+    for key, value in values.items():
+        group, _, field = key.partition(".")
+        config = config.model_copy(update={group: getattr(config, group).model_copy(update={field: value})})
+    return config
+
+
+def _told(limits: list[tuple[Limit, Any]]) -> str:
+    return ", ".join(f"{limit.key} = {_shown(value)}" for limit, value in limits)
+
+
+def _working(limits: list[tuple[Limit, Any]]) -> str:
+    return ", ".join(f"{limit.key} = {_shown(limit.works)}" for limit, _ in limits)
+
+
+def _shown(value: Any) -> str:
+    """As in TOML."""
+    return f"'{value}'" if isinstance(value, str) else str(value).lower()
