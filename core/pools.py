@@ -23,10 +23,17 @@ def deal_pools(patients: Iterable[str], num_pools: int, seed: int = 0) -> dict[s
 
 
 def dealt(records: Iterable[Record], flow: Flow, seed: int = 0) -> list[Record]:
-    """Records whose training patients are dealt into one pool per edge; other splits keep everything."""
+    """Records whose training patients are dealt into one pool per edge; other splits keep everything.
+
+    A patient with a single modality of the flow pairs nothing, and is in no pool: everybody may see it.
+    """
     records = list(records)
-    pools = deal_pools((record.patient for record in records if record.split == "train"), len(flow.edges), seed)
-    return [replace(record, pool=pools[record.patient]) if record.split == "train" else record for record in records]
+    held: dict[str, set[str]] = {}
+    for record in records:
+        if record.split == "train":
+            held.setdefault(record.patient, set()).update(name for name in flow.modalities if record.holds(name))
+    pools = deal_pools((patient for patient, names in held.items() if len(names) > 1), len(flow.edges), seed)
+    return [replace(record, pool=pools.get(record.patient)) for record in records]
 
 
 def split_by_patient(records: Iterable[Record]) -> list[Record]:
@@ -51,4 +58,4 @@ def visible(record: Record, flow: Flow, pools: Pools) -> tuple[str, ...]:
     if pools == "disjoint" and record.pool is not None:
         inside = 0 < record.pool <= len(flow.edges)
         names = flow.edges[record.pool - 1].modalities if inside else ()
-    return tuple(name for name in names if record.files.get(name))
+    return tuple(name for name in names if record.holds(name))

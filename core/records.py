@@ -68,6 +68,9 @@ def _require_record(record: object) -> None:
         raise UserError(f"scan(root) gave a {type(record).__name__}; it gives a Record per study")
     if record.split not in get_args(Split):
         raise UserError(f"study '{record.study}' has the split {record.split!r} (known: {listed(get_args(Split))})")
+    for name, text in record.texts.items():
+        if not isinstance(text, str):
+            raise UserError(f"study '{record.study}': the text of '{name}' is a {type(text).__name__}, not a string")
     for name, files in record.files.items():
         if not isinstance(files, (tuple, list)):
             raise UserError(f"study '{record.study}': the files of '{name}' are a {type(files).__name__}, not a tuple")

@@ -245,20 +245,27 @@ class Conditioning:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A row of the manifest: one study. Names and paths only, never pixels.
+    """A row of the manifest: one study. Names, paths and texts, never pixels.
 
-    ``files`` gives a *list* per modality (two earlier X-rays are normal). ``labels``: 1 present, 0 absent, missing
-    when unknown. ``split``: ``train``, ``validation`` or ``test``; ``pool``: the flow round whose training may see
-    this patient, ``None`` for any.
+    ``files`` gives a *list* per modality (two earlier X-rays are normal); ``texts`` what the row itself says, such as a
+    report in a column. ``labels``: 1 present, 0 absent, missing when unknown. ``strata`` are groups within which
+    patients resemble each other (sex, habitus): a fair comparison stays inside. ``split``: ``train``, ``validation`` or
+    ``test``; ``pool``: the flow round whose training may see this patient, ``None`` for any.
     """
 
     patient: str
     study: str
-    files: Mapping[str, tuple[Path, ...]]
+    files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
     split: Split = "train"
     pool: int | None = None
     labels: Mapping[str, int] = field(default_factory=dict)
     masks: Mapping[str, Path] = field(default_factory=dict)
+    strata: Mapping[str, str] = field(default_factory=dict)
+
+    def holds(self, modality: str) -> bool:
+        """Whether the study has this modality, as a file or as a text."""
+        return bool(self.files.get(modality) or self.texts.get(modality))
 
 
 class Provenance(BaseModel):

@@ -86,7 +86,8 @@ class Studies:
         for place in self.having(name):
             record = self.records[place]
             digest.update(f"{record.patient}\0{record.study}\0".encode())
-            digest.update(_edges(record.files[name][0]))
+            text = record.texts.get(name)
+            digest.update(_edges(record.files[name][0]) if text is None else text.encode(errors="replace"))
         return digest.hexdigest()
 
     def _said(self, names: Sequence[str], places: Sequence[int]) -> Iterator[list[Hashable | None]]:
@@ -97,8 +98,12 @@ class Studies:
         yield [tuple(sorted(self.records[place].labels.items())) or None for place in places]
 
     def _read(self, name: str, place: int) -> Sample:
-        path = self.records[place].files[name][0]
-        return self._part(name, "preprocess").apply(self._part(name, "reader").read(path))
+        record = self.records[place]
+        if name in record.texts:
+            sample = Sample(modality=name, data=record.texts[name])
+        else:
+            sample = self._part(name, "reader").read(record.files[name][0])
+        return self._part(name, "preprocess").apply(sample)
 
     def _part(self, name: str, part: str) -> Any:
         if (name, part) not in self._built:

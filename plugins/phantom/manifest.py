@@ -15,7 +15,10 @@ from plugins.phantom.files import FILES, MASKS, PARAMETERS, PATIENTS, folder_nam
 from plugins.phantom.findings import FINDINGS, NO_FINDING
 
 MANIFEST = "manifest.csv"
+REPORTS = "reports.txt"
+STRATA = ("sex", "habitus")
 _LABELS = (*FINDINGS, NO_FINDING)
+_HABITUS_FAT_MM = {"slim": 12.0, "medium": 19.0}  # subcutaneous fat below this; the others are large
 Split = Literal["train", "validation", "test"]
 
 
@@ -32,18 +35,23 @@ def write_manifest(root: Path, num: int) -> None:
     """Write the table from the patients' parameter files."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["patient", "split", *FILES, *(f"mask_{name}" for name in MASKS), *_LABELS])
+    rows.writerow(["patient", "split", *FILES, *(f"mask_{name}" for name in MASKS), *STRATA, *_LABELS])
     for patient in range(num):
         folder = f"{PATIENTS}/{folder_name(patient)}"
-        labels = json.loads((root / folder / PARAMETERS).read_text(encoding="utf-8"))["labels"]
+        about = json.loads((root / folder / PARAMETERS).read_text(encoding="utf-8"))
+        labels, strata = about["labels"], (about["anatomy"]["sex"], _habitus(about["anatomy"]["fat"]))
         paths = [f"{folder}/{name}" for name in (*FILES.values(), *MASKS.values())]
-        rows.writerow([folder_name(patient), split_of(patient), *paths, *(labels[name] for name in _LABELS)])
+        rows.writerow([folder_name(patient), split_of(patient), *paths, *strata, *(labels[name] for name in _LABELS)])
     with replacing(root / MANIFEST, overwrite=True) as beside:
         beside.write_text(text.getvalue(), encoding="utf-8")
 
 
+def _habitus(fat_mm: float) -> str:
+    return next((name for name, most in _HABITUS_FAT_MM.items() if fat_mm < most), "large")
+
+
 def scan(root: Path) -> Iterator[Record]:
-    """A record per patient. `UserError`: no cohort there, or one that was not finished."""
+    """A record per patient, then one per report without patient. `UserError`: no finished cohort there."""
     root = Path(root)
     manifest = root / MANIFEST
     if not manifest.is_file():
@@ -59,4 +67,8 @@ def scan(root: Path) -> Iterator[Record]:
                 split=row["split"],  # type: ignore[arg-type]
                 labels={name: int(row[name]) for name in _LABELS},
                 masks={name: root / row[f"mask_{name}"] for name in MASKS},
+                strata={name: row[name] for name in STRATA},
             )
+    reports = (root / REPORTS).read_text(encoding="utf-8").splitlines()
+    for number, report in enumerate(reports):
+        yield Record(patient=f"phantom-report-{number}", study=f"phantom-report-{number}", texts={"text": report})

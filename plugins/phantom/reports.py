@@ -9,10 +9,9 @@ import numpy as np
 from core.io import replacing
 from plugins.phantom.findings import draw_findings
 from plugins.phantom.grammar import write_report
-from plugins.phantom.manifest import split_of
+from plugins.phantom.manifest import REPORTS, split_of
 from plugins.phantom.study import streams_of
 
-REPORTS = "reports.txt"
 _PER_COHORT = 20_000 / 1_200
 
 

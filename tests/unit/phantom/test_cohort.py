@@ -24,7 +24,7 @@ def digest(root):
 
 
 def test_records(cohort):
-    records = list(PHANTOM.scan(cohort))
+    records = [record for record in PHANTOM.scan(cohort) if record.files]
     assert Counter(record.split for record in records) == {"train": 9, "validation": 1, "test": 2}
     assert len({record.patient for record in records}) == 12
     for record in records:
@@ -33,6 +33,7 @@ def test_records(cohort):
         assert all(path.is_file() for paths in record.files.values() for path in paths)
         assert all(path.is_file() for path in record.masks.values())
         assert set(record.labels.values()) <= {0, 1}
+        assert set(record.strata) == {"sex", "habitus"}
 
 
 def test_every_modality_reads_and_preprocesses_its_file(cohort):
@@ -139,6 +140,9 @@ def test_two_makers_exclude_each_other(tmp_path):
 def test_reports_for_the_tokenizer(cohort):
     corpus = (cohort / "reports.txt").read_text().splitlines()
     assert len(corpus) == 200
+    alone = [record for record in PHANTOM.scan(cohort) if record.texts]
+    assert [record.texts["text"] for record in alone] == corpus
+    assert {record.split for record in alone} == {"train"}
     held = {
         path.read_text().split("\n", 1)[1].strip()
         for record in PHANTOM.scan(cohort)
