@@ -12,6 +12,8 @@ from core.errors import UserError
 from core.modality import Site
 from core.types import Batch, Conditioning, Context, LatentSpec, Posterior, Prompt, Space
 
+_HIDDEN = 32  # wide enough that the preset's few hundred steps reconstruct well
+
 
 class ToyPromptEncoder(nn.Module):
     """A learned null token, one token per channel, and their mean on the unit sphere."""
@@ -35,7 +37,7 @@ class ToyPromptEncoder(nn.Module):
 
 
 class ToyAutoencoder(nn.Module):
-    """Pixels to latents by one strided convolution (grids) or one linear layer (vectors), and back."""
+    """Pixels to latents by a strided convolution and a mixing one (grids) or two linear layers (vectors), and back."""
 
     def __init__(self, modality: str, channels: int, space: Space, latent_channels: int, kl_weight: float) -> None:
         super().__init__()
@@ -44,14 +46,18 @@ class ToyAutoencoder(nn.Module):
         self.spec = LatentSpec(
             channels=latent_channels, space=tuple(side // factor for side in space), downsample=factor
         )
+        enter: nn.Module
+        leave: nn.Conv2d | nn.Linear
         if space:
-            self.encoder: nn.Module = nn.Conv2d(channels, 2 * latent_channels, 2, 2)
-            self.decoder: nn.Module = nn.ConvTranspose2d(latent_channels, channels, 2, 2)
+            enter, leave = nn.Conv2d(channels, _HIDDEN, 2, 2), nn.Conv2d(_HIDDEN, 2 * latent_channels, 1)
+            back, out = nn.Conv2d(latent_channels, _HIDDEN, 1), nn.ConvTranspose2d(_HIDDEN, channels, 2, 2)
         else:
-            self.encoder, self.decoder = nn.Linear(channels, 2 * latent_channels), nn.Linear(latent_channels, channels)
+            enter, leave = nn.Linear(channels, _HIDDEN), nn.Linear(_HIDDEN, 2 * latent_channels)
+            back, out = nn.Linear(latent_channels, _HIDDEN), nn.Linear(_HIDDEN, channels)
+        self.encoder, self.decoder = nn.Sequential(enter, nn.SiLU(), leave), nn.Sequential(back, nn.SiLU(), out)
         # A posterior that is narrow at the start: otherwise the first hundred steps only learn to silence its noise.
         with torch.no_grad():
-            self.encoder.bias[latent_channels:] = -6  # type: ignore[index, operator]
+            leave.bias[latent_channels:] = -6  # type: ignore[index]
 
     def encode(self, batch: Batch) -> Posterior:
         """Mean and log-variance, ``batch channel *space``."""

@@ -451,7 +451,7 @@ class OneTermPerSample(Coder):
 class Detached(Coder):
     def loss(self, batch, generator):
         terms = {name: term.detach() for name, term in super().loss(batch, generator).items()}
-        return {**terms, "touch": 0 * self.encoder.weight.sum()}
+        return {**terms, "touch": 0 * self.encoder[0].weight.sum()}
 
 
 # --- denoiser ---------------------------------------------------------------------------------------------------

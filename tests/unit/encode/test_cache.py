@@ -60,7 +60,7 @@ def test_a_kill_costs_one_file(encode):
 def test_other_weights_or_files_make_it_again(encode, studies):
     encode()
     with torch.no_grad():
-        encode.module.encoder.bias[0] += 1
+        encode.module.encoder[-1].bias[0] += 1
     assert encode()[1] == [8, 8, 8, 6]
     path = studies.records[5].files["toy_grid"][0]
     path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\x3f")
