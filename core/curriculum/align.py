@@ -13,6 +13,8 @@ from core.curriculum.table import Line
 from core.evaluate.retrieval import recall_at
 from core.rounds import Round
 
+_MOST_FOR_MEAN, _ROWS = 1024, 64
+
 
 def align(course: Course) -> None:
     """Train the prompt encoders round by round."""
@@ -27,7 +29,7 @@ def _name(one: Round) -> str:
 def _train(course: Course, one: Round) -> Iterator[Line]:
     config = course.run.config
     if not one.trains:  # the edge closed a cycle: all of it is frozen
-        yield from (_retrieval(course, *pair) for pair in one.edge.pairs)
+        yield from _retrievals(course, one)
         return
     temperature = train_round(
         course.trainer,
@@ -42,9 +44,26 @@ def _train(course: Course, one: Round) -> Iterator[Line]:
         ),
     )
     for key in one.trains:
-        course.networks.save("align", key, temperature=temperature)
+        means = {name: _mean(course, name) for name in course.networks.sets[key].owners}
+        course.networks.save("align", key, temperature=temperature, means=means)
+    yield from _retrievals(course, one)
+
+
+def _retrievals(course: Course, one: Round) -> Iterator[Line]:
     for pair in one.edge.pairs:
-        yield _retrieval(course, *pair)
+        if course.cohort.held_out.having(*pair):
+            yield _retrieval(course, *pair)
+
+
+def _mean(course: Course, name: str) -> list[float]:
+    """The mean pooled vector of a modality's training studies: what all of them have in common (METHOD E6b)."""
+    studies, encoder = course.cohort.training, course.bundle.part(name, "prompt")
+    places, total = studies.having(name)[:_MOST_FOR_MEAN], None
+    for start in range(0, len(places), _ROWS):
+        with torch.no_grad():
+            pooled = encoder(course.compute.placed(studies.batch(name, places[start : start + _ROWS]))).pooled.sum(0)
+        total = pooled if total is None else total + pooled
+    return [] if total is None else (total / len(places)).tolist()
 
 
 def _retrieval(course: Course, first: str, second: str) -> Line:

@@ -30,7 +30,8 @@ def _train(course: Course, weights: WeightSet) -> Iterator[Line]:
     )
     specs = {name: _measured(course, name) for name in weights.owners}
     course.networks.save("autoencoder", weights.key, latents={name: asdict(spec) for name, spec in specs.items()})
-    for name in weights.owners:
+    held_out = course.cohort.held_out
+    for name in (name for name in weights.owners if held_out.having(name)):
         yield Line("autoencoder", f"{name}: mean absolute error, held out", _error(course, name))
 
 
