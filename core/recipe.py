@@ -71,7 +71,8 @@ class PromptChoice(Table):
 
     ``sources``: neighbours in either flow, in the align flow only, or the centre only (an ablation).
     ``sampling``: one of all non-empty subsets (E5), one prompt, or all that there are.
-    ``drop``: probability per sample of the null prompt (E6).
+    ``drop``: probability per sample of the null prompt (E6). ``pooled_only``: of hearing the pooled vectors without
+    tokens, which prepares for prompts of modalities that never met this one (E6b).
     """
 
     form: Literal["pooled_and_neighbour_tokens", "mixed_pooled", "pooled", "tokens_pooled_size"]
@@ -79,6 +80,7 @@ class PromptChoice(Table):
     sources: Literal["any_flow", "align_flow", "centre"] = "any_flow"
     null: Literal["learned", "empty_input", "empty_text"] = "learned"
     drop: float = Field(default=0.1, ge=0, lt=1)
+    pooled_only: float = Field(default=0.0, ge=0, lt=1)
 
 
 class DiffuseChoice(Table):

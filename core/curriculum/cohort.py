@@ -19,10 +19,15 @@ from core.types import Record
 
 @dataclass(frozen=True)
 class Cohort:
-    """Training and held-out studies; ``fingerprint`` names who is in them and what may be seen of whom."""
+    """Training and held-out studies; ``fingerprint`` names who is in them and what may be seen of whom.
+
+    ``held_out`` (split ``validation``) is looked at while training goes on, ``test`` once at the end; it is the
+    validation split where a data set has no other.
+    """
 
     training: Studies
     held_out: Studies
+    test: Studies
     fingerprint: str
 
 
@@ -38,11 +43,11 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
         for source in sources:
             make_data(source)
     records = [record for source in sources for record in records_of(source, run)]
-    training, held_out = (_studies(run, records, split) for split in ("train", "validation"))
+    training, held_out, test = (_studies(run, records, split) for split in ("train", "validation", "test"))
     _require_data(run, training)
     if compute.first:
         _warn_of_nothing_held_out(run, held_out)
-    return Cohort(training, held_out, _fingerprint(training, held_out))
+    return Cohort(training, held_out, test if test.records else held_out, _fingerprint(training, held_out, test))
 
 
 def _studies(run: Run, records: Sequence[Record], split: str) -> Studies:
@@ -54,8 +59,8 @@ def _studies(run: Run, records: Sequence[Record], split: str) -> Studies:
 def _require_data(run: Run, training: Studies) -> None:
     """Everything that a phase will ask of the studies, before the first step of any."""
     phases = run.config.phases.run
-    if "autoencoder" in phases or "diffuse" in phases:
-        for name in run.outputs:
+    for phase in ("autoencoder", "diffuse"):
+        for name in (name for weights in run.once(phase) for name in weights.owners) if phase in phases else ():
             training.require(name)
     for pair in (pair for one in run.rounds("align") for pair in one.edge.pairs) if "align" in phases else ():
         training.require(*pair)

@@ -22,8 +22,11 @@ class PromptAssembly(nn.Module):
         self.null = nn.Parameter(torch.randn(width) * 0.02)
         self.source = nn.ParameterDict({_key(name): nn.Parameter(torch.randn(width) * 0.02) for name in sources})
 
-    def forward(self, prompts: Mapping[str, Prompt], drop: Tensor) -> Conditioning:
+    def forward(self, prompts: Mapping[str, Prompt], drop: Tensor, pooled_only: Tensor | None = None) -> Conditioning:
         """``prompts`` by modality, ``drop`` bool ``batch``: rows that get the null prompt (METHOD E6).
+
+        ``pooled_only`` bool ``batch``: rows that hear the pooled vectors alone: all that a modality which never
+        prompted this one can give (METHOD E6b).
 
         The pooled vectors are mixed with equal weights and not normalised again (METHOD E4, MedCoDi-M Eq. 1); that of
         the null prompt is zero.
@@ -33,7 +36,8 @@ class PromptAssembly(nn.Module):
         for name, prompt in prompts.items():
             told = torch.cat([prompt.pooled[:, None], prompt.tokens[:, 1:]], 1)
             tokens.append(told + self.source[_key(name)])
-            mask.append(torch.cat([torch.ones_like(mask[0]), prompt.mask[:, 1:]], 1))
+            heard = prompt.mask[:, 1:] if pooled_only is None else prompt.mask[:, 1:] & ~pooled_only[:, None]
+            mask.append(torch.cat([torch.ones_like(mask[0]), heard], 1))
         kept = torch.cat(mask, 1) & ~drop[:, None]
         kept[:, 0] = True
         # Without any prompt the pooled vector is that of the null prompt, which a denoiser may insist on.

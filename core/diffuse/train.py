@@ -100,13 +100,14 @@ class _Step:
         """The noise term (METHOD E10)."""
         draws = stream(self.seed, "diffuse", self.target.name, step)
         sources, chosen = self._drawn(draws, prompt.sampling)
-        dropped = torch.rand(self.size, generator=draws) < prompt.drop
+        dropped, alone = torch.rand(2, self.size, generator=draws)
+        dropped, alone = dropped < prompt.drop, alone < prompt.pooled_only
         level = draw_levels(self.size, draws)
         z = self.target.latents[chosen]
         noise = torch.randn(z.shape, generator=draws)
         rows = share.rows(self.size)
-        z, level, noise, dropped = (self.placed(value[rows]) for value in (z, level, noise, dropped))
-        conditioning = self.target.assembly(self._prompts(sources, chosen, rows), dropped)
+        z, level, noise, dropped, alone = (self.placed(value[rows]) for value in (z, level, noise, dropped, alone))
+        conditioning = self.target.assembly(self._prompts(sources, chosen, rows), dropped, alone)
         predicted = self.denoiser(noised(z, level, noise), level, conditioning)
         weight = None if gamma is None else min_snr_weight(level, gamma)
         return share.weighted({"noise": noise_loss(noise, predicted.float(), weight)}, self.size)

@@ -44,6 +44,11 @@ class Bundle:
         make = partial(PromptAssembly, width, self.run.prompt_sources(modality))
         return self.networks.of(assembly_key(modality), make)
 
+    def mean_prompt(self, modality: str) -> tuple[float, ...]:
+        """The mean pooled vector of a modality's training studies (METHOD E6b); empty where the run has none."""
+        found = self.networks.about(self.key(modality, "prompt")).get("means", {})
+        return tuple(found.get(modality, ()))
+
     def environment(self, modality: str) -> Environment:
         """The context encoder V of a modality (METHOD E13)."""
         return self.networks.of(f"context.{modality}", partial(self._new_environment, modality))

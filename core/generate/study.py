@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from core.encode.latents import scaled, unscaled
@@ -111,11 +112,12 @@ def _output(bundle: Bundle, name: str, told: Mapping[str, Prompt], rows: int, sc
     if bundle.coupled(name):
         bundle.sites(name)
     prompted, null = conditionings(bundle, name, told, rows)
+    heard = bool(heard_prompts(bundle, name, told))
     return Output(
         denoiser=bundle.part(name, "denoiser").eval(),
         prompted=prompted,
         null=null,
-        scale=scale if set(told) & set(bundle.run.prompt_sources(name)) else 0.0,
+        scale=scale if heard else 0.0,
         environment=bundle.environment(name).eval() if bundle.coupled(name) else None,
     )
 
@@ -125,9 +127,31 @@ def conditionings(
 ) -> tuple[Conditioning, Conditioning]:
     """What a denoiser is conditioned on with these prompts, and with none (METHOD E6)."""
     assembly, device = bundle.assembly(name).eval(), bundle.networks.compute.device
-    heard = {source: prompt for source, prompt in told.items() if source in bundle.run.prompt_sources(name)}
+    heard = heard_prompts(bundle, name, told)
     no = torch.zeros(rows, dtype=torch.bool, device=device)
     return assembly(heard, no), assembly(heard, ~no)
+
+
+def heard_prompts(bundle: Bundle, name: str, told: Mapping[str, Prompt]) -> dict[str, Prompt]:
+    """The prompts by the source that a denoiser hears them as (METHOD E6b).
+
+    Neighbours in the flow are heard whole. Of any other modality the pooled vector is heard, with its modality's mean
+    replaced by that of a neighbour in whose place it stands; it is not heard where no neighbour is left.
+    """
+    sources = bundle.run.prompt_sources(name)
+    heard = {source: prompt for source, prompt in told.items() if source in sources}
+    for other, prompt in told.items():
+        free = [source for source in sources if source not in heard and bundle.mean_prompt(source)]
+        if other != name and other not in sources and free and bundle.mean_prompt(other):
+            heard[free[0]] = _in_place_of(bundle, prompt, other, free[0])
+    return heard
+
+
+def _in_place_of(bundle: Bundle, prompt: Prompt, own: str, other: str) -> Prompt:
+    """A pooled vector moved from the region of one modality to that of another, without tokens."""
+    shift = prompt.pooled.new_tensor(bundle.mean_prompt(other)) - prompt.pooled.new_tensor(bundle.mean_prompt(own))
+    pooled = F.normalize(prompt.pooled + shift, dim=-1)
+    return Prompt(tokens=prompt.tokens[:, :1], pooled=pooled, mask=prompt.mask[:, :1])
 
 
 def _given(bundle: Bundle, name: str, batch: Batch) -> Given:
