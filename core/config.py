@@ -120,7 +120,7 @@ def _base(registry: Registry, recipe: str, preset: str, *, long: bool) -> dict[s
 def _placed(table: Mapping[str, Any], source: str, modalities: Collection[str]) -> dict[str, Any]:
     """A layer with the settings of modalities under ``parts``, and a plain flow as ``flow.main``.
 
-    Where a modality has the name of an option, the option is meant: write ``parts.NAME`` for the modality.
+    No modality has the name of an option: discovery refuses it.
     """
     options = list(RunConfig.model_fields)
     names = [key for key in table if key not in options]

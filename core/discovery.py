@@ -13,6 +13,7 @@ from typing import Any
 import pluggy
 
 from core import hookspecs
+from core.config import RunConfig
 from core.errors import PluginError, SwitchedOffError, UserError, listed, nearest, unknown
 from core.modality import (
     CONTRACT,
@@ -29,6 +30,8 @@ from core.packages import install_command
 from core.types import DataSpec
 
 GROUP = "medweave.plugins"
+# A modality of such a name could not be told from the option, in --set and in run files.
+RESERVED = frozenset(RunConfig.model_fields)
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("register_"))
 
 
@@ -186,24 +189,43 @@ def _validate(offered: Mapping[str, Sequence[Any]]) -> None:
                 raise PluginError(
                     f"{hook}() returned a {type(item).__name__}; it returns a sequence of {kind.__name__}"
                 )
-            if not NAME.fullmatch(item.name):
+            if not isinstance(item.name, str) or not NAME.fullmatch(item.name):
                 raise PluginError(f"{hook}() offers the name '{item.name}'; a name is lower case: [a-z][a-z0-9_]*")
     for modality in offered[HOOKS[0]]:
         _validate_modality(modality)
     for dataset in offered[HOOKS[1]]:
-        if not isinstance(dataset.modalities, (tuple, list)) or not callable(dataset.scan):
-            raise PluginError(f"data set '{dataset.name}' needs a tuple of modalities and a function scan(root)")
+        _validate_dataset(dataset)
+
+
+def _validate_dataset(dataset: DatasetAdapter) -> None:
+    label, names = f"data set '{dataset.name}'", dataset.modalities
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
+        raise PluginError(f"{label} needs a tuple of modality names, found {names!r}")
+    if not callable(dataset.scan) or not (dataset.make is None or callable(dataset.make)):
+        raise PluginError(f"{label} needs a function scan(root), and for make a function or None")
 
 
 def _validate_modality(modality: Modality) -> None:
     label = f"modality '{modality.name}'"
     if modality.contract != CONTRACT:
+        newer = isinstance(modality.contract, int) and modality.contract > CONTRACT
         raise PluginError(
             f"{label} was written for contract {modality.contract}, this MedWeave has contract {CONTRACT}; "
-            "install versions of the two that agree"
+            + (
+                "update MedWeave, or install an older plugin"
+                if newer
+                else "update the plugin, or install an older MedWeave"
+            )
+        )
+    if modality.name in RESERVED:
+        raise PluginError(
+            f"{label} has the name of a run option, so that --set {modality.name}.KEY would mean two things; choose"
+            f" another name (taken: {listed(RESERVED)})"
         )
     if not modality.presets:
         raise PluginError(f"{label} has no preset; it needs at least one, e.g. 'tiny'")
+    if not isinstance(modality.presets, Mapping) or not all(isinstance(name, str) for name in modality.presets):
+        raise PluginError(f"{label}: presets are a mapping of names to Parts, found {str(modality.presets)[:60]}")
     for preset, parts in modality.presets.items():
         if not isinstance(parts, Parts):
             raise PluginError(f"{label}, preset '{preset}': found a {type(parts).__name__}; a preset is a Parts value")

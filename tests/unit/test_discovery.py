@@ -143,9 +143,47 @@ def test_module_of_the_entry_point_is_gone(site):
     assert "No module named 'mw_test_gone'" in broken(name)
 
 
-def test_other_contract_version(site):
-    message = broken(install(site, "mw_test_new", MODALITY.format(name="sono", contract=2)))
-    assert "modality 'sono' was written for contract 2, this MedWeave has contract 1" in message
+@pytest.mark.parametrize(
+    ("contract", "remedy"),
+    [(2, "update MedWeave, or install an older plugin"), (0, "update the plugin, or install an older MedWeave")],
+)
+def test_other_contract_version(site, contract, remedy):
+    message = broken(install(site, "mw_test_new", MODALITY.format(name="sono", contract=contract)))
+    assert f"modality 'sono' was written for contract {contract}, this MedWeave has contract 1; {remedy}" in message
+
+
+@pytest.mark.parametrize("name", ["recipe", "data", "align", "training", "parts"])
+def test_names_of_run_options_are_taken(site, name):
+    message = broken(install(site, "mw_test_option", MODALITY.format(name=name, contract=1)))
+    assert f"modality '{name}' has the name of a run option" in message
+    assert "choose another name (taken: aliases, align, data," in message
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ("modalities='ct', scan=list", "needs a tuple of modality names, found 'ct'"),
+        ("modalities=(3,), scan=list", "needs a tuple of modality names, found (3,)"),
+        ("modalities=('ct',), scan=3", "needs a function scan(root)"),
+        ("modalities=('ct',), scan=list, make=3", "needs a function scan(root), and for make a function or None"),
+        ("modalities=('ct',)", "missing 1 required keyword-only argument: 'scan'"),
+    ],
+)
+def test_wrong_data_sets(site, fields, expected):
+    source = f"""
+from core.api import DatasetAdapter, hookimpl
+@hookimpl
+def register_datasets():
+    return [DatasetAdapter(name="clinic", title="C", licence="-", citation="-", {fields})]
+"""
+    assert expected in broken(install(site, "mw_test_data", source))
+
+
+def test_what_is_off_says_so(site):
+    name = install(site, "mw_test_good", MODALITY.format(name="sono", contract=1))
+    catalog = discover(["toy"])
+    assert str(catalog.off[name]) == f"plugin '{name}' is turned off: add it to [plugins] enabled"
+    assert discover().off == {}
 
 
 def test_unknown_hook_is_named_with_the_nearest(site):
@@ -166,6 +204,8 @@ def test_hook_with_wrong_arguments(site):
         ("['ct']", "returned a str; it returns a sequence of Modality"),
         ("[Modality(name='CT', title='', presets={'tiny': PARTS})]", "offers the name 'CT'; a name is lower case"),
         ("[Modality(name='a', title='', presets={})]", "has no preset"),
+        ("[Modality(name='a', title='', presets=['tiny'])]", "presets are a mapping of names to Parts, found ['tiny']"),
+        ("[Modality(name=None, title='', presets={'tiny': PARTS})]", "offers the name 'None'; a name is lower case"),
         ("[Modality(name='a', title='', presets={'tiny': 3})]", "found a int; a preset is a Parts value"),
         (
             "[Modality(name='a', title='', presets={'tiny': Parts(data=SPEC, reader=3)})]",
