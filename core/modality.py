@@ -171,7 +171,12 @@ class Reader(Protocol):
 
 @runtime_checkable
 class Preprocessor(Protocol):
-    """Original units to canonical form and back."""
+    """Original units to canonical form and back.
+
+    ``tolerance``: what a round trip of a sample on the canonical grid may cost a value, in units; 0 for tokens.
+    """
+
+    tolerance: float
 
     def apply(self, sample: Sample) -> Sample:
         """Meets the `DataSpec`; deterministic; idempotent; leaves its input as it is."""
@@ -249,9 +254,13 @@ class Denoiser(Protocol):
 
 @runtime_checkable
 class Writer(Protocol):
-    """`Sample` in original units to a file that says inside itself that it is synthetic."""
+    """`Sample` in original units to a file that says inside itself that it is synthetic.
+
+    ``tolerance``: what writing and reading again may cost a value, in units; 0 for text.
+    """
 
     suffix: str
+    tolerance: float
 
     def write(self, sample: Sample, path: Path, provenance: Provenance, *, overwrite: bool = False) -> None:
         """Refuses an existing file unless told; never leaves half a file."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from core.errors import unknown
+from core.errors import UserError, unknown
 from core.modality import Modality
 from core.testing.laws import Bench, LawBroken, NotApplicable, all_laws
 from core.types import Sample
@@ -32,24 +33,34 @@ def check_modality(
     preset: str = "tiny",
     *,
     samples: Sequence[Sample] = (),
+    files: Sequence[Path] = (),
     expected_failures: Mapping[str, str] | None = None,
     only: Collection[str] | None = None,
 ) -> list[Outcome]:
     """Run every law (or ``only`` some) and report each.
 
+    ``files``: example files for the reader, which a modality without a writer needs; they are read as copies.
     ``expected_failures`` maps a law to the reason why it cannot hold; they are strict: one that holds after all is
-    reported as failed. Raises `UserError` for an unknown law or preset.
+    reported as failed. Raises `UserError` for an unknown law or preset, and for a file
+    that is not there.
     """
     expected = dict(expected_failures or {})
     laws = all_laws()
     for name in [*expected, *(only or ())]:
         if name not in laws:
             raise unknown("law", name, laws)
-    bench = Bench(modality, preset, tuple(samples))
+    bench = Bench(modality, preset, tuple(samples), _existing(files))
     try:
         return [_outcome(name, bench, expected.get(name)) for name in laws if only is None or name in only]
     finally:
         shutil.rmtree(bench.folder, ignore_errors=True)
+
+
+def _existing(files: Sequence[Path]) -> tuple[Path, ...]:
+    for path in map(Path, files):
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; the conformance kit was given it as an example to read")
+    return tuple(map(Path, files))
 
 
 def _outcome(name: str, bench: Bench, reason: str | None) -> Outcome:
@@ -78,6 +89,7 @@ def parametrize_checks(
     preset: str = "tiny",
     *,
     samples: Sequence[Sample] = (),
+    files: Sequence[Path] = (),
     expected_failures: Mapping[str, str] | None = None,
 ) -> pytest.MarkDecorator:
     """``@parametrize_checks(MODALITY)`` over a test with an argument ``check``: one test per law."""
@@ -89,7 +101,7 @@ def parametrize_checks(
             raise unknown("law", name, all_laws())
     cases = [
         pytest.param(
-            _checker(name, modality, preset, tuple(samples)),
+            _checker(name, modality, preset, tuple(samples), tuple(files)),
             id=f"{modality.name}-{preset}-{name}",
             marks=[pytest.mark.xfail(strict=True, reason=expected[name])] if name in expected else [],
         )
@@ -98,11 +110,13 @@ def parametrize_checks(
     return pytest.mark.parametrize("check", cases)
 
 
-def _checker(name: str, modality: Modality, preset: str, samples: tuple[Sample, ...]) -> Callable[[], None]:
+def _checker(
+    name: str, modality: Modality, preset: str, samples: tuple[Sample, ...], files: tuple[Path, ...]
+) -> Callable[[], None]:
     def check() -> None:
         import pytest
 
-        (outcome,) = check_modality(modality, preset, samples=samples, only=[name])
+        (outcome,) = check_modality(modality, preset, samples=samples, files=files, only=[name])
         if outcome.status == "skipped":
             pytest.skip(outcome.message)
         if outcome.status != "passed":

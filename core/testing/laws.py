@@ -6,6 +6,7 @@ A law is a function of a `Bench`. It returns when the law holds, raises `LawBrok
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.modality import Modality, Parts
-from core.testing.samples import draw_sample
+from core.testing.samples import draw_off_grid, draw_sample
 from core.types import Batch, Conditioning, Provenance, Sample
 
 if TYPE_CHECKING:
@@ -77,13 +78,15 @@ def same(first: Any, second: Any) -> bool:
 class Bench:
     """One modality at one preset, with everything a law needs made on first use.
 
-    ``samples`` may be given where noise in the modality's range is not a fair sample of it.
+    ``samples`` may be given where noise in the modality's range is not a fair sample of it. ``files``: example files,
+    read as copies; without them a reader is tried on what the modality's own writer makes.
     Every draw is seeded; the global random state is left as it was.
     """
 
     modality: Modality
     preset: str = "tiny"
     samples: tuple[Sample, ...] = ()
+    files: tuple[Path, ...] = ()
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="medweave-check-")))
 
     def __post_init__(self) -> None:
@@ -151,6 +154,17 @@ class Bench:
         path = Path(tempfile.mkdtemp(dir=self.folder)) / f"{name}{writer.suffix}"
         writer.write(self.fresh()[0], path, self.provenance())
         return path
+
+    def examples(self) -> list[Path]:
+        """Files to read, each in a fresh folder: one by the modality's writer, where it has one, and the given ones."""
+        made = [] if self.parts.writer is None else [self.file()]
+        if not made and not self.files:
+            raise NotApplicable("no writer, and no example files were given")
+        return made + [Path(shutil.copy(path, tempfile.mkdtemp(dir=self.folder))) for path in self.files]
+
+    def off_grid(self) -> dict[str, Sample]:
+        """Samples on other grids than the canonical one, by what is different about them."""
+        return draw_off_grid(self.modality.name, self.parts.data)
 
 
 def generator(seed: int) -> Generator:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from core.types import DataSpec, Geometry, Sample
@@ -45,6 +47,31 @@ def geometry_of(spec: DataSpec) -> Geometry | None:
     if spec.default_geometry is not None:
         return spec.default_geometry
     return Geometry(affine=np.diag([1.0, 1.0, 1.0, 1.0]), shape=spec.space)
+
+
+def draw_off_grid(modality: str, spec: DataSpec) -> dict[str, Sample]:
+    """Samples as scanners deliver them, not on the canonical grid; none for data without space.
+
+    ``flipped``: the canonical grid with its first axis reversed, without loss. ``spaced``: the same number of points,
+    further apart along the first axis and nearer along the others. ``larger``: more points, each along its own axis.
+    """
+    place = geometry_of(spec)
+    if place is None:
+        return {}
+    flipped, spaced = place.affine.copy(), place.affine.copy()
+    flipped[:3, 3] += flipped[:3, 0] * (place.shape[0] - 1)
+    flipped[:3, 0] *= -1
+    spaced[:3, : len(place.shape)] *= [1.25, *([0.8] * (len(place.shape) - 1))]
+    larger = tuple(size + max(1, size // (4 + axis)) for axis, size in enumerate(place.shape))
+    places = {
+        "flipped": replace(place, affine=flipped),
+        "spaced": replace(place, affine=spaced),
+        "larger": replace(place, shape=larger),
+    }
+    return {
+        name: draw_sample(modality, replace(spec, space=where.shape, default_geometry=where), seed)
+        for seed, (name, where) in enumerate(places.items())
+    }
 
 
 def _smooth(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

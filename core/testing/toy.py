@@ -116,6 +116,8 @@ class ToyPreprocess:
         """Units 0..100 to [-1, 1], clipped."""
         if sample.meta.get("canonical"):
             return sample
+        if self.default is not None and np.shape(sample.data)[1:] != self.default.shape:
+            raise UserError(f"a toy picture has shape {self.default.shape}, found {np.shape(sample.data)[1:]}")
         data = np.clip(np.asarray(sample.data) / 50 - 1, -1, 1).astype(np.float32)
         return replace(sample, data=data, meta={**sample.meta, "canonical": True})
 

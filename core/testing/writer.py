@@ -31,7 +31,7 @@ def reads_back(bench: Bench) -> None:
         path = folder / f"again{number}{writer.suffix}"
         writer.write(expected, path, bench.provenance())
         found = reader.read(path)
-        demand_close(expected, found, float(getattr(writer, "tolerance", 0.0)))
+        demand_close(expected, found, float(writer.tolerance))
         if expected.geometry is not None:
             if found.geometry is None:
                 raise LawBroken("the geometry was lost")

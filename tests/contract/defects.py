@@ -273,6 +273,41 @@ class Mirrors(Preprocess):
         return super().invert(replace(sample, data=np.ascontiguousarray(sample.data[..., ::-1])), like)
 
 
+@breaks("preprocess.meets_the_data_spec", "preprocess")
+class KeepsAnyShape(Preprocess):
+    """Right on the canonical grid, and blind to any other."""
+
+    def apply(self, sample):
+        if sample.meta.get("canonical"):
+            return sample
+        data = np.clip(sample.data / 50 - 1, -1, 1).astype(np.float32)
+        return replace(sample, data=data, meta={**sample.meta, "canonical": True})
+
+
+@breaks("preprocess.meets_the_data_spec", "preprocess")
+class CrashesOffTheGrid(Preprocess):
+    def apply(self, sample):
+        if not sample.meta.get("canonical") and sample.geometry.shape != (8, 8):
+            raise ValueError("shapes do not match")
+        return super().apply(sample)
+
+
+@breaks("preprocess.invert_restores_units_and_geometry", "preprocess")
+class OneGridForAll(Preprocess):
+    """Right where ``like`` is the default."""
+
+    def invert(self, sample, like=None):
+        return super().invert(sample, None)
+
+
+@breaks("preprocess.keeps_places", "preprocess")
+class ForgetsTheAffine(Preprocess):
+    """Right where the sample lies on the canonical grid."""
+
+    def apply(self, sample):
+        return replace(super().apply(sample), geometry=self.default)
+
+
 @breaks("preprocess.leaves_its_input", "preprocess")
 class InPlace(Preprocess):
     def apply(self, sample):

@@ -1,11 +1,16 @@
 """The kit itself: good parts pass every law, and each deliberately broken part fails exactly its own."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from defects import DEFECTS, GOOD_METRIC, TOKENS
 
 from core.errors import UserError
 from core.testing import check_modality, law_names, parametrize_checks
-from core.testing.toy import TOY_GRID, TOY_VECTOR
+from core.testing.samples import draw_off_grid
+from core.testing.toy import TOY_GRID, TOY_VECTOR, draw_study, write_array
+from core.types import Sample
 
 GOOD = [TOY_GRID, TOY_VECTOR, TOKENS, GOOD_METRIC]
 
@@ -79,3 +84,61 @@ def test_laws_of_missing_parts_are_skipped_with_the_reason():
     outcomes = {outcome.law: outcome for outcome in check_modality(TOKENS)}
     assert outcomes["augment.seeds_differ"].status == "skipped"
     assert outcomes["augment.seeds_differ"].message == "no augment"
+
+
+INPUT_ONLY = replace(TOY_GRID, presets={"tiny": replace(TOY_GRID.presets["tiny"], writer=None)})
+
+
+@pytest.fixture
+def example(tmp_path):
+    _, picture = draw_study(np.random.default_rng(0))
+    place = TOY_GRID.presets["tiny"].data.default_geometry
+    write_array(tmp_path / "example.toy", Sample(modality="toy_grid", data=picture, geometry=place))
+    return tmp_path / "example.toy"
+
+
+def reader_laws(modality, files):
+    laws = [law for law in law_names() if law.startswith("reader.")]
+    return {outcome.law: outcome for outcome in check_modality(modality, files=files, only=laws)}
+
+
+def test_a_reader_without_a_writer_is_tried_on_example_files(example):
+    before = example.read_bytes()
+    assert {outcome.status for outcome in reader_laws(INPUT_ONLY, [example]).values()} == {"passed"}
+    assert example.read_bytes() == before
+    assert [path.name for path in example.parent.iterdir()] == ["example.toy"]
+    skipped = [outcome for outcome in reader_laws(INPUT_ONLY, []).values() if outcome.status == "skipped"]
+    assert len(skipped) == 4
+    assert {outcome.message for outcome in skipped} == {"no writer, and no example files were given"}
+
+
+@pytest.mark.parametrize("defect", [one for one in DEFECTS if one.law.startswith("reader.")], ids=str)
+def test_example_files_find_what_a_writer_would_have_found(defect, example):
+    parts = replace(defect.modality.presets["tiny"], writer=None)
+    outcomes = reader_laws(replace(defect.modality, presets={"tiny": parts}), [example])
+    assert [law for law, outcome in outcomes.items() if outcome.status == "failed"] == [defect.law]
+
+
+def test_a_wrong_example_is_said(example):
+    other = example.rename(example.with_suffix(".png"))
+    assert reader_laws(TOY_GRID, [other])["reader.suffixes_name_its_files"].message.startswith(
+        "example.png: the reader"
+    )
+    with pytest.raises(UserError, match=r"missing\.toy: no such file"):
+        check_modality(TOY_GRID, files=[example.with_name("missing.toy")])
+
+
+def test_samples_off_the_canonical_grid():
+    """They differ from it in what they say, and fit the geometry that they bring."""
+    spec = TOY_GRID.presets["tiny"].data
+    found, place = draw_off_grid("toy_grid", spec), spec.default_geometry
+    assert list(found) == ["flipped", "spaced", "larger"]
+    for sample in found.values():
+        assert sample.data.shape[1:] == sample.geometry.shape
+        assert sample.geometry != place
+    assert found["flipped"].geometry.orientation[0] != place.orientation[0]
+    corners = [where.affine @ [index, 0, 0, 1] for where, index in ((found["flipped"].geometry, 7), (place, 0))]
+    assert np.allclose(*corners), "the flipped grid covers the same field of view"
+    assert found["spaced"].geometry.spacing_mm == (2.5, 1.6)
+    assert found["larger"].geometry.shape == (10, 9)
+    assert draw_off_grid("toy_vector", TOY_VECTOR.presets["tiny"].data) == {}
