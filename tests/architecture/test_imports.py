@@ -4,6 +4,7 @@ import ast
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,20 @@ def test_contracts_hold(copy):
     assert "Contracts: " in result.stdout
 
 
+def test_the_contracts_name_every_module_of_core():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    named = {contract["name"]: contract for contract in contracts}
+    (plugins,) = [contract for name, contract in named.items() if name.startswith("plugins import only")]
+    facade = named["core does not go through its own public facade"]
+    found = {
+        f"core.{path.stem}"
+        for path in (ROOT / "core").iterdir()
+        if (path.suffix == ".py" and not path.stem.startswith("_")) or (path / "__init__.py").exists()
+    }
+    assert set(plugins["forbidden_modules"]) == found - {"core.api", "core.nn", "core.io", "core.testing"}
+    assert set(facade["source_modules"]) == found - {"core.api"}
+
+
 @pytest.mark.parametrize(
     ("file", "planted"),
     [
@@ -44,6 +59,8 @@ def test_contracts_hold(copy):
         ("core/nn/levels.py", "import core.engine.seed"),
         ("plugins/ct/modality.py", "import plugins.mri"),
         ("plugins/ct/modality.py", "import core.registry"),
+        ("plugins/ct/modality.py", "import core.generate.bundle"),
+        ("core/guide/prompts.py", "import core.api"),
     ],
 )
 def test_a_planted_import_breaks_a_contract(copy, file, planted):

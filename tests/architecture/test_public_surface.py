@@ -4,9 +4,12 @@ import inspect
 import re
 from pathlib import Path
 
+import pytest
+
 import core.api
 import core.check
 import core.nn
+import core.prepare
 import core.testing
 import core.train
 from core import discovery, hookspecs
@@ -21,6 +24,7 @@ train_tokenizer
 """
 TRAIN = "--config --data --device --flow --help --long --phase --plan --preset --recipe --registry --run --seed --set --steps -h"
 CHECK = "--help --params --preset --registry -h"
+PREPARE = "--dry-run --help --num --quiet --registry --root --seed --workers -h"
 
 
 def flags(module) -> str:
@@ -45,8 +49,20 @@ def test_flags_of_check():
     assert flags(core.check) == CHECK
 
 
+def test_flags_of_prepare():
+    assert flags(core.prepare) == PREPARE
+
+
+@pytest.mark.parametrize("module", [core.train, core.check, core.prepare], ids=lambda module: module.__name__)
+def test_every_flag_is_on_the_page_of_commands(module):
+    page = (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
+    section = page.partition(f"## `{module.__name__}`")[2].partition("\n## ")[0]
+    missing = [flag for flag in flags(module).split() if flag not in ("-h", "--help") and f"`{flag}`" not in section]
+    assert not missing, f"{module.__name__}: {missing}"
+
+
 def test_every_flag_has_a_help_text():
-    for module in (core.train, core.check):
+    for module in (core.train, core.check, core.prepare):
         assert all(action.help for action in module.parser()._actions)
 
 
@@ -67,6 +83,11 @@ def test_every_hook_is_tested():
     tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "unit").glob("*.py"))
     for name in discovery.HOOKS:
         assert f"def {name}()" in tests, f"no test implements {name}"
+
+
+def test_everything_that_make_may_take_is_documented():
+    page = (ROOT / "docs/reference/hooks.md").read_text(encoding="utf-8")
+    assert all(f"`{word}`" in page for word in ("make(root)", "num", "seed", "workers", "progress"))
 
 
 def test_every_law_is_documented():

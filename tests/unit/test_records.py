@@ -1,0 +1,104 @@
+"""The studies of a run: who is in which split, and that the plan counts what training sees."""
+
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from core.config import Flags, resolve
+from core.curriculum.cohort import gather_cohort
+from core.engine.compute import Compute
+from core.errors import UserError
+from core.modality import DatasetAdapter, Modality, PartConfig, Parts
+from core.pools import split_by_patient
+from core.records import records_of, source_of
+from core.registry import DatasetEntry, load_registry
+from core.run import start_run
+from core.stock import take_stock
+from core.types import DataSpec, Record
+
+SHIPPED = load_registry(Path(__file__).parents[2] / "registry.toml")
+NAMES = ("text", "xray_frontal", "xray_lateral", "ct", "mri")
+
+
+class Plain(PartConfig):
+    def build(self):
+        return SimpleNamespace()
+
+
+def modality(name):
+    parts = {part: Plain() for part in ("reader", "preprocess", "augment", "prompt", "autoencoder", "denoiser")}
+    presets = {"tiny": Parts(data=DataSpec(kind="grid", space=(4, 4)), **parts)}
+    return Modality(name=name, title=name, presets=presets)
+
+
+MODALITIES = {name: modality(name) for name in NAMES}
+
+
+def adapter(patients=30):
+    """Every second patient has no lateral view, every third no text, and every study two frontal views."""
+
+    def scan(root):
+        for number in range(patients):
+            names = [n for n in NAMES if not (n == "xray_lateral" and number % 2) and not (n == "text" and number % 3)]
+            files = {name: (root / name,) * (2 if name == "xray_frontal" else 1) for name in names}
+            yield Record(patient=f"p{number}", study=f"s{number}", files=files, split="train")
+
+    return DatasetAdapter(name="any", title="", modalities=NAMES, licence="", citation="", scan=scan)
+
+
+def started(root, *, recipe="medcodi_m", split="official", deal=True, **flags):
+    entry = DatasetEntry(adapter="phantom", root=str(root), deal=deal, split=split)
+    registry = SHIPPED.model_copy(update={"datasets": {"phantom": entry}})
+    return start_run(resolve(registry, MODALITIES, Flags(recipe=recipe, **flags)), MODALITIES), registry
+
+
+@pytest.mark.filterwarnings("ignore::core.errors.PlainWarning")
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"recipe": "medm2g"},
+        {"recipe": "medm2g", "set": ["data.pools=all"]},
+        {"recipe": "medcodi_m"},
+        {"recipe": "medcodi_m", "set": ["flow.main=text-xray", "flow.guide=xray_frontal-xray_lateral,xray_frontal-ct"]},
+    ],
+    ids=["pools", "no pools", "two flows", "two flows with a modality of one alone"],
+)
+def test_the_plan_counts_what_training_sees(tmp_path, flags):
+    run, registry = started(tmp_path, **flags)
+    (stock,) = take_stock(run, registry, {"phantom": adapter()})
+    training = gather_cohort(run, registry, {"phantom": adapter()}, Compute("cpu")).training
+    pairs = {pair for edge in run.flows.union.edges for pair in edge.pairs}
+    for names in [*((name,) for name in run.flows.union.modalities), *pairs]:
+        count = len(training.having(*names))
+        assert stock.num_pairs(names) == count > 0, names
+        if len(names) == 1:
+            assert stock.num_samples(names) == count, "of several files in a study the first is used"
+
+
+def test_splits_by_patient(tmp_path):
+    records = [Record(patient=f"p{n // 2}", study=f"s{n}", files={}) for n in range(4000)]
+    drawn = split_by_patient(records)
+    shares = Counter(record.split for record in drawn)
+    assert 0.77 < shares["train"] / 4000 < 0.83
+    assert 0.08 < shares["validation"] / 4000 < 0.12
+    assert len({(record.patient, record.split) for record in drawn}) == 2000, "a patient is in one split"
+    assert split_by_patient(records[1000:1500]) == drawn[1000:1500], "others move nobody"
+
+
+def test_the_registry_says_how_a_data_set_is_split(tmp_path):
+    for split, expected in (("official", {"train"}), ("by_patient", {"train", "validation", "test"})):
+        run, registry = started(tmp_path, split=split, deal=False)
+        source = source_of("phantom", run, registry, {"phantom": adapter(200)})
+        assert {record.split for record in records_of(source, run)} == expected
+
+
+def test_no_study_of_a_pair(tmp_path):
+    run, registry = started(tmp_path, flow="text-ct")
+    lonely = DatasetAdapter(
+        name="any", title="", modalities=NAMES, licence="", citation="",
+        scan=lambda root: [Record(patient=name, study=name, files={name: (root,)}) for name in NAMES],
+    )  # fmt: skip
+    with pytest.raises(UserError, match="no study to train on holds text and ct"):
+        gather_cohort(run, registry, {"phantom": lonely}, Compute("cpu"))
