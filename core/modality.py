@@ -134,6 +134,9 @@ class DatasetAdapter:
     ``scan(root)`` yields a `Record` per study, with the official split where there is one. A cohort that is computed,
     not collected, has ``make(root)``, which writes what is missing of it and leaves what is there. It may take, by
     keyword, ``num`` studies, ``seed``, ``workers`` (processes) and ``progress`` (whether a bar is shown).
+
+    ``findings_of(text)`` reads a text of this data set: finding (a name among ``Record.labels``) to 1 present or 0
+    absent, without those that it does not mention. Measures ask it what generated texts tell.
     """
 
     name: str
@@ -143,6 +146,7 @@ class DatasetAdapter:
     citation: str
     scan: Callable[[Path], Iterable[Record]]
     make: Callable[..., None] | None = None
+    findings_of: Callable[[str], Mapping[str, int]] | None = None
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,18 @@ class PublishedTraining(Table):
     precision: Literal["fp32", "bf16"] | None = None
 
 
+class Measuring(Table):
+    """How much is generated and looked at for the final table.
+
+    ``samples``: studies of the test split. ``steps`` of sampling, the recipe's where 0. ``judge_epochs``: training of
+    the judges of generated images.
+    """
+
+    samples: int = Field(default=200, ge=8)
+    steps: int = Field(default=0, ge=0)
+    judge_epochs: int = Field(default=10, ge=1)
+
+
 class Preset(Table):
     """Sizes of training; the sizes of networks stand in the plugins. ``--long`` takes ``long_factor`` times the steps.
 
@@ -75,6 +87,7 @@ class Preset(Table):
     align: Training
     diffuse: Training
     guide: Training
+    measure: Measuring = Measuring()
 
     def of(self, phase: Phase) -> Training:
         """The training of one phase."""

@@ -9,6 +9,7 @@ from core.curriculum.autoencoder import autoencoder
 from core.curriculum.course import Course
 from core.curriculum.diffuse import diffuse
 from core.curriculum.guide import guide
+from core.curriculum.measures import measure
 from core.curriculum.table import Line, as_text
 from core.preset import Phase
 
@@ -26,5 +27,6 @@ def train(course: Course) -> list[Line]:
     """Run every phase of the run that is not behind it, and return the final table."""
     for phase in course.run.config.phases.run:
         PHASES[phase](course)
+    measure(course)
     course.folder.close()
     return course.table

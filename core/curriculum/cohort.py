@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from core.engine.compute import Compute
@@ -22,13 +22,16 @@ class Cohort:
     """Training and held-out studies; ``fingerprint`` names who is in them and what may be seen of whom.
 
     ``held_out`` (split ``validation``) is looked at while training goes on, ``test`` once at the end; it is the
-    validation split where a data set has no other.
+    validation split where a data set has no other. ``whole`` is the training split with nothing hidden, for judges of
+    generated data, which are no part of the model. ``findings_of`` reads texts, where a data set can.
     """
 
     training: Studies
     held_out: Studies
     test: Studies
+    whole: Studies
     fingerprint: str
+    findings_of: Callable[[str], Mapping[str, int]] | None = None
 
 
 def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter], compute: Compute) -> Cohort:
@@ -47,7 +50,15 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
     _require_data(run, training)
     if compute.first:
         _warn_of_nothing_held_out(run, held_out)
-    return Cohort(training, held_out, test if test.records else held_out, _fingerprint(training, held_out, test))
+    readers = [source.adapter.findings_of for source in sources if source.adapter.findings_of is not None]
+    return Cohort(
+        training=training,
+        held_out=held_out,
+        test=test if test.records else held_out,
+        whole=_studies(run, [replace(record, pool=None) for record in records], "train"),
+        fingerprint=_fingerprint(training, held_out, test),
+        findings_of=readers[0] if readers else None,
+    )
 
 
 def _studies(run: Run, records: Sequence[Record], split: str) -> Studies:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 from core.curriculum.cohort import gather_cohort
 from core.curriculum.folder import RunFolder, require_agreement
@@ -42,7 +43,9 @@ class Course:
         self.table: list[Line] = []
         self.trained_any = False
 
-    def stage(self, phase: Phase, name: str, weights: Sequence[str], train: Callable[[], Iterable[Line]]) -> None:
+    def stage(
+        self, phase: Phase | Literal["measure"], name: str, weights: Sequence[str], train: Callable[[], Iterable[Line]]
+    ) -> None:
         """Run a stage, unless it is finished; its lines join the table.
 
         ``train`` trains, measures, and saves the named weight sets under the phase. Its `Stage` has the same phase

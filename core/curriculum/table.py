@@ -8,17 +8,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Line:
-    """A row: what was measured, on held-out studies, beside its chance level or start."""
+    """A row: what was measured, on held-out studies, beside its chance level, ceiling or start.
+
+    ``low`` and ``high`` bound its 95 % interval by patient, where it has one.
+    """
 
     phase: str
     what: str
     value: float
     beside: str = ""
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def interval(self) -> str:
+        """``[0.412, 0.498]``, or nothing."""
+        return "" if self.low is None or self.high is None else f"[{self.low:.3f}, {self.high:.3f}]"
 
 
 def as_text(table: Sequence[Line]) -> str:
     """The table in aligned columns."""
-    width = max((len(line.what) for line in table), default=0)
-    return "\n".join(
-        f"{line.phase:<12}{line.what:<{width}}  {line.value:8.4f}  {line.beside}".rstrip() for line in table
+    what = max((len(line.what) for line in table), default=0)
+    interval = max((len(line.interval) for line in table), default=0)
+    rows = (
+        f"{line.phase:<12}{line.what:<{what}}  {line.value:8.4f}  {line.interval:<{interval}}  {line.beside}"
+        for line in table
     )
+    return "\n".join(row.rstrip() for row in rows)

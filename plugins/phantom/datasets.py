@@ -26,6 +26,13 @@ def make(
     make_cohort(root, num, seed, workers, progress)
 
 
+def findings_of(text: str) -> dict[str, int]:
+    """See `plugins.phantom.reading.read_report`."""
+    from plugins.phantom.reading import read_report
+
+    return {name: int(statement.present) for name, statement in read_report(text).items()}
+
+
 PHANTOM = DatasetAdapter(
     name="phantom",
     title="Computed torsos with known findings",
@@ -34,4 +41,5 @@ PHANTOM = DatasetAdapter(
     citation="MedWeave",
     scan=scan,
     make=make,
+    findings_of=findings_of,
 )

@@ -1,0 +1,39 @@
+"""After the last phase: is what the run makes faithful and coherent? Measured once, on the test split (METHOD 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+from core.curriculum.course import Course
+from core.curriculum.measures.agreement import agreements
+from core.curriculum.measures.coherence import coherences
+from core.curriculum.measures.coupling import benefits
+from core.curriculum.measures.reconstruction import reconstructions
+from core.curriculum.measures.shared_space import retrievals
+from core.curriculum.measures.subjects import Subjects
+from core.curriculum.measures.translation import translations
+from core.curriculum.table import Line
+from core.preset import Phase
+
+__all__ = ["MEASURES", "measure"]
+
+# What is measured, and the phases that it needs.
+MEASURES: Mapping[str, tuple[tuple[Phase, ...], Callable[[Subjects], Iterable[Line]]]] = {
+    "shared space": (("align",), retrievals),
+    "reconstruction": (("autoencoder",), reconstructions),
+    "agreement": (("diffuse",), agreements),
+    "benefit of partners": (("guide",), benefits),
+    "coherence": (("align", "guide"), coherences),
+    "translation": (("guide",), translations),
+}
+
+
+def measure(course: Course) -> None:
+    """Every measure whose phases have run, each once."""
+    if not course.cohort.test.records:
+        return
+    subjects = Subjects(course)
+    for name, (phases, lines) in MEASURES.items():
+        if set(phases) <= set(course.run.config.phases.run):
+            course.stage("measure", name, [], partial(lines, subjects))

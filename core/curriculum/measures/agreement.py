@@ -1,0 +1,55 @@
+"""Do generated images show what their prompts say? With the ceiling and the floor of the same judge (METHOD 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from core.curriculum.measures.reconstruction import line
+from core.curriculum.measures.subjects import Subjects, joined
+from core.curriculum.table import Line
+from core.errors import UserError
+from core.evaluate.agreement import agreement, agreement_ratio
+from core.evaluate.auroc import readable
+from core.evaluate.strangers import strangers
+
+
+def agreements(subjects: Subjects) -> Iterator[Line]:
+    """Mean AUROC of a judge on real, reconstructed and generated images, over the findings that it can read."""
+    centre = subjects.centre
+    if centre is None or not subjects.findings:
+        return
+    for name in subjects.grids:
+        if centre in subjects.run.prompt_sources(name):
+            yield from _of(subjects, centre, name)
+
+
+def _of(subjects: Subjects, centre: str, name: str) -> Iterator[Line]:
+    places = subjects.places(centre, name)
+    labels, who = subjects.labels(subjects.studies, places), subjects.patients(places)
+    everyone = subjects.studies.having(name)
+    real = subjects.scores(name, subjects.data(name, everyone))
+    chosen = readable(real, subjects.labels(subjects.studies, everyone))
+    made = subjects.generated([name], places, prompts=[centre], couple=False, title=f"{centre} to {name}")
+    scores = {
+        "real": subjects.scores(name, subjects.data(name, places)),
+        "reconstructed": subjects.scores(name, joined(subjects.reconstructed(name, places))),
+        "generated": subjects.scores(name, joined(made[name])),
+    }
+    scores["another patient's prompt"] = scores["generated"][strangers(len(places), who)]
+    for way, found in scores.items():
+        mean = agreement(found, labels, subjects.findings, chosen=chosen, patients=who, seed=subjects.seed).macro
+        yield line(f"{name}: findings, mean AUROC, {way}", mean, _told(subjects, chosen) if way == "real" else "")
+    try:
+        ratio = agreement_ratio(
+            scores["generated"], scores["reconstructed"], labels, readable=chosen, patients=who, seed=subjects.seed
+        )
+    except UserError:  # no finding that the judge reads, or reconstructions that show none
+        return
+    yield line(f"{name}: agreement with {centre}, share of the ceiling", ratio)
+
+
+def _told(subjects: Subjects, chosen: np.ndarray) -> str:
+    names = [name for name, read in zip(subjects.findings, chosen, strict=True) if read]
+    return f"readable: {', '.join(names) or 'none'}"

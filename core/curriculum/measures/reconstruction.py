@@ -1,0 +1,37 @@
+"""What the autoencoders keep (METHOD 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from core.curriculum.measures.subjects import Subjects, joined
+from core.curriculum.table import Line
+from core.evaluate.interval import Interval
+from core.evaluate.reconstruction import reconstruction
+from core.evaluate.survival import exact_share, survival
+
+
+def reconstructions(subjects: Subjects) -> Iterator[Line]:
+    """PSNR and SSIM of images, findings that survive in texts."""
+    for name in subjects.run.outputs:
+        places = subjects.places(name)
+        if not places:
+            continue
+        made, who = subjects.reconstructed(name, places), subjects.patients(places)
+        kind = subjects.run.parts(name).data.kind
+        if kind == "grid":
+            found = reconstruction(subjects.data(name, places), joined(made), patients=who, seed=subjects.seed)
+            yield line(f"{name}: autoencoder, PSNR dB", found["psnr_db"])
+            yield line(f"{name}: autoencoder, SSIM", found["ssim"])
+        elif kind == "tokens":
+            before = subjects.texts(name, [subjects.studies.batch(name, places)])
+            after = subjects.texts(name, made)
+            if subjects.course.cohort.findings_of is not None:
+                kept = survival(subjects.told(before), subjects.told(after), patients=who, seed=subjects.seed)
+                yield line(f"{name}: autoencoder, all findings survive", kept.whole)
+            yield line(f"{name}: autoencoder, word for word", exact_share(before, after, patients=who))
+
+
+def line(what: str, found: Interval, beside: str = "") -> Line:
+    """A row of the table with its interval."""
+    return Line("measure", what, found.value, beside, found.low, found.high)

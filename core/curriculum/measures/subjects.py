@@ -1,0 +1,164 @@
+"""Whom the measures look at, and what is generated for them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.curriculum.course import Course
+from core.engine.progress import progress
+from core.engine.weights import load_weights, save_weights
+from core.evaluate.judge import Judge, judge_scores, train_judge
+from core.generate.partners import Couple
+from core.generate.study import Request, decoded, generate_latents, in_batches, restored, trained_couples
+from core.preprocess.studies import Studies
+from core.types import Batch
+
+_ROWS = 64
+
+
+class Subjects:
+    """The test studies of a run, what is generated for them, and the judges that look at it."""
+
+    def __init__(self, course: Course) -> None:
+        self.course, self.bundle, self.run = course, course.bundle, course.run
+        self.studies, self.settings = course.cohort.test, course.run.config.training.measure
+        self.seed = course.run.config.seed
+        steps = self.settings.steps
+        self.sampler = self.run.config.sampler.model_copy(update={"steps": steps} if steps else {})
+        self._pooled: dict[str, Tensor] = {}
+
+    @cached_property
+    def centre(self) -> str | None:
+        """The modality whose prompts are followed: the centre of alignment, where the flow has it."""
+        name = self.run.config.align.centre
+        return name if name in self.run.flows.union.modalities else None
+
+    @cached_property
+    def grids(self) -> tuple[str, ...]:
+        """The outputs that are images or volumes."""
+        return tuple(name for name in self.run.outputs if self.run.parts(name).data.kind == "grid")
+
+    @cached_property
+    def findings(self) -> tuple[str, ...]:
+        """The names of all labels, sorted."""
+        return tuple(sorted({name for record in self.studies.records for name in record.labels}))
+
+    def places(self, *names: str, most: int | None = None) -> list[int]:
+        """Test studies that hold all of these, at most ``most``."""
+        return self.studies.having(*names)[: most or self.settings.samples]
+
+    def patients(self, places: Sequence[int]) -> list[Hashable]:
+        """Who they are."""
+        return [self.studies.records[place].patient for place in places]
+
+    def labels(self, studies: Studies, places: Sequence[int]) -> np.ndarray:
+        """``sample finding``: 1 present, 0 absent, NaN unknown."""
+        rows = [[studies.records[place].labels.get(name, np.nan) for name in self.findings] for place in places]
+        return np.array(rows, dtype=np.float64).reshape(len(places), len(self.findings))
+
+    def data(self, name: str, places: Sequence[int], studies: Studies | None = None) -> Tensor:
+        """Canonical data of studies, on the CPU."""
+        studies = studies or self.studies
+        return torch.cat([studies.batch(name, list(part)).data for part in _parts(places)])
+
+    def pooled(self, name: str) -> Mapping[int, Tensor]:
+        """The pooled prompt of every test study that holds a modality, by place."""
+        if name not in self._pooled:
+            places = self.studies.having(name)
+            batches = (self.studies.batch(name, list(part)) for part in _parts(places))
+            rows = [self.embedded(name, batch) for batch in batches]
+            self._pooled[name] = torch.cat(rows) if rows else torch.zeros(0, 1)
+        return dict(zip(self.studies.having(name), self._pooled[name], strict=True))
+
+    def embedded(self, name: str, batch: Batch) -> Tensor:
+        """Pooled vectors ``sample width`` of a batch, on the CPU."""
+        with torch.no_grad():
+            return self.bundle.part(name, "prompt").eval()(self.course.compute.placed(batch)).pooled.float().cpu()
+
+    def reconstructed(self, name: str, places: Sequence[int]) -> list[Batch]:
+        """What the autoencoder makes of studies."""
+        module, made = self.bundle.part(name, "autoencoder").eval(), []
+        for part in _parts(places):
+            with torch.no_grad():
+                batch = self.course.compute.placed(self.studies.batch(name, list(part)))
+                made.append(module.decode(module.encode(batch).mean).to("cpu"))
+        return made
+
+    def generated(
+        self,
+        outputs: Sequence[str],
+        places: Sequence[int],
+        *,
+        prompts: Sequence[str] = (),
+        given: Sequence[str] = (),
+        couple: bool = True,
+        partner_of: Sequence[int] | None = None,
+        title: str = "",
+    ) -> dict[str, list[Batch]]:
+        """What the model makes for studies, in batches; sample ``i`` has the same noise in every way of generating.
+
+        ``partner_of``: the place in ``places`` whose partners each hears; they are made in one batch then.
+        """
+        listeners: Couple = trained_couples(self.bundle, outputs, given) if couple else {}
+        made: dict[str, list[Batch]] = {name: [] for name in outputs}
+        size = len(places) if partner_of is not None else _ROWS
+        with progress(f"measure {title or 'generate'}", len(places), silent=not self.course.compute.first) as watch:
+            for indices in in_batches(len(places), size):
+                rows = [places[index] for index in indices]
+                asked = Request(
+                    outputs=outputs,
+                    indices=indices,
+                    seed=self.seed,
+                    prompts={name: self.studies.batch(name, rows) for name in prompts},
+                    given={name: self.studies.batch(name, rows) for name in given},
+                    couple=listeners,
+                    partner_of=partner_of,
+                )
+                for name, latents in generate_latents(self.bundle, asked, self.sampler).items():
+                    made[name].append(decoded(self.bundle, name, latents).to("cpu"))
+                watch(indices[-1] + 1)
+        return made
+
+    def judge(self, name: str) -> Judge:
+        """A small network that reads the findings in a modality, trained on real training images; kept in the run."""
+        folder = self.run.config.run / "measure" / f"judge.{name}"
+        studies = self.course.cohort.whole
+        if folder.is_dir():
+            spec = self.run.parts(name).data
+            judge = Judge(spec.channels, len(self.findings), dims=len(spec.space))
+            load_weights(judge, folder)
+            return judge.eval()
+        places = [place for place in studies.having(name) if studies.records[place].labels]
+        labels = torch.from_numpy(self.labels(studies, places)).float()
+        data = self.data(name, places, studies)
+        judge = train_judge(data, labels, seed=self.seed, epochs=self.settings.judge_epochs)
+        if self.course.compute.first:
+            save_weights(judge, folder, {"modality": name, "findings": list(self.findings)})
+        return judge
+
+    def scores(self, name: str, data: Tensor) -> np.ndarray:
+        """A judge's logits ``sample finding``."""
+        return judge_scores(self.judge(name), data).numpy()
+
+    def texts(self, name: str, batches: Sequence[Batch]) -> list[str]:
+        """What decoded batches of a text say."""
+        return [str(sample.data) for batch in batches for sample in restored(self.bundle, name, batch)]
+
+    def told(self, texts: Sequence[str]) -> list[Mapping[str, int]]:
+        """What texts tell; nothing where no data set can read them."""
+        read = self.course.cohort.findings_of
+        return [{} if read is None else read(text) for text in texts]
+
+
+def joined(batches: Sequence[Batch]) -> Tensor:
+    """The data of batches of images as one tensor."""
+    return torch.cat([batch.data for batch in batches])
+
+
+def _parts(places: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (places[start : start + _ROWS] for start in range(0, len(places), _ROWS))
