@@ -48,9 +48,11 @@ def bootstrap(
     sample is a patient. Resamples whose statistic is NaN are left out and counted.
     """
     rows = _rows_by_patient(num, patients)
+    single = len(rows) == num
     found = []
     for drawn in _draws(len(rows), resamples, seed):
-        found += [statistic(np.concatenate([rows[patient] for patient in one])) for one in drawn]
+        # With one sample per patient the drawn patients are the rows.
+        found += [statistic(one if single else np.concatenate([rows[patient] for patient in one])) for one in drawn]
     return _percentiles(float(statistic(np.arange(num))), np.array(found, dtype=np.float64), level)
 
 
@@ -64,7 +66,7 @@ def mean_interval(
 ) -> Interval:
     """`bootstrap` of the mean of ``values`` ``sample``, all resamples at once. NaN values are unknown and left out."""
     values = np.asarray(values, dtype=np.float64)
-    group, num_patients = _groups(len(values), patients)
+    group, num_patients = groups(len(values), patients)
     known = ~np.isnan(values)
     sums = np.bincount(group[known], values[known], num_patients)
     counts = np.bincount(group[known], minlength=num_patients)
@@ -88,7 +90,7 @@ def paired_interval(
     return mean_interval(difference, patients, resamples=resamples, seed=seed, level=level)
 
 
-def _groups(num: int, patients: Sequence[Hashable] | None) -> tuple[np.ndarray, int]:
+def groups(num: int, patients: Sequence[Hashable] | None) -> tuple[np.ndarray, int]:
     """The patient number of each sample, in the order of their first sample, and how many patients there are."""
     if patients is None:
         patients = range(num)
@@ -99,7 +101,7 @@ def _groups(num: int, patients: Sequence[Hashable] | None) -> tuple[np.ndarray, 
 
 
 def _rows_by_patient(num: int, patients: Sequence[Hashable] | None) -> list[np.ndarray]:
-    group, num_patients = _groups(num, patients)
+    group, num_patients = groups(num, patients)
     order = np.argsort(group, kind="stable")
     return np.split(order, np.cumsum(np.bincount(group, minlength=num_patients))[:-1])
 
