@@ -75,7 +75,9 @@ def main(arguments: Sequence[str]) -> None:
     if compute.first:
         if not course.trained_any:
             print(f"{config.run} is finished already, nothing was trained; its table:\n")
-        print(f"{as_text(table)}\n\nweights, log and configuration: {config.run}")
+        print(f"{as_text(table)}\n\nweights, log and configuration: {config.run}; look at {config.run / 'report.html'}")
+        if "diffuse" in config.phases.run:
+            print(f"next: python -m core.generate --run {config.run} --out generated")
     compute.close()
 
 

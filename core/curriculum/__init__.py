@@ -10,6 +10,7 @@ from core.curriculum.course import Course
 from core.curriculum.diffuse import diffuse
 from core.curriculum.guide import guide
 from core.curriculum.measures import measure
+from core.curriculum.report import write_report
 from core.curriculum.table import Line, as_text
 from core.preset import Phase
 
@@ -28,5 +29,7 @@ def train(course: Course) -> list[Line]:
     for phase in course.run.config.phases.run:
         PHASES[phase](course)
     measure(course)
+    if course.compute.first:
+        write_report(course.run.config, course.table)
     course.folder.close()
     return course.table

@@ -43,15 +43,16 @@ def contact_sheet(
     return sheet
 
 
-def write_sheet(sheet: Image, path: Path) -> None:
-    """Write a sheet as PNG that says of itself that it is synthetic."""
+def write_sheet(sheet: Image, path: Path, *, synthetic: bool = True) -> None:
+    """Write a sheet as PNG; a ``synthetic`` one says so of itself."""
     from PIL.PngImagePlugin import PngInfo
 
     from core.io.mark import SYNTHETIC
 
     text = PngInfo()
-    text.add_text("Synthetic", "true")
-    text.add_text("Description", SYNTHETIC)
+    if synthetic:
+        text.add_text("Synthetic", "true")
+        text.add_text("Description", SYNTHETIC)
     with replacing(path, overwrite=True) as beside:
         sheet.save(beside, format="PNG", pnginfo=text)
 

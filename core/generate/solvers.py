@@ -25,7 +25,10 @@ Noise = Callable[[int, int], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """What a flow knew at one of its own grid points: level (log-SNR), latent and predicted noise ``eps``."""
+    """What a flow knew at one of its own grid points: level (log-SNR), latent and predicted noise ``eps``.
+
+    Both ``batch channel *space``, and so is every latent and slope below.
+    """
 
     level: float
     z: Tensor
@@ -55,6 +58,8 @@ def solve(
 ) -> Latents:
     """Step all flows together from the first level of ``grid`` to the last (METHOD E16).
 
+    ``latents``: one ``batch channel *space`` per flow. ``grid``: rising log-SNR ``point``, float32.
+
     ``predict(latents, levels, due)`` gives ``eps`` of the flows in ``due``, which see the current latents of all; each
     of ``levels`` is a float32 scalar. ``noise(flow, step)`` is drawn for DDIM with ``eta`` above 0 only. ``points``:
     places in ``grid`` of each flow's own grid points, all of them where left out. Between its own points a flow is
@@ -80,7 +85,10 @@ def solve(
 
 
 def ddim_step(now: Estimate, level: float, eta: float = 0.0, noise: Tensor | None = None) -> Tensor:
-    """DDIM to the next level; ``eta`` 0 is deterministic, 1 has the variance of DDPM (METHOD E16; DDIM Eq. 12, 16)."""
+    """DDIM to the next level; ``eta`` 0 is deterministic, 1 has the variance of DDPM (METHOD E16; DDIM Eq. 12, 16).
+
+    ``noise`` and the result ``batch channel *space``.
+    """
     if eta == 0 or noise is None:
         return now.at(level)
     alpha, sigma = _alpha_sigma(now.level)
@@ -92,18 +100,27 @@ def ddim_step(now: Estimate, level: float, eta: float = 0.0, noise: Tensor | Non
 
 
 def euler_step(now: Estimate, level: float) -> Tensor:
-    """Euler in ``z / alpha`` over ``sigma / alpha``, whose slope is ``eps`` (METHOD E16; Karras et al., Alg. 1)."""
+    """Euler in ``z / alpha`` over ``sigma / alpha``, whose slope is ``eps`` (METHOD E16; Karras et al., Alg. 1).
+
+    The latent at ``level``, ``batch channel *space``.
+    """
     (alpha, sigma), (alpha_next, sigma_next) = _alpha_sigma(now.level), _alpha_sigma(level)
     return alpha_next * (now.z / alpha + (sigma_next / alpha_next - sigma / alpha) * now.eps)
 
 
 def heun_slope(eps: Tensor, eps_next: Tensor) -> Tensor:
-    """Heun's second-order slope: the mean of both ends of an Euler step (METHOD E16; Karras et al., Alg. 1)."""
+    """Heun's second-order slope: the mean of both ends of an Euler step (METHOD E16; Karras et al., Alg. 1).
+
+    Both ends and the result ``batch channel *space``.
+    """
     return (eps + eps_next) / 2
 
 
 def dpmpp_2m_step(now: Estimate, before: Estimate | None, level: float) -> Tensor:
-    """DPM-Solver++ 2M to the next level; first order at the start and onto a clean latent (METHOD E16; Alg. 2)."""
+    """DPM-Solver++ 2M to the next level; first order at the start and onto a clean latent (METHOD E16; Alg. 2).
+
+    The latent at ``level``, ``batch channel *space``.
+    """
     (_, sigma), (alpha_next, sigma_next) = _alpha_sigma(now.level), _alpha_sigma(level)
     h = (level - now.level) / 2  # lambda is half the log-SNR
     d = now.clean

@@ -9,6 +9,7 @@ from core.curriculum.course import Course
 from core.curriculum.measures.agreement import agreements
 from core.curriculum.measures.coherence import coherences
 from core.curriculum.measures.coupling import benefits
+from core.curriculum.measures.pictures import pictures
 from core.curriculum.measures.reconstruction import reconstructions
 from core.curriculum.measures.shared_space import retrievals
 from core.curriculum.measures.subjects import Subjects
@@ -26,6 +27,7 @@ MEASURES: Mapping[str, tuple[tuple[Phase, ...], Callable[[Subjects], Iterable[Li
     "benefit of partners": (("guide",), benefits),
     "coherence": (("align", "guide"), coherences),
     "translation": (("guide",), translations),
+    "pictures": (("autoencoder",), pictures),
 }
 
 

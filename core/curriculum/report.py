@@ -1,0 +1,109 @@
+"""``report.html`` of a run: what was trained, the table, the pictures and the curves, in one file without scripts."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from core.config import RunConfig
+from core.curriculum.measures.pictures import FOLDER
+from core.curriculum.table import Line
+from core.io import replacing
+
+REPORT = "report.html"
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24 }
+table { border-collapse: collapse; width: 100% } td, th { padding: .2rem .6rem; text-align: left; vertical-align: top }
+tr:nth-child(even) { background: #f4f6f8 } td.number { text-align: right; font-variant-numeric: tabular-nums }
+figure { margin: 1.5rem 0 } img { max-width: 100%; border: 1px solid #ccd } figcaption { color: #555 }
+svg { width: 100%; height: 9rem; background: #fafbfc; border: 1px solid #ccd } .note { color: #7a1f1f }
+"""
+_CAPTIONS = {
+    "real": "Real studies of the test split.",
+    "reconstructed": "The same studies through the autoencoders: the ceiling of what can be generated.",
+    "prompted": "Generated together, each row from its prompt.",
+    "unprompted": "Generated together without a prompt.",
+}
+_POINTS = 200  # of a curve
+
+
+def write_report(config: RunConfig, table: Sequence[Line]) -> Path:
+    """Write the report of a finished run and return its path."""
+    body = "\n".join((*_head(config), *_table(table), *_pictures(config.run / FOLDER), *_curves(config.run)))
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>MedWeave run</title>'
+        f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+    path = config.run / REPORT
+    with replacing(path, overwrite=True) as beside:
+        beside.write_text(page, encoding="utf-8")
+    return path
+
+
+def _head(config: RunConfig) -> Iterator[str]:
+    yield f"<h1>{escape(config.recipe)} at {escape(config.preset)}: {escape(config.flow.main)}</h1>"
+    yield '<p class="note">Research software. Generated images and reports are synthetic and not for diagnosis.</p>'
+    told = {
+        "data sets": ", ".join(config.data.names),
+        "phases": ", ".join(config.phases.run),
+        "seed": config.seed,
+        "pools": config.data.pools,
+        "run folder": config.run.name,
+    }
+    yield "<p>" + " · ".join(f"{key}: {escape(str(value))}" for key, value in told.items()) + "</p>"
+
+
+def _table(table: Sequence[Line]) -> Iterator[str]:
+    yield "<h2>Measures</h2><table><tr><th>phase</th><th>what</th><th>value</th><th>95 % interval</th><th></th></tr>"
+    for line in table:
+        cells = (escape(line.phase), escape(line.what), f"{line.value:.4f}", line.interval, escape(line.beside))
+        kinds = ("", "", ' class="number"', "", "")
+        yield "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, cells, strict=True)) + "</tr>"
+    yield "</table>"
+
+
+def _pictures(folder: Path) -> Iterator[str]:
+    for name, caption in _CAPTIONS.items():
+        path = folder / f"{name}.png"
+        if path.is_file():
+            data = base64.b64encode(path.read_bytes()).decode()
+            yield (
+                f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+                f"<figcaption>{escape(caption)}</figcaption></figure>"
+            )
+
+
+def _curves(run: Path) -> Iterator[str]:
+    yield "<h2>Training</h2>"
+    for phase, losses in _losses(run / "metrics.jsonl").items():
+        yield f"<h3>{escape(phase)}</h3>{_curve(losses)}"
+
+
+def _losses(path: Path) -> Mapping[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        row = json.loads(text)
+        if "loss" in row:
+            found.setdefault(row["phase"], []).append(row["loss"])
+    return found
+
+
+def _curve(losses: Sequence[float]) -> str:
+    """The loss over the steps as an SVG line, from its least to its largest value."""
+    step = max(1, len(losses) // _POINTS)
+    shown = losses[::step]
+    low, high = min(shown), max(shown)
+    span = (high - low) or 1.0
+    points = " ".join(
+        f"{index * 1000 / max(1, len(shown) - 1):.1f},{95 - 90 * (value - low) / span:.1f}"
+        for index, value in enumerate(shown)
+    )
+    return (
+        '<svg viewBox="0 0 1000 100" preserveAspectRatio="none" role="img">'
+        f"<title>loss from {shown[0]:.4f} to {shown[-1]:.4f}, between {low:.4f} and {high:.4f}</title>"
+        f'<polyline fill="none" stroke="#2456a6" stroke-width="1.5" vector-effect="non-scaling-stroke"'
+        f' points="{points}"/></svg><p>{shown[0]:.4f} to {shown[-1]:.4f}</p>'
+    )
