@@ -13,7 +13,7 @@ def info_nce(a: Tensor, b: Tensor, logit_scale: Tensor, equal: Tensor | None = N
 
     ``a`` and ``b`` ``batch width`` of unit norm, row ``i`` of one belongs to row ``i`` of the other; ``logit_scale`` is
     the logarithm of 1 / temperature. ``equal`` (bool ``batch batch``): pairs that say the same ("no acute process")
-    and so are no negatives of each other; the diagonal is ignored.
+    and so are no negatives of each other; the diagonal is ignored. The result is a scalar.
     """
     import math
 

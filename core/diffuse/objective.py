@@ -19,7 +19,10 @@ def draw_levels(batch: int, generator: Generator) -> Tensor:
 
 
 def noised(z: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-    """``z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) noise`` (METHOD E9; MedM2G Eq. 1)."""
+    """``z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) noise`` (METHOD E9; MedM2G Eq. 1).
+
+    ``z``, ``noise`` and the result ``batch channel *space``; ``level`` log-SNR ``batch``.
+    """
     alpha, sigma = (factor.view(-1, *[1] * (z.ndim - 1)) for factor in alpha_sigma(level))
     return alpha * z + sigma * noise
 
@@ -27,7 +30,7 @@ def noised(z: Tensor, level: Tensor, noise: Tensor) -> Tensor:
 def noise_loss(noise: Tensor, predicted: Tensor, weight: Tensor | None = None) -> Tensor:
     """Mean squared error of the predicted noise (METHOD E10; MedCoDi-M Eq. 2, MedM2G Eq. 2).
 
-    ``weight`` ``batch``: that of each sample, 1 where left out.
+    Both ``batch channel *space``, the result a scalar. ``weight`` ``batch``: that of each sample, 1 where left out.
     """
     errors = (noise - predicted).square()
     return errors.mean() if weight is None else (errors.flatten(1).mean(1) * weight).mean()
@@ -42,7 +45,7 @@ def min_snr_weight(level: Tensor, gamma: float) -> Tensor:
 
 
 def guided(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance ``eps_null + s (eps_c - eps_null)`` (METHOD E6)."""
+    """Classifier-free guidance ``eps_null + s (eps_c - eps_null)`` (METHOD E6); all ``batch channel *space``."""
     return unconditional + scale * (conditional - unconditional)
 
 
