@@ -113,11 +113,7 @@ def _pairs(run: Run, registry: Registry, stocks: Sequence[Stock], edge: Edge) ->
     together = [edge.modalities] if len(edge.sources) > 1 else []
     for group in [*edge.pairs, *together]:
         allowed = registry.pair(*group).datasets if len(group) == 2 else None
-        counts = {
-            stock.name: stock.num_pairs(group)
-            for stock in stocks
-            if allowed is None or stock.name in allowed
-        }
+        counts = {stock.name: stock.num_pairs(group) for stock in stocks if allowed is None or stock.name in allowed}
         found = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
         yield " + ".join(group), f"{sum(counts.values())} studies ({found})" if found else "no data"
 
