@@ -13,7 +13,7 @@ TRAIN = "--flow toy_vector-toy_grid --data toy"
 
 def shape(line):
     """A line without its numbers and the width of its gaps."""
-    return re.sub(r" +", " ", re.sub(r"(?<![\w@])\d+(\.\d+)?(?![\w@])", "#", line)).rstrip()
+    return re.sub(r" +", " ", re.sub(r"(?<![\w@])-?\d+(\.\d+)?(?![\w@])", "#", line)).rstrip()
 
 
 def demand_excerpt(block, output):
