@@ -51,7 +51,6 @@ def _head(config: RunConfig) -> Iterator[str]:
         "phases": ", ".join(config.phases.run),
         "seed": config.seed,
         "pools": config.data.pools,
-        "run folder": config.run.name,
     }
     yield "<p>" + " · ".join(f"{key}: {escape(str(value))}" for key, value in told.items()) + "</p>"
 

@@ -21,6 +21,7 @@ STAGES = [
     "align 1 toy_vector-toy_grid",
     "diffuse toy_vector.denoiser",
     "diffuse toy_grid.denoiser",
+    "guide 1 toy_vector-toy_grid",
 ]
 
 

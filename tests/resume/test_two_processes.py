@@ -72,4 +72,4 @@ def test_losses_are_those_of_one_process(folder):
 
 
 def test_only_the_first_process_talks(folder):
-    assert (folder / "out.txt").read_text().count("finds toy_grid") == 1
+    assert (folder / "out.txt").read_text().count("finds toy_grid: R@5, held out") == 1
