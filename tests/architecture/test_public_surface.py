@@ -8,6 +8,7 @@ import pytest
 
 import core.api
 import core.check
+import core.generate.__main__
 import core.nn
 import core.prepare
 import core.testing
@@ -24,7 +25,9 @@ train_tokenizer
 """
 TRAIN = "--config --data --device --flow --help --long --phase --plan --preset --recipe --registry --run --seed --set --steps -h"
 CHECK = "--help --params --preset --registry -h"
+GENERATE = "--batch --couple --device --given --help --keep-prompt --num --out --output --overwrite --prompt --registry --run --scale --seed --solver --steps -h"
 PREPARE = "--dry-run --help --num --quiet --registry --root --seed --workers -h"
+COMMANDS = (core.train, core.generate.__main__, core.check, core.prepare)
 
 
 def flags(module) -> str:
@@ -53,16 +56,21 @@ def test_flags_of_prepare():
     assert flags(core.prepare) == PREPARE
 
 
-@pytest.mark.parametrize("module", [core.train, core.check, core.prepare], ids=lambda module: module.__name__)
+def test_flags_of_generate():
+    assert flags(core.generate.__main__) == GENERATE
+
+
+@pytest.mark.parametrize("module", COMMANDS, ids=lambda module: module.__name__)
 def test_every_flag_is_on_the_page_of_commands(module):
     page = (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
-    section = page.partition(f"## `{module.__name__}`")[2].partition("\n## ")[0]
+    name = module.__name__.removesuffix(".__main__")
+    section = page.partition(f"## `{name}`")[2].partition("\n## ")[0]
     missing = [flag for flag in flags(module).split() if flag not in ("-h", "--help") and f"`{flag}`" not in section]
     assert not missing, f"{module.__name__}: {missing}"
 
 
 def test_every_flag_has_a_help_text():
-    for module in (core.train, core.check, core.prepare):
+    for module in COMMANDS:
         assert all(action.help for action in module.parser()._actions)
 
 

@@ -1,9 +1,15 @@
 """The main job from nothing, as a user runs it."""
 
+import hashlib
 import json
 import tomllib
+from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import safe_open
+
+from core.discovery import discover
 
 FLOW = ["--flow", "toy_vector-toy_grid", "--data", "toy"]
 ENV = {"OMP_NUM_THREADS": "1"}  # tiny tensors: on a busy machine a second thread costs minutes
@@ -39,25 +45,41 @@ def test_it_learns(trained):
         "align 1 toy_vector-toy_grid",
         "diffuse toy_vector.denoiser",
         "diffuse toy_grid.denoiser",
+        "guide 1 toy_vector-toy_grid",
     }
     for phase, values in losses.items():
-        assert values[-1] < 0.7 * values[0], f"{phase} did not learn: {values[0]} to {values[-1]}"
+        # Most of what guide minimises is noise that no partner can foretell.
+        share = 0.97 if phase.startswith("guide") else 0.7
+        assert sum(values[-3:]) / 3 < share * values[0], f"{phase} did not learn: {values[0]} to {values[-3:]}"
 
 
 def test_held_out_pairs_find_each_other(trained):
-    (line,) = [line for line in (trained / "out.txt").read_text().splitlines() if "finds" in line]
+    (line,) = [line for line in (trained / "out.txt").read_text().splitlines() if "R@5, held out" in line]
     recall, chance = float(line.split()[-3]), float(line.split()[-1])
     assert recall > 4 * chance, line
 
 
-def test_what_is_left_out_is_said(trained):
-    assert "warning: phase 'guide' is not in this version" in (trained / "err.txt").read_text()
+def test_the_table_has_every_measure_that_the_toys_allow(trained):
+    table = (trained / "out.txt").read_text()
+    for phrase in (
+        "toy_grid finds toy_vector: R@5, paired",
+        "toy_grid: autoencoder, PSNR dB",
+        "toy_vector told by toy_grid: error saved by the true partner, trained",
+        "no prompt: cosine, joint minus independent",
+    ):
+        assert phrase in table
 
 
 def test_the_run_folder_is_complete(trained):
     run = trained / "runs/medm2g-tiny"
     names = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
-    assert [name for name in names if not name.endswith((".safetensors", ".json", ".jsonl", ".toml"))] == []
+    other = [name for name in names if not name.endswith((".safetensors", ".json", ".jsonl", ".toml"))]
+    pictures = [f"samples/{name}.png" for name in ("real", "reconstructed", "unprompted")]
+    assert other == ["report.html", *pictures]
+    report = (run / "report.html").read_text()
+    assert "toy_grid finds toy_vector" in report
+    assert report.count("data:image/png;base64,") == 3
+    assert "<script" not in report
     assert "autoencoder/toy_grid.autoencoder/weights.safetensors" in names
     about = json.loads((run / "autoencoder/toy_grid.autoencoder/about.json").read_text())
     assert len(about["latents"]["toy_grid"]["scale"]) == 2
@@ -88,6 +110,74 @@ def test_another_seed_is_another_run(trained, run):
     assert result.returncode == 0, result.stderr
     first = json.loads((trained / "seeded/metrics.jsonl").read_text().splitlines()[0])
     assert first["loss"] != next(row for row in rows(trained) if row["phase"].startswith("align"))["loss"]
+
+
+def values(study):
+    readers = {name: discover().modalities[name].parts("tiny").reader.build() for name in ("toy_vector", "toy_grid")}
+    return {name: reader.read(study / f"{name}.toy").data for name, reader in readers.items()}
+
+
+def provenance(path):
+    with safe_open(path, "np") as file:
+        return json.loads(file.metadata()["provenance"])
+
+
+def test_generated_studies_are_the_same_in_any_batch_and_say_what_they_are(trained, run):
+    for batch in ("1", "3"):
+        arguments = ("--num", "3", "--steps", "10", "--seed", "5", "--batch", batch, "--out", f"made{batch}")
+        result = run("core.generate", *arguments, cwd=trained, env=ENV)
+        assert result.returncode == 0, result.stderr
+    first = values(trained / "made1/0002")
+    second = values(trained / "made3/0002")
+    other = values(trained / "made3/0001")
+    for name in first:
+        assert np.abs(first[name] - second[name]).max() < 1e-3
+        assert np.abs(first[name] - other[name]).max() > 1e-2
+    about = provenance(trained / "made1/0002/toy_grid.toy")
+    assert (about["synthetic"], about["seed"], about["index"]) == (True, 5, 2)
+    assert (trained / "made3/contact_sheet.png").is_file()
+    table = (trained / "made3/manifest.csv").read_text().splitlines()
+    assert table[0] == "patient,study,toy_vector,toy_grid"
+    assert len(table) == 4
+
+
+def test_a_given_partner_and_a_prompt_change_what_is_made(trained, run):
+    record = next(record for record in discover().datasets["toy"].scan(trained / "data/toy"))
+    file = str(record.files["toy_vector"][0])
+    made = {}
+    for way in ("alone", "--given", "--prompt"):
+        told = () if way == "alone" else (way, f"toy_vector={file}")
+        arguments = ("--output", "toy_grid", "--num", "1", "--steps", "10", "--out", f"way{way}", *told)
+        result = run("core.generate", *arguments, cwd=trained, env=ENV)
+        assert result.returncode == 0, result.stderr
+        path = trained / f"way{way}" / "0000" / "toy_grid.toy"
+        made[way] = discover().modalities["toy_grid"].parts("tiny").reader.build().read(path)
+    assert np.abs(made["alone"].data - made["--given"].data).max() > 1e-3
+    assert np.abs(made["alone"].data - made["--prompt"].data).max() > 1e-3
+    told = provenance(trained / "way--prompt/0000/toy_grid.toy")["prompts"]["toy_vector"]
+    assert told == f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--run", "nowhere"), "nowhere: is no run folder"),
+        (("--output", "toy_gird"), "'toy_gird' is not what this run makes"),
+        (("--num", "0"), "--num 0: must be 1 or more"),
+        (("--prompt", "toy_vector"), "write it as MODALITY=VALUE"),
+        (("--prompt", "toy_vector=missing.toy"), "missing.toy"),
+        (("--prompt", "text=No effusion."), "modality of this run 'text'"),
+        (("--given", "toy_vector=a.toy", "--given", "toy_vector=b.toy"), "stands there twice"),
+        (("--solver", "eular"), "eular"),
+        (("--steps", "0"), "steps"),
+        (("--out", "data"), "is not empty"),
+    ],
+)
+def test_wrong_requests_write_nothing(trained, refused, arguments, expected):
+    before = sorted(trained.rglob("*"))
+    out = () if "--out" in arguments else ("--out", "refused")
+    assert expected in refused("core.generate", *arguments, *out, cwd=trained, env=ENV)
+    assert sorted(trained.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
