@@ -1,4 +1,7 @@
-"""A curriculum over three modalities: what an earlier round trained stays to the bit, and latents are scaled."""
+"""A curriculum over three modalities: what an earlier round trained stays to the bit, and latents are scaled.
+
+The rounds are those of `core.align.train.train_round` and `core.guide.train.train_guide_round` (METHOD E2, E15).
+"""
 
 import shutil
 from importlib import import_module
