@@ -131,6 +131,8 @@ class Modality:
 class DatasetAdapter:
     """Reads names and headers of a data set on disk, never pixels, and never downloads.
 
+    ``modalities`` that it may hold; empty where only a scan can tell.
+
     ``scan(root)`` yields a `Record` per study, with the official split where there is one. A cohort that is computed,
     not collected, has ``make(root)``, which writes what is missing of it and leaves what is there. It may take, by
     keyword, ``num`` studies, ``seed``, ``workers`` (processes) and ``progress`` (whether a bar is shown).

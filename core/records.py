@@ -5,12 +5,13 @@ What an adapter does wrong is one line that names the data set.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import get_args
 
 from core.errors import UserError, listed
-from core.modality import DatasetAdapter
+from core.modality import DatasetAdapter, PartConfig
+from core.overrides import with_overrides
 from core.pools import dealt, split_by_patient
 from core.registry import DataSource, Registry
 from core.run import Run
@@ -21,7 +22,7 @@ def source_of(name: str, run: Run, registry: Registry, datasets: Mapping[str, Da
     """A data set of a run; `UserError` where it holds none of the modalities of the flow."""
     source = registry.data_source(name, datasets)
     wanted = run.flows.union.modalities
-    if not set(source.adapter.modalities) & set(wanted):
+    if source.adapter.modalities and not set(source.adapter.modalities) & set(wanted):
         raise UserError(
             f"data set '{name}' holds none of the modalities of the flow (it holds {listed(source.adapter.modalities)};"
             f" the flow has {', '.join(wanted)}); name another with --data, or change the flow"
@@ -58,8 +59,28 @@ def records_of(source: DataSource, run: Run) -> list[Record]:
     if source.entry.split == "by_patient":
         records = split_by_patient(records)
     if source.entry.deal and run.config.data.pools == "disjoint":
-        return dealt(records, run.flows.union, run.config.seed)
-    return [replace(record, pool=None) for record in records]
+        records = dealt(records, run.flows.union, run.config.seed)
+    else:
+        records = [replace(record, pool=None) for record in records]
+    return [replace(record, dataset=source.name) for record in records]
+
+
+def readers_of(sources: Iterable[DataSource], run: Run) -> dict[tuple[str, str], PartConfig]:
+    """The readers that data sets set for their files, by data set and modality; `UserError` names a wrong setting."""
+    found: dict[tuple[str, str], PartConfig] = {}
+    for source in sources:
+        used = {name: table for name, table in source.entry.reader.items() if name in run.flows.union.modalities}
+        try:
+            changed = with_overrides(
+                run.modalities, run.config.preset, {name: {"reader": dict(table)} for name, table in used.items()}
+            )
+        except UserError as error:
+            raise UserError(f"datasets.{source.name}.reader: {error}") from error
+        for name in used:
+            reader = changed[name].parts(run.config.preset).reader
+            if reader is not None:
+                found[source.name, name] = reader
+    return found
 
 
 def _require_record(record: object) -> None:

@@ -33,13 +33,14 @@ class DatasetEntry(Table):
     """Where a data set lies and which adapter reads it.
 
     ``deal``: every patient has every modality, so ``data.pools`` may deal them out. ``split``: as the source says, or
-    drawn by patient.
+    drawn by patient. ``reader``: modality, then fields of its reader for the files of this data set.
     """
 
     adapter: str
     root: str
     split: Literal["official", "by_patient"] = "official"
     deal: bool = False
+    reader: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class PairEntry(Table):

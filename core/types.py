@@ -250,7 +250,8 @@ class Record:
     ``files`` gives a *list* per modality (two earlier X-rays are normal); ``texts`` what the row itself says, such as a
     report in a column. ``labels``: 1 present, 0 absent, missing when unknown. ``strata`` are groups within which
     patients resemble each other (sex, habitus): a fair comparison stays inside. ``split``: ``train``, ``validation`` or
-    ``test``; ``pool``: the flow round whose training may see this patient, ``None`` for any.
+    ``test``; ``pool``: the flow round whose training may see this patient, ``None`` for any. ``dataset``: its name in
+    the registry.
     """
 
     patient: str
@@ -262,6 +263,7 @@ class Record:
     labels: Mapping[str, int] = field(default_factory=dict)
     masks: Mapping[str, Path] = field(default_factory=dict)
     strata: Mapping[str, str] = field(default_factory=dict)
+    dataset: str = ""
 
     def holds(self, modality: str) -> bool:
         """Whether the study has this modality, as a file or as a text."""

@@ -9,9 +9,9 @@ from hashlib import blake2b
 
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError, listed
-from core.modality import DatasetAdapter
+from core.modality import DatasetAdapter, PartConfig
 from core.preprocess.studies import Studies
-from core.records import make_data, records_of, source_of
+from core.records import make_data, readers_of, records_of, source_of
 from core.registry import Registry
 from core.run import Run
 from core.types import Record
@@ -46,25 +46,26 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
         for source in sources:
             make_data(source)
     records = [record for source in sources for record in records_of(source, run)]
-    training, held_out, test = (_studies(run, records, split) for split in ("train", "validation", "test"))
+    readers = readers_of(sources, run)
+    training, held_out, test = (_studies(run, records, readers, split) for split in ("train", "validation", "test"))
     _require_data(run, training)
     if compute.first:
         _warn_of_nothing_held_out(run, held_out)
-    readers = [source.adapter.findings_of for source in sources if source.adapter.findings_of is not None]
+    told = [source.adapter.findings_of for source in sources if source.adapter.findings_of is not None]
     return Cohort(
         training=training,
         held_out=held_out,
         test=test if test.records else held_out,
-        whole=_studies(run, [replace(record, pool=None) for record in records], "train"),
+        whole=_studies(run, [replace(record, pool=None) for record in records], readers, "train"),
         fingerprint=_fingerprint(training, held_out, test),
-        findings_of=readers[0] if readers else None,
+        findings_of=told[0] if told else None,
     )
 
 
-def _studies(run: Run, records: Sequence[Record], split: str) -> Studies:
+def _studies(run: Run, records: Sequence[Record], readers: Mapping[tuple[str, str], PartConfig], split: str) -> Studies:
     chosen = [record for record in records if record.split == split]
     parts = {name: run.parts(name) for name in run.flows.union.modalities}
-    return Studies(chosen, [run.visible(record) for record in chosen], parts)
+    return Studies(chosen, [run.visible(record) for record in chosen], parts, readers)
 
 
 def _require_data(run: Run, training: Studies) -> None:

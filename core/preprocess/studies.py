@@ -12,7 +12,7 @@ import numpy as np
 from core.building import build_part
 from core.engine.seed import stream
 from core.errors import UserError
-from core.modality import Parts
+from core.modality import PartConfig, Parts
 from core.preprocess.collate import collate
 from core.types import Batch, Record, Sample
 
@@ -26,13 +26,18 @@ class Studies:
     """Records whose files are read and preprocessed on first use.
 
     ``visible`` gives, per record, the modalities that may be seen (disjoint pools hide the rest). Of several files of
-    one modality in a study the first is used.
+    one modality in a study the first is used. ``readers``: those of a data set, by its name and the modality, in place
+    of the modality's own.
     """
 
     def __init__(
-        self, records: Sequence[Record], visible: Sequence[tuple[str, ...]], parts: Mapping[str, Parts]
+        self,
+        records: Sequence[Record],
+        visible: Sequence[tuple[str, ...]],
+        parts: Mapping[str, Parts],
+        readers: Mapping[tuple[str, str], PartConfig] | None = None,
     ) -> None:
-        self.records, self.visible, self.parts = records, visible, parts
+        self.records, self.visible, self.parts, self.readers = records, visible, parts, dict(readers or {})
         self._built: dict[tuple[str, str], Any] = {}
         self._samples: dict[tuple[str, int], Sample] = {}
 
@@ -102,8 +107,16 @@ class Studies:
         if name in record.texts:
             sample = Sample(modality=name, data=record.texts[name])
         else:
-            sample = self._part(name, "reader").read(record.files[name][0])
+            sample = self._reader(record.dataset, name).read(record.files[name][0])
         return self._part(name, "preprocess").apply(sample)
+
+    def _reader(self, dataset: str, name: str) -> Any:
+        if (dataset, name) not in self.readers:
+            return self._part(name, "reader")
+        key = (f"{dataset}: {name}", "reader")
+        if key not in self._built:
+            self._built[key] = build_part(self.readers[dataset, name], f"datasets.{dataset}.reader.{name}")
+        return self._built[key]
 
     def _part(self, name: str, part: str) -> Any:
         if (name, part) not in self._built:

@@ -9,7 +9,7 @@ from core.io import ImageReaderConfig, NiftiReaderConfig, NiftiWriterConfig, Sca
 from core.nn import GridNetworks, grid_networks
 
 _GENERATED_RANGE = (0.0, 1000.0)  # a.u. of images that no scanner scaled
-_FIELD_MM = 240.0
+_FIELD_MM = 400.0  # that of CT, so that a registered pair shows one plane; for heads set preprocess.spacing_mm
 
 
 def _parts(modality: str, networks: GridNetworks) -> Parts:

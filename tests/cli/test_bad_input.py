@@ -77,7 +77,7 @@ def test_wrong_registry(refused, tmp_path, text, expected):
 
 
 def test_unset_environment_variable(refused):
-    line = refused("core.train", "--flow", "toy_vector-toy_grid", "--data", "openi", env={"MEDWEAVE_DATA": ""})
+    line = refused("core.train", "--flow", "toy_vector-toy_grid", "--data", "openi_cxr", env={"MEDWEAVE_DATA": ""})
     assert "openi" in line
 
 

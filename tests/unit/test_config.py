@@ -103,7 +103,7 @@ def test_long_and_steps():
 
 def test_phases_and_data_flags():
     assert config(phase="guide, align").phases.run == ("align", "guide")
-    assert config(data="openi,medpix").data.names == ("openi", "medpix")
+    assert config(data="openi_cxr,medpix_ct_mr").data.names == ("openi_cxr", "medpix_ct_mr")
     assert "phases.run.0" in (message := refusal(phase="algin"))
     assert "'autoencoder', 'align', 'diffuse' or 'guide'" in message
     assert "no data set 'openy'" in refusal(data="openy")

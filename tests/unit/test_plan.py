@@ -177,10 +177,10 @@ def test_modality_without_data(tmp_path):
 
 def test_unset_variable_and_missing_adapter_do_not_stop_the_plan(tmp_path, monkeypatch):
     monkeypatch.delenv("MEDWEAVE_DATA", raising=False)
-    words = " ".join(plan(tmp_path, data="openi,phantom").split())
-    assert "no data: data set 'openi': no adapter 'openi'" in words
-    words = " ".join(plan(tmp_path, datasets={"openi": cohort(3)}, data="openi").split())
-    assert "no data: data set 'openi': root '${MEDWEAVE_DATA}/openi_cxr' needs the environment variable" in words
+    words = " ".join(plan(tmp_path, data="openi_cxr,phantom").split())
+    assert "no data: data set 'openi_cxr': no adapter 'manifest'" in words
+    words = " ".join(plan(tmp_path, datasets={"manifest": cohort(3)}, data="openi_cxr").split())
+    assert "no data: data set 'openi_cxr': root '${MEDWEAVE_DATA}/openi_cxr' needs the environment variable" in words
 
 
 def test_broken_data_set_is_said(tmp_path):
@@ -194,7 +194,7 @@ def test_broken_data_set_is_said(tmp_path):
 
 
 def test_pair_entry_restricts_data_sets(tmp_path):
-    pairs = {"ct-text": PairEntry(datasets=("medpix",))}
+    pairs = {"ct-text": PairEntry(datasets=("medpix_ct_mr",))}
     text = plan(tmp_path, registry=SHIPPED.model_copy(update={"pairs": pairs}))
     assert "text + ct  no data" in text
 
@@ -260,7 +260,7 @@ def test_missing_weights_are_a_note(tmp_path):
 
 @pytest.mark.parametrize("recipe", sorted(SHIPPED.recipes))
 def test_plan_is_stable_and_narrow(tmp_path, recipe):
-    text = plan(tmp_path, recipe=recipe, data="phantom,openi,medpix")
-    assert text == plan(tmp_path, recipe=recipe, data="phantom,openi,medpix")
+    text = plan(tmp_path, recipe=recipe, data="phantom,openi_cxr,medpix_ct_mr")
+    assert text == plan(tmp_path, recipe=recipe, data="phantom,openi_cxr,medpix_ct_mr")
     assert max(map(len, text.splitlines())) <= 100
     assert all(line == line.rstrip() for line in text.splitlines())

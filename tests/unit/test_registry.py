@@ -146,18 +146,18 @@ def test_look_up_order(place):
 def test_local_file_wins_key_by_key(place):
     path = shipped_with(place)
     local = place / "registry.local.toml"
-    local.write_text('[datasets.openi]\nroot = "/data/openi"\n[presets.tiny.align]\nsteps = 7\n')
+    local.write_text('[datasets.openi_cxr]\nroot = "/data/openi"\n[presets.tiny.align]\nsteps = 7\n')
     registry = load_registry(path)
     assert registry.sources == (path, local)
-    assert registry.datasets["openi"].root == "/data/openi"
-    assert registry.datasets["openi"].adapter == "openi"
+    assert registry.datasets["openi_cxr"].root == "/data/openi"
+    assert registry.datasets["openi_cxr"].adapter == "manifest"
     assert registry.preset("tiny").align.steps == 7
     assert registry.preset("tiny").align.batch == load_registry(SHIPPED).preset("tiny").align.batch
 
 
 def test_fault_in_local_file(place):
     path = shipped_with(place)
-    (place / "registry.local.toml").write_text('[datasets.openi]\nrot = "/data"\n')
+    (place / "registry.local.toml").write_text('[datasets.openi_cxr]\nrot = "/data"\n')
     message = refusal(path)
     assert "registry.local.toml" in message
     assert "did you mean 'root'?" in message
@@ -166,30 +166,30 @@ def test_fault_in_local_file(place):
 def test_root_from_the_environment(place, monkeypatch):
     registry = load_registry(SHIPPED)
     monkeypatch.setenv("MEDWEAVE_DATA", "/somewhere")
-    assert registry.data_source("openi", {"openi": adapter("openi")}).root == Path("/somewhere/openi_cxr")
+    assert registry.data_source("openi_cxr", {"manifest": adapter("manifest")}).root == Path("/somewhere/openi_cxr")
 
 
 def test_unset_variable_matters_only_when_used(place, monkeypatch):
     monkeypatch.delenv("MEDWEAVE_DATA", raising=False)
     registry = load_registry(SHIPPED)
-    adapters = {"openi": adapter("openi"), "phantom": adapter("phantom")}
+    adapters = {"manifest": adapter("manifest"), "phantom": adapter("phantom")}
     assert registry.data_source("phantom", adapters).root == Path("data/phantom")
-    with pytest.raises(UserError, match=r"MEDWEAVE_DATA, which is not set.*datasets\.openi\.root"):
-        registry.data_source("openi", adapters)
+    with pytest.raises(UserError, match=r"MEDWEAVE_DATA, which is not set.*datasets\.openi_cxr\.root"):
+        registry.data_source("openi_cxr", adapters)
 
 
 def test_unknown_data_set_and_adapter():
     registry = load_registry(SHIPPED)
-    with pytest.raises(UserError, match=r"no data set 'opni' .*did you mean 'openi'\?"):
-        registry.data_source("opni", {})
-    with pytest.raises(UserError, match=r"data set 'openi': no adapter 'openi' .*datasets\.openi\.adapter"):
-        registry.data_source("openi", {"phantom": adapter("phantom")})
+    with pytest.raises(UserError, match=r"no data set 'opni_cxr' .*did you mean 'openi_cxr'\?"):
+        registry.data_source("opni_cxr", {})
+    with pytest.raises(UserError, match=r"data set 'openi_cxr': no adapter 'manifest' .*datasets\.openi_cxr\.adapter"):
+        registry.data_source("openi_cxr", {"phantom": adapter("phantom")})
 
 
 def test_pairs_in_either_order(place):
-    path = shipped_with(place, '[pairs."text-ct"]\ndatasets = ["medpix"]\nweight = 2.0')
+    path = shipped_with(place, '[pairs."text-ct"]\ndatasets = ["medpix_ct_mr"]\nweight = 2.0')
     registry = load_registry(path)
-    assert registry.pair("ct", "text").datasets == ("medpix",)
+    assert registry.pair("ct", "text").datasets == ("medpix_ct_mr",)
     assert registry.pair("text", "ct").weight == 2.0
     assert registry.pair("text", "mri").datasets is None
 
@@ -201,7 +201,7 @@ def test_pair_has_two_ends(place):
 def test_pair_names_known_data_sets(place):
     message = refusal(shipped_with(place, '[pairs."text-ct"]\ndatasets = ["medpx"]'))
     assert "pairs.text-ct.datasets: no data set 'medpx'" in message
-    assert "did you mean 'medpix'?" in message
+    assert "did you mean 'medpix_ct_mr'?" in message
 
 
 def test_frozen():

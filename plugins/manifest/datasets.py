@@ -1,0 +1,86 @@
+"""The adapter ``manifest``: one row per file, columns by name."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from core.api import DatasetAdapter, Record, UserError
+
+TABLE = "manifest.csv"
+TEXT = "text"  # the modality of the column `report`
+_REQUIRED = ("study_id", "modality", "file")
+_UNSPLIT = ("", "dev")  # names of a split that is still to be made
+Row = Mapping[str, str]
+Split = Literal["train", "validation", "test"]
+
+
+def scan(root: Path) -> Iterator[Record]:
+    """A record per study and report, in the order of the table.
+
+    Columns ``study_id``, ``modality``, ``file`` (below ``root``), and where there are: ``patient_id`` (else the study),
+    ``split`` (``train``, ``validation``, ``test``; empty or ``dev`` counts as ``train``, to be split with
+    ``split = "by_patient"``), ``report``, ``labels`` (those that are present, ``|`` between them). Files of one study
+    with different reports are captioned one by one and make a record each. `UserError` names the row.
+    """
+    table = Path(root) / TABLE
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for number, row in _rows(table):
+        _check(row, number, table)
+        groups.setdefault((row["study_id"], row.get("report", "")), []).append(row)
+    names: dict[str, int] = {}
+    for (study, report), rows in groups.items():
+        number = names[study] = names.get(study, 0) + 1
+        yield _record(f"{study}#{number}" if number > 1 else study, report.strip(), rows, Path(root))
+
+
+def _rows(table: Path) -> Iterator[tuple[int, Row]]:
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in _REQUIRED if name not in (reader.fieldnames or ())]
+            if missing:
+                raise UserError(f"{table}: lacks the columns {', '.join(missing)}; it needs {', '.join(_REQUIRED)}")
+            for row in reader:
+                yield reader.line_num, {key: value or "" for key, value in row.items() if isinstance(key, str)}
+    except FileNotFoundError:
+        raise UserError(f"{table}: no such file; write one row per file, with {', '.join(_REQUIRED)}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: is no table in UTF-8 ({error}); export it again") from error
+
+
+def _check(row: Row, number: int, table: Path) -> None:
+    empty = [name for name in _REQUIRED if not row[name].strip()]
+    if empty:
+        raise UserError(f"{table}, line {number}: {', '.join(empty)} is empty; fill it in, or take the row out")
+    known = (*_UNSPLIT, *get_args(Split))
+    if row.get("split", "") not in known:
+        raise UserError(f"{table}, line {number}: split '{row['split']}' (known: {', '.join(known[1:])})")
+
+
+def _record(study: str, report: str, rows: list[Row], root: Path) -> Record:
+    first, files = rows[0], dict[str, tuple[Path, ...]]()
+    for row in rows:
+        files[row["modality"]] = (*files.get(row["modality"], ()), root / row["file"])
+    split = first.get("split", "")
+    labels = {name.strip(): 1 for row in rows for name in row.get("labels", "").split("|") if name.strip()}
+    return Record(
+        patient=first.get("patient_id") or first["study_id"],
+        study=study,
+        files=files,
+        texts={TEXT: report} if report else {},
+        split="train" if split in _UNSPLIT else cast(Split, split),
+        labels=labels,
+    )
+
+
+MANIFEST = DatasetAdapter(
+    name="manifest",
+    title="A table with one row per file",
+    modalities=(),
+    licence="that of the data",
+    citation="that of the data",
+    scan=scan,
+)
