@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from core.costs import describe_costs
-from core.flow import Edge, reachable_pairs
+from core.flow import reachable_pairs
 from core.layout import columns, labelled
 from core.modality import DatasetAdapter
 from core.preset import Phase
@@ -103,15 +103,16 @@ def _round(run: Run, registry: Registry, stocks: Sequence[Stock], item: Round) -
     yield f"  {item.index}  {item.edge.text}"
     yield from labelled("trains", ", ".join(item.trains) or "nothing: all of it is frozen", indent=5, column=8)
     yield from labelled("frozen", ", ".join(item.frozen) or "nothing", indent=5, column=8)
-    rows = list(_pairs(run, registry, stocks, item.edge))
+    rows = list(_pairs(registry, stocks, item))
     for label, row in zip(["pairs"] + [""] * len(rows), columns(rows, indent=0), strict=False):
         yield f"     {label:8}{row}"
 
 
-def _pairs(run: Run, registry: Registry, stocks: Sequence[Stock], edge: Edge) -> Iterator[tuple[str, str]]:
-    """Each pair of an edge with its number of studies per data set; with several sources, the whole batch too."""
+def _pairs(registry: Registry, stocks: Sequence[Stock], item: Round) -> Iterator[tuple[str, str]]:
+    """Each pair of a round with its number of studies per data set; with several sources, the whole batch too."""
+    edge = item.edge
     together = [edge.modalities] if len(edge.sources) > 1 else []
-    for group in [*edge.pairs, *together]:
+    for group in [*(edge.coupled if item.phase == "guide" else edge.pairs), *together]:
         allowed = registry.pair(*group).datasets if len(group) == 2 else None
         counts = {stock.name: stock.num_pairs(group) for stock in stocks if allowed is None or stock.name in allowed}
         found = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
