@@ -63,7 +63,7 @@ class _Contrast:
 
     def __init__(self, trainer: Trainer, of: Alignment) -> None:
         self.trainer, self.of, self.compute = trainer, of, trainer.compute
-        self.places = {pair: of.studies.require(*pair) for pair in of.pairs}
+        self.places = {pair: tuple(of.studies.require(*pair)) for pair in of.pairs}
         self.temperature = Temperature(of.choice.temperature)
         viewed = of.trained if of.choice.visual_invariance else {}
         self.invariance = Invariance(of.encoders, viewed, of.studies, trainer.seed)
@@ -75,10 +75,18 @@ class _Contrast:
         contrasts: dict[str, Tensor] = {}
         invariances: dict[str, Tensor] = {}
         notes: dict[str, float | Tensor] = {}
+        drawn: dict[tuple[int, ...], list[int]] = {}
+        encoded: dict[tuple[str, tuple[int, ...]], Tensor] = {}
         for pair, able in self.places.items():
-            size = min(self.of.training.batch, len(able))
-            places = [able[index] for index in torch.randperm(len(able), generator=draws)[:size].tolist()]
-            a, b = (self._pooled(name, places, step, share, invariances) for name in pair)
+            # Pairs that the same studies hold share one batch, in which each modality is encoded once.
+            if able not in drawn:
+                size = min(self.of.training.batch, len(able))
+                drawn[able] = [able[index] for index in torch.randperm(len(able), generator=draws)[:size].tolist()]
+            places, size = drawn[able], len(drawn[able])
+            for name in pair:
+                if (name, able) not in encoded:
+                    encoded[name, able] = self._pooled(name, places, step, share, invariances)
+            a, b = (encoded[name, able] for name in pair)
             label, equal = "-".join(pair), self._equal(pair, places)
             with torch.autocast(self.compute.device.type, enabled=False):
                 contrasts[f"contrast {label}"] = info_nce(a, b, self.temperature.logit_scale, equal)

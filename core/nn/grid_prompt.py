@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from core.errors import UserError
 from core.nn.prompt_head import PromptHead
-from core.nn.prompts import GridPromptEncoderConfig
+from core.nn.prompts import STRIDE, GridPromptEncoderConfig
 from core.types import Batch, Prompt
 
 
@@ -20,6 +21,7 @@ class GridPromptEncoder(nn.Module):
         self.width = config.prompt_width
         self._shape = (config.channels, *config.space)
         self.network: Any = _plane_network(config) if len(config.space) == 2 else _volume_network(config)
+        self._plain = config.convolutions is None
         self.head = PromptHead(config.width, config.prompt_width)
 
     def forward(self, batch: Batch) -> Prompt:
@@ -33,17 +35,24 @@ class GridPromptEncoder(nn.Module):
         return self.head(features, features.new_ones(features.shape[:2]).bool())
 
     def _features(self, data: Tensor) -> Tensor:
-        found = self.network(data)
+        found = self.network(data if self._plain else _standardised(data))
         return found[0] if isinstance(found, tuple) else found  # MONAI adds the features of every layer
 
 
 def _plane_network(config: GridPromptEncoderConfig) -> nn.Module:
+    from timm.layers.hybrid_embed import HybridEmbed
     from timm.models.vision_transformer import VisionTransformer
 
     height, width = config.space
+    cut: dict[str, Any] = {"patch_size": (config.patches[0], config.patches[1])}
+    if config.convolutions is not None:
+        cut = {
+            "patch_size": 1,
+            "embed_layer": partial(HybridEmbed, _Convolutions(config.channels, config.convolutions)),
+        }
     return VisionTransformer(
         img_size=(height, width),
-        patch_size=(config.patches[0], config.patches[1]),
+        **cut,
         in_chans=config.channels,
         num_classes=0,
         global_pool="",
@@ -53,6 +62,36 @@ def _plane_network(config: GridPromptEncoderConfig) -> nn.Module:
         num_heads=config.num_heads,
         dynamic_img_size=False,
     )
+
+
+class _Convolutions(nn.Module):
+    """timm's residual network down to an eighth of the image, as a map of features."""
+
+    def __init__(self, channels: int, widths: tuple[int, int, int, int]) -> None:
+        from timm.models.resnet import BasicBlock, ResNet
+
+        super().__init__()
+        block: Any = BasicBlock  # timm's annotation knows bottlenecks only
+        self.network = ResNet(
+            block,
+            (1, 1, 1, 1),
+            channels=widths,
+            stem_width=widths[0],
+            in_chans=channels,
+            num_classes=0,
+            global_pool="",
+            output_stride=STRIDE,
+        )
+
+    def forward(self, data: Tensor) -> Tensor:
+        """``batch channel H W`` to ``batch width H/8 W/8``."""
+        return self.network.forward_features(data)
+
+
+def _standardised(data: Tensor) -> Tensor:
+    """Every channel of every sample with mean 0 and deviation 1."""
+    mean, deviation = data.mean((2, 3), keepdim=True), data.std((2, 3), keepdim=True)
+    return (data - mean) / deviation.clamp(min=1e-6)
 
 
 def _volume_network(config: GridPromptEncoderConfig) -> nn.Module:

@@ -71,7 +71,14 @@ def _reduced(
     return (
         GridAutoencoderConfig(channels=channels, space=space, downsample=4, widths=widths, num_blocks=1, norm_groups=8),
         GridPromptEncoderConfig(
-            channels=channels, space=space, patch=8, width=128, depth=3, num_heads=4, prompt_width=prompt_width
+            channels=channels,
+            space=space,
+            patch=8,
+            convolutions=(24, 48, 72, 96) if len(space) == 2 else None,
+            width=128,
+            depth=1 if len(space) == 2 else 3,
+            num_heads=4,
+            prompt_width=prompt_width,
         ),
         GridDenoiserConfig(
             channels=4,

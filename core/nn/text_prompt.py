@@ -18,7 +18,7 @@ class TextPromptEncoder(nn.Module):
     def __init__(self, config: TextPromptEncoderConfig) -> None:
         super().__init__()
         self.width = config.prompt_width
-        self._length = config.length
+        self._length, self._dropout = config.length, config.token_dropout
         self.network = bert(config.vocabulary, config.length, config.width, config.depth, config.num_heads)
         self.head = PromptHead(config.width, config.prompt_width)
 
@@ -33,6 +33,8 @@ class TextPromptEncoder(nn.Module):
                 f"the prompt encoder takes at most {self._length} tokens, found {length}; cut or split them"
             )
         mask = torch.ones_like(ids, dtype=torch.bool) if batch.mask is None else batch.mask
+        if self.training and self._dropout:
+            mask = mask & (torch.rand(mask.shape, device=mask.device) >= self._dropout)
         # Four axes, as attention wants it: of a mask with two, transformers asks whether it is all true, which
         # stops a GPU's queue at every step and cannot be answered without data.
         attended = _never_empty(mask)[:, None, None, :].expand(-1, 1, length, -1)

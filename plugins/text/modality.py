@@ -16,6 +16,7 @@ def _parts(
     encoder: tuple[int, int, int],
     autoencoder: TextAutoencoderConfig,
     denoiser: VectorDenoiserConfig,
+    token_dropout: float = 0.0,
 ) -> Parts:
     """``encoder``: width, depth and heads of the transformer that reads the prompt."""
     width, depth, num_heads = encoder
@@ -30,6 +31,7 @@ def _parts(
             depth=depth,
             num_heads=num_heads,
             prompt_width=denoiser.prompt_width,
+            token_dropout=token_dropout,
         ),
         autoencoder=autoencoder,
         denoiser=denoiser,
@@ -53,6 +55,7 @@ _TINY = _parts(
         num_heads=4,
         norm_groups=8,
     ),
+    token_dropout=0.2,
 )
 _SMALL = _parts(
     BpeTokenizerConfig(length=256, path=_SHIPPED, vocabulary=8192),
