@@ -14,7 +14,7 @@ from core.encode.cache import cached_latents
 from core.encode.latents import fit_scale
 from core.encode.train import train_autoencoder
 from core.rounds import WeightSet
-from core.types import LatentSpec, Posterior
+from core.types import Batch, LatentSpec, Posterior
 
 
 def autoencoder(course: Course) -> None:
@@ -32,7 +32,7 @@ def _train(course: Course, weights: WeightSet) -> Iterator[Line]:
     course.networks.save("autoencoder", weights.key, latents={name: asdict(spec) for name, spec in specs.items()})
     held_out = course.cohort.held_out
     for name in (name for name in weights.owners if held_out.having(name)):
-        yield Line("autoencoder", f"{name}: mean absolute error, held out", _error(course, name))
+        yield _held_out(course, name)
 
 
 def latents_of(course: Course, modality: str) -> Posterior:
@@ -47,8 +47,20 @@ def _measured(course: Course, modality: str) -> LatentSpec:
     return fit_scale(course.bundle.part(modality, "autoencoder").spec, [latents_of(course, modality).mean])
 
 
-def _error(course: Course, modality: str) -> float:
+def _held_out(course: Course, modality: str) -> Line:
+    """What comes back: the mean absolute error, or the share of texts that are the same token by token."""
     studies, module = course.cohort.held_out, course.bundle.part(modality, "autoencoder")
     batch = course.compute.placed(studies.batch(modality, studies.having(modality)))
     with torch.no_grad():
-        return float((module.decode(module.encode(batch).mean).data - batch.data).abs().float().mean())
+        made = module.decode(module.encode(batch).mean)
+    if studies.parts[modality].data.kind == "tokens":
+        same = [_tokens(batch, row) == _tokens(made, row) for row in range(len(batch))]
+        return Line("autoencoder", f"{modality}: back token by token, held out", sum(same) / len(same))
+    error = float((made.data - batch.data).abs().float().mean())
+    return Line("autoencoder", f"{modality}: mean absolute error, held out", error)
+
+
+def _tokens(batch: Batch, row: int) -> list[int]:
+    """The tokens of a text without padding."""
+    ids = batch.data[row]
+    return (ids if batch.mask is None else ids[batch.mask[row]]).tolist()
