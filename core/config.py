@@ -110,7 +110,7 @@ def _base(registry: Registry, recipe: str, preset: str, *, long: bool) -> dict[s
     for phase, published in method.train.get(preset, {}).items():
         training[phase] |= published.model_dump(exclude_none=True)
     for phase in PHASES if long else ():
-        for count in ("steps", "epochs"):
+        for count in {"steps", "steps_tokens", "epochs"} & training[phase].keys():
             training[phase][count] *= sizes.long_factor
     switches = {key: getattr(method, key).model_dump(exclude_none=True) for key in SWITCHES}
     named = {"recipe": recipe, "preset": preset, "run": Path("runs") / f"{recipe}-{preset}"}

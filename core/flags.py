@@ -53,7 +53,9 @@ def _from_flags(flags: Flags) -> dict[str, Any]:
     if flags.phase is not None:
         given["phases"] = {"run": _names(flags.phase)}
     if flags.steps is not None:
-        given["training"] = {phase: {"steps": flags.steps, "epochs": 0} for phase in PHASES}
+        given["training"] = {
+            phase: {"steps": flags.steps, "steps_tokens": flags.steps, "epochs": 0} for phase in PHASES
+        }
     return given
 
 

@@ -16,7 +16,7 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 class Training(Table):
     """How one phase is trained. The ``_tokens`` values, where given, hold for modalities whose data are tokens.
 
-    ``epochs`` above 0 takes the place of ``steps``. ``accumulate``: parts in which a batch goes
+    ``epochs`` above 0 takes the place of both counts of steps. ``accumulate``: parts in which a batch goes
     through the network. ``ema`` is the decay per step, ``clip`` the largest gradient norm.
     """
 
@@ -24,6 +24,7 @@ class Training(Table):
     batch: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     epochs: int = Field(default=0, ge=0)
+    steps_tokens: int | None = Field(default=None, ge=1)
     batch_tokens: int | None = Field(default=None, ge=1)
     learning_rate_tokens: float | None = Field(default=None, gt=0)
     optimiser: Literal["adam", "adamw"] = "adamw"
@@ -43,8 +44,10 @@ class Training(Table):
         return self.learning_rate_tokens or self.learning_rate if kind == "tokens" else self.learning_rate
 
     def num_steps(self, num_samples: int, kind: str = "grid") -> int:
-        """Optimiser steps of the phase: ``epochs`` over ``num_samples``, or ``steps``."""
-        return self.epochs * ceil(num_samples / self.batch_of(kind)) if self.epochs else self.steps
+        """Optimiser steps of the phase: ``epochs`` over ``num_samples``, or ``steps`` of this kind."""
+        if self.epochs:
+            return self.epochs * ceil(num_samples / self.batch_of(kind))
+        return (self.steps_tokens or self.steps) if kind == "tokens" else self.steps
 
 
 class PublishedTraining(Table):

@@ -146,7 +146,10 @@ class TestForeignCore:
         assert "the stranger ran" not in line
 
     def test_unknown_command(self, refused, medweave):
-        assert refused(medweave, "trian") == "no command 'trian' (known: train, generate, prepare, check); did you mean 'train'?"
+        assert (
+            refused(medweave, "trian")
+            == "no command 'trian' (known: train, generate, prepare, check); did you mean 'train'?"
+        )
 
 
 def test_a_run_folder_is_not_overwritten(run, refused, tmp_path):

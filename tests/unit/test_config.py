@@ -258,3 +258,13 @@ def test_a_resolved_run_file_is_not_mixed_with_another_recipe_or_sizes(tmp_path,
     with pytest.raises(UserError, match=r"that run file spells out the switches and sizes"):
         config(config=path, **flags)
     assert config(config=path, recipe=config().recipe) == config()
+
+
+def test_steps_of_tokens():
+    training = config(preset="tiny").training.autoencoder
+    assert training.num_steps(100, "tokens") == training.steps_tokens == 2500
+    assert training.num_steps(100, "grid") == training.steps == 300
+    long = config(preset="tiny", long=True).training
+    assert long.autoencoder.steps_tokens == 4 * 2500
+    assert long.diffuse.steps_tokens is None
+    assert config(preset="tiny", steps=7).training.autoencoder.num_steps(100, "tokens") == 7
