@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from core.curriculum.measures.reconstruction import line
 from core.curriculum.measures.subjects import Subjects, joined
@@ -12,6 +14,7 @@ from core.curriculum.table import Line
 from core.errors import UserError
 from core.evaluate.agreement import agreement, agreement_ratio
 from core.evaluate.auroc import readable
+from core.evaluate.retrieval import retrieval
 from core.evaluate.strangers import strangers
 
 
@@ -31,6 +34,7 @@ def _of(subjects: Subjects, centre: str, name: str) -> Iterator[Line]:
     everyone = subjects.studies.having(name)
     real = subjects.scores(name, subjects.data(name, everyone))
     chosen = readable(real, subjects.labels(subjects.studies, everyone))
+    yield _found_by_labels(subjects, name, everyone, real)
     made = subjects.generated([name], places, prompts=[centre], couple=False, title=f"{centre} to {name}")
     scores = {
         "real": subjects.scores(name, subjects.data(name, places)),
@@ -48,6 +52,23 @@ def _of(subjects: Subjects, centre: str, name: str) -> Iterator[Line]:
     except UserError:  # no finding that the judge reads, or reconstructions that show none
         return
     yield line(f"{name}: agreement with {centre}, share of the ceiling", ratio)
+
+
+def _found_by_labels(subjects: Subjects, name: str, places: Sequence[int], scores: np.ndarray) -> Line:
+    """R@5 of a reader who knows the labels: images ranked by the likelihood that the judge gives to a study's labels.
+
+    What this many pixels and patients allow; no model that learns from reports alone is expected above it.
+    """
+    labels = np.nan_to_num(subjects.labels(subjects.studies, places), nan=0.5)
+    told, logits = torch.from_numpy(labels), torch.from_numpy(scores).double()
+    found = retrieval(
+        torch.cat([told, 1 - told], 1),
+        torch.cat([F.logsigmoid(logits), F.logsigmoid(-logits)], 1),
+        patients=subjects.patients(places),
+        at=(5,),
+        seed=subjects.seed,
+    )
+    return line(f"{name}: found by its labels through the judge, R@5", found.recall[5], "a practical ceiling")
 
 
 def _told(subjects: Subjects, chosen: np.ndarray) -> str:

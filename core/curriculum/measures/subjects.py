@@ -45,8 +45,11 @@ class Subjects:
 
     @cached_property
     def findings(self) -> tuple[str, ...]:
-        """The names of all labels, sorted."""
-        return tuple(sorted({name for record in self.studies.records for name in record.labels}))
+        """The names of the labels that are known present and known absent, in training and among the test studies."""
+        splits = (self.course.cohort.whole.records, self.studies.records)
+        both = [{item for record in records for item in record.labels.items()} for records in splits]
+        names = sorted({name for name, _ in both[0]})
+        return tuple(name for name in names if all({(name, 0), (name, 1)} <= known for known in both))
 
     def places(self, *names: str, most: int | None = None) -> list[int]:
         """Test studies that hold all of these, at most ``most``."""
