@@ -39,7 +39,8 @@ def _line(
     kind: str,
     strata: Sequence[Hashable] | None,
 ) -> Line:
-    queries, gallery = (torch.stack([subjects.pooled(name)[place] for place in places]) for name in (first, second))
+    known = (subjects.pooled(name) for name in (first, second))
+    queries, gallery = (torch.stack([pooled[place] for place in places]) for pooled in known)
     found = retrieval(
         queries,
         gallery,

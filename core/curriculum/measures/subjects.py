@@ -30,7 +30,7 @@ class Subjects:
         self.seed = course.run.config.seed
         steps = self.settings.steps
         self.sampler = self.run.config.sampler.model_copy(update={"steps": steps} if steps else {})
-        self._pooled: dict[str, Tensor] = {}
+        self._pooled: dict[str, dict[int, Tensor]] = {}
 
     @cached_property
     def centre(self) -> str | None:
@@ -75,8 +75,8 @@ class Subjects:
             places = self.studies.having(name)
             batches = (self.studies.batch(name, list(part)) for part in _parts(places))
             rows = [self.embedded(name, batch) for batch in batches]
-            self._pooled[name] = torch.cat(rows) if rows else torch.zeros(0, 1)
-        return dict(zip(self.studies.having(name), self._pooled[name], strict=True))
+            self._pooled[name] = dict(zip(places, torch.cat(rows) if rows else (), strict=True))
+        return self._pooled[name]
 
     def embedded(self, name: str, batch: Batch) -> Tensor:
         """Pooled vectors ``sample width`` of a batch, on the CPU."""
