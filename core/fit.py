@@ -24,6 +24,8 @@ def require_fit(run: Run) -> None:
     if "diffuse" in phases:
         for name in run.outputs:
             parts.require_prompts(name)
+    for pair in (pair for one in run.rounds("guide") for pair in one.edge.coupled) if "guide" in phases else ():
+        parts.require_one_context(*pair)
     for pair in (pair for one in run.rounds("align") for pair in one.edge.pairs) if "align" in phases else ():
         parts.require_one_space(*pair)
 
@@ -56,6 +58,15 @@ class _Built:
                     f"'{name}': its denoiser takes prompts of width {wanted}, the prompt encoder of '{source}' gives"
                     f" {found}; set {name}.denoiser.prompt_width, or the width of {source}.prompt"
                 )
+
+    def require_one_context(self, first: str, second: str) -> None:
+        """Contexts are as wide as the prompts that a denoiser takes, and partners' contexts are joined."""
+        widths = [self.read(name, "denoiser", "prompt_width") for name in (first, second)]
+        if widths[0] != widths[1]:
+            raise UserError(
+                f"'{first}' and '{second}' cannot be coupled: their denoisers take prompts of the widths {widths[0]}"
+                f" and {widths[1]}; make {first}.denoiser.prompt_width and {second}.denoiser.prompt_width equal"
+            )
 
     def require_one_space(self, first: str, second: str) -> None:
         """Prompts that are aligned have one width."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import get_args
 
-from core.errors import UserError, listed
+from core.errors import UserError, listed, unknown
 from core.modality import DatasetAdapter, PartConfig
 from core.overrides import with_overrides
 from core.pools import dealt, split_by_patient
@@ -58,6 +58,7 @@ def records_of(source: DataSource, run: Run) -> list[Record]:
         raise UserError(_failed(source, "scan", error)) from error
     if source.entry.split == "by_patient":
         records = split_by_patient(records)
+    _refuse_leaks(source, records)
     if source.entry.deal and run.config.data.pools == "disjoint":
         records = dealt(records, run.flows.union, run.config.seed)
     else:
@@ -69,6 +70,10 @@ def readers_of(sources: Iterable[DataSource], run: Run) -> dict[tuple[str, str],
     """The readers that data sets set for their files, by data set and modality; `UserError` names a wrong setting."""
     found: dict[tuple[str, str], PartConfig] = {}
     for source in sources:
+        for name in source.entry.reader:
+            if name not in run.modalities:
+                wrong = unknown("modality", name, run.modalities, adjective="installed")
+                raise UserError(f"datasets.{source.name}.reader: {wrong}")
         used = {name: table for name, table in source.entry.reader.items() if name in run.flows.union.modalities}
         try:
             changed = with_overrides(
@@ -81,6 +86,17 @@ def readers_of(sources: Iterable[DataSource], run: Run) -> dict[tuple[str, str],
             if reader is not None:
                 found[source.name, name] = reader
     return found
+
+
+def _refuse_leaks(source: DataSource, records: Iterable[Record]) -> None:
+    """`UserError` where a patient stands in two splits: what was measured on one would have been trained on."""
+    splits: dict[str, str] = {}
+    for record in records:
+        if splits.setdefault(record.patient, record.split) != record.split:
+            raise UserError(
+                f"data set '{source.name}': patient '{record.patient}' stands in the splits {splits[record.patient]}"
+                f" and {record.split}; keep every patient in one, or set datasets.{source.name}.split = 'by_patient'"
+            )
 
 
 def _require_record(record: object) -> None:

@@ -120,6 +120,11 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             f"sampler.eta = {config.sampler.eta} needs the solver 'ddim', found '{config.sampler.solver}'; set"
             " sampler.eta=0, or sampler.solver=ddim"
         )
+    if "guide" in config.phases.run and config.guide.contrast and config.training.guide.accumulate > 1:
+        yield (
+            f"training.guide.accumulate = {config.training.guide.accumulate}: with guide.contrast a whole batch is"
+            " compared with itself and cannot accumulate; set it to 1, or guide.contrast to false"
+        )
     if _aligns(config) and config.training.align.accumulate > 1:
         yield (
             f"training.align.accumulate = {config.training.align.accumulate}: alignment compares a whole batch with"

@@ -10,6 +10,7 @@ import torch
 from core.align.train import Alignment, train_round
 from core.curriculum.course import Course
 from core.curriculum.table import Line
+from core.engine.seed import stream
 from core.evaluate.retrieval import recall_at
 from core.rounds import Round
 
@@ -58,7 +59,9 @@ def _retrievals(course: Course, one: Round) -> Iterator[Line]:
 def _mean(course: Course, name: str) -> list[float]:
     """The mean pooled vector of a modality's training studies: what all of them have in common (METHOD E6b)."""
     studies, encoder = course.cohort.training, course.bundle.part(name, "prompt")
-    places, total = studies.having(name)[:_MOST_FOR_MEAN], None
+    found, total = studies.having(name), None
+    order = torch.randperm(len(found), generator=stream(course.run.config.seed, "mean prompt", name)).tolist()
+    places = [found[index] for index in order[:_MOST_FOR_MEAN]]
     for start in range(0, len(places), _ROWS):
         with torch.no_grad():
             pooled = encoder(course.compute.placed(studies.batch(name, places[start : start + _ROWS]))).pooled.sum(0)

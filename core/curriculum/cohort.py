@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from core.engine.compute import Compute
@@ -23,7 +23,7 @@ class Cohort:
 
     ``held_out`` (split ``validation``) is looked at while training goes on, ``test`` once at the end; it is the
     validation split where a data set has no other. ``whole`` is the training split with nothing hidden, for judges of
-    generated data, which are no part of the model. ``findings_of`` reads texts, where a data set can.
+    generated data, which are no part of the model. ``findings_of`` reads texts, by data set, where one can.
     """
 
     training: Studies
@@ -31,7 +31,7 @@ class Cohort:
     test: Studies
     whole: Studies
     fingerprint: str
-    findings_of: Callable[[str], Mapping[str, int]] | None = None
+    findings_of: Mapping[str, Callable[[str], Mapping[str, int]]] = field(default_factory=dict)
 
 
 def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter], compute: Compute) -> Cohort:
@@ -51,14 +51,14 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
     _require_data(run, training)
     if compute.first:
         _warn_of_nothing_held_out(run, held_out)
-    told = [source.adapter.findings_of for source in sources if source.adapter.findings_of is not None]
+    told = {one.name: one.adapter.findings_of for one in sources if one.adapter.findings_of is not None}
     return Cohort(
         training=training,
         held_out=held_out,
         test=test if test.records else held_out,
         whole=_studies(run, [replace(record, pool=None) for record in records], readers, "train"),
         fingerprint=_fingerprint(training, held_out, test),
-        findings_of=told[0] if told else None,
+        findings_of=told,
     )
 
 
@@ -99,6 +99,15 @@ def _fingerprint(*splits: Studies) -> str:
     digest = blake2b(digest_size=16)
     for studies in splits:
         for record, seen in zip(studies.records, studies.visible, strict=True):
-            row = (record.patient, record.study, record.split, seen, sorted(record.labels.items()))
+            said = sorted(record.texts.items())
+            row = (
+                record.dataset,
+                record.patient,
+                record.study,
+                record.split,
+                seen,
+                sorted(record.labels.items()),
+                said,
+            )
             digest.update(repr(row).encode())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from functools import partial
 
@@ -9,6 +10,7 @@ from core.curriculum.autoencoder import latents_of
 from core.curriculum.course import Course
 from core.curriculum.table import Line
 from core.encode.latents import scaled
+from core.errors import PlainWarning
 from core.guide.train import Guidance, Member, start_stand_in, train_guide_round
 from core.rounds import Round
 
@@ -26,8 +28,9 @@ def _train(course: Course, one: Round) -> Iterator[Line]:
     for name, member in members.items():
         if f"context.{name}" in trained:
             start_stand_in(member, course.cohort.training, course.trainer)
+    learned: list[tuple[str, str]] = []
     if trained:
-        train_guide_round(
+        learned = train_guide_round(
             course.trainer,
             Guidance(
                 name=f"{one.index} {one.edge.text}",
@@ -40,7 +43,13 @@ def _train(course: Course, one: Round) -> Iterator[Line]:
             ),
         )
     for key in one.trains:
-        course.networks.save("guide", key)
+        course.networks.save("guide", key, pairs=[list(pair) for pair in learned])
+    missing = [pair for pair in one.edge.coupled if not course.cohort.training.having(*pair)]
+    if missing and course.compute.first:
+        named = ", ".join(" and ".join(pair) for pair in missing)
+        warnings.warn(
+            PlainWarning(f"guide {one.edge.text}: no training study holds {named}; not coupled"), stacklevel=2
+        )
     yield from ()
 
 

@@ -22,10 +22,10 @@ figure { margin: 1.5rem 0 } img { max-width: 100%; border: 1px solid #ccd } figc
 svg { width: 100%; height: 9rem; background: #fafbfc; border: 1px solid #ccd } .note { color: #7a1f1f }
 """
 _CAPTIONS = {
-    "real": "Real studies of the test split.",
-    "reconstructed": "The same studies through the autoencoders: the ceiling of what can be generated.",
-    "prompted": "Generated together, each row from its prompt.",
-    "unprompted": "Generated together without a prompt.",
+    "real": "Real studies of the test split: data of patients, not for publication unless their licence allows it.",
+    "reconstructed": "The same patients through the autoencoders: the ceiling of what can be generated.",
+    "prompted": "Generated together, each row from its prompt. The prompts in the first column are real.",
+    "unprompted": "Generated together without a prompt: synthetic, no patient.",
 }
 _POINTS = 200  # of a curve
 

@@ -70,6 +70,21 @@ class Bundle:
         sites = f"sites.{self.key(modality, 'denoiser')}"
         return self.networks.trained(sites) and self.networks.trained(f"context.{modality}")
 
+    @property
+    def trained_pairs(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of outputs that phase ``guide`` has really coupled, in the order of its flow (METHOD E15)."""
+        learned: set[frozenset[str]] = set()
+        for name in (name for name in self.run.outputs if self.coupled(name)):
+            self.environment(name)
+            found = self.networks.about(f"context.{name}").get("pairs", ())
+            learned |= {frozenset(pair) for pair in found}
+        pairs = dict.fromkeys(pair for edge in self.run.flows.guide.edges for pair in edge.coupled)
+        return tuple(pair for pair in pairs if frozenset(pair) in learned)
+
+    def may_prompt(self, modality: str) -> bool:
+        """Whether prompts of a modality mean something: it has an encoder, and a stage has trained it."""
+        return self.run.parts(modality).prompt is not None and self.networks.trained(self.key(modality, "prompt"))
+
     def _new_environment(self, modality: str) -> Environment:
         parts, width = self.run.parts(modality), self._context_width(modality)
         prompt = width if parts.prompt is None else self.part(modality, "prompt").width
@@ -77,7 +92,9 @@ class Bundle:
         return new_environment(self.run.config.guide, spec, geometry, width=width, prompt_width=prompt)
 
     def _attached(self, modality: str) -> GuidanceSites:
-        geometry = self.run.parts(modality).data.default_geometry
+        # Of a denoiser that several modalities share, the first owner's: whoever asks first must not matter.
+        owner = self.networks.sets[self.key(modality, "denoiser")].owners[0]
+        geometry = self.run.parts(owner).data.default_geometry
         denoiser = self.part(modality, "denoiser")
         return attach_guidance(denoiser, geometry, context_width=self._context_width(modality))
 

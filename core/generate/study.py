@@ -101,8 +101,8 @@ def require_output(bundle: Bundle, name: str) -> None:
 
 
 def trained_couples(bundle: Bundle, outputs: Collection[str], given: Collection[str]) -> Couple:
-    """For every output the partners that a round of the guide flow has coupled it with (METHOD E15)."""
-    pairs = {frozenset(pair) for edge in bundle.run.flows.guide.edges for pair in edge.coupled}
+    """For every output the partners that a round of phase ``guide`` has coupled it with (METHOD E15)."""
+    pairs = {frozenset(pair) for pair in bundle.trained_pairs}
     partners = [*outputs, *given]
     return {name: tuple(one for one in partners if frozenset((one, name)) in pairs and one != name) for name in outputs}
 
@@ -166,8 +166,3 @@ def _given(bundle: Bundle, name: str, batch: Batch) -> Given:
 def in_batches(num: int, size: int) -> Iterator[range]:
     """The numbers of ``num`` samples, ``size`` at a time."""
     return (range(start, min(start + size, num)) for start in range(0, num, size))
-
-
-def tiled(batch: Batch, rows: int) -> Batch:
-    """One sample as ``rows`` equal rows; a batch of ``rows`` as it is."""
-    return batch if len(batch) == rows else batch[torch.zeros(rows, dtype=torch.long)]

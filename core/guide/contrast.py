@@ -17,8 +17,11 @@ class EnvironmentContrast(nn.Module):
         super().__init__()
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
 
-    def forward(self, v_a: Tensor, v_b: Tensor) -> Tensor:
-        """``v_a`` and ``v_b`` ``batch width`` of unit norm, row ``i`` of both of one study; 0 below two studies."""
+    def forward(self, v_a: Tensor, v_b: Tensor, equal: Tensor | None = None) -> Tensor:
+        """``v_a`` and ``v_b`` ``batch width`` of unit norm, row ``i`` of both of one study; 0 below two studies.
+
+        ``equal`` bool ``batch batch``: rows that are no negatives of each other (METHOD E1).
+        """
         if len(v_a) < 2:
             return v_a.new_zeros(())
-        return info_nce(v_a, v_b, self.logit_scale)
+        return info_nce(v_a, v_b, self.logit_scale, equal)

@@ -34,10 +34,12 @@ class FlowState:
 class Part:
     """Which rows of a batch of ``size`` the flows hold: those of ``share``.
 
-    ``gathered(rows, size)`` joins the rows of all shares, with gradient.
+    ``gathered(rows, size)`` joins the rows of all shares, with gradient. ``equal`` bool ``size size``: studies that say
+    the same, or are the same, and are no negatives of each other.
     """
 
     size: int
+    equal: Tensor | None = None
     share: Share = field(default_factory=Share)
     gathered: Callable[[Tensor, int], Tensor] = lambda rows, size: rows
 
@@ -145,7 +147,7 @@ def _pair_losses(
         terms[f"{b} told by {a}"] = _mean_noisy(cross_errors(flow_b, noisy_b, v_a), levels_b[1], part)
     if contrast is not None and choice.contrast and trainable(flow_a.environment, flow_b.environment):
         told_a, told_b = flow_a.environment.pooled(v_a), flow_b.environment.pooled(v_b)
-        loss = contrast(part.gathered(told_a, part.size), part.gathered(told_b, part.size))
+        loss = contrast(part.gathered(told_a, part.size), part.gathered(told_b, part.size), part.equal)
         terms[f"contrast {a}-{b}"] = choice.contrast_weight * loss
     return terms
 

@@ -62,10 +62,11 @@ class Guidance:
     choice: GuideChoice
 
 
-def train_guide_round(trainer: Trainer, of: Guidance) -> None:
-    """Train what is new in a round; the moving average stays in it (METHOD E13, E15).
+def train_guide_round(trainer: Trainer, of: Guidance) -> list[tuple[str, str]]:
+    """Train what is new in a round, and return the pairs that taught it (METHOD E13, E15).
 
-    The pairs of the round take turns, each on studies that hold both.
+    The pairs of the round take turns, each on studies that hold both; those without a study are left out. The moving
+    average stays in what was trained.
     """
     _freeze_all_but(of)
     contrast = EnvironmentContrast() if of.choice.contrast else None
@@ -82,6 +83,18 @@ def train_guide_round(trainer: Trainer, of: Guidance) -> None:
             whole=contrast is not None,
         )
     )
+    return step.pairs
+
+
+def learned_pairs(of: Guidance) -> list[tuple[str, str]]:
+    """The pairs of a round that some study holds, and in which something is new."""
+    new = {id(parameter) for module in of.trained.values() for parameter in module.parameters()}
+
+    def teaches(pair: tuple[str, str]) -> bool:
+        parts = [part for name in pair for part in (of.members[name].denoiser, of.members[name].environment)]
+        return any(id(parameter) in new for part in parts for parameter in part.parameters())
+
+    return [pair for pair in of.pairs if of.studies.having(*pair) and teaches(pair)]
 
 
 def start_stand_in(member: Member, studies: Studies, trainer: Trainer) -> None:
@@ -112,7 +125,7 @@ class _Step:
     def __init__(self, trainer: Trainer, of: Guidance, contrast: EnvironmentContrast | None) -> None:
         self.trainer, self.of, self.contrast, self.compute = trainer, of, contrast, trainer.compute
         self.places = {pair: of.studies.having(*pair) for pair in of.pairs}
-        self.pairs = [pair for pair in of.pairs if self.places[pair]]
+        self.pairs = learned_pairs(of)
         if not self.pairs:
             of.studies.require(*of.pairs[0])
         self._able: dict[tuple[str, ...], list[int]] = {}
@@ -126,8 +139,13 @@ class _Step:
         places = self._drawn((*pair, *(source for sources, _ in asked.values() for source in sources)), draws)
         rows = share.rows(size)
         flows = {name: self._state(name, sources, places[rows], null[rows]) for name, (sources, null) in asked.items()}
-        part = Part(size=size, share=share, gathered=self.compute.gathered)
+        part = Part(size=size, share=share, gathered=self.compute.gathered, equal=self._equal(pair, places))
         return guide_losses(flows, [pair], draws, self.of.choice, self.contrast, part), {}
+
+    def _equal(self, pair: tuple[str, str], places: Sequence[int]) -> Tensor:
+        """Bool ``batch batch``: studies that say the same, and a study that was drawn twice."""
+        place = torch.tensor(list(places))
+        return self.compute.placed(self.of.studies.equal(pair, places) | (place[:, None] == place))
 
     def _prompted(self, name: str, partner: str, first: int, draws: Generator) -> tuple[tuple[str, ...], Tensor]:
         """Who prompts a flow, of those that a drawn study has, and the rows whose prompt is null (METHOD E6c)."""
@@ -136,12 +154,13 @@ class _Step:
         return draw_guide_prompt(sources, self.of.training.batch, draws, self.of.choice.null_prompt)
 
     def _drawn(self, names: tuple[str, ...], draws: Generator) -> list[int]:
-        """Places of studies that hold all of these modalities, with replacement."""
+        """Places of studies that hold all of these modalities."""
         if names not in self._able:
             self._able[names] = self.of.studies.having(*names)
-        able = self._able[names]
-        chosen = torch.randint(0, len(able), (self.of.training.batch,), generator=draws).tolist()
-        return [able[index] for index in chosen]
+        able, size = self._able[names], self.of.training.batch
+        # A study twice in a batch would be a negative of itself in the contrast; too few studies are drawn again.
+        rounds = [torch.randperm(len(able), generator=draws) for _ in range(-(-size // len(able)))]
+        return [able[index] for index in torch.cat(rounds)[:size].tolist()]
 
     def _state(self, name: str, sources: Sequence[str], places: Sequence[int], null: Tensor) -> FlowState:
         member, placed = self.of.members[name], self.compute.placed

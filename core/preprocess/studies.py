@@ -71,15 +71,15 @@ class Studies:
             self._samples[name, place] = self._read(name, place)
         return self._samples[name, place]
 
-    def equal(self, names: Sequence[str], places: Sequence[int]) -> Tensor:
+    def equal(self, names: Sequence[str], places: Sequence[int], *, labels: bool = True) -> Tensor:
         """Bool ``batch batch``: studies with the same text among ``names``, or with the same labels (METHOD E1).
 
-        A study equals itself. Studies without any label are not equal for that.
+        ``labels`` false: the same text alone. A study equals itself. Studies without any label are not equal for that.
         """
         import torch
 
         same = torch.eye(len(places), dtype=torch.bool)
-        for said in self._said(names, places):
+        for said in self._said(names, places, labels):
             number = {what: index for index, what in enumerate(said)}
             group = torch.tensor([-1 if what is None else number[what] for what in said])
             same |= (group[:, None] == group) & (group >= 0)
@@ -88,6 +88,7 @@ class Studies:
     def fingerprint(self, name: str) -> str:
         """A name for the files of one modality that may be seen: their names, sizes, first and last bytes."""
         digest = blake2b(digest_size=16)
+        digest.update(repr([(key, reader) for key, reader in self.readers.items() if key[1] == name]).encode())
         for place in self.having(name):
             record = self.records[place]
             digest.update(f"{record.patient}\0{record.study}\0".encode())
@@ -95,12 +96,13 @@ class Studies:
             digest.update(_edges(record.files[name][0]) if text is None else text.encode(errors="replace"))
         return digest.hexdigest()
 
-    def _said(self, names: Sequence[str], places: Sequence[int]) -> Iterator[list[Hashable | None]]:
+    def _said(self, names: Sequence[str], places: Sequence[int], labels: bool) -> Iterator[list[Hashable | None]]:
         """What each study says, once by every text and once by its labels; ``None`` where it has none."""
         for name in names:
             if self.parts[name].data.kind == "tokens":
                 yield [np.asarray(self.sample(name, place).data).tobytes() for place in places]
-        yield [tuple(sorted(self.records[place].labels.items())) or None for place in places]
+        if labels:
+            yield [tuple(sorted(self.records[place].labels.items())) or None for place in places]
 
     def _read(self, name: str, place: int) -> Sample:
         record = self.records[place]

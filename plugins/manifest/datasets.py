@@ -63,8 +63,11 @@ def _check(row: Row, number: int, table: Path) -> None:
 def _record(study: str, report: str, rows: list[Row], root: Path) -> Record:
     first, files = rows[0], dict[str, tuple[Path, ...]]()
     for row in rows:
-        files[row["modality"]] = (*files.get(row["modality"], ()), root / row["file"])
+        name = row["modality"].strip()
+        files[name] = (*files.get(name, ()), root / row["file"].strip())
     split = first.get("split", "")
+    if any(row.get("split", "") != split for row in rows):
+        raise UserError(f"{root / TABLE}: study '{study}' has rows of different splits; give it one")
     labels = {name.strip(): 1 for row in rows for name in row.get("labels", "").split("|") if name.strip()}
     return Record(
         patient=first.get("patient_id") or first["study_id"],

@@ -11,7 +11,6 @@ from core.curriculum.measures.reconstruction import line
 from core.curriculum.measures.subjects import Subjects
 from core.curriculum.table import Line
 from core.evaluate.coherence import coherence, cosines
-from core.evaluate.strangers import strangers
 from core.types import Batch
 
 _WAYS = ("joint", "independent", "shuffled partner")
@@ -20,13 +19,13 @@ _WAYS = ("joint", "independent", "shuffled partner")
 def coherences(subjects: Subjects) -> Iterator[Line]:
     """Mean cosine over the coupled pairs of outputs, with the prompts of test studies and without any."""
     centre = subjects.centre
-    outputs = [name for name in subjects.run.outputs if subjects.run.parts(name).prompt is not None]
+    outputs = [name for name in subjects.run.outputs if subjects.bundle.may_prompt(name)]
     held = () if centre is None else (centre,)
-    places = subjects.places(*held)
+    places = subjects.enough(*held)
     for prompts in (held, ()) if held else ((),):
         made = [name for name in outputs if name not in prompts]
         pairs = _pairs(subjects, made)
-        if len(places) < 2 or not pairs:
+        if not places or not pairs:
             continue
         yield from _compared(subjects, made, pairs, places, prompts)
 
@@ -47,7 +46,7 @@ def _compared(
             places,
             prompts=prompts,
             couple=way != "independent",
-            partner_of=strangers(len(places), who) if way == "shuffled partner" else None,
+            shuffled=way == "shuffled partner",
             title=f"coherence, {told}, {way}",
         )
         ways[way] = {pair: _cosines(subjects, found, pair) for pair in pairs}
@@ -62,8 +61,7 @@ def _compared(
 
 
 def _pairs(subjects: Subjects, outputs: Sequence[str]) -> list[tuple[str, str]]:
-    coupled = dict.fromkeys(pair for edge in subjects.run.flows.guide.edges for pair in edge.coupled)
-    return [pair for pair in coupled if set(pair) <= set(outputs)]
+    return [pair for pair in subjects.bundle.trained_pairs if set(pair) <= set(outputs)]
 
 
 def _cosines(subjects: Subjects, made: dict[str, list[Batch]], pair: tuple[str, str]) -> np.ndarray:

@@ -19,9 +19,9 @@ TIMESTEPS = (200, 500, 800)
 def benefits(subjects: Subjects) -> Iterator[Line]:
     """For every ordered pair of outputs the share of the error that the true partner saves, with the null prompt."""
     names = [name for name in subjects.run.outputs if subjects.bundle.coupled(name)]
-    met = {frozenset(pair) for edge in subjects.run.flows.guide.edges for pair in edge.coupled}
+    met = {frozenset(pair) for pair in subjects.bundle.trained_pairs}
     for receiver, sender in permutations(names, 2):
-        places = subjects.places(receiver, sender)
+        places = subjects.enough(receiver, sender)
         if not places:
             continue
         found = benefit(

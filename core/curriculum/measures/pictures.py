@@ -19,6 +19,8 @@ def pictures(subjects: Subjects) -> Iterator[Line]:
     outputs, centre = subjects.run.outputs, subjects.centre
     held = outputs if centre is None else tuple(dict.fromkeys((centre, *outputs)))
     places = subjects.places(*held, most=NUM) or subjects.places(*outputs[:1], most=NUM)
+    if not places:
+        return
     here = [name for name in held if set(places) <= set(subjects.studies.having(name))]
     real = {name: [subjects.studies.batch(name, places)] for name in here}
     _sheet(subjects, "real", real, f"real studies of the test split ({', '.join(subjects.run.config.data.names)})")
@@ -45,7 +47,7 @@ def _sheet(subjects: Subjects, name: str, batches: Mapping[str, Sequence[Batch]]
     sheet = contact_sheet([{key: rows[row] for key, rows in samples.items()} for row in range(num)], titles, [what])
     folder: Path = subjects.run.config.run / FOLDER
     folder.mkdir(exist_ok=True)
-    write_sheet(sheet, folder / f"{name}.png", synthetic=name != "real")
+    write_sheet(sheet, folder / f"{name}.png", synthetic=name == "unprompted")
 
 
 def _for_the_eye(subjects: Subjects, name: str, batches: Sequence[Batch]) -> list[Sample]:

@@ -26,10 +26,13 @@ def reconstructions(subjects: Subjects) -> Iterator[Line]:
         elif kind == "tokens":
             before = subjects.texts(name, [subjects.studies.batch(name, places)])
             after = subjects.texts(name, made)
-            if subjects.course.cohort.findings_of is not None:
-                kept = survival(subjects.told(before), subjects.told(after), patients=who, seed=subjects.seed)
+            told = subjects.told(before, places)
+            if any(told):
+                kept = survival(told, subjects.told(after, places), patients=who, seed=subjects.seed)
                 yield line(f"{name}: autoencoder, all findings survive", kept.whole)
-            yield line(f"{name}: autoencoder, word for word", exact_share(before, after, patients=who))
+            yield line(
+                f"{name}: autoencoder, word for word", exact_share(before, after, patients=who, seed=subjects.seed)
+            )
 
 
 def line(what: str, found: Interval, beside: str = "") -> Line:

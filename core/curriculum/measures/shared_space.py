@@ -45,7 +45,7 @@ def _line(
         queries,
         gallery,
         patients=subjects.patients(places),
-        equal=subjects.studies.equal((first, second), places),
+        equal=subjects.studies.equal((first, second), places, labels=False),
         strata=strata,
         at=(_K,),
         seed=subjects.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from core.curriculum.course import Course
 from core.engine.progress import progress
-from core.engine.weights import load_weights, save_weights
+from core.engine.seed import stream
+from core.engine.weights import WEIGHTS, load_weights, save_weights
 from core.evaluate.judge import Judge, judge_scores, train_judge
+from core.evaluate.strangers import strangers
 from core.generate.partners import Couple
 from core.generate.study import Request, decoded, generate_latents, in_batches, restored, trained_couples
 from core.preprocess.studies import Studies
@@ -31,12 +34,13 @@ class Subjects:
         steps = self.settings.steps
         self.sampler = self.run.config.sampler.model_copy(update={"steps": steps} if steps else {})
         self._pooled: dict[str, dict[int, Tensor]] = {}
+        self._judges: dict[str, Judge] = {}
 
     @cached_property
     def centre(self) -> str | None:
-        """The modality whose prompts are followed: the centre of alignment, where the flow has it."""
+        """The modality whose prompts are followed: the centre of alignment, where the run has trained its encoder."""
         name = self.run.config.align.centre
-        return name if name in self.run.flows.union.modalities else None
+        return name if name in self.run.flows.union.modalities and self.bundle.may_prompt(name) else None
 
     @cached_property
     def grids(self) -> tuple[str, ...]:
@@ -52,12 +56,28 @@ class Subjects:
         return tuple(name for name in names if all({(name, 0), (name, 1)} <= known for known in both))
 
     def places(self, *names: str, most: int | None = None) -> list[int]:
-        """Test studies that hold all of these, at most ``most``."""
-        return self.studies.having(*names)[: most or self.settings.samples]
+        """Test studies that hold all of these, at most ``most``, drawn from all data sets alike; in their order."""
+        found = self.studies.having(*names)
+        order = torch.randperm(len(found), generator=stream(self.seed, "measure", *names)).tolist()
+        return sorted(found[index] for index in order[: most or self.settings.samples])
+
+    def enough(self, *names: str) -> list[int]:
+        """The same, and none where they are too few to compare with each other: two patients at least.
+
+        Nor where one patient has more than half of them, for then some would have no stranger.
+        """
+        places = self.places(*names)
+        most = max(Counter(self.patients(places)).values(), default=0)
+        return places if len(places) >= 2 and 2 * most <= len(places) else []
+
+    def judged(self, name: str) -> bool:
+        """Whether there are findings, and labelled training studies to teach a judge."""
+        studies = self.course.cohort.whole
+        return bool(self.findings) and sum(bool(studies.records[place].labels) for place in studies.having(name)) >= 2
 
     def patients(self, places: Sequence[int]) -> list[Hashable]:
-        """Who they are."""
-        return [self.studies.records[place].patient for place in places]
+        """Who they are: two data sets may use one name for two patients."""
+        return [(self.studies.records[place].dataset, self.studies.records[place].patient) for place in places]
 
     def labels(self, studies: Studies, places: Sequence[int]) -> np.ndarray:
         """``sample finding``: 1 present, 0 absent, NaN unknown."""
@@ -100,16 +120,16 @@ class Subjects:
         prompts: Sequence[str] = (),
         given: Sequence[str] = (),
         couple: bool = True,
-        partner_of: Sequence[int] | None = None,
+        shuffled: bool = False,
         title: str = "",
     ) -> dict[str, list[Batch]]:
         """What the model makes for studies, in batches; sample ``i`` has the same noise in every way of generating.
 
-        ``partner_of``: the place in ``places`` whose partners each hears; they are made in one batch then.
+        ``shuffled``: each hears the partners of another patient of its batch.
         """
         listeners: Couple = trained_couples(self.bundle, outputs, given) if couple else {}
         made: dict[str, list[Batch]] = {name: [] for name in outputs}
-        size = len(places) if partner_of is not None else _ROWS
+        size = -(-len(places) // -(-len(places) // _ROWS))  # even batches, so that none holds a single patient
         with progress(f"measure {title or 'generate'}", len(places), silent=not self.course.compute.first) as watch:
             for indices in in_batches(len(places), size):
                 rows = [places[index] for index in indices]
@@ -120,7 +140,7 @@ class Subjects:
                     prompts={name: self.studies.batch(name, rows) for name in prompts},
                     given={name: self.studies.batch(name, rows) for name in given},
                     couple=listeners,
-                    partner_of=partner_of,
+                    partner_of=strangers(len(rows), self.patients(rows)) if shuffled else None,
                 )
                 for name, latents in generate_latents(self.bundle, asked, self.sampler).items():
                     made[name].append(decoded(self.bundle, name, latents).to("cpu"))
@@ -129,9 +149,15 @@ class Subjects:
 
     def judge(self, name: str) -> Judge:
         """A small network that reads the findings in a modality, trained on real training images; kept in the run."""
+        if name not in self._judges:
+            with self.course.compute.first_alone():  # the others load what the first has trained
+                self._judges[name] = self._judge(name)
+        return self._judges[name]
+
+    def _judge(self, name: str) -> Judge:
         folder = self.run.config.run / "measure" / f"judge.{name}"
         studies = self.course.cohort.whole
-        if folder.is_dir():
+        if (folder / WEIGHTS).is_file():
             spec = self.run.parts(name).data
             judge = Judge(spec.channels, len(self.findings), dims=len(spec.space))
             load_weights(judge, folder)
@@ -152,10 +178,10 @@ class Subjects:
         """What decoded batches of a text say."""
         return [str(sample.data) for batch in batches for sample in restored(self.bundle, name, batch)]
 
-    def told(self, texts: Sequence[str]) -> list[Mapping[str, int]]:
-        """What texts tell; nothing where no data set can read them."""
-        read = self.course.cohort.findings_of
-        return [{} if read is None else read(text) for text in texts]
+    def told(self, texts: Sequence[str], places: Sequence[int]) -> list[Mapping[str, int]]:
+        """What texts tell, each read as its study's data set does; nothing where that cannot read."""
+        readers = [self.course.cohort.findings_of.get(self.studies.records[place].dataset) for place in places]
+        return [{} if read is None else read(text) for read, text in zip(readers, texts, strict=True)]
 
 
 def joined(batches: Sequence[Batch]) -> Tensor:

@@ -15,16 +15,14 @@ _UNITS = {"psnr_db": "PSNR dB", "ssim": "SSIM"}
 
 def translations(subjects: Subjects) -> Iterator[Line]:
     """PSNR and SSIM against the real image, with and without a given partner, from the same noise and no prompt."""
-    coupled = dict.fromkeys(pair for edge in subjects.run.flows.guide.edges for pair in edge.coupled)
-    both = [pair for pair in coupled if set(pair) <= set(subjects.grids)]
+    both = [pair for pair in subjects.bundle.trained_pairs if set(pair) <= set(subjects.grids)]
     for given, output in [*both, *(pair[::-1] for pair in both)]:
-        if subjects.bundle.coupled(given) and subjects.bundle.coupled(output):
-            yield from _of(subjects, given, output)
+        yield from _of(subjects, given, output)
 
 
 def _of(subjects: Subjects, given: str, output: str) -> Iterator[Line]:
-    places = subjects.places(given, output)
-    if len(places) < 2:
+    places = subjects.enough(given, output)
+    if not places:
         return
     who, real = subjects.patients(places), subjects.data(output, places)
     guided = subjects.generated([output], places, given=[given], title=f"{output} from {given}")
