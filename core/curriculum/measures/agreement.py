@@ -38,6 +38,8 @@ def _of(subjects: Subjects, centre: str, name: str) -> Iterator[Line]:
     everyone = subjects.studies.having(name)
     real = subjects.scores(name, subjects.data(name, everyone))
     yield _found_by_labels(subjects, name, everyone, real)
+    if not chosen.any():
+        return
     made = subjects.generated([name], places, prompts=[centre], couple=False, title=f"{centre} to {name}")
     scores = {
         "real": subjects.scores(name, subjects.data(name, places)),
@@ -45,8 +47,6 @@ def _of(subjects: Subjects, centre: str, name: str) -> Iterator[Line]:
         "generated": subjects.scores(name, joined(made[name])),
     }
     scores["another patient's prompt"] = scores["generated"][strangers(len(places), who)]
-    if not chosen.any():
-        return
     means = {
         way: agreement(found, labels, subjects.findings, chosen=chosen, patients=who, seed=subjects.seed).macro
         for way, found in scores.items()
