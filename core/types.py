@@ -273,7 +273,8 @@ class Record:
 class Provenance(BaseModel):
     """How a generated file was made; written into the file itself and beside it.
 
-    A prompt that came from a file is kept as modality and SHA-256, not as content, unless the user asks.
+    A prompt that came from a file is kept as modality and SHA-256, not as content, unless the user asks. ``sampling``
+    says how it was drawn: steps, scale, solver, eta, couple.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -284,4 +285,5 @@ class Provenance(BaseModel):
     prompts: Mapping[str, str] = {}
     seed: int
     index: int = 0
+    sampling: Mapping[str, str] = {}
     versions: Mapping[str, str] = {}

@@ -10,6 +10,7 @@ from core.building import build_part
 from core.engine.compute import Compute
 from core.engine.seed import seeded
 from core.engine.weights import load_weights, save_weights
+from core.errors import UserError
 from core.rounds import WeightSet
 
 
@@ -56,7 +57,16 @@ class Networks:
             save_weights(self.of(key), self.folder / phase / key, self._about[key])
 
 
-def homes_of(progress: Mapping[str, Any], folder: Path) -> dict[str, Path]:
-    """The folder that holds the weights of each finished weight set of a run; the latest where several trained it."""
-    order = sorted(progress["stages"].values(), key=lambda stage: stage["number"])
-    return {key: folder / stage["phase"] / key for stage in order for key in stage["weights"]}
+def homes_of(progress: Any, folder: Path) -> dict[str, Path]:
+    """The folder that holds the weights of each finished weight set of a run; the latest where several trained it.
+
+    ``progress`` is what the run folder's ``progress.json`` holds; `UserError` where it has not that shape.
+    """
+    try:
+        order = sorted(progress["stages"].values(), key=lambda stage: stage["number"])
+        return {key: folder / stage["phase"] / key for stage in order for key in stage["weights"]}
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"{folder / 'progress.json'}: is damaged (expected 'stages', each with number, phase and weights); restore"
+            " it, or train again in another folder"
+        ) from None

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.engine.tensors import read_tensors, write_json, write_tensors
-from core.errors import UserError, listed
+from core.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
 WEIGHTS, ABOUT = "weights.safetensors", "about.json"
+_MOST = 6  # names in a message
 
 
 def save_weights(module: Module, folder: Path, about: Mapping[str, Any]) -> None:
@@ -44,7 +45,10 @@ def require_fit(found: Mapping[str, Tensor], own: Mapping[str, Tensor], where: P
     """`UserError` where the names or shapes of stored tensors are not those that are needed."""
     missing, extra = own.keys() - found.keys(), found.keys() - own.keys()
     if missing or extra:
-        raise UserError(f"{where}: weights do not fit (missing: {listed(missing)}; unknown: {listed(extra)})")
+        raise UserError(
+            f"{where}: weights do not fit (missing: {_few(missing)}; unknown: {_few(extra)}): was it another"
+            " preset or part? train again, or name another folder"
+        )
     wrong = [
         f"{name} {tuple(found[name].shape)} for {tuple(own[name].shape)}"
         for name in own
@@ -52,3 +56,9 @@ def require_fit(found: Mapping[str, Tensor], own: Mapping[str, Tensor], where: P
     ]
     if wrong:
         raise UserError(f"{where}: weights of another size ({'; '.join(wrong[:3])}): was it another preset?")
+
+
+def _few(names: Collection[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return (", ".join(sorted(names)[:_MOST]) or "none") + more

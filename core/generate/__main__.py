@@ -1,7 +1,8 @@
 """``python -m core.generate``: write synthetic studies with a trained run.
 
 A prompt says what a study is about: a text, or a file of another modality. A given file is part of the study itself,
-and the outputs follow it. Every file says inside itself that it is synthetic and how it was made.
+and the outputs follow it. Every file says inside itself that it is synthetic and how it was made. A command that
+was stopped goes on when it is given again.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.cli import Parser, run
+from core.cli import Parser, path, run
 from core.errors import PlainWarning, UserError
 
 if TYPE_CHECKING:
     from core.generate.bundle import Bundle
     from core.recipe import SamplerChoice
+
+
+_MOST = 1_000_000  # studies in one folder
 
 
 def parser() -> Parser:
@@ -31,8 +35,8 @@ def parser() -> Parser:
     )
     flags.add_argument("--output", help="modalities to make, comma-separated (default: all that the run makes)")
     flags.add_argument("--num", type=int, default=4, help="number of studies (default: 4)")
-    flags.add_argument("--out", type=Path, required=True, help="folder for the studies and the contact sheet")
-    flags.add_argument("--run", type=Path, help="the run folder (default: that of the default recipe and preset)")
+    flags.add_argument("--out", type=path, required=True, help="folder for the studies and the contact sheet")
+    flags.add_argument("--run", type=path, help="the run folder (default: that of the default recipe and preset)")
     flags.add_argument("--seed", type=int, default=0, help="one number decides every draw (default: 0)")
     flags.add_argument("--steps", type=int, help="sampling steps (default: the recipe's)")
     flags.add_argument("--scale", type=float, help="classifier-free guidance scale (default: the recipe's)")
@@ -44,10 +48,14 @@ def parser() -> Parser:
         help="which outputs listen to each other: the pairs of the guide flow, all, or none (default: trained)",
     )
     flags.add_argument("--batch", type=int, default=16, help="studies made at once (default: 16); does not change them")
-    flags.add_argument("--keep-prompt", action="store_true", help="write prompts from files out in full")
-    flags.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    flags.add_argument(
+        "--keep-prompt",
+        action="store_true",
+        help="write prompts from text files out; otherwise, and for other files, the SHA-256",
+    )
+    flags.add_argument("--overwrite", action="store_true", help="replace generated studies that are there")
     flags.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    flags.add_argument("--registry", type=Path, help="registry.toml to use instead of the one found")
+    flags.add_argument("--registry", type=path, help="registry.toml to use instead of the one found")
     return flags
 
 
@@ -57,6 +65,8 @@ def main(arguments: Sequence[str]) -> None:
     for name in ("num", "batch"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: must be 1 or more")
+    if options.num > _MOST:
+        raise UserError(f"--num {options.num}: at most {_MOST} in one folder; use several, each with its own --seed")
 
     from core.discovery import discover
     from core.generate.folder import open_bundle
@@ -69,8 +79,11 @@ def main(arguments: Sequence[str]) -> None:
     for error in catalog.broken.values():  # the run does not need it, or open_bundle would have stopped
         warnings.warn(PlainWarning(str(error)), stacklevel=1)
 
-    from core.generate.write import SHEET, Order, write_studies
+    from core.generate.place import SHEET
+    from core.generate.write import Order, write_studies
 
+    if options.scale == 0 and options.prompt:
+        raise UserError("--scale 0: leaves every prompt out; leave --prompt out, or give a scale above 0")
     told = [_pair("--prompt", text) for text in options.prompt]
     given = [_pair("--given", text) for text in options.given]
     outputs = options.output.split(",") if options.output is not None else None

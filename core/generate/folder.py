@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -51,11 +52,11 @@ def read_config(folder: Path) -> RunConfig:
     return config.model_copy(update={"run": folder})
 
 
-def _progress(folder: Path) -> Mapping[str, dict[str, dict[str, object]]]:
+def _progress(folder: Path) -> Any:
     path = folder / "progress.json"
     if not path.is_file():
         raise UserError(f"{folder}: no stage of this run is finished yet; go on with it: --run {folder}")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"{path}: is damaged ({error}); restore it, or train again in another folder") from error

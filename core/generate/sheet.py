@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _CELL, _MARGIN, _HEAD = 192, 6, 22
 _LETTERS = 34  # of text in a line of a cell
 _LINES = 15
+_WARNING = "SYNTHETIC, not a patient"
 
 
 def contact_sheet(
@@ -44,17 +45,28 @@ def contact_sheet(
 
 
 def write_sheet(sheet: Image, path: Path, *, synthetic: bool = True) -> None:
-    """Write a sheet as PNG; a ``synthetic`` one says so of itself."""
+    """Write a sheet as PNG; a ``synthetic`` one says so, to the eye and to programs."""
     from PIL.PngImagePlugin import PngInfo
 
     from core.io.mark import SYNTHETIC
 
     text = PngInfo()
     if synthetic:
+        sheet = _with_warning(sheet)
         text.add_text("Synthetic", "true")
         text.add_text("Description", SYNTHETIC)
     with replacing(path, overwrite=True) as beside:
         sheet.save(beside, format="PNG", pnginfo=text)
+
+
+def _with_warning(sheet: Image) -> Image:
+    """The sheet below a black strip with white words: metadata get lost, pictures get copied."""
+    from PIL import Image, ImageDraw
+
+    marked = Image.new("L", (sheet.width, sheet.height + _HEAD), 0)
+    ImageDraw.Draw(marked).text((_MARGIN, 4), _WARNING, fill=255)
+    marked.paste(sheet, (0, _HEAD))
+    return marked
 
 
 def _cell(sample: Sample) -> Image:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -16,23 +16,25 @@ import torch
 from core.engine.progress import progress
 from core.errors import UserError, unknown
 from core.generate.bundle import Bundle
+from core.generate.heard import refuse_unheard_given, refuse_unheard_prompts
 from core.generate.partners import Couple
+from core.generate.place import SHEET, Command, Place, opened
 from core.generate.sheet import contact_sheet, write_sheet
 from core.generate.study import (
     Request,
     decoded,
+    encoded_prompt,
     generate_latents,
     in_batches,
     require_output,
     restored,
     trained_couples,
 )
-from core.io import replacing
-from core.preprocess.collate import collate, uncollate
+from core.generate.told import Told, read_told
+from core.preprocess.collate import uncollate
 from core.recipe import SamplerChoice
 from core.types import Batch, Provenance, Sample
 
-SHEET, MANIFEST = "contact_sheet.png", "manifest.csv"
 _MOST_SHOWN = 16  # studies on the contact sheet
 _PACKAGES = ("medweave", "torch", "diffusers", "monai")
 
@@ -53,54 +55,66 @@ class Order:
     overwrite: bool = False
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Job:
+    """An order whose files were read and whose names were found to be right."""
+
+    bundle: Bundle
+    order: Order
+    prompts: Mapping[str, Told]
+    given: Mapping[str, Told]
+    couple: Couple | None
+    writers: Mapping[str, Any]
+
+
 def write_studies(bundle: Bundle, order: Order, folder: Path) -> None:
-    """Generate and write ``num`` studies; nothing is written where a request is wrong."""
-    _refuse(bundle, order, folder)
-    prompts = {name: _read(bundle, name, value) for name, value in order.prompts.items()}
-    given = {name: _read(bundle, name, value) for name, value in order.given.items()}
-    couple = _couple(bundle, order)
-    shown: list[dict[str, Sample]] = []
-    rows = []
-    with progress("generate", order.num) as watch:
-        for indices in in_batches(order.num, order.batch):
-            asked = Request(
-                outputs=order.outputs,
-                indices=indices,
-                seed=order.seed,
-                prompts={name: _repeated(batch, len(indices)) for name, batch in prompts.items()},
-                given={name: _repeated(batch, len(indices)) for name, batch in given.items()},
-                couple=couple,
-            )
-            latents = generate_latents(bundle, asked, order.sampler)
-            batches = {name: decoded(bundle, name, latent) for name, latent in latents.items()}
-            samples = {name: restored(bundle, name, batch) for name, batch in batches.items()}
-            for row, index in enumerate(indices):
-                study = {name: samples[name][row] for name in order.outputs}
-                rows.append(_written(bundle, order, folder, index, study))
-                if index < _MOST_SHOWN:
-                    shown.append(_for_the_eye(batches, study, row))
-            watch(indices[-1] + 1)
-    _write_manifest(folder / MANIFEST, order.outputs, rows)
-    titles = {name: bundle.run.modalities[name].title for name in order.outputs}
-    write_sheet(contact_sheet(shown, titles, [f"study {index}" for index in range(len(shown))]), folder / SHEET)
+    """Generate and write ``num`` studies; nothing is written where a request is wrong.
+
+    Studies that the same order has written to the folder before are kept, and those that are missing are made.
+    """
+    job = _job(bundle, order)
+    with opened(folder, _command(job), overwrite=order.overwrite) as place:
+        if place.finished():
+            return
+        shown = _write_missing(job, place)
+        place.write_manifest()
+        titles = {name: bundle.run.modalities[name].title for name in order.outputs}
+        rows = [f"study {index}" for index in range(len(shown))]
+        write_sheet(contact_sheet(shown, titles, rows), folder / SHEET)
 
 
-def _refuse(bundle: Bundle, order: Order, folder: Path) -> None:
+def _job(bundle: Bundle, order: Order) -> _Job:
     """Everything that can be wrong is found before the first step."""
+    _refuse(bundle, order)
+    keep = order.keep_prompt
+    prompts = {name: read_told(bundle, "--prompt", name, value, keep=keep) for name, value in order.prompts.items()}
+    given = {name: read_told(bundle, "--given", name, value, keep=keep) for name, value in order.given.items()}
+    couple = _couple(bundle, order)
+    with torch.no_grad():
+        heard = {name: encoded_prompt(bundle, name, told.batch) for name, told in prompts.items()}
+    refuse_unheard_prompts(bundle, order.outputs, heard)
+    refuse_unheard_given(bundle, order.outputs, tuple(given), couple, order.couple)
+    writers = {name: _writer(bundle, name) for name in order.outputs}
+    return _Job(bundle=bundle, order=order, prompts=prompts, given=given, couple=couple, writers=writers)
+
+
+def _refuse(bundle: Bundle, order: Order) -> None:
     if not order.outputs:
         raise UserError("nothing is left to generate: every modality of the run is given; name --output")
     for name in order.outputs:
         require_output(bundle, name)
+        if name in order.given:
+            raise UserError(f"'{name}' is both given and to be generated; leave it out of --given or of --output")
     for name in (*order.prompts, *order.given):
         if name not in bundle.run.flows.union.modalities:
             raise unknown("modality of this run", name, bundle.run.flows.union.modalities)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {folder}: is a file; name a folder")
-    if not order.overwrite and folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"--out {folder}: is not empty; name another folder, or add --overwrite")
-    for name in order.outputs:
-        if bundle.run.parts(name).writer is None:
-            raise UserError(f"modality '{name}' has no writer at preset '{bundle.run.config.preset}'; leave it out")
+
+
+def _writer(bundle: Bundle, name: str) -> Any:
+    writer: Any = bundle.run.parts(name).writer
+    if writer is None:
+        raise UserError(f"modality '{name}' has no writer at preset '{bundle.run.config.preset}'; leave it out")
+    return writer.build()
 
 
 def _couple(bundle: Bundle, order: Order) -> Couple | None:
@@ -109,61 +123,80 @@ def _couple(bundle: Bundle, order: Order) -> Couple | None:
     return None if order.couple == "all" else {}
 
 
-def _read(bundle: Bundle, name: str, value: str) -> Batch:
-    """A batch of one from a file, or from a text as it stands."""
-    parts = bundle.run.parts(name)
-    if parts.reader is None or parts.preprocess is None:
-        raise UserError(f"modality '{name}' cannot be read at preset '{bundle.run.config.preset}'")
-    if parts.data.kind == "tokens" and not _is_file(value):
-        sample = Sample(modality=name, data=value)
-    else:
-        sample = parts.reader.build().read(Path(value))
-    return collate([parts.preprocess.build().apply(sample)], parts.data)
+def _command(job: _Job) -> Command:
+    """What the bytes of the studies depend on."""
+    bundle, order = job.bundle, job.order
+    settings = _provenance(job, 0).model_dump(mode="json", exclude={"index"})
+    settings |= {"batch": order.batch, "device": str(bundle.networks.compute.device), "weights": _weights(bundle)}
+    files = {name: f"{name}{writer.suffix}" for name, writer in job.writers.items()}
+    return Command(order.num, files, settings)
 
 
-def _is_file(value: str) -> bool:
-    try:
-        return Path(value).is_file()
-    except (OSError, ValueError):  # a long text is no path
-        return False
+def _weights(bundle: Bundle) -> str:
+    """A name for what the run has learned so far: training that goes on makes another."""
+    config = bundle.run.config
+    progress = json.loads((bundle.networks.folder / "progress.json").read_text(encoding="utf-8"))
+    told = json.dumps([config.model_dump(mode="json", exclude={"run", "device"}), progress], sort_keys=True)
+    return f"sha256:{hashlib.sha256(told.encode()).hexdigest()}"
+
+
+def _write_missing(job: _Job, place: Place) -> list[dict[str, Sample]]:
+    """Make the studies that are not there, in the batches of an undisturbed run; returns what the sheet shows."""
+    shown: list[dict[str, Sample]] = []
+    with progress("generate", job.order.num) as watch:
+        for indices in in_batches(job.order.num, job.order.batch):
+            missing = [index for index in indices if not place.has(index)]
+            if missing or indices[0] < _MOST_SHOWN:
+                batches, studies = _made(job, indices)
+                for index in missing:
+                    place.add(index, partial(_write, job, index, studies[index - indices[0]]))
+                on_sheet = studies[: max(0, _MOST_SHOWN - indices[0])]
+                shown.extend(_for_the_eye(batches, study, row) for row, study in enumerate(on_sheet))
+            watch(indices[-1] + 1)
+    return shown
+
+
+def _made(job: _Job, indices: Sequence[int]) -> tuple[dict[str, Batch], list[dict[str, Sample]]]:
+    """Canonical batches, and every study in original units."""
+    bundle, order, rows = job.bundle, job.order, len(indices)
+    asked = Request(
+        outputs=order.outputs,
+        indices=indices,
+        seed=order.seed,
+        prompts={name: _repeated(told.batch, rows) for name, told in job.prompts.items()},
+        given={name: _repeated(told.batch, rows) for name, told in job.given.items()},
+        couple=job.couple,
+    )
+    latents = generate_latents(bundle, asked, order.sampler)
+    batches = {name: decoded(bundle, name, latent) for name, latent in latents.items()}
+    samples = {name: restored(bundle, name, batch) for name, batch in batches.items()}
+    return batches, [{name: samples[name][row] for name in order.outputs} for row in range(rows)]
 
 
 def _repeated(batch: Batch, rows: int) -> Batch:
     return batch[torch.zeros(rows, dtype=torch.long)]
 
 
-def _written(bundle: Bundle, order: Order, folder: Path, index: int, study: Mapping[str, Sample]) -> dict[str, str]:
-    """Write one study; returns its row of the manifest."""
-    row = {"patient": f"{index:04d}", "study": f"{index:04d}"}
-    provenance = _provenance(bundle, order, index)
-    place = folder / row["study"]
-    place.mkdir(parents=True, exist_ok=True)
+def _write(job: _Job, index: int, study: Mapping[str, Sample], place: Path) -> None:
+    """Write the files of one study."""
+    provenance = _provenance(job, index)
     for name, sample in study.items():
-        writer: Any = bundle.run.parts(name).writer
-        built = writer.build()
-        built.write(sample, place / f"{name}{built.suffix}", provenance, overwrite=order.overwrite)
-        row[name] = f"{row['study']}/{name}{built.suffix}"
-    return row
+        writer = job.writers[name]
+        writer.write(sample, place / f"{name}{writer.suffix}", provenance)
 
 
-def _provenance(bundle: Bundle, order: Order, index: int) -> Provenance:
-    told = {**order.prompts, **{f"given {name}": value for name, value in order.given.items()}}
-    config = bundle.run.config
+def _provenance(job: _Job, index: int) -> Provenance:
+    order, config = job.order, job.bundle.run.config
+    told = {**job.prompts, **{f"given {name}": one for name, one in job.given.items()}}
     return Provenance(
-        model=config.run.name,
+        model=config.run.resolve().name,
         recipe=config.recipe,
-        prompts={name: _told(value, keep=order.keep_prompt) for name, value in told.items()},
+        prompts={name: one.shown for name, one in told.items()},
         seed=order.seed,
         index=index,
+        sampling={**{key: str(value) for key, value in order.sampler.model_dump().items()}, "couple": order.couple},
         versions={name: version(name) for name in _PACKAGES},
     )
-
-
-def _told(value: str, *, keep: bool) -> str:
-    """A prompt that came from a file is kept as its SHA-256, so that no report or picture leaks."""
-    if not _is_file(value) or keep:
-        return value
-    return f"sha256:{hashlib.sha256(Path(value).read_bytes()).hexdigest()}"
 
 
 def _for_the_eye(batches: Mapping[str, Batch], study: Mapping[str, Sample], row: int) -> dict[str, Sample]:
@@ -173,12 +206,3 @@ def _for_the_eye(batches: Mapping[str, Batch], study: Mapping[str, Sample], row:
         name: sample if isinstance(sample.data, str) else uncollate(batches[name][chosen])[0]
         for name, sample in study.items()
     }
-
-
-def _write_manifest(path: Path, outputs: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
-    table = io.StringIO()
-    writer = csv.DictWriter(table, ["patient", "study", *outputs])
-    writer.writeheader()
-    writer.writerows(rows)
-    with replacing(path, overwrite=True) as beside:
-        beside.write_text(table.getvalue(), encoding="utf-8")

@@ -10,6 +10,9 @@ import pytest
 from safetensors import safe_open
 
 from core.discovery import discover
+from core.errors import UserError
+from core.generate.__main__ import main
+from core.generate.place import Place
 
 FLOW = ["--flow", "toy_vector-toy_grid", "--data", "toy"]
 ENV = {"OMP_NUM_THREADS": "1"}  # tiny tensors: on a busy machine a second thread costs minutes
@@ -29,6 +32,20 @@ def trained(run, folder):
         (folder / "out.txt").write_text(result.stdout)
         (folder / "err.txt").write_text(result.stderr)
     return folder
+
+
+@pytest.fixture
+def generate(trained, monkeypatch):
+    """``core.generate`` in this process, beside the run."""
+    monkeypatch.chdir(trained)
+    return lambda *arguments: main(arguments)
+
+
+@pytest.fixture
+def vector(trained):
+    """A real file of toy_vector."""
+    record = next(record for record in discover().datasets["toy"].scan(trained / "data/toy"))
+    return str(record.files["toy_vector"][0])
 
 
 def rows(folder):
@@ -136,48 +153,125 @@ def test_generated_studies_are_the_same_in_any_batch_and_say_what_they_are(train
     about = provenance(trained / "made1/0002/toy_grid.toy")
     assert (about["synthetic"], about["seed"], about["index"]) == (True, 5, 2)
     assert (trained / "made3/contact_sheet.png").is_file()
+    assert about["sampling"] == {"solver": "ddim", "steps": "10", "eta": "1.0", "scale": "2.0", "couple": "trained"}
     table = (trained / "made3/manifest.csv").read_text().splitlines()
-    assert table[0] == "patient,study,toy_vector,toy_grid"
-    assert len(table) == 4
+    assert table[0] == "study_id,patient_id,modality,file,split,report,synthetic"
+    assert table[1] == "0000,0000,toy_vector,0000/toy_vector.toy,,,true"
+    assert len(table) == 7
 
 
-def test_a_given_partner_and_a_prompt_change_what_is_made(trained, run):
-    record = next(record for record in discover().datasets["toy"].scan(trained / "data/toy"))
-    file = str(record.files["toy_vector"][0])
+def test_generated_studies_are_a_data_set(trained, generate):
+    generate("--num", "2", "--steps", "2", "--out", "scanned")
+    found = list(discover(("manifest",)).datasets["manifest"].scan(trained / "scanned"))
+    assert [record.study for record in found] == ["0000", "0001"]
+    for record in found:
+        files = {name: (trained / "scanned" / record.study / f"{name}.toy",) for name in ("toy_vector", "toy_grid")}
+        assert record.files == files
+        assert all(path.is_file() for (path,) in files.values())
+
+
+def contents(folder):
+    """All files; safetensors leaves the order of a toy file's header to chance."""
+    return {str(path.relative_to(folder)): content(path) for path in folder.rglob("*") if path.is_file()}
+
+
+def content(path):
+    found = path.read_bytes()
+    if path.suffix != ".toy":
+        return found
+    start = 8 + int.from_bytes(found[:8], "little")
+    return json.loads(found[8:start]), found[start:]
+
+
+def test_a_killed_command_goes_on_to_the_same_bytes(trained, generate, monkeypatch):
+    command = ("--num", "5", "--steps", "2", "--batch", "2")
+    generate(*command, "--out", "whole")
+    add = Place.add
+
+    def killed(self, index, write):
+        if index == 3:
+            (self.folder / ".medweave-0003").mkdir()
+            raise KeyboardInterrupt
+        add(self, index, write)
+
+    monkeypatch.setattr(Place, "add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        generate(*command, "--out", "killed")
+    monkeypatch.undo()
+    assert not (trained / "killed/manifest.csv").exists()
+    kept = (trained / "killed/0001/toy_grid.toy").stat().st_mtime_ns
+    monkeypatch.chdir(trained)
+    generate(*command, "--out", "killed")
+    assert contents(trained / "killed") == contents(trained / "whole")
+    assert (trained / "killed/0001/toy_grid.toy").stat().st_mtime_ns == kept
+    assert not list((trained / "killed").glob(".*"))
+    with pytest.raises(UserError, match="num: 5 there, 4 asked"):
+        generate("--num", "4", "--steps", "2", "--batch", "2", "--out", "killed")
+    (trained / "killed/notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="more than generated studies"):
+        generate(*command, "--out", "killed")
+    generate("--num", "2", "--steps", "3", "--out", "killed", "--overwrite")
+    names = sorted(path.name for path in (trained / "killed").iterdir())
+    assert names == ["0000", "0001", "contact_sheet.png", "generate.json", "manifest.csv", "notes.txt"]
+
+
+def test_a_given_partner_and_a_prompt_change_what_is_made(trained, generate, vector):
     made = {}
     for way in ("alone", "--given", "--prompt"):
-        told = () if way == "alone" else (way, f"toy_vector={file}")
+        told = () if way == "alone" else (way, f"toy_vector={vector}")
         arguments = ("--output", "toy_grid", "--num", "1", "--steps", "10", "--out", f"way{way}", *told)
-        result = run("core.generate", *arguments, cwd=trained, env=ENV)
-        assert result.returncode == 0, result.stderr
+        generate(*arguments)
         path = trained / f"way{way}" / "0000" / "toy_grid.toy"
         made[way] = discover().modalities["toy_grid"].parts("tiny").reader.build().read(path)
     assert np.abs(made["alone"].data - made["--given"].data).max() > 1e-3
     assert np.abs(made["alone"].data - made["--prompt"].data).max() > 1e-3
     told = provenance(trained / "way--prompt/0000/toy_grid.toy")["prompts"]["toy_vector"]
-    assert told == f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
+    assert told == f"sha256:{hashlib.sha256(Path(vector).read_bytes()).hexdigest()}"
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (("--run", "nowhere"), "nowhere: is no run folder"),
+        (("--run", ""), "the path is empty"),
         (("--output", "toy_gird"), "'toy_gird' is not what this run makes"),
         (("--num", "0"), "--num 0: must be 1 or more"),
+        (("--num", "1000001"), "--num 1000001: at most 1000000"),
         (("--prompt", "toy_vector"), "write it as MODALITY=VALUE"),
         (("--prompt", "toy_vector=missing.toy"), "missing.toy"),
         (("--prompt", "text=No effusion."), "modality of this run 'text'"),
+        (("--prompt", "toy_grid={file}"), "does not fit modality 'toy_grid'"),
+        (
+            ("--prompt", "toy_vector={file}", "--output", "toy_vector"),
+            "--prompt toy_vector: no output hears it (toy_vector hears toy_grid)",
+        ),
+        (("--prompt", "toy_vector={file}", "--scale", "0"), "--scale 0: leaves every prompt out"),
+        (
+            ("--given", "toy_vector={file}", "--couple", "none"),
+            "no output listens to it with --couple none (trained: toy_grid listens to toy_vector)",
+        ),
+        (("--given", "toy_vector={file}", "--output", "toy_vector"), "both given and to be generated"),
         (("--given", "toy_vector=a.toy", "--given", "toy_vector=b.toy"), "stands there twice"),
         (("--solver", "eular"), "eular"),
         (("--steps", "0"), "steps"),
+        (("--out", ""), "the path is empty"),
         (("--out", "data"), "is not empty"),
+        (("--out", "out.txt"), "is a file"),
+        (("--out", "out.txt/made"), "--out out.txt/made: cannot be written to"),
+        (("--out", "/proc/made/here"), "--out /proc/made/here: cannot be written to"),
     ],
 )
-def test_wrong_requests_write_nothing(trained, refused, arguments, expected):
+def test_wrong_requests_write_nothing(trained, generate, vector, arguments, expected):
     before = sorted(trained.rglob("*"))
     out = () if "--out" in arguments else ("--out", "refused")
-    assert expected in refused("core.generate", *arguments, *out, cwd=trained, env=ENV)
+    with pytest.raises(UserError) as refusal:
+        generate(*(argument.replace("{file}", vector) for argument in arguments), *out)
+    assert expected in str(refusal.value)
     assert sorted(trained.rglob("*")) == before
+
+
+def test_a_wrong_request_is_one_line(trained, refused):
+    assert "is not empty" in refused("core.generate", "--out", "data", cwd=trained, env=ENV)
 
 
 @pytest.mark.parametrize(

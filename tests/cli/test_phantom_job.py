@@ -39,7 +39,6 @@ def test_every_phase_and_measure_ran(trained):
     for phrase in (
         "xray_frontal finds mri: R@5, never paired",
         "text: autoencoder, all findings survive",
-        "xray_frontal: findings, mean AUROC, another patient's prompt",
         "mri told by ct: error saved by the true partner, trained",
         "mri told by xray_frontal: error saved by the true partner, zero-shot",
         "all coupled pairs, prompted by text: cosine, joint minus independent",
@@ -62,6 +61,7 @@ def test_a_prompt_becomes_files_of_every_modality(trained, run):
         assert sample.geometry.orientation == parts.data.default_geometry.orientation
         canonical = parts.preprocess.build().apply(sample)
         assert canonical.data.shape == (1, 64, 64)
+        assert sample.meta["provenance"]["prompts"] == {"text": '"Small left pleural effusion."'}
     assert (trained / "made/contact_sheet.png").is_file()
 
 

@@ -1,0 +1,84 @@
+"""Prompts and given files as they are read, and what a generated file may say of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import UserError
+from core.generate.bundle import Bundle
+from core.modality import Parts, Reader
+from core.preprocess.collate import collate
+from core.types import Batch, Sample
+
+_SHOWN = 60  # characters of a value in a message
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Told:
+    """A batch of one, and what provenance says of it: a text, or the SHA-256 of a file; never a path."""
+
+    batch: Batch
+    shown: str
+
+
+def read_told(bundle: Bundle, flag: str, name: str, value: str, *, keep: bool) -> Told:
+    """A file, or for text the text itself. ``keep``: the text of a file is shown in place of its SHA-256."""
+    parts = bundle.run.parts(name)
+    if parts.reader is None or parts.preprocess is None:
+        raise UserError(f"modality '{name}' cannot be read at preset '{bundle.run.config.preset}'; leave it out")
+    reader: Reader = parts.reader.build()
+    if parts.data.kind == "tokens" and not is_file(value):
+        _refuse_path(flag, name, value, reader)
+        sample, shown = Sample(modality=name, data=value), value
+    else:
+        sample = reader.read(Path(value))
+        shown = sample.data if keep and isinstance(sample.data, str) else _digest(Path(value))
+    return Told(batch=_canonical(flag, sample, value, parts), shown=shown)
+
+
+def is_file(value: str) -> bool:
+    """Whether a value names a file."""
+    try:
+        return Path(value).is_file()
+    except (OSError, ValueError):  # a long text is no path
+        return False
+
+
+def _is_folder(value: str) -> bool:
+    try:
+        return Path(value).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _refuse_path(flag: str, name: str, value: str, reader: Reader) -> None:
+    """`UserError` where a text is the name of a file that is not there: it would be the prompt, and be published."""
+    word = value.strip()
+    what = f"{flag} {name}={word[:_SHOWN]}"
+    if _is_folder(word):
+        raise UserError(f"{what}: is a folder; name a file, or write the text in several words")
+    pathlike = len(word.split()) == 1 and any(separator in word for separator in "/\\")
+    if pathlike or word.lower().endswith(tuple(reader.suffixes)):
+        raise UserError(f"{what}: no such file; correct the path, or write a text that does not look like a file name")
+
+
+def _canonical(flag: str, sample: Sample, value: str, parts: Parts) -> Batch:
+    assert parts.preprocess is not None  # noqa: S101  # read_told has looked
+    try:
+        return collate([parts.preprocess.build().apply(sample)], parts.data)
+    except (ValueError, UserError) as error:
+        raise UserError(
+            f"{flag} {sample.modality}={value[:_SHOWN]}: does not fit modality '{sample.modality}' ({error}); give a"
+            " file of this modality"
+        ) from error
+
+
+def _digest(path: Path) -> str:
+    """The SHA-256 of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    digest = hashlib.sha256()
+    for one in files:
+        digest.update(one.read_bytes())
+    return f"sha256:{digest.hexdigest()}"

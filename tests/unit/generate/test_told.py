@@ -1,0 +1,51 @@
+"""What is read of prompts, and what provenance says of them: never a path."""
+
+import hashlib
+from types import SimpleNamespace
+
+import pytest
+
+from core.discovery import discover
+from core.errors import UserError
+from core.generate.told import read_told
+
+TEXT = "Small left pleural effusion."
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    parts = discover().modalities["text"].parts("tiny")
+    return SimpleNamespace(run=SimpleNamespace(parts=lambda name: parts, config=SimpleNamespace(preset="tiny")))
+
+
+def told(bundle, value, keep=False):
+    return read_told(bundle, "--prompt", "text", value, keep=keep)
+
+
+@pytest.mark.parametrize("text", [TEXT, "Effusion", "No effusion and/or mass.", TEXT * 100])
+def test_a_text_stands_for_itself(bundle, text):
+    found = told(bundle, text)
+    assert found.shown == text
+    assert len(found.batch) == 1
+
+
+def test_of_a_text_file_the_digest_or_the_text_is_shown(bundle, tmp_path):
+    path = tmp_path / "report.txt"
+    path.write_text(TEXT)
+    assert told(bundle, str(path)).shown == f"sha256:{hashlib.sha256(TEXT.encode()).hexdigest()}"
+    assert told(bundle, str(path), keep=True).shown.strip() == TEXT
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("reports/patient_7", "no such file"),
+        ("C:\\reports\\patient_7", "no such file"),
+        ("report.txt", "no such file"),
+        ("a report of mine.TXT", "no such file"),
+        (".", "is a folder"),
+    ],
+)
+def test_a_text_that_looks_like_a_missing_file_is_refused(bundle, value, expected):
+    with pytest.raises(UserError, match=expected):
+        told(bundle, value)
