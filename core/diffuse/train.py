@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from core.diffuse.objective import draw_levels, draw_prompts, min_snr_weight, noise_loss, noised
+from core.diffuse.study_prompts import StudyPrompts
 from core.engine.loop import Notes, Stage, Terms
 from core.engine.seed import stream
 from core.engine.share import Share
@@ -95,6 +96,12 @@ class _Step:
                 " data sets that do with --data, or change the flow"
             )
         self._able: dict[tuple[str, ...], list[int]] = {}
+        self._encoded = {
+            source: StudyPrompts(
+                encoder, source, [place for place in told if source in studies.visible[place]], studies, trainer.compute
+            )
+            for source, encoder in target.encoders.items()
+        }
 
     def losses(self, step: int, share: Share, prompt: PromptChoice, gamma: float | None) -> dict[str, Tensor]:
         """The noise term (METHOD E10)."""
@@ -124,9 +131,5 @@ class _Step:
         return sources, [able[index] for index in torch.randint(0, len(able), (self.size,), generator=draws).tolist()]
 
     def _prompts(self, sources: Sequence[str], chosen: Sequence[int], rows: slice) -> dict[str, Prompt]:
-        places = [self.target.places[row] for row in chosen]
-        with torch.no_grad():
-            return {
-                source: self.target.encoders[source](self.placed(self.studies.batch(source, places)[rows]))
-                for source in sources
-            }
+        places = [self.target.places[row] for row in chosen[rows]]
+        return {source: self._encoded[source].of(places) for source in sources}

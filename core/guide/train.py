@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from core.diffuse.study_prompts import StudyPrompts
 from core.engine.loop import Notes, Stage, Terms
 from core.engine.seed import stream
 from core.engine.share import Share
@@ -129,6 +130,18 @@ class _Step:
         if not self.pairs:
             of.studies.require(*of.pairs[0])
         self._able: dict[tuple[str, ...], list[int]] = {}
+        self._encoded = self._encoded_once()
+
+    def _encoded_once(self) -> dict[str, StudyPrompts]:
+        """The prompts of every source that may prompt a flow of this round."""
+        studies, held = self.of.studies, {place for pair in self.pairs for place in self.places[pair]}
+        encoders = {name: encoder for member in self.of.members.values() for name, encoder in member.encoders.items()}
+        return {
+            name: StudyPrompts(
+                encoder, name, [place for place in held if name in studies.visible[place]], studies, self.compute
+            )
+            for name, encoder in encoders.items()
+        }
 
     def losses(self, step: int, share: Share) -> tuple[Terms, Notes]:
         """The cross-condition terms of the pair whose turn it is, and its contrast (METHOD E13, E14)."""
@@ -165,8 +178,7 @@ class _Step:
     def _state(self, name: str, sources: Sequence[str], places: Sequence[int], null: Tensor) -> FlowState:
         member, placed = self.of.members[name], self.compute.placed
         with torch.no_grad():
-            batches = {source: placed(self.of.studies.batch(source, places)) for source in sources}
-            prompts = {source: member.encoders[source](batch) for source, batch in batches.items()}
+            prompts = {source: self._encoded[source].of(places) for source in sources}
             conditioning = member.assembly(prompts, placed(null))
         return FlowState(
             latent=placed(member.latents[[member.row_of[place] for place in places]]),

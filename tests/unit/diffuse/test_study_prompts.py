@@ -1,0 +1,71 @@
+"""Prompts that are kept are those that would be encoded anew."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from core.diffuse import study_prompts
+from core.diffuse.study_prompts import StudyPrompts
+from core.types import Batch, Prompt
+
+
+class Studies:
+    """Sequences of different lengths; counts what is read."""
+
+    def __init__(self):
+        self.rows = [torch.full((1 + place % 5,), place) for place in range(150)]
+        self.read = []
+
+    def batch(self, name, places):
+        self.read += list(places)
+        length = max(len(self.rows[place]) for place in places)
+        data = torch.stack(
+            [torch.nn.functional.pad(self.rows[place], (0, length - len(self.rows[place]))) for place in places]
+        )
+        lengths = torch.tensor([len(self.rows[place]) for place in places])
+        return Batch(modality=name, data=data, mask=torch.arange(length)[None] < lengths[:, None])
+
+
+def encoder(batch):
+    tokens = batch.data.float()[..., None] * torch.tensor([1.0, 2.0])
+    null = torch.zeros(len(tokens), 1, 2)
+    pooled = torch.nn.functional.normalize(torch.stack([batch.data[:, 0].float(), torch.ones(len(tokens))], 1), dim=1)
+    mask = torch.nn.functional.pad(batch.mask, (1, 0), value=True)
+    return Prompt(tokens=torch.cat([null, tokens * batch.mask[..., None]], 1), pooled=pooled, mask=mask)
+
+
+@pytest.fixture
+def parts():
+    return Studies(), SimpleNamespace(placed=lambda value: value)
+
+
+def same(found, expected):
+    assert torch.equal(found.mask, expected.mask)
+    assert torch.equal(found.pooled, expected.pooled)
+    assert torch.equal(found.tokens * found.mask[..., None], expected.tokens * expected.mask[..., None])
+
+
+def test_kept_prompts_are_the_encoded_ones(parts):
+    studies, compute = parts
+    kept = StudyPrompts(encoder, "text", list(range(150)), studies, compute)
+    read = len(studies.read)
+    for places in ([3, 149, 3], [0], list(range(20, 60))):
+        found = kept.of(places)
+        assert len(studies.read) == read, "nothing is read again"
+        same(found, encoder(Studies().batch("text", places)))
+
+
+def test_too_much_is_encoded_anew(parts, monkeypatch):
+    monkeypatch.setattr(study_prompts, "MOST_BYTES", 100)
+    studies, compute = parts
+    kept = StudyPrompts(encoder, "text", list(range(150)), studies, compute)
+    read = len(studies.read)
+    same(kept.of([7, 8]), encoder(Studies().batch("text", [7, 8])))
+    assert len(studies.read) == read + 2
+
+
+def test_the_order_in_which_places_are_given_does_not_matter(parts):
+    studies, compute = parts
+    StudyPrompts(encoder, "text", [9, 1, 9, 4], studies, compute)
+    assert studies.read[-3:] == [1, 4, 9]
