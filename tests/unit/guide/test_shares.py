@@ -1,0 +1,57 @@
+"""A batch that processes or accumulated parts share gives the loss and the gradients of the whole (METHOD E13)."""
+
+import pytest
+import torch
+
+from core.engine.seed import stream
+from core.engine.share import Share
+from core.guide.contrast import EnvironmentContrast
+from core.guide.loss import Part, guide_losses
+from core.recipe import GuideChoice
+
+SIZE = 7
+CHOICE = GuideChoice(context="spatial", adaptation=True, levels="independent", clean=0.3, partner_drop=0.3)
+
+
+@pytest.fixture
+def flows(new_flow):
+    made = {name: new_flow(name, SIZE, choice=CHOICE) for name in ("vector", "grid")}
+    for flow in made.values():
+        flow.attach()
+        for parameter in flow.sites.parameters():  # away from the zero that they start at
+            torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(3))
+    return made
+
+
+def gradients(flows, share: Share, choice=CHOICE, contrast=None, equal=None):
+    parameters = [p for flow in flows.values() for part in (flow.sites, flow.environment) for p in part.parameters()]
+    rows = share.rows(SIZE)
+    states = {name: flow.state(rows) for name, flow in flows.items()}
+    part = Part(size=SIZE, share=share, equal=equal)
+    terms = guide_losses(states, [("vector", "grid")], stream(0, "shares"), choice, contrast, part)
+    loss = torch.stack(list(terms.values())).sum()
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return loss.detach(), [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_the_mean_over_the_shares_is_the_whole_batch(flows, count):
+    whole, expected = gradients(flows, Share())
+    parts = [gradients(flows, Share(index, count)) for index in range(count)]
+    assert torch.allclose(torch.stack([loss for loss, _ in parts]).mean(), whole, atol=1e-6)
+    assert any(one.abs().max() > 1e-3 for one in expected)
+    for number, one in enumerate(expected):
+        mean = torch.stack([found[number] for _, found in parts]).mean(0)
+        assert torch.allclose(mean, one, atol=1e-6), number
+
+
+def test_equal_studies_are_no_negatives_of_each_other(new_flow):
+    choice = CHOICE.model_copy(update={"contrast": True})
+    flows = {name: new_flow(name, SIZE, choice=choice) for name in ("vector", "grid")}
+    for flow in flows.values():
+        flow.attach()
+    contrast = EnvironmentContrast()
+    everyone = torch.ones(SIZE, SIZE, dtype=torch.bool)
+    free, _ = gradients(flows, Share(), choice, contrast)
+    masked, _ = gradients(flows, Share(), choice, contrast, everyone)
+    assert masked < free - 1, "with nobody left to be told from, the contrast is 0"
