@@ -7,7 +7,7 @@ import pytest
 
 from core.config import Flags, resolve
 from core.errors import UserError
-from core.fit import require_fit
+from core.fit import _Built, require_fit
 from core.modality import PartConfig
 from core.registry import load_registry
 from core.run import start_run
@@ -49,9 +49,19 @@ def fit(*settings, phase=None, denoiser=None):
     require_fit(start_run(resolve(REGISTRY, toys, flags), toys))
 
 
-def test_the_toys_fit():
-    fit()
-    fit(denoiser=Computes())
+@pytest.mark.parametrize("denoiser", [None, Computes()], ids=["the toys", "a part that computes while it is built"])
+def test_the_toys_fit(monkeypatch, denoiser):
+    """Nothing is refused, and it was looked at."""
+    looked_at = []
+    require_latents = _Built.require_latents
+
+    def watch(built, name):
+        looked_at.append(name)
+        require_latents(built, name)
+
+    monkeypatch.setattr(_Built, "require_latents", watch)
+    fit(denoiser=denoiser)
+    assert looked_at == ["toy_vector", "toy_grid"]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +85,10 @@ def test_one_space_for_a_pair():
 
 
 def test_only_what_a_phase_needs_must_fit():
-    fit("toy_grid.denoiser.prompt_width=8", phase="align")
+    wrong = "toy_grid.denoiser.prompt_width=8"
+    with pytest.raises(UserError, match="takes prompts of width 8"):
+        fit(wrong)
+    assert fit(wrong, phase="align") is None
 
 
 def test_a_part_that_does_not_say_its_size():
