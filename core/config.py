@@ -112,6 +112,8 @@ def _base(registry: Registry, recipe: str, preset: str, *, long: bool) -> dict[s
     for phase in PHASES if long else ():
         for count in {"steps", "steps_tokens", "epochs"} & training[phase].keys():
             training[phase][count] *= sizes.long_factor
+    for count in ("samples", "judge_epochs") if long else ():
+        training["measure"][count] *= sizes.long_factor
     switches = {key: getattr(method, key).model_dump(exclude_none=True) for key in SWITCHES}
     named = {"recipe": recipe, "preset": preset, "run": Path("runs") / f"{recipe}-{preset}"}
     return {**named, **switches, "training": training, "aliases": dict(registry.aliases)}

@@ -10,6 +10,7 @@ from pydantic import Field
 from core.tables import Table
 
 Phase = Literal["autoencoder", "align", "diffuse", "guide"]
+Solver = Literal["ddim", "euler", "heun", "dpmpp_2m"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
@@ -67,18 +68,20 @@ class PublishedTraining(Table):
 class Measuring(Table):
     """How much is generated and looked at for the final table.
 
-    ``samples``: studies of the test split. ``steps`` of sampling, the recipe's where 0. ``judge_epochs``: training of
-    the judges of generated images.
+    ``samples``: studies of the test split. ``steps`` and ``solver`` of sampling, the recipe's where left out.
+    ``judge_epochs``: training of the judges of generated images.
     """
 
     samples: int = Field(default=200, ge=8)
     steps: int = Field(default=0, ge=0)
+    solver: Solver | None = None
     judge_epochs: int = Field(default=10, ge=1)
 
 
 class Preset(Table):
-    """Sizes of training; the sizes of networks stand in the plugins. ``--long`` takes ``long_factor`` times the steps.
+    """Sizes of training; the sizes of networks stand in the plugins.
 
+    ``--long`` takes ``long_factor`` times the steps, the studies to measure and the epochs of the judges.
     ``log_every`` and ``save_every`` count optimiser steps.
     """
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from core.preset import PHASES, Phase, PublishedTraining
+from core.preset import PHASES, Phase, PublishedTraining, Solver
 from core.tables import Table
 
 Pools = Literal["disjoint", "all"]
@@ -119,7 +119,7 @@ class GuideChoice(Table):
 class SamplerChoice(Table):
     """Sampling of all outputs on one grid of noise levels (E16), with classifier-free guidance ``scale`` (E6)."""
 
-    solver: Literal["ddim", "euler", "heun", "dpmpp_2m"] = "ddim"
+    solver: Solver = "ddim"
     steps: int = Field(default=50, ge=1)
     eta: float = Field(default=0.0, ge=0, le=1)
     scale: float = Field(default=1.0, ge=0)

@@ -26,7 +26,9 @@ def make_optimiser(parameters: list[Parameter], training: Training, learning_rat
     if not parameters:
         raise UserError("nothing to train: every weight of this phase is frozen")
     kind = torch.optim.Adam if training.optimiser == "adam" else torch.optim.AdamW
-    return kind(parameters, lr=learning_rate, weight_decay=training.weight_decay)
+    # One pass over all weights; torch has it for these two devices.
+    fused = all(weight.device.type in ("cpu", "cuda") for weight in parameters)
+    return kind(parameters, lr=learning_rate, weight_decay=training.weight_decay, fused=fused)
 
 
 def moments(optimiser: Optimizer, names: list[str]) -> dict[str, Tensor]:

@@ -10,14 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 from torch import Tensor, tensor
 
 from core.errors import UserError
 from core.nn import alpha_sigma
+from core.preset import Solver
 
-Solver = Literal["ddim", "euler", "heun", "dpmpp_2m"]
 Latents = tuple[Tensor, ...]
 Predict = Callable[[Latents, tuple[Tensor, ...], tuple[int, ...]], tuple[Tensor, ...]]
 Noise = Callable[[int, int], Tensor]

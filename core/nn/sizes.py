@@ -56,7 +56,7 @@ _Networks = tuple[GridAutoencoderConfig, GridPromptEncoderConfig, GridDenoiserCo
 
 def _tiny(channels: int, prompt_width: int) -> _Networks:
     """64 pixels: minutes on two CPU cores."""
-    return _reduced(channels, prompt_width, space=(64, 64), widths=(16, 32, 64), denoiser_widths=(48, 96))
+    return _reduced(channels, prompt_width, space=(64, 64), widths=(16, 32, 64), denoiser_widths=(32, 64))
 
 
 def _tiny3d(channels: int, prompt_width: int) -> _Networks:

@@ -19,6 +19,8 @@ from core.evaluate.strangers import strangers
 from core.generate.partners import Couple
 from core.generate.study import Request, decoded, generate_latents, in_batches, restored, trained_couples
 from core.preprocess.studies import Studies
+from core.preset import Measuring
+from core.recipe import SamplerChoice
 from core.types import Batch
 
 _ROWS = 64
@@ -31,8 +33,7 @@ class Subjects:
         self.course, self.bundle, self.run = course, course.bundle, course.run
         self.studies, self.settings = course.cohort.test, course.run.config.training.measure
         self.seed = course.run.config.seed
-        steps = self.settings.steps
-        self.sampler = self.run.config.sampler.model_copy(update={"steps": steps} if steps else {})
+        self.sampler = _sampler(course.run.config.sampler, self.settings)
         self._pooled: dict[str, dict[int, Tensor]] = {}
         self._judges: dict[str, Judge] = {}
 
@@ -182,6 +183,13 @@ class Subjects:
         """What texts tell, each read as its study's data set does; nothing where that cannot read."""
         readers = [self.course.cohort.findings_of.get(self.studies.records[place].dataset) for place in places]
         return [{} if read is None else read(text) for read, text in zip(readers, texts, strict=True)]
+
+
+def _sampler(recipe: SamplerChoice, settings: Measuring) -> SamplerChoice:
+    """The recipe's sampler with what the preset says of measuring; solvers other than DDIM draw no noise."""
+    solver = settings.solver or recipe.solver
+    eta = recipe.eta if solver == "ddim" else 0.0
+    return recipe.model_copy(update={"solver": solver, "eta": eta, "steps": settings.steps or recipe.steps})
 
 
 def joined(batches: Sequence[Batch]) -> Tensor:
