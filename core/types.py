@@ -205,13 +205,6 @@ class Prompt:
     pooled: Tensor
     mask: Tensor
 
-    def dropped(self, drop: Tensor) -> Prompt:
-        """The null prompt where ``drop`` (bool ``batch``) is true: token 0 alone, a pooled vector of zeros."""
-        keep = ~drop
-        mask = self.mask & keep[:, None]
-        mask[:, 0] = True
-        return replace(self, pooled=self.pooled * keep[:, None], mask=mask)
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Context:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from core.evaluate.interval import Interval
+
 
 @dataclass(frozen=True)
 class Line:
@@ -24,6 +26,11 @@ class Line:
     def interval(self) -> str:
         """``[0.412, 0.498]``, or nothing."""
         return "" if self.low is None or self.high is None else f"[{self.low:.3f}, {self.high:.3f}]"
+
+
+def line(what: str, found: Interval, beside: str = "") -> Line:
+    """A row of what was measured last, with its interval."""
+    return Line("measure", what, found.value, beside, found.low, found.high)
 
 
 def as_text(table: Sequence[Line]) -> str:

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-import torch
 
 from core.io import centred
-from core.types import Geometry, Prompt
+from core.types import Geometry
 
 
 def edges(geometry):
@@ -40,13 +39,3 @@ def test_resized_by_hand():
 def test_resized_to_its_own_shape_changes_nothing():
     geometry = centred((7, 5), (0.3, 0.7), "IL")
     assert geometry.resized((7, 5)) == geometry
-
-
-def test_a_dropped_prompt_keeps_token_0_alone():
-    mask = torch.tensor([[True, True, False], [True, True, True], [False, True, True]])
-    prompt = Prompt(tokens=torch.ones(3, 3, 2), pooled=torch.ones(3, 2), mask=mask)
-    found = prompt.dropped(torch.tensor([False, True, True]))
-    assert found.mask.tolist() == [[True, True, False], [True, False, False], [True, False, False]]
-    assert found.pooled.tolist() == [[1, 1], [0, 0], [0, 0]]
-    assert found.tokens is prompt.tokens
-    assert mask.sum() == 7, "the prompt itself was changed"

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from core.curriculum.measures.reconstruction import line
 from core.curriculum.measures.subjects import Subjects, joined
-from core.curriculum.table import Line
+from core.curriculum.table import Line, line
 from core.evaluate.agreement import agreement, agreement_ratio
 from core.evaluate.auroc import readable
 from core.evaluate.retrieval import retrieval

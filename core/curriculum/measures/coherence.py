@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from core.curriculum.measures.reconstruction import line
 from core.curriculum.measures.subjects import Subjects
-from core.curriculum.table import Line
+from core.curriculum.table import Line, line
 from core.evaluate.coherence import coherence, cosines
 from core.types import Batch
 

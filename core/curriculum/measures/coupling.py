@@ -8,7 +8,7 @@ from itertools import permutations
 import torch
 
 from core.curriculum.measures.subjects import Subjects
-from core.curriculum.table import Line
+from core.curriculum.table import Line, line
 from core.evaluate.benefit import benefit
 from core.generate.study import conditionings, encoded_latent
 from core.guide.loss import FlowState
@@ -36,7 +36,7 @@ def benefits(subjects: Subjects) -> Iterator[Line]:
         middle = found[TIMESTEPS[1]]
         beside = ", ".join(f"at {step}: {one.over_other.value:+.4f} (t {one.t:.1f})" for step, one in found.items())
         what = f"{receiver} told by {sender}: error saved by the true partner, {kind}"
-        yield Line("measure", what, middle.over_other.value, beside, middle.over_other.low, middle.over_other.high)
+        yield line(what, middle.over_other, beside)
 
 
 def _state(subjects: Subjects, name: str, places: Sequence[int]) -> FlowState:

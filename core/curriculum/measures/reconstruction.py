@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from core.curriculum.measures.subjects import Subjects, joined
-from core.curriculum.table import Line
-from core.evaluate.interval import Interval
+from core.curriculum.table import Line, line
 from core.evaluate.reconstruction import reconstruction
 from core.evaluate.survival import exact_share, survival
 
@@ -33,8 +32,3 @@ def reconstructions(subjects: Subjects) -> Iterator[Line]:
             yield line(
                 f"{name}: autoencoder, word for word", exact_share(before, after, patients=who, seed=subjects.seed)
             )
-
-
-def line(what: str, found: Interval, beside: str = "") -> Line:
-    """A row of the table with its interval."""
-    return Line("measure", what, found.value, beside, found.low, found.high)

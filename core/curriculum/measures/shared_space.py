@@ -8,7 +8,7 @@ from itertools import permutations
 import torch
 
 from core.curriculum.measures.subjects import Subjects
-from core.curriculum.table import Line
+from core.curriculum.table import Line, line
 from core.evaluate.retrieval import retrieval
 
 _K = 5
@@ -50,9 +50,8 @@ def _line(
         at=(_K,),
         seed=subjects.seed,
     )
-    recall = found.recall[_K]
     beside = (
         f"chance {found.chance[_K]:.3f}, ceiling {found.ceiling[_K]:.3f}, median rank {found.median_rank.value:.0f} of"
         f" {found.num}"
     )
-    return Line("measure", f"{first} finds {second}: R@{_K}, {kind}", recall.value, beside, recall.low, recall.high)
+    return line(f"{first} finds {second}: R@{_K}, {kind}", found.recall[_K], beside)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from core.curriculum.measures.reconstruction import line
 from core.curriculum.measures.subjects import Subjects, joined
-from core.curriculum.table import Line
+from core.curriculum.table import Line, line
 from core.evaluate.interval import mean_interval, paired_interval
 from core.evaluate.reconstruction import reconstruction_errors
 
