@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.engine.memory import keep_freed_memory
 from core.engine.share import Share
 from core.errors import UserError
 from core.types import Batch
@@ -25,6 +26,8 @@ class Compute:
         from accelerate import Accelerator, DistributedDataParallelKwargs
 
         self.device = resolve_device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         # A step need not reach every weight: the owners of a shared one take turns, and prompts are drawn.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         self._accelerator = Accelerator(cpu=self.device.type == "cpu", kwargs_handlers=[unused])
