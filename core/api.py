@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
-    "core.errors": ("UserError",),
+    "core.errors": ("PlainWarning", "UserError"),
     "core.hookspecs": ("hookimpl",),
     "core.modality": (
         "CONTRACT",
@@ -71,6 +71,7 @@ __all__ = [
     "PartConfig",
     "Parts",
     "PercentilePreprocessConfig",
+    "PlainWarning",
     "Posterior",
     "Preprocessor",
     "Prompt",
@@ -104,7 +105,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from core.errors import UserError
+    from core.errors import PlainWarning, UserError
     from core.hookspecs import hookimpl
     from core.modality import (
         CONTRACT,

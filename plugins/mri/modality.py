@@ -40,6 +40,7 @@ _PRESETS = ("tiny", "tiny3d", "small", "paper")
 _TITLES = {
     "mri": "MRI, contrast not specified",
     "mri_t1": "MRI, T1-weighted",
+    "mri_t1c": "MRI, T1-weighted with contrast agent",
     "mri_t2": "MRI, T2-weighted",
     "mri_pd": "MRI, proton density",
     "mri_flair": "MRI, FLAIR",

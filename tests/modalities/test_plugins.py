@@ -26,7 +26,7 @@ def modalities():
 def test_names():
     assert list(modalities()) == [
         *("text", "xray_frontal", "xray_lateral", "ct"),
-        *("mri", "mri_t1", "mri_t2", "mri_pd", "mri_flair"),
+        *("mri", "mri_t1", "mri_t1c", "mri_t2", "mri_pd", "mri_flair"),
     ]
 
 
@@ -40,8 +40,8 @@ def test_shared_configs_are_equal(preset):
     for owners in shared.values():
         assert len({config for _, _, config in owners}) == 1, [name for name, _, _ in owners]
     keys = {key: len(owners) for key, owners in shared.items()}
-    planes = {"image.autoencoder": 8, "xray.prompt": 2}
-    volumes = {"image.autoencoder": 2, "volume.autoencoder": 6, "xray.prompt": 2}
+    planes = {"image.autoencoder": 9, "xray.prompt": 2}
+    volumes = {"image.autoencoder": 2, "volume.autoencoder": 7, "xray.prompt": 2}
     assert keys == (volumes if preset == "tiny3d" else planes)
 
 
