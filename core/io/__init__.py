@@ -5,6 +5,11 @@ geometry, because every writer leaves a `Mark` in the file. Importing this packa
 """
 
 from core.io.axes import centred
+from core.io.codes import Code
+from core.io.dicom_radiograph_writer import DicomRadiographWriterConfig
+from core.io.dicom_report_writer import DicomReportWriterConfig
+from core.io.dicom_seg_writer import DicomSegWriterConfig, Segment
+from core.io.dicom_series_writer import DicomSeriesWriterConfig, Window
 from core.io.image import ImageReaderConfig
 from core.io.image_writer import ImageWriterConfig
 from core.io.mark import Mark
@@ -16,14 +21,21 @@ from core.io.source import readable
 from core.io.text import TextReaderConfig, TextWriterConfig
 
 __all__ = [
+    "Code",
+    "DicomRadiographWriterConfig",
+    "DicomReportWriterConfig",
+    "DicomSegWriterConfig",
+    "DicomSeriesWriterConfig",
     "ImageReaderConfig",
     "ImageWriterConfig",
     "Mark",
     "NiftiReaderConfig",
     "NiftiWriterConfig",
     "ScanReaderConfig",
+    "Segment",
     "TextReaderConfig",
     "TextWriterConfig",
+    "Window",
     "centred",
     "readable",
     "replacing",

@@ -26,7 +26,7 @@ def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         _refuse_existing(path, overwrite)
         yield beside
-        _sync(beside)
+        sync(beside)
         _publish(beside, path, overwrite)
     except OSError as error:
         todo = "shorten the name" if error.errno == errno.ENAMETOOLONG else "check the folder"
@@ -59,6 +59,7 @@ def _publish(beside: Path, path: Path, overwrite: bool) -> None:
     beside.replace(path)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())

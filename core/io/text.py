@@ -1,4 +1,4 @@
-"""UTF-8 text files to `Sample` and back."""
+"""UTF-8 text files to `Sample` and back; structured reports to `Sample`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import PositiveInt
 
 from core.errors import UserError
+from core.io.dicom_report import read_report
 from core.io.mark import SYNTHETIC, Mark, write_marked
 from core.io.source import opening, readable
 from core.modality import PartConfig
@@ -23,7 +24,7 @@ _OTHER_BOMS = {
 
 
 class TextReaderConfig(PartConfig):
-    """A reader of UTF-8 text. ``max_bytes`` guards against a file that is no report."""
+    """A reader of UTF-8 text and of DICOM structured reports. ``max_bytes`` guards against a file that is no report."""
 
     modality: str
     max_bytes: PositiveInt = 1_000_000
@@ -36,7 +37,7 @@ class TextReaderConfig(PartConfig):
 class TextReader:
     """Reads a text file into a string. Text has no geometry."""
 
-    suffixes = (".txt",)
+    suffixes = (".txt", ".dcm")
 
     def __init__(self, config: TextReaderConfig) -> None:
         self.config = config
@@ -44,7 +45,8 @@ class TextReader:
     def read(self, path: Path) -> Sample:
         """The text without byte order mark, marker line and final newline, lines ended by ``\\n``.
 
-        `UserError`: not UTF-8 (with the byte offset), binary, without any text, too long, or closed to the user.
+        Of a structured report its texts in order, each behind its title. `UserError`: not UTF-8 (with the byte offset),
+        binary, no structured report, without any text, too long, or closed to the user.
         """
         path = readable(path, self.suffixes)
         with opening(path):
@@ -52,6 +54,8 @@ class TextReader:
             if size > self.config.max_bytes:
                 raise UserError(f"{path}: {size} bytes, more than max_bytes = {self.config.max_bytes}")
             content = path.read_bytes()
+        if path.suffix.lower() == ".dcm":
+            return self._report(path)
         text = _decoded(content, path).replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
         meta: dict[str, object] = {"path": str(path)}
         if text.startswith(_MARKER):
@@ -59,6 +63,11 @@ class TextReader:
             meta |= Mark.parse(marker.removeprefix(_MARKER), path).meta()
         elif not text.strip():
             raise UserError(f"{path}: holds no text, only white space; remove it from the manifest")
+        return Sample(modality=self.config.modality, data=text, meta=meta)
+
+    def _report(self, path: Path) -> Sample:
+        text, mark = read_report(path)
+        meta = {"path": str(path), **({} if mark is None else mark.meta())}
         return Sample(modality=self.config.modality, data=text, meta=meta)
 
 

@@ -1,0 +1,59 @@
+"""The `Mark` inside a DICOM instance: JSON in a private block, which every conforming system carries along unread.
+
+PS3.5 7.8.1: element (0099,0010) reserves the block for the creator ``MEDWEAVE``, (0099,1001) holds the text.
+(0099,1002) holds a report as it stands, in quotes: DICOM lets white space at the ends of a text come and go.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import UserError
+from core.io.mark import Mark
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+GROUP, CREATOR, ELEMENT, TEXT = 0x0099, "MEDWEAVE", 0x01, 0x02
+_KEPT = frozenset({"projection", "slice", "dtype", "bits", "view", "window", "spacing"})
+
+
+def keep_mark(dataset: Dataset, mark: Mark) -> None:
+    """Put the mark into an instance."""
+    block = dataset.private_block(GROUP, CREATOR, create=True)
+    block.add_new(ELEMENT, "UT", mark.model_dump_json(exclude_none=True))
+
+
+def kept_mark(dataset: Dataset, path: Path) -> Mark | None:
+    """The mark of an instance that MedWeave wrote, else ``None``; `UserError` where it is damaged."""
+    try:
+        block = dataset.private_block(GROUP, CREATOR)
+    except KeyError:
+        return None
+    if ELEMENT not in block:
+        raise UserError(f"{path}: its MedWeave mark is damaged (no text in it); generate or copy the file again")
+    return Mark.parse(str(block[ELEMENT].value), path)
+
+
+def keep_text(dataset: Dataset, text: str) -> None:
+    """Put the text of a report into an instance, as a JSON string."""
+    block = dataset.private_block(GROUP, CREATOR, create=True)
+    block.add_new(TEXT, "UT", json.dumps(text, ensure_ascii=False))
+
+
+def kept_text(dataset: Dataset, path: Path) -> str | None:
+    """The text that `keep_text` put into an instance, else ``None``; `UserError` where it is damaged."""
+    try:
+        block = dataset.private_block(GROUP, CREATOR)
+        return str(json.loads(block[TEXT].value))
+    except KeyError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{path}: its MedWeave text is damaged ({error}); generate or copy the file again") from error
+
+
+def without_identity(mark: Mark) -> Mark:
+    """The mark with those entries of `Geometry.stored` alone that say how numbers lie, never whose they were."""
+    return mark.model_copy(update={"stored": {key: value for key, value in mark.stored.items() if key in _KEPT}})
