@@ -51,7 +51,7 @@ def _summary(run: Run, registry: Registry) -> list[str]:
         "run folder": str(config.run),
     }
     lines = [line for label, text in rows.items() if text for line in labelled(label, text)]
-    return ["MedWeave plan: nothing is trained", *lines]
+    return ["MedWeave plan", *lines]
 
 
 def _data(run: Run, stocks: Sequence[Stock]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from functools import partial
 
 from core.cli import Parser, path, run
 from core.errors import PlainWarning
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     from core.engine.compute import resolve_device
     from core.fit import require_fit
     from core.flags import Flags
+    from core.plan import describe_plan
     from core.registry import load_registry, shipped_recipes
     from core.run import start_run
     from core.support import require_consistency, supported
@@ -59,9 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     require_consistency(config, registry, started.flows.union)
     resolve_device(config.device)
     if options.plan:
-        from core.plan import describe_plan
-
-        print(describe_plan(started, registry, catalog.datasets))
+        print(f"{describe_plan(started, registry, catalog.datasets)}\nnothing was trained: leave --plan out to do it")
         return
     started.require_parts()
     require_fit(started)
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str]) -> None:
 
     compute = Compute(config.device)
     course = Course(started, registry, catalog.datasets, compute)
+    course.folder.keep_plan(partial(describe_plan, started, registry, catalog.datasets))
     table = train(course)
     if compute.first:
         if not course.trained_any:

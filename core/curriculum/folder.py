@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ _MOST = 12  # differences shown
 
 
 class RunFolder:
-    """Configuration, versions and ``progress.json``: finished stages with their table lines and where weights lie.
+    """Configuration, versions, plan and ``progress.json``: finished stages, their table lines, where weights lie.
 
     An existing folder is gone on with when its configuration, and the studies it has seen, are those of this run;
     otherwise `UserError` shows the difference. ``silent``: reads only (all processes but the first).
@@ -60,6 +60,13 @@ class RunFolder:
         }
         if not self.silent:
             write_json(self.path / "progress.json", self._progress)
+
+    def keep_plan(self, describe: Callable[[], str]) -> None:
+        """Leave the plan of the run in ``plan.txt``, once."""
+        path = self.path / "plan.txt"
+        if not self.silent and not path.exists():
+            with replacing(path) as beside:
+                beside.write_text(describe(), encoding="utf-8")
 
     def close(self) -> None:
         """Let another process have the folder."""

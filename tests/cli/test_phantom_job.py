@@ -35,6 +35,7 @@ def test_every_phase_and_measure_ran(trained):
     assert [name for name in stages if name.startswith(("align", "guide"))] == [
         f"{phase} {edge}" for phase in ("align", "guide") for edge in ("1 text-xray", "2 text-ct", "3 ct-mri")
     ]
+    assert (trained / "runs/medm2g-tiny/plan.txt").read_text().startswith("MedWeave plan")
     table = (trained / "out.txt").read_text()
     for phrase in (
         "xray_frontal finds mri: R@5, never paired",
