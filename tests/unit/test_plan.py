@@ -218,11 +218,13 @@ def test_latent_cache(tmp_path):
 
 
 def test_arithmetic(tmp_path):
-    """One linear layer of 16 x 16 is 512 operations; 5 denoisers, 3 times forward, batch 16, 500 steps."""
-    costs = section(plan(tmp_path), "COST")
-    assert f"diffuse {5 * 3 * 512 * 16 * 500 / 1e6:.3g} MFLOP" in costs
-    # Seven denoisers take part in three rounds of 200 steps; frozen, their backward pass is half.
-    assert f"guide {7 * 2 * 512 * 16 * 200 / 1e6:.3g} MFLOP" in costs
+    """One linear layer of 16 x 16 is 512 operations; four denoisers of images and one of text, 3 times forward."""
+    costs, sizes = section(plan(tmp_path), "COST"), SHIPPED.preset("tiny")
+    diffuse, guide = sizes.diffuse, sizes.guide
+    samples = 4 * diffuse.batch * diffuse.steps + diffuse.batch_tokens * diffuse.steps_tokens
+    assert f"diffuse {3 * 512 * samples / 1e6:.3g} MFLOP" in costs
+    # Seven denoisers take part in three rounds; frozen, their backward pass is half.
+    assert f"guide {7 * 2 * 512 * guide.batch * guide.steps / 1e6:.3g} MFLOP" in costs
     assert "at least 1 min" in costs
     assert "arithmetic alone" in costs
 
