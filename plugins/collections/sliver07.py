@@ -1,0 +1,71 @@
+"""SLIVER07: contrast-enhanced CT of the abdomen with the liver's mask (MedM2G 4, Table 4).
+
+Layout, https://sliver07.grand-challenge.org/, as unpacked by its users; the folders' names vary, the files' do not ::
+
+    training/liver-orig001.mhd    liver-orig001.raw    liver-seg001.mhd    liver-seg001.raw
+    test/liver-orig001.mhd        ten scans without mask, numbered from 1 again
+
+Reading ``.mhd`` needs the extra ``metaimage``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from core.api import DatasetAdapter, Record, UserError
+from plugins.collections.captions import caption
+from plugins.collections.listing import folders_in
+from plugins.collections.omissions import Omissions
+
+MASK = "liver"
+_FILE = re.compile(r"liver-(?P<what>orig|seg)(?P<number>\d{3})\.(mhd|mha|nii\.gz|nii)")
+
+
+def scan(root: Path) -> Iterator[Record]:
+    """A record per scan, by number; those in a folder with ``test`` in its name are the official test set."""
+    root, omitted = Path(root), Omissions()
+    found: dict[tuple[str, str], dict[str, Path]] = {}
+    for folder, names in folders_in(root):
+        part = "test" if "test" in str(folder.relative_to(root)).lower() else "train"
+        for name in names:
+            match = _FILE.fullmatch(name)
+            if match:
+                found.setdefault((part, match["number"]), {})[match["what"]] = folder / name
+                _require_raw(folder / name, names)
+    for (part, number), files in sorted(found.items()):
+        if "orig" not in files:
+            omitted.add("masks without their scan", files["seg"])
+            continue
+        if "seg" not in files and part == "train":
+            omitted.add("masks of training scans that are not there", files["orig"])
+        yield Record(
+            patient=f"{part}-{number}",
+            study=f"{part}-{number}",
+            files={"ct": (files["orig"],)},
+            texts={"text": caption("Abdominal CT image", [MASK])},
+            split="test" if part == "test" else "train",
+            masks={MASK: files["seg"]} if "seg" in files else {},
+        )
+    if not any("orig" in files for files in found.values()):
+        raise UserError(f"{root}: holds no liver-orig001.mhd; point root at the folder that holds training and test")
+    omitted.tell(root)
+
+
+def _require_raw(header: Path, names: list[str]) -> None:
+    if header.suffix == ".mhd" and not any(f"{header.stem}{packed}" in names for packed in (".raw", ".zraw")):
+        raise UserError(f"{header}: has no {header.stem}.raw beside it, which holds its voxels; unpack it again")
+
+
+SLIVER07 = DatasetAdapter(
+    name="sliver07",
+    title="SLIVER07, livers in CT",
+    modalities=("text", "ct"),
+    licence="registration; for liver segmentation only, any other use needs the organisers' permission; not commercial",
+    citation=(
+        "Heimann et al., Comparison and evaluation of methods for liver segmentation from CT datasets,"
+        " IEEE TMI 28(8):1251-1265 (2009); https://sliver07.grand-challenge.org/Rules/"
+    ),
+    scan=scan,
+)
