@@ -44,7 +44,9 @@ _NAMES = {
     "mri_flair": ("flair", "t2f", "mri_flair"),
 }
 _MASK_ENDS = ("_mask", "_seg")
+_BESIDE = (".json", ".csv", ".tsv", ".toml", ".md", ".pdf", ".raw", ".zraw")  # what stands beside a file of its name
 Split = Literal["train", "validation", "test"]
+Files = dict[str, tuple[Path, ...]]
 _SPLITS: Mapping[str, Split] = {"": "train", "train": "train", "validation": "validation", "test": "test"}
 _LABELS = {"1": 1, "0": 0}
 
@@ -68,6 +70,8 @@ def scan(root: Path) -> Iterator[Record]:
     patterns, told = patterns_of(root / PATTERNS), _told(table(root, STUDIES))
     for folder in sorted(place for place in root.glob(patterns.studies) if place.is_dir()):
         study = folder.relative_to(root).as_posix()
+        if study.startswith("."):
+            continue
         files, masks = _sorted(folder, patterns, omitted)
         if not files:
             omitted.add("folders that hold no modality", folder)
@@ -110,10 +114,8 @@ def patterns_of(path: Path) -> Patterns:
     return found
 
 
-def _sorted(
-    folder: Path, patterns: Patterns, omitted: Omissions
-) -> tuple[dict[str, tuple[Path, ...]], dict[str, Path]]:
-    files: dict[str, tuple[Path, ...]] = {}
+def _sorted(folder: Path, patterns: Patterns, omitted: Omissions) -> tuple[Files, dict[str, Path]]:
+    files: Files = {}
     masks: dict[str, Path] = {}
     for name in sorted(name for name in names_in(folder) if not name.startswith(".")):
         mask, modality = _mask_of(name, patterns), _modality_of(name, patterns)
@@ -123,7 +125,7 @@ def _sorted(
             masks[mask] = folder / name
         elif modality:
             files[modality] = (*files.get(modality, ()), folder / name)
-        else:
+        elif not name.lower().endswith(_BESIDE):
             omitted.add("files that no pattern names", folder / name)
     return files, masks
 
@@ -132,6 +134,8 @@ def _modality_of(name: str, patterns: Patterns) -> str | None:
     for modality, globs in patterns.modalities.items():
         if any(fnmatchcase(name, glob) for glob in globs):
             return modality
+    if name.lower().endswith(_BESIDE):
+        return None
     stem = _stem(name)
     # A longer ending is the closer one: case7_mri_t1 is mri_t1, not t1.
     ends = {end: modality for modality, names in _NAMES.items() if modality not in patterns.modalities for end in names}
@@ -143,6 +147,8 @@ def _mask_of(name: str, patterns: Patterns) -> str | None:
     for mask, globs in patterns.masks.items():
         if any(fnmatchcase(name, glob) for glob in globs):
             return mask
+    if name.lower().endswith(_BESIDE):
+        return None
     stem = _stem(name)
     end = next((end for end in _MASK_ENDS if stem.endswith(end) or stem == end[1:]), None)
     return None if end is None else stem.removesuffix(end).removesuffix(end[1:]) or "mask"
