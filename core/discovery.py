@@ -233,6 +233,15 @@ def _validate_modality(modality: Modality) -> None:
             raise PluginError(f"{label}, preset '{preset}': data is a {type(parts.data).__name__}; it is a DataSpec")
         for part, config in parts.declared().items():
             _validate_part(f"{label}, preset '{preset}': part '{part}'", config)
+        _validate_exports(f"{label}, preset '{preset}'", parts.exports)
+
+
+def _validate_exports(label: str, exports: Any) -> None:
+    if not isinstance(exports, Mapping) or not all(isinstance(name, str) and NAME.fullmatch(name) for name in exports):
+        raise PluginError(f"{label}: exports are a mapping of lower-case names to writers, found {str(exports)[:60]}")
+    for name, config in exports.items():
+        if not isinstance(config, PartConfig):
+            raise PluginError(f"{label}: export '{name}' is a {type(config).__name__}; it is a PartConfig")
 
 
 def _validate_part(label: str, config: Any) -> None:

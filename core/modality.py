@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -69,6 +69,8 @@ class Parts:
     """The parts of a modality at one preset. A part that a modality does not need is left out.
 
     Without ``prompt`` a modality cannot be an input, without ``autoencoder`` and ``denoiser`` not an output.
+    ``writer`` is the format of generated files unless somebody asks for another: ``exports`` are writers by the name of
+    their format, e.g. ``{"dicom": ...}``.
     """
 
     data: DataSpec
@@ -79,10 +81,11 @@ class Parts:
     autoencoder: PartConfig | Shared | None = None
     denoiser: PartConfig | Shared | None = None
     writer: PartConfig | None = None
+    exports: Mapping[str, PartConfig] = field(default_factory=dict)
 
     def declared(self) -> dict[str, PartConfig | Shared]:
         """Part name to config, in the order of the data flow, without those left out."""
-        found = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "data"}
+        found = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("data", "exports")}
         return {name: config for name, config in found.items() if config is not None}
 
     def weight_key(self, modality: str, part: str) -> str:
@@ -262,7 +265,8 @@ class Denoiser(Protocol):
 class Writer(Protocol):
     """`Sample` in original units to a file that says inside itself that it is synthetic.
 
-    ``tolerance``: what writing and reading again may cost a value, in units; 0 for text.
+    ``suffix`` is empty where a sample becomes a folder of files; then every file says so. ``tolerance``: what writing
+    and reading again may cost a value, in units; 0 for text.
     """
 
     suffix: str

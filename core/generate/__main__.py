@@ -53,6 +53,9 @@ def parser() -> Parser:
         action="store_true",
         help="write prompts from text files out; otherwise, and for other files, the SHA-256",
     )
+    flags.add_argument(
+        "--format", metavar="NAME", help="file format of all outputs, e.g. dicom (default: each modality's own)"
+    )
     flags.add_argument("--overwrite", action="store_true", help="replace generated studies that are there")
     flags.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     flags.add_argument("--registry", type=path, help="registry.toml to use instead of the one found")
@@ -97,6 +100,7 @@ def main(arguments: Sequence[str]) -> None:
         couple=options.couple,
         keep_prompt=options.keep_prompt,
         overwrite=options.overwrite,
+        format=options.format,
         sampler=_sampler(bundle, options.steps, options.scale, options.solver),
     )
     for kind, pairs in (("--prompt", told), ("--given", given)):

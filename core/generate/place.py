@@ -52,7 +52,7 @@ class Command:
         if not self.names(path.name) or path.is_symlink() or not path.is_dir():
             return False
         own = {*self.files.values(), *(f"{file}.json" for file in self.files.values())}
-        return all(one.name in own and one.is_file() for one in path.iterdir())
+        return all(one.name in own and (one.is_file() or _is_series(one)) for one in path.iterdir())
 
 
 class Place:
@@ -65,7 +65,7 @@ class Place:
     def has(self, index: int) -> bool:
         """Whether a study is there, whole, from an earlier run of the same command."""
         place = self.folder / study_name(index)
-        return self.keep and all((place / file).is_file() for file in self.command.files.values())
+        return self.keep and all(_is_there(place / file) for file in self.command.files.values())
 
     def finished(self) -> bool:
         """Whether nothing is left to do."""
@@ -132,6 +132,17 @@ def opened(folder: Path, command: Command, *, overwrite: bool) -> Iterator[Place
 def study_name(index: int) -> str:
     """The folder of a study."""
     return f"{index:04d}"
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() or (path.is_dir() and any(path.iterdir()))
+
+
+def _is_series(path: Path) -> bool:
+    """Whether a path is a folder as a writer fills it: numbered files, and nothing else."""
+    return (
+        path.is_dir() and not path.is_symlink() and all(one.is_file() and one.stem.isdigit() for one in path.iterdir())
+    )
 
 
 @contextmanager

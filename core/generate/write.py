@@ -16,6 +16,7 @@ import torch
 from core.engine.progress import progress
 from core.errors import UserError, unknown
 from core.generate.bundle import Bundle
+from core.generate.formats import writers_of
 from core.generate.heard import refuse_unheard_given, refuse_unheard_prompts
 from core.generate.partners import Couple
 from core.generate.place import SHEET, Command, Place, opened
@@ -41,7 +42,10 @@ _PACKAGES = ("medweave", "torch", "diffusers", "monai")
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What `write_studies` shall make. ``prompts`` and ``given`` by modality: a path, or for text the text itself."""
+    """What `write_studies` shall make. ``prompts`` and ``given`` by modality: a path, or for text the text itself.
+
+    ``format``: that of every output, by the name of an export; ``None``: each modality's own.
+    """
 
     outputs: Sequence[str]
     sampler: SamplerChoice
@@ -53,6 +57,7 @@ class Order:
     couple: Literal["trained", "all", "none"] = "trained"
     keep_prompt: bool = False
     overwrite: bool = False
+    format: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,6 +70,7 @@ class _Job:
     given: Mapping[str, Told]
     couple: Couple | None
     writers: Mapping[str, Any]
+    weights: str
 
 
 def write_studies(bundle: Bundle, order: Order, folder: Path) -> None:
@@ -94,8 +100,15 @@ def _job(bundle: Bundle, order: Order) -> _Job:
         heard = {name: encoded_prompt(bundle, name, told.batch) for name, told in prompts.items()}
     refuse_unheard_prompts(bundle, order.outputs, heard)
     refuse_unheard_given(bundle, order.outputs, tuple(given), couple, order.couple)
-    writers = {name: _writer(bundle, name) for name in order.outputs}
-    return _Job(bundle=bundle, order=order, prompts=prompts, given=given, couple=couple, writers=writers)
+    return _Job(
+        bundle=bundle,
+        order=order,
+        prompts=prompts,
+        given=given,
+        couple=couple,
+        writers=writers_of(bundle.run, order.outputs, order.format),
+        weights=_weights(bundle),
+    )
 
 
 def _refuse(bundle: Bundle, order: Order) -> None:
@@ -110,13 +123,6 @@ def _refuse(bundle: Bundle, order: Order) -> None:
             raise unknown("modality of this run", name, bundle.run.flows.union.modalities)
 
 
-def _writer(bundle: Bundle, name: str) -> Any:
-    writer: Any = bundle.run.parts(name).writer
-    if writer is None:
-        raise UserError(f"modality '{name}' has no writer at preset '{bundle.run.config.preset}'; leave it out")
-    return writer.build()
-
-
 def _couple(bundle: Bundle, order: Order) -> Couple | None:
     if order.couple == "trained":
         return trained_couples(bundle, order.outputs, tuple(order.given))
@@ -127,7 +133,7 @@ def _command(job: _Job) -> Command:
     """What the bytes of the studies depend on."""
     bundle, order = job.bundle, job.order
     settings = _provenance(job, 0).model_dump(mode="json", exclude={"index"})
-    settings |= {"batch": order.batch, "device": str(bundle.networks.compute.device), "weights": _weights(bundle)}
+    settings |= {"batch": order.batch, "device": str(bundle.networks.compute.device), "format": order.format}
     files = {name: f"{name}{writer.suffix}" for name, writer in job.writers.items()}
     return Command(order.num, files, settings)
 
@@ -195,7 +201,7 @@ def _provenance(job: _Job, index: int) -> Provenance:
         seed=order.seed,
         index=index,
         sampling={**{key: str(value) for key, value in order.sampler.model_dump().items()}, "couple": order.couple},
-        versions={name: version(name) for name in _PACKAGES},
+        versions={**{name: version(name) for name in _PACKAGES}, "weights": job.weights},
     )
 
 

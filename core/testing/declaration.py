@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import tomli_w
 
-from core.modality import NAME, PROTOCOLS, PartConfig, Shared
+from core.modality import NAME, PROTOCOLS, PartConfig, Shared, Writer
 from core.testing.laws import Bench, LawBroken, NotApplicable, demand, law, random_state, randomised
 
 _FILE_PARTS = ("reader", "preprocess", "augment", "writer")
@@ -29,21 +29,29 @@ def builds_without_network(bench: Bench) -> None:
     with _no_network():
         for name in bench.parts.declared():
             bench.part(name)
+        for config in bench.parts.exports.values():
+            config.build()
 
 
 @law
 def parts_keep_their_protocol(bench: Bench) -> None:
     """Every part has the methods and attributes of its kind."""
     for name in bench.parts.declared():
-        part = bench.part(name)
-        missing = [member for member in _members(PROTOCOLS[name]) if not hasattr(part, member)]
-        demand(not missing, f"{name}: {type(part).__name__} has no {', '.join(missing)}")
+        _demand_members(name, bench.part(name), PROTOCOLS[name])
+    for name, config in bench.parts.exports.items():
+        _demand_members(f"export '{name}'", config.build(), Writer)
+
+
+def _demand_members(name: str, part: Any, protocol: type) -> None:
+    missing = [member for member in _members(protocol) if not hasattr(part, member)]
+    demand(not missing, f"{name}: {type(part).__name__} has no {', '.join(missing)}")
 
 
 @law
 def config_survives_toml(bench: Bench) -> None:
     """A config written to TOML and read back is equal."""
-    for name, declared in bench.parts.declared().items():
+    exports = {f"export '{name}'": config for name, config in bench.parts.exports.items()}
+    for name, declared in (bench.parts.declared() | exports).items():
         config = declared.config if isinstance(declared, Shared) else declared
         text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
         again = _restored(type(config), tomllib.loads(text), name)
@@ -53,14 +61,14 @@ def config_survives_toml(bench: Bench) -> None:
 @law
 def pickles_to_workers(bench: Bench) -> None:
     """Reader, preprocessor, augmenter and writer can be sent to a loader worker."""
-    for name in _FILE_PARTS:
-        if name in bench.parts.declared():
-            part = bench.part(name)
-            try:
-                again = pickle.loads(pickle.dumps(part))  # noqa: S301 - our own bytes, made a moment ago
-            except Exception as error:
-                raise LawBroken(f"{name}: {type(part).__name__} cannot be pickled: {error}") from error
-            demand(type(again) is type(part), f"{name}: unpickled as {type(again).__name__}")
+    parts = {name: bench.part(name) for name in _FILE_PARTS if name in bench.parts.declared()}
+    exports = {f"export '{name}'": config.build() for name, config in bench.parts.exports.items()}
+    for name, part in (parts | exports).items():
+        try:
+            again = pickle.loads(pickle.dumps(part))  # noqa: S301 - our own bytes, made a moment ago
+        except Exception as error:
+            raise LawBroken(f"{name}: {type(part).__name__} cannot be pickled: {error}") from error
+        demand(type(again) is type(part), f"{name}: unpickled as {type(again).__name__}")
 
 
 @law

@@ -107,6 +107,13 @@ class Bench:
         with seeded(seed):
             return config.build()
 
+    def writers(self) -> dict[str, Any]:
+        """The writer and those of other formats, by what a message calls them."""
+        if self.parts.writer is None and not self.parts.exports:
+            raise NotApplicable("no writer")
+        own = {} if self.parts.writer is None else {"writer": self.part("writer")}
+        return own | {f"export '{name}'": config.build() for name, config in self.parts.exports.items()}
+
     def fresh(self) -> list[Sample]:
         """Copies of the samples: a part that spoils its input fails one law, not all that come after it."""
         return deepcopy(list(self.samples))

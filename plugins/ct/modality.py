@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Literal
 
 from core.api import Modality, Parts, RangePreprocessConfig, ViewsConfig
-from core.io import NiftiReaderConfig, NiftiWriterConfig, ScanReaderConfig
+from core.io import DicomSeriesWriterConfig, NiftiReaderConfig, NiftiWriterConfig, ScanReaderConfig, Window
 from core.nn import GridNetworks, grid_networks
 
 NAME = "ct"
 _WINDOW_HU = (-1000.0, 1000.0)  # air to dense bone; what lies beyond is clipped
 _FIELD_MM = 400.0
+_WINDOWS = (
+    Window(name="soft tissue", centre=40, width=400),
+    Window(name="lung", centre=-600, width=1500),
+    Window(name="bone", centre=400, width=1800),
+)
 
 
 def _parts(networks: GridNetworks) -> Parts:
@@ -35,6 +40,9 @@ def _parts(networks: GridNetworks) -> Parts:
         autoencoder=networks.autoencoder,
         denoiser=networks.denoiser,
         writer=NiftiWriterConfig(units="HU", dtype="int16"),
+        exports={
+            "dicom": DicomSeriesWriterConfig(kind="CT", dims=dims, units="HU", windows=_WINDOWS, series_number=401)
+        },
     )
 
 

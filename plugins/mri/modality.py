@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from core.api import Modality, Parts, PercentilePreprocessConfig, ViewsConfig
-from core.io import ImageReaderConfig, NiftiReaderConfig, NiftiWriterConfig, ScanReaderConfig
+from core.io import DicomSeriesWriterConfig, ImageReaderConfig, NiftiReaderConfig, NiftiWriterConfig, ScanReaderConfig
 from core.nn import GridNetworks, grid_networks
 
 _GENERATED_RANGE = (0.0, 1000.0)  # a.u. of images that no scanner scaled
@@ -33,6 +33,7 @@ def _parts(modality: str, networks: GridNetworks) -> Parts:
         autoencoder=networks.autoencoder,
         denoiser=networks.denoiser,
         writer=NiftiWriterConfig(),
+        exports={"dicom": DicomSeriesWriterConfig(kind="MR", dims=dims, series_number=_SERIES[modality])},
     )
 
 
@@ -45,6 +46,7 @@ _TITLES = {
     "mri_pd": "MRI, proton density",
     "mri_flair": "MRI, FLAIR",
 }
+_SERIES = {name: 501 + place for place, name in enumerate(_TITLES)}
 MODALITIES = tuple(
     Modality(name=name, title=title, presets={preset: _parts(name, grid_networks(preset)) for preset in _PRESETS})
     for name, title in _TITLES.items()

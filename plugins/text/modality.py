@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.api import BpeTokenizerConfig, Modality, Parts
-from core.io import TextReaderConfig, TextWriterConfig
+from core.io import DicomReportWriterConfig, TextReaderConfig, TextWriterConfig
 from core.nn import TextAutoencoderConfig, TextPromptEncoderConfig, VectorDenoiserConfig
 
 NAME = "text"
@@ -36,6 +36,7 @@ def _parts(
         autoencoder=autoencoder,
         denoiser=denoiser,
         writer=TextWriterConfig(),
+        exports={"dicom": DicomReportWriterConfig(series_number=101)},
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from core.api import Modality, Parts, RangePreprocessConfig, Shared, ViewsConfig
-from core.io import ImageReaderConfig, ImageWriterConfig
+from core.io import DicomRadiographWriterConfig, ImageReaderConfig, ImageWriterConfig
 from core.nn import GridNetworks, grid_networks
 
 _FIELD_MM = 430.0  # side of a 43 cm detector
 _RANGE = (0.0, 1.0)  # share of the largest number of the bit depth (MedCoDi-M 3.1)
 
 
-def _parts(modality: str, orientation: str, networks: GridNetworks) -> Parts:
+def _parts(modality: str, orientation: str, export: DicomRadiographWriterConfig, networks: GridNetworks) -> Parts:
     preprocess = RangePreprocessConfig(
         space=networks.space,
         spacing_mm=networks.spacing_mm(_FIELD_MM),
@@ -28,16 +28,17 @@ def _parts(modality: str, orientation: str, networks: GridNetworks) -> Parts:
         autoencoder=networks.autoencoder,
         denoiser=networks.denoiser,
         writer=ImageWriterConfig(value_range=_RANGE),
+        exports={"dicom": export},
     )
 
 
-def _view(name: str, title: str, orientation: str) -> Modality:
+def _view(name: str, title: str, orientation: str, export: DicomRadiographWriterConfig) -> Modality:
     # A projection stays a projection beside volumes: tiny3d is tiny.
     sizes = {"tiny": "tiny", "tiny3d": "tiny", "small": "small", "paper": "paper"}
-    presets = {preset: _parts(name, orientation, grid_networks(size)) for preset, size in sizes.items()}
+    presets = {preset: _parts(name, orientation, export, grid_networks(size)) for preset, size in sizes.items()}
     return Modality(name=name, title=title, presets=presets)
 
 
 # Rows run inferior. Columns run to the patient's left in a frontal view as displayed, and posterior in a lateral one.
-FRONTAL = _view("xray_frontal", "Chest X-ray, frontal", "IL")
-LATERAL = _view("xray_lateral", "Chest X-ray, lateral", "IP")
+FRONTAL = _view("xray_frontal", "Chest X-ray, frontal", "IL", DicomRadiographWriterConfig(view="PA", series_number=201))
+LATERAL = _view("xray_lateral", "Chest X-ray, lateral", "IP", DicomRadiographWriterConfig(view="LL", series_number=202))

@@ -25,7 +25,7 @@ train_tokenizer
 """
 TRAIN = "--config --data --device --flow --help --long --phase --plan --preset --recipe --registry --run --seed --set --steps -h"
 CHECK = "--help --params --preset --registry -h"
-GENERATE = "--batch --couple --device --given --help --keep-prompt --num --out --output --overwrite --prompt --registry --run --scale --seed --solver --steps -h"
+GENERATE = "--batch --couple --device --format --given --help --keep-prompt --num --out --output --overwrite --prompt --registry --run --scale --seed --solver --steps -h"
 PREPARE = "--dry-run --help --num --quiet --registry --root --seed --workers -h"
 COMMANDS = (core.train, core.generate.__main__, core.check, core.prepare)
 
