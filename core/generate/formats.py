@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.building import build_part
-from core.errors import UserError, listed, unknown
+from core.errors import UserError, listed, nearest
 from core.run import Run
 
 
@@ -17,7 +17,10 @@ def writers_of(run: Run, outputs: Sequence[str], format: str | None) -> dict[str
     exports = {name: run.parts(name).exports for name in outputs}
     known = {one for formats in exports.values() for one in formats}
     if format not in known:
-        raise unknown(f"file format of {', '.join(outputs)}", format, known)
+        raise UserError(
+            f"--format {format}: no output has this format (they have: {listed(known)}){nearest(format, known)}; leave"
+            " --format out for each modality's own"
+        )
     lacking = [name for name, formats in exports.items() if format not in formats]
     if lacking:
         raise UserError(
