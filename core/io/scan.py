@@ -1,24 +1,40 @@
-"""One reader for scans that some data sets keep as NIfTI and others as exported pictures."""
+"""One reader for images that some data sets keep as NIfTI, others as DICOM or as exported pictures."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from pydantic import model_validator
 
 from core.errors import UserError
-from core.io.image import ImageReader, ImageReaderConfig
-from core.io.nifti import NiftiReader, NiftiReaderConfig
+from core.io.dicom import is_dicom
+from core.io.image import ImageReaderConfig
+from core.io.nifti import NiftiReaderConfig
+from core.io.radiograph import RadiographReaderConfig
+from core.io.series import SeriesReaderConfig
 from core.modality import PartConfig
 from core.types import Sample
 
 
 class ScanReaderConfig(PartConfig):
-    """NIfTI, and pictures where ``image`` is given.
+    """Whichever of the formats are given: NIfTI, pictures, and DICOM as a ``series`` or as a ``radiograph``.
 
     A picture has lost units and position: leave ``image`` out where the units matter and cannot be stated.
     """
 
-    nifti: NiftiReaderConfig
+    nifti: NiftiReaderConfig | None = None
     image: ImageReaderConfig | None = None
+    series: SeriesReaderConfig | None = None
+    radiograph: RadiographReaderConfig | None = None
+
+    @model_validator(mode="after")
+    def _reads_something(self) -> ScanReaderConfig:
+        if self.series is not None and self.radiograph is not None:
+            raise ValueError("DICOM files are read as a series or as a radiograph, not as both")
+        if not any((self.nifti, self.image, self.series, self.radiograph)):
+            raise ValueError("one of nifti, image, series and radiograph is needed")
+        return self
 
     def build(self) -> ScanReader:
         """Make the reader."""
@@ -26,18 +42,21 @@ class ScanReaderConfig(PartConfig):
 
 
 class ScanReader:
-    """Chooses the reader by the file's suffix."""
+    """Chooses the reader by the file's suffix; a folder, and a file that starts as DICOM does, is DICOM."""
 
     def __init__(self, config: ScanReaderConfig) -> None:
-        readers: list[NiftiReader | ImageReader] = [config.nifti.build()]
-        if config.image is not None:
-            readers.append(config.image.build())
-        self.readers = tuple(readers)
-        self.suffixes = tuple(suffix for reader in readers for suffix in reader.suffixes)
+        by_suffix = [one.build() for one in (config.nifti, config.image) if one is not None]
+        dicom = config.series or config.radiograph
+        self.dicom: Any = None if dicom is None else dicom.build()
+        self.readers: tuple[Any, ...] = (*by_suffix, *(() if self.dicom is None else (self.dicom,)))
+        self.suffixes = tuple(suffix for reader in self.readers for suffix in reader.suffixes)
 
     def read(self, path: Path) -> Sample:
         """The scan as its own reader gives it; `UserError` that names the file otherwise."""
+        path = Path(path)
         for reader in self.readers:
-            if Path(path).name.lower().endswith(reader.suffixes):
+            if path.name.lower().endswith(reader.suffixes):
                 return reader.read(path)
+        if self.dicom is not None and "\0" not in str(path) and (path.is_dir() or is_dicom(path)):
+            return self.dicom.read(path)
         raise UserError(f"{path}: this reader reads {', '.join(self.suffixes)}; convert the file, or set image")

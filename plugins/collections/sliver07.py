@@ -5,7 +5,7 @@ Layout, https://sliver07.grand-challenge.org/, as unpacked by its users; the fol
     training/liver-orig001.mhd    liver-orig001.raw    liver-seg001.mhd    liver-seg001.raw
     test/liver-orig001.mhd        ten scans without mask, numbered from 1 again
 
-Reading ``.mhd`` needs the extra ``metaimage``.
+Headers without TransformMatrix do not say left from right: set ``orientation`` of the reader for them.
 """
 
 from __future__ import annotations
