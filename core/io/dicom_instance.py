@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.io.codes import PROCESSING
-from core.io.dicom_mark import keep_mark, without_identity
+from core.io.dicom_mark import keep_mark
 from core.io.mark import SYNTHETIC, Mark
 from core.io.uids import derived_uid, instance_uid, patient_id, series_uid, study_uid
 from core.types import Provenance, Sample
@@ -73,7 +73,7 @@ def mark_synthetic(dataset: Dataset, mark: Mark) -> None:
     dataset.ManufacturerModelName = printable(mark.provenance.model)[:_LONGEST]
     dataset.SoftwareVersions = _version(mark.provenance)
     dataset.ContributingEquipmentSequence = _equipment(mark.provenance)
-    keep_mark(dataset, without_identity(mark))
+    keep_mark(dataset, mark)
 
 
 def add_derived_image(dataset: Dataset, mark: Mark, *image_type: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import UserError
 from core.io.mark import Mark
+from core.types import Provenance, Sample
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -54,6 +55,9 @@ def kept_text(dataset: Dataset, path: Path) -> str | None:
         raise UserError(f"{path}: its MedWeave text is damaged ({error}); generate or copy the file again") from error
 
 
-def without_identity(mark: Mark) -> Mark:
-    """The mark with those entries of `Geometry.stored` alone that say how numbers lie, never whose they were."""
+def new_mark(
+    sample: Sample, provenance: Provenance, units: str, value_range: tuple[float, float] | None = None
+) -> Mark:
+    """`Mark.of`, with those entries of `Geometry.stored` alone that say how numbers lie, never whose they were."""
+    mark = Mark.of(sample, provenance, units, value_range)
     return mark.model_copy(update={"stored": {key: value for key, value in mark.stored.items() if key in _KEPT}})

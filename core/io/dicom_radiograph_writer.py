@@ -10,8 +10,9 @@ from pydantic import PositiveInt, model_validator
 
 from core.io.codes import CHEST, VIEWS, Code, View
 from core.io.dicom_instance import SUFFIX, SeriesPlace, add_derived_image, new_instance, require_suffix, save_instance
+from core.io.dicom_mark import new_mark
 from core.io.dicom_plane import decimal, patient_orientation, stored_levels
-from core.io.mark import Mark, write_marked
+from core.io.mark import write_marked
 from core.modality import PartConfig
 from core.types import Geometry, Provenance, Sample
 
@@ -64,7 +65,7 @@ class DicomRadiographWriter:
         """
         path = require_suffix(path)
         levels = stored_levels(sample, path, 2, self._step, (0, 2**self.config.bits - 1), self.config.value_range[0])
-        mark = Mark.of(sample, provenance, self.config.units, self.config.value_range)
+        mark = new_mark(sample, provenance, self.config.units, self.config.value_range)
         place = SeriesPlace(
             sample=sample,
             provenance=provenance,

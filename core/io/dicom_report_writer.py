@@ -10,9 +10,9 @@ from pydantic import PositiveInt
 from core.errors import UserError
 from core.io.codes import Code
 from core.io.dicom_instance import SUFFIX, SeriesPlace, new_instance, printable, require_suffix, save_instance
-from core.io.dicom_mark import keep_text
+from core.io.dicom_mark import keep_text, new_mark
 from core.io.dicom_report import HEADINGS, SOP_CLASS, sections_of
-from core.io.mark import Mark, write_marked
+from core.io.mark import write_marked
 from core.modality import PartConfig
 from core.types import Provenance, Sample
 
@@ -52,7 +52,7 @@ class DicomReportWriter:
         path = require_suffix(path)
         if not isinstance(sample.data, str):
             raise UserError(f"{path}: token ids are no text; restore them with the preprocessor's invert first")
-        mark = Mark.of(sample, provenance, units="characters")
+        mark = new_mark(sample, provenance, units="characters")
         place = SeriesPlace(
             sample=sample,
             provenance=provenance,

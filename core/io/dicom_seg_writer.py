@@ -19,9 +19,10 @@ from core.io.dicom_instance import (
     require_suffix,
     save_instance,
 )
+from core.io.dicom_mark import new_mark
 from core.io.dicom_plane import stored_levels
 from core.io.dicom_series_writer import DicomSeriesWriterConfig
-from core.io.mark import SYNTHETIC, Mark, write_marked
+from core.io.mark import SYNTHETIC, write_marked
 from core.io.source import decoding
 from core.io.uids import derived_uid, instance_uid
 from core.modality import PartConfig
@@ -88,7 +89,7 @@ class DicomSegWriter:
         """
         path, config = require_suffix(path), self.config
         labels = _labels(sample, path, config)
-        mark = Mark.of(sample, provenance, units="label")
+        mark = new_mark(sample, provenance, units="label")
         place = SeriesPlace(
             sample=sample,
             provenance=provenance,

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from core.io.dicom_instance import SUFFIX, SeriesPlace, add_derived_image, new_instance, require_suffix, save_instance
+from core.io.dicom_mark import new_mark
 from core.io.dicom_plane import Plane, decimal, planes, stored_levels
 from core.io.folder import write_marked_folder
 from core.io.mark import Mark, write_marked
@@ -72,7 +73,7 @@ class DicomSeriesWriter:
         square to columns, or values beyond 16 bits.
         """
         path = require_suffix(path, self.suffix)
-        mark = Mark.of(sample, provenance, self.config.units)
+        mark = new_mark(sample, provenance, self.config.units)
         slices = self.instances(sample, path, provenance)
 
         def save_all(beside: Path) -> None:
@@ -90,7 +91,7 @@ class DicomSeriesWriter:
         levels = stored_levels(sample, path, config.dims, config.step, (limits.min, limits.max))
         assert sample.geometry is not None  # noqa: S101  # stored_levels has looked
         where = planes(sample.geometry, path)
-        place = _place(config, sample, provenance, Mark.of(sample, provenance, config.units))
+        place = _place(config, sample, provenance, new_mark(sample, provenance, config.units))
         windows = config.windows or (_own_window(levels * config.step),)
         return [
             self._instance(place, plane, number, levels[number - 1], windows) for number, plane in enumerate(where, 1)
