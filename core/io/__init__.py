@@ -15,8 +15,11 @@ from core.io.image_writer import ImageWriterConfig
 from core.io.mark import Mark
 from core.io.nifti import NiftiReaderConfig
 from core.io.nifti_writer import NiftiWriterConfig
+from core.io.radiograph import RadiographReaderConfig
 from core.io.replace import replacing
 from core.io.scan import ScanReaderConfig
+from core.io.series import SeriesReaderConfig
+from core.io.slices import SliceAt
 from core.io.source import readable
 from core.io.text import TextReaderConfig, TextWriterConfig
 
@@ -31,8 +34,11 @@ __all__ = [
     "Mark",
     "NiftiReaderConfig",
     "NiftiWriterConfig",
+    "RadiographReaderConfig",
     "ScanReaderConfig",
     "Segment",
+    "SeriesReaderConfig",
+    "SliceAt",
     "TextReaderConfig",
     "TextWriterConfig",
     "Window",

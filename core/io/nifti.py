@@ -15,7 +15,7 @@ from pydantic import PositiveFloat
 from core.errors import PlainWarning, UserError
 from core.io.axes import Orientation, centred
 from core.io.mark import Mark
-from core.io.slices import middle_slice
+from core.io.slices import SliceChoice, chosen_slice
 from core.io.source import decoding, readable
 from core.modality import PartConfig
 from core.types import Geometry, Sample
@@ -28,7 +28,7 @@ class NiftiReaderConfig(PartConfig):
     """A reader of ``.nii`` and ``.nii.gz``.
 
     ``dims``: 3 for volumes, 2 for slices, left out for either (a volume of one slice is a slice). ``volume``: what a
-    volume does where ``dims`` is 2, refuse or give its middle axial slice. ``orientation``: where the axes run in
+    volume does where ``dims`` is 2, see `core.io.slices`. ``orientation``: where the axes run in
     files without an affine (sform and qform code 0), refused otherwise. ``nan_value`` replaces NaN and infinities,
     refused otherwise.
     """
@@ -36,7 +36,7 @@ class NiftiReaderConfig(PartConfig):
     modality: str
     units: str = "a.u."
     dims: Literal[2, 3] | None = None
-    volume: Literal["refuse", "middle"] = "refuse"
+    volume: SliceChoice = "refuse"
     orientation: Orientation | None = None
     nan_value: float | None = None
     max_megavoxels: PositiveFloat = 1000.0
@@ -117,12 +117,7 @@ class NiftiReader:
             data = data[..., 0]
         geometry = Geometry(affine=affine, shape=data.shape, stored={"dtype": kind})
         if self.config.dims == 2 and not flat:
-            if self.config.volume == "refuse":
-                raise UserError(
-                    f"{path}: holds a volume of shape {data.shape}, expected a slice (X, Y, 1); choose a preset for"
-                    " volumes, cut slices, or set volume = 'middle'"
-                )
-            return middle_slice(data, geometry)
+            return chosen_slice(data, geometry, self.config.volume, path)
         return data, geometry if mark is None else _as_marked(geometry, mark, path)
 
 

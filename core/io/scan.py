@@ -1,25 +1,26 @@
-"""One reader for images that some data sets keep as NIfTI, others as DICOM or as exported pictures."""
+"""One reader for images that some data sets keep as NIfTI or MetaImage, others as DICOM or as exported pictures."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import model_validator
 
 from core.errors import UserError
 from core.io.dicom import is_dicom
 from core.io.image import ImageReaderConfig
+from core.io.metaimage import MetaImageReader
 from core.io.nifti import NiftiReaderConfig
 from core.io.radiograph import RadiographReaderConfig
 from core.io.series import SeriesReaderConfig
-from core.modality import PartConfig
+from core.modality import PartConfig, Reader
 from core.types import Sample
 
 
 class ScanReaderConfig(PartConfig):
     """Whichever of the formats are given: NIfTI, pictures, and DICOM as a ``series`` or as a ``radiograph``.
 
+    MetaImage is read with the settings of NIfTI.
     A picture has lost units and position: leave ``image`` out where the units matter and cannot be stated.
     """
 
@@ -45,10 +46,11 @@ class ScanReader:
     """Chooses the reader by the file's suffix; a folder, and a file that starts as DICOM does, is DICOM."""
 
     def __init__(self, config: ScanReaderConfig) -> None:
-        by_suffix = [one.build() for one in (config.nifti, config.image) if one is not None]
+        volumes = () if config.nifti is None else (config.nifti.build(), MetaImageReader(config.nifti))
         dicom = config.series or config.radiograph
-        self.dicom: Any = None if dicom is None else dicom.build()
-        self.readers: tuple[Any, ...] = (*by_suffix, *(() if self.dicom is None else (self.dicom,)))
+        self.dicom = None if dicom is None else dicom.build()
+        pictures = () if config.image is None else (config.image.build(),)
+        self.readers: tuple[Reader, ...] = (*volumes, *pictures, *(() if self.dicom is None else (self.dicom,)))
         self.suffixes = tuple(suffix for reader in self.readers for suffix in reader.suffixes)
 
     def read(self, path: Path) -> Sample:

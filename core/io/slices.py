@@ -1,22 +1,111 @@
-"""A slice out of a volume, with its place."""
+"""A slice out of a volume, with its place: which one is said, never guessed."""
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, model_validator
+
+from core.errors import UserError
 from core.types import Geometry
 
 
-def middle_slice(data: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, Geometry]:
-    """The middle slice across the axis that runs most nearly head to foot; ``data`` is ``*space`` with three axes.
+class SliceAt(BaseModel):
+    """One slice across the axis that runs most nearly head to foot, named in one of three ways.
 
-    The third column of the slice's affine is the step to the next slice.
+    ``index``: its number along that axis as the array has it, from 0. ``superior_mm``: the slice whose centre is
+    nearest to that height (S of RAS, mm). ``mask``: the slice with most of a mask; its file lies beside the scan,
+    ``{name}`` stands for the scan's name without suffix, e.g. ``"{name}_mask.nii.gz"``.
     """
-    upright = np.abs(geometry.affine[2, :3]) / np.linalg.norm(geometry.affine[:3, :3], axis=0)
-    axis = int(np.argmax(upright))
-    index = data.shape[axis] // 2
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    index: NonNegativeInt | None = None
+    superior_mm: float | None = None
+    mask: str | None = None
+
+    @model_validator(mode="after")
+    def _says_one(self) -> SliceAt:
+        if [self.index, self.superior_mm, self.mask].count(None) != 2:
+            raise ValueError("a slice is named by one of index, superior_mm and mask")
+        return self
+
+
+SliceChoice = Literal["refuse", "middle"] | SliceAt
+"""What a volume does where a slice is expected: refuse, give its middle axial slice, or the one that is named."""
+
+
+def chosen_slice(data: np.ndarray, geometry: Geometry, choice: SliceChoice, path: Path) -> tuple[np.ndarray, Geometry]:
+    """The slice that ``choice`` names; ``data`` is ``*space`` with three axes.
+
+    The third column of the slice's affine is the step to the next slice. `UserError` that names ``path``: refused, no
+    such slice, or no mask of it.
+    """
+    axis = upright_axis(geometry)
+    if choice == "refuse":
+        raise UserError(
+            f"{path}: holds a volume of shape {data.shape}, expected a slice; choose a preset for volumes, give one"
+            ' slice, or set volume = "middle", or a table with one of index, superior_mm and mask'
+        )
+    index = data.shape[axis] // 2 if choice == "middle" else _named(geometry, axis, choice, path)
     order = [kept for kept in range(3) if kept != axis] + [axis]
     affine = geometry.affine[:, [*order, 3]]
     affine[:3, 3] = geometry.affine[:3, 3] + index * geometry.affine[:3, axis]
     plane = np.take(data, index, axis=axis)
     return plane, Geometry(affine=affine, shape=plane.shape, stored={**geometry.stored, "slice": index})
+
+
+def upright_axis(geometry: Geometry) -> int:
+    """The array axis that runs most nearly head to foot."""
+    upright = np.abs(geometry.affine[2, :3]) / np.linalg.norm(geometry.affine[:3, :3], axis=0)
+    return int(np.argmax(upright))
+
+
+def _named(geometry: Geometry, axis: int, choice: SliceAt, path: Path) -> int:
+    num = geometry.shape[axis]
+    if choice.index is not None:
+        if choice.index >= num:
+            raise UserError(f"{path}: has slices 0 to {num - 1}, volume.index is {choice.index}; choose one of them")
+        return choice.index
+    if choice.superior_mm is not None:
+        return _at_height(geometry, axis, choice.superior_mm, path)
+    return _with_most(geometry, axis, str(choice.mask), path)
+
+
+def _at_height(geometry: Geometry, axis: int, height_mm: float, path: Path) -> int:
+    """The slice whose centre is nearest to a height; half a slice beyond the outer ones is beyond the volume."""
+    centre = [(size - 1) / 2 for size in geometry.shape]
+    centre[axis] = 0.0
+    step = float(geometry.affine[2, axis])
+    first = float((geometry.affine @ [*centre, 1.0])[2])
+    index = int(np.rint((height_mm - first) / step))
+    if not 0 <= index < geometry.shape[axis]:
+        low, high = sorted((first, first + step * (geometry.shape[axis] - 1)))
+        raise UserError(
+            f"{path}: its slices lie at {low:g} to {high:g} mm, volume.superior_mm is {height_mm:g}; choose a height"
+            " between them"
+        )
+    return index
+
+
+def _with_most(geometry: Geometry, axis: int, pattern: str, path: Path) -> int:
+    """The slice in which most points of a mask lie. The mask may have a grid of its own: its places in mm count."""
+    from core.io.nifti import NiftiReaderConfig
+
+    name = path.name
+    for suffix in (".nii.gz", path.suffix):
+        name = name.removesuffix(suffix) if suffix else name
+    mask = NiftiReaderConfig(modality=pattern, dims=3).build().read(path.parent / pattern.replace("{name}", name))
+    assert mask.geometry is not None  # noqa: S101  # NIfTI always has one
+    points = np.argwhere(np.asarray(mask.data)[0] > 0)
+    world = points @ mask.geometry.affine[:3, :3].T + mask.geometry.affine[:3, 3]
+    inverse = np.linalg.inv(geometry.affine)
+    places = np.rint(world @ inverse[axis, :3] + inverse[axis, 3])
+    inside = places[(places >= 0) & (places < geometry.shape[axis])].astype(np.int64)
+    if inside.size == 0:
+        raise UserError(
+            f"{mask.meta['path']}: marks no point inside {path}; give its own mask, or choose a slice by index"
+        )
+    return int(np.bincount(inside).argmax())

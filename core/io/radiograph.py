@@ -1,0 +1,188 @@
+"""Projection radiographs in DICOM: computed and digital radiography."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import NonNegativeInt, PositiveFloat
+
+from core.errors import PlainWarning, UserError
+from core.io.axes import Orientation, centred
+from core.io.dicom import SUFFIXES, Layout, layout_of, noting, read_header, read_pixels
+from core.io.dicom_mark import kept_mark
+from core.io.grayscale import interest_of, is_padding, modality_of
+from core.io.header import Header
+from core.io.mark import Mark
+from core.io.source import decoding
+from core.io.view import StatedView, View, stated_orientation, stated_view
+from core.modality import PartConfig
+from core.types import Sample
+
+# Where a spacing was measured; the first that is stated counts (PS3.3 10.7.1.3).
+_SPACINGS = {
+    "PixelSpacing": "calibrated",
+    "ImagerPixelSpacing": "detector",
+    "NominalScannedPixelSpacing": "scanned film",
+}
+
+
+class RadiographReaderConfig(PartConfig):
+    """A reader of one projection, as MedCoDi-M 3.1 has it: [0, 1] is the share of what the bit depth can say.
+
+    ``orientation``: where rows and columns run in files that do not say (Patient Orientation). ``views``: those
+    accepted, a plane or exact ones; none: any. ``unstated``: what a file does that states no view. ``kinds``: values of
+    Modality (0008,0060). ``voi``: apply the file's window or table (the ``voi_index``-th) where it states one, or none.
+    ``raw``: read images FOR PROCESSING too. ``burned_in``: read images too that say a name is burned into them.
+    """
+
+    modality: str
+    orientation: Orientation
+    views: tuple[View, ...] = ()
+    unstated: Literal["refuse", "trust"] = "refuse"
+    kinds: tuple[str, ...] = ("CR", "DX")
+    voi: Literal["stated", "ignore"] = "stated"
+    voi_index: NonNegativeInt = 0
+    raw: bool = False
+    burned_in: bool = False
+    max_megapixels: PositiveFloat = 80.0
+
+    def build(self) -> RadiographReader:
+        """Make the reader."""
+        return RadiographReader(self)
+
+
+class RadiographReader:
+    """Reads a projection into float32 ``1 H W``; its geometry is `core.io.centred`, for its position is not known."""
+
+    suffixes = SUFFIXES
+
+    def __init__(self, config: RadiographReaderConfig) -> None:
+        self.config = config
+
+    def read(self, path: Path) -> Sample:
+        """The projection, bright where the body is dense; `UserError` that names the file for all else."""
+        path = Path(path)
+        with noting(path), decoding(path, "DICOM"):
+            header = read_header(path)
+            self._check_kind(header)
+            view = self._view(header)
+            layout = layout_of(header, self.config.max_megapixels)
+            if layout.frames != 1:
+                raise UserError(f"{path}: holds {layout.frames} frames, expected one projection; split it into files")
+            mark = kept_mark(header.dataset, path)
+            data = self._share(header, layout)
+            return self._sample(header, layout, view, data, mark)
+
+    def _check_kind(self, header: Header) -> None:
+        check_kind(header, self.config.kinds, self.config.burned_in)
+        if header.word("PresentationIntentType") == "FOR PROCESSING" and not self.config.raw:
+            raise UserError(
+                f"{header.path}: is raw (FOR PROCESSING), not as radiologists see it; name the image FOR PRESENTATION,"
+                " or set raw = true"
+            )
+
+    def _view(self, header: Header) -> StatedView | None:
+        view, config = stated_view(header), self.config
+        accepted = ", ".join(config.views)
+        if view is None and config.views and config.unstated == "refuse":
+            raise UserError(
+                f"{header.path}: states no view (ViewPosition, ViewCodeSequence, PatientOrientation), and {accepted} is"
+                ' expected; sort the files by view, then set unstated = "trust"'
+            )
+        if view is not None and config.views and not {view.name, view.plane} & set(config.views):
+            raise UserError(
+                f"{header.path}: {view.source} says {view.name}, and {config.modality} takes {accepted};"
+                " give it to the modality of that view"
+            )
+        return view
+
+    def _share(self, header: Header, layout: Layout) -> np.ndarray:
+        """Modality, then values of interest, then polarity, then the share of the range; ``1 rows columns``."""
+        stored = read_pixels(header, layout)
+        padding = is_padding(stored, header, layout)
+        modality = modality_of(header, layout)
+        values = modality.apply(stored)
+        interest = interest_of(header, layout, self.config.voi_index) if self.config.voi == "stated" else None
+        low, high = modality.limits
+        share = (values - low) / (high - low) if interest is None else interest(values)
+        if is_inverted(header, layout):
+            share = 1 - share
+        if padding is not None and lies_apart(stored, padding, header.path):
+            share = np.where(padding, 0.0, share)  # what the collimator hides is black, whatever the polarity
+        return share.astype(np.float32)
+
+    def _sample(
+        self, header: Header, layout: Layout, view: StatedView | None, data: np.ndarray, mark: Mark | None
+    ) -> Sample:
+        spacing, measured = _spacing(header)
+        meta: dict[str, Any] = {"path": str(header.path), "units": "a.u.", "spacing_known": spacing is not None}
+        if mark is not None:
+            low, high = mark.value_range or (0.0, 1.0)
+            data = (low + data * (high - low)).astype(np.float32)
+            meta |= mark.meta()
+        geometry = centred(
+            data.shape[1:],
+            spacing or (1.0, 1.0),
+            stated_orientation(header) or self.config.orientation,
+            projection=True,
+            bits=layout.bits_stored,
+            **({} if view is None else {"view": view.name}),
+            **({} if measured is None else {"spacing": measured}),
+        )
+        written = None if mark is None else mark.geometry(data.shape[1:], header.path)
+        if written is not None and np.allclose(written.spacing_mm, geometry.spacing_mm, rtol=1e-6):
+            geometry = written
+        return Sample(modality=self.config.modality, data=data, geometry=geometry, meta=meta)
+
+
+def check_kind(header: Header, kinds: tuple[str, ...], burned_in: bool) -> None:
+    """`UserError` for another Modality (0008,0060), and for a name that is said to be burned into the pixels."""
+    kind = header.word("Modality")
+    if kinds and kind not in kinds:
+        raise UserError(
+            f"{header.path}: its Modality is {kind or 'not stated'}, expected {' or '.join(kinds)}; give it to the"
+            " modality it belongs to, or add it to kinds"
+        )
+    if header.word("BurnedInAnnotation") == "YES" and not burned_in:
+        raise UserError(
+            f"{header.path}: says that its pixels show whose image it is (BurnedInAnnotation); blacken the text, or set"
+            " burned_in = true"
+        )
+
+
+def is_inverted(header: Header, layout: Layout) -> bool:
+    """Whether small values are bright. The photometric interpretation decides; a contradiction is a warning."""
+    shape = header.word("PresentationLUTShape")
+    if shape and (shape == "INVERSE") != layout.inverted:
+        said = header.word("PhotometricInterpretation")
+        warnings.warn(
+            PlainWarning(f"{header.path}: says {said} and PresentationLUTShape {shape}; {said} is used"), stacklevel=2
+        )
+    return layout.inverted
+
+
+def lies_apart(values: np.ndarray, padding: np.ndarray, path: Path) -> bool:
+    """Whether the padding lies below or above all other values; amid them it is no padding, and a warning says so."""
+    real, padded = values[~padding], values[padding]
+    if real.size == 0:
+        raise UserError(f"{path}: holds nothing but padding (PixelPaddingValue); leave it out")
+    if padded.max() < real.min() or padded.min() > real.max():
+        return True
+    warnings.warn(
+        PlainWarning(f"{path}: its PixelPaddingValue lies amid its other values, so nothing is taken for padding"),
+        stacklevel=2,
+    )
+    return False
+
+
+def _spacing(header: Header) -> tuple[tuple[float, float] | None, str | None]:
+    for keyword, measured in _SPACINGS.items():
+        if (found := header.lengths_mm(keyword)) is not None:
+            return found, measured
+    ratio = header.numbers("PixelAspectRatio", 2)
+    if ratio is not None and ratio[0] != ratio[1]:
+        raise UserError(f"{header.path}: has oblong pixels and states no spacing; export it again")
+    return None, None

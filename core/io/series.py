@@ -1,0 +1,179 @@
+"""CT and MR series in DICOM: single slices, folders of slices and multi-frame files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import PositiveFloat, PositiveInt
+
+from core.errors import PlainWarning, UserError
+from core.io.dicom import SUFFIXES, noting, read_header, read_pixels
+from core.io.dicom_mark import kept_mark
+from core.io.frames import Frame, frames_of, is_localizer
+from core.io.grayscale import is_padding, modality_of
+from core.io.header import Header
+from core.io.mark import Mark
+from core.io.radiograph import check_kind, lies_apart
+from core.io.slices import SliceChoice, chosen_slice
+from core.io.source import decoding, without_nul
+from core.io.stack import Gaps, plane_affine, stacked
+from core.io.survey import the_series_in, the_series_of
+from core.modality import PartConfig
+from core.types import Geometry, Sample
+
+_SAME_PLACE_MM = 1e-3  # what 16 characters of a decimal string may lose
+_TOLD = {
+    "KVP": "kvp",
+    "RepetitionTime": "repetition_time_ms",
+    "EchoTime": "echo_time_ms",
+    "InversionTime": "inversion_time_ms",
+    "FlipAngle": "flip_angle_deg",
+    "MagneticFieldStrength": "field_strength_t",
+    "SliceThickness": "thickness_mm",
+}
+
+
+class SeriesReaderConfig(PartConfig):
+    """A reader of CT and MR. A path is a folder with one image series, or one file.
+
+    ``dims`` 3: the volume; of a single-frame file, that of its series in its folder. 2: the slice of a single-frame
+    file; of a folder or a multi-frame file, what ``volume`` says (see `core.io.slices`). ``kinds``: values of Modality
+    (0008,0060) that are taken, none: any. ``rescale`` ``"require"``: files without Rescale Slope and Intercept, or with
+    a Rescale Type other than ``units``, are refused, for their numbers are not in ``units``. ``gaps``: refuse a series
+    that lacks slices, or read its longest run. ``localizers``: read scouts too. ``burned_in``: read images too that say
+    a name is burned into them.
+    """
+
+    modality: str
+    units: str = "a.u."
+    dims: Literal[2, 3] = 3
+    volume: SliceChoice = "refuse"
+    kinds: tuple[str, ...] = ()
+    rescale: Literal["require", "where_given"] = "where_given"
+    gaps: Gaps = "refuse"
+    localizers: bool = False
+    burned_in: bool = False
+    max_megavoxels: PositiveFloat = 1000.0
+    max_files: PositiveInt = 10_000
+
+    def build(self) -> SeriesReader:
+        """Make the reader."""
+        return SeriesReader(self)
+
+
+class SeriesReader:
+    """Reads float32 ``1 *space`` with the exact affine (mm, RAS); array axes are (slice, row, column)."""
+
+    suffixes = SUFFIXES
+
+    def __init__(self, config: SeriesReaderConfig) -> None:
+        self.config = config
+
+    def read(self, path: Path) -> Sample:
+        """The volume or slice in units; `UserError` that names the file for all that is not sure."""
+        path = without_nul(path)
+        with noting(path), decoding(path, "DICOM"):
+            frames = self._frames(self._headers(path), path)
+            if self.config.dims == 2 and len(frames) == 1:
+                data, affine = self._values(frames, path)[0], plane_affine(frames[0])
+            else:
+                frames, affine = stacked(frames, self.config.gaps, str(path))
+                data = self._values(frames, path)
+            mark = kept_mark(frames[0].header.dataset, frames[0].path)
+            geometry = Geometry(affine=affine, shape=data.shape, stored=_stored(frames[0]))
+            geometry = geometry if mark is None else _as_marked(geometry, mark, path)
+            if self.config.dims == 2 and data.ndim == 3:
+                data, geometry = chosen_slice(data, geometry, self.config.volume, path)
+        meta: dict[str, Any] = {"path": str(path), "units": self.config.units} | ({} if mark is None else mark.meta())
+        data = np.ascontiguousarray(data)
+        return Sample(modality=self.config.modality, data=data[None], geometry=geometry, meta=meta)
+
+    def _headers(self, path: Path) -> list[Header]:
+        if path.is_dir():
+            return the_series_in(path, self.config.max_files)
+        header = read_header(path)
+        several = header.whole("NumberOfFrames", 1, 2**31, default=1) > 1
+        # A multi-frame file is a volume of its own; several of them in a series are phases or repetitions.
+        return [header] if several or self.config.dims == 2 else the_series_of(header, self.config.max_files)
+
+    def _frames(self, headers: list[Header], path: Path) -> list[Frame]:
+        headers = self._without_localizers(headers, path)
+        frames = list[Frame]()
+        total = 0
+        for header in headers:
+            check_kind(header, self.config.kinds, self.config.burned_in)
+            found = frames_of(header, self.config.max_megavoxels)
+            total += len(found) * found[0].layout.rows * found[0].layout.columns
+            if total > self.config.max_megavoxels * 1e6:
+                raise UserError(f"{path}: is more than max_megavoxels = {self.config.max_megavoxels:g}; raise it")
+            frames += found
+        return frames
+
+    def _without_localizers(self, headers: list[Header], path: Path) -> list[Header]:
+        scouts = [header for header in headers if is_localizer(header)]
+        if not scouts or self.config.localizers:
+            return headers
+        if len(scouts) == len(headers):
+            raise UserError(f"{path}: is a localizer, not a scan; name another series, or set localizers = true")
+        told = ", ".join(header.path.name for header in scouts[:3]) + (", ..." if len(scouts) > 3 else "")
+        warnings.warn(PlainWarning(f"{path}: left out {len(scouts)} localizers of the series: {told}"), stacklevel=2)
+        return [header for header in headers if header not in scouts]
+
+    def _values(self, frames: Sequence[Frame], path: Path) -> np.ndarray:
+        """float32 ``slice row column`` in units, each file decoded once; padding is the lowest value that is none."""
+        layout = frames[0].layout
+        shape = (len(frames), layout.rows, layout.columns)
+        values, padding = np.empty(shape, dtype=np.float32), np.zeros(shape, dtype=bool)
+        for header in dict.fromkeys(frame.header for frame in frames):
+            own = [place for place, frame in enumerate(frames) if frame.header is header]
+            stored = read_pixels(header, frames[own[0]].layout)
+            for place in own:
+                plane = stored[frames[place].number]
+                values[place] = self._in_units(plane, frames[place])
+                padded = is_padding(plane, header, frames[place].layout)
+                if padded is not None:
+                    padding[place] = padded
+        if padding.any() and lies_apart(values, padding, path):
+            values[padding] = values[~padding].min()
+        return values
+
+    def _in_units(self, plane: np.ndarray, frame: Frame) -> np.ndarray:
+        transform = modality_of(frame.header, frame.layout, frame.macro)
+        if self.config.rescale == "require":
+            kind = frame.macro.word("RescaleType")
+            if not transform.stated or kind not in ("", self.config.units.upper()):
+                found = f"RescaleType {kind}" if transform.stated else "no RescaleSlope and RescaleIntercept"
+                raise UserError(
+                    f"{frame.path}: states {found}, so its numbers are not in {self.config.units}; export it with them,"
+                    ' or set rescale = "where_given" if you know that they are'
+                )
+        elif frame.layout.inverted:
+            raise UserError(f"{frame.path}: is MONOCHROME1, so small values may mean much or little; convert it")
+        return transform.apply(plane)
+
+
+def _stored(frame: Frame) -> dict[str, Any]:
+    """What a writer or a reader of results may want to know, and nothing that could name a patient."""
+    header = frame.header
+    told: dict[str, Any] = {"bits": frame.layout.bits_stored}
+    told |= {name: found for keyword, name in _TOLD.items() if (found := _first(header, keyword)) is not None}
+    window = _first(header, "WindowCenter"), _first(header, "WindowWidth")
+    return told if None in window else {**told, "window": list(window)}
+
+
+def _first(header: Header, keyword: str) -> float | None:
+    found = header.numbers(keyword)
+    return found[0] if found else None
+
+
+def _as_marked(geometry: Geometry, mark: Mark, path: Path) -> Geometry:
+    """The written geometry to the last bit; the headers' where a slice was taken out, or somebody moved the image."""
+    if mark.shape != geometry.shape:
+        return geometry
+    written = mark.geometry(geometry.shape, path)
+    same = written is not None and np.allclose(written.affine, geometry.affine, rtol=0, atol=_SAME_PLACE_MM)
+    return written if written is not None and same else geometry

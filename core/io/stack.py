@@ -1,0 +1,134 @@
+"""Slices in the order of their places, and the affine of the volume they make.
+
+DICOM gives the centre of the pixel at row ``i``, column ``j`` of slice ``k`` in (L, P, S), mm (PS3.3 C.7.6.2.1.1)::
+
+    P(k, i, j) = position(k) + down * row_spacing * i + along * column_spacing * j
+    position(k) = position(0) + step * k,    step = (position(n - 1) - position(0)) / (n - 1)
+
+so array axes (slice, row, column) have the columns ``step``, ``down * row_spacing``, ``along * column_spacing``, and
+(R, A, S) are these with the first two coordinates negated. Under a gantry tilt ``step`` is not the normal: it is kept.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from core.errors import PlainWarning, UserError
+from core.io.frames import Frame
+
+Gaps = Literal["refuse", "longest"]
+_TO_RAS = np.array([-1.0, -1.0, 1.0])
+_SAME_MM = 1e-3  # slices nearer than this are one place
+_EVEN = 0.02  # share of the step by which a slice may be off its place: positions are rounded
+_EVEN_MM = 0.01
+_ANGLE = 1e-4  # difference of cosines that rounding explains
+_DIFFER = (
+    "EchoTime",
+    "InversionTime",
+    "FlipAngle",
+    "DiffusionBValue",
+    "TemporalPositionIdentifier",
+    "TriggerTime",
+    "AcquisitionNumber",
+    "ImageType",
+)
+
+
+def stacked(frames: Sequence[Frame], gaps: Gaps, what: str) -> tuple[list[Frame], np.ndarray]:
+    """The slices from the first to the last along their normal, and their affine (4x4, mm, RAS).
+
+    ``what`` is the path that errors name. `UserError`: slices of other size, spacing or direction, two at one place, a
+    gap, uneven steps, or one slice of unknown thickness. ``gaps`` ``"longest"`` keeps the longest run without a gap.
+    """
+    _demand_alike(frames, what)
+    order = sorted(frames, key=lambda frame: float(frame.position_mm @ frames[0].normal))
+    if len(order) == 1:
+        if order[0].thickness_mm is None:
+            raise UserError(f"{what}: one slice that states no thickness is no volume; name a series, or set dims = 2")
+        return order, plane_affine(order[0])[:, [2, 0, 1, 3]]
+    heights = np.array([frame.position_mm @ frames[0].normal for frame in order])
+    _demand_apart(order, heights, what)
+    order = _without_gaps(order, heights, gaps, what)
+    step = (order[-1].position_mm - order[0].position_mm) / (len(order) - 1)
+    _demand_even(order, step, what)
+    return order, _affine(order[0], [step, *_in_plane(order[0])])
+
+
+def plane_affine(frame: Frame) -> np.ndarray:
+    """The affine of one slice, axes (row, column); the third column is the normal times thickness (unknown: 1 mm)."""
+    return _affine(frame, [*_in_plane(frame), frame.normal * (frame.thickness_mm or 1.0)])
+
+
+def _in_plane(frame: Frame) -> list[np.ndarray]:
+    return [frame.down * frame.spacing_mm[0], frame.along * frame.spacing_mm[1]]
+
+
+def _affine(first: Frame, steps: Sequence[np.ndarray]) -> np.ndarray:
+    affine = np.eye(4)
+    affine[:3, :3] = np.column_stack(steps) * _TO_RAS[:, None]
+    affine[:3, 3] = first.position_mm * _TO_RAS
+    return affine + 0.0
+
+
+def _demand_alike(frames: Sequence[Frame], what: str) -> None:
+    first = frames[0]
+    for frame in frames[1:]:
+        faults = {
+            "size": (first.layout.rows, first.layout.columns) != (frame.layout.rows, frame.layout.columns),
+            "pixel spacing": not np.allclose(first.spacing_mm, frame.spacing_mm, rtol=1e-4),
+            "orientation": np.abs([first.along - frame.along, first.down - frame.down]).max() > _ANGLE,
+            "polarity": first.layout.inverted != frame.layout.inverted,
+        }
+        found = [name for name, differs in faults.items() if differs]
+        if found:
+            raise UserError(
+                f"{what}: {frame.where} has another {' and '.join(found)} than {first.where}, so they are no volume;"
+                " split the series into folders"
+            )
+
+
+def _demand_apart(order: Sequence[Frame], heights: np.ndarray, what: str) -> None:
+    same = np.flatnonzero(np.diff(heights) < _SAME_MM)
+    if same.size:
+        first, second = order[int(same[0])], order[int(same[0]) + 1]
+        told = [name for name in _DIFFER if first.header.text(name) != second.header.text(name)]
+        why = f" (they differ in {', '.join(told)})" if told else ""
+        raise UserError(
+            f"{what}: {first.where} and {second.where} lie at one place{why}, and {same.size - 1} more pairs do; remove"
+            " copies, or split echoes, phases and repetitions into folders"
+        )
+
+
+def _without_gaps(order: list[Frame], heights: np.ndarray, gaps: Gaps, what: str) -> list[Frame]:
+    distances = np.diff(heights)
+    usual = float(np.median(distances))
+    wide = np.flatnonzero(distances > 1.5 * usual)
+    if not wide.size:
+        return order
+    first, second = order[int(wide[0])], order[int(wide[0]) + 1]
+    found = (
+        f"{distances[wide[0]]:.4g} mm between {first.where} and {second.where}, {usual:.4g} mm between others"
+        f" ({wide.size} such gap{'s' if wide.size > 1 else ''} in {len(order)} slices)"
+    )
+    if gaps == "refuse":
+        raise UserError(f'{what}: slices are missing: {found}; complete the series, or set gaps = "longest"')
+    ends = [0, *(int(place) + 1 for place in wide), len(order)]
+    start, stop = max(pairwise(ends), key=lambda run: run[1] - run[0])
+    warnings.warn(PlainWarning(f"{what}: {found}; the longest run of {stop - start} slices is read"), stacklevel=2)
+    return order[start:stop]
+
+
+def _demand_even(order: Sequence[Frame], step: np.ndarray, what: str) -> None:
+    places = np.array([frame.position_mm for frame in order])
+    off = np.linalg.norm(places - places[0] - np.arange(len(order))[:, None] * step, axis=1)
+    worst = int(np.argmax(off))
+    if off[worst] > max(_EVEN_MM, _EVEN * float(np.linalg.norm(step))):
+        raise UserError(
+            f"{what}: its slices lie unevenly or not on one line: {order[worst].where} is {off[worst]:.3g} mm off, with"
+            f" steps of {np.linalg.norm(step):.4g} mm; resample it, or split it into folders of even steps"
+        )

@@ -1,0 +1,72 @@
+"""Which image series lie in a folder: headers only, nothing below it, and nothing left out without a word."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from core.errors import PlainWarning, UserError
+from core.io.dicom import SUFFIXES, is_dicom, read_header
+from core.io.header import Header
+from core.io.source import opening
+
+_INDEX = ("dicomdir", ".ds_store", "thumbs.db")  # files that systems put beside images
+_LISTED = 6  # series or files that a message names
+
+
+def the_series_in(folder: Path, max_files: int) -> list[Header]:
+    """The instances of the one image series in a folder; `UserError` that lists them where there are several."""
+    found = _series_in(folder, max_files)
+    if not found:
+        inside = sum(1 for entry in _entries(folder) if entry.is_dir())
+        hint = f"name one of its {inside} folders" if inside else "name a folder of DICOM files"
+        raise UserError(f"{folder}: holds no DICOM image; {hint}")
+    if len(found) > 1:
+        told = "; ".join(_told(headers) for headers in list(found.values())[:_LISTED])
+        more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+        raise UserError(f"{folder}: holds {len(found)} series: {told}{more}; name one of its files instead")
+    return next(iter(found.values()))
+
+
+def the_series_of(header: Header, max_files: int) -> list[Header]:
+    """The instances of the series that a file belongs to, among the files of its folder."""
+    series = header.word("SeriesInstanceUID")
+    if not series:
+        raise UserError(f"{header.path}: states no SeriesInstanceUID, so its series is unknown; export it again")
+    return _series_in(header.path.parent, max_files, only=series)[series]
+
+
+def _series_in(folder: Path, max_files: int, only: str | None = None) -> dict[str, list[Header]]:
+    found, others = dict[str, list[Header]](), list[str]()
+    files = [entry for entry in _entries(folder) if entry.is_file() and not _is_index(entry)]
+    if len(files) > max_files:
+        raise UserError(f"{folder}: holds {len(files)} files, more than max_files = {max_files}; sort it by series")
+    for file in files:
+        if not is_dicom(file) and not file.name.lower().endswith(SUFFIXES):
+            others.append(file.name)
+            continue
+        header = read_header(file)
+        if header.value("Rows") is None:
+            others.append(file.name)
+        else:
+            found.setdefault(header.word("SeriesInstanceUID"), []).append(header)
+    if others and only is None:
+        told = ", ".join(others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
+        warnings.warn(PlainWarning(f"{folder}: left out what is no DICOM image ({len(others)}): {told}"), stacklevel=2)
+    return found
+
+
+def _entries(folder: Path) -> list[Path]:
+    with opening(folder):
+        return sorted(folder.iterdir())
+
+
+def _is_index(file: Path) -> bool:
+    return file.name.lower() in _INDEX or file.name.startswith("._")
+
+
+def _told(headers: list[Header]) -> str:
+    first = headers[0]
+    number, what = first.text("SeriesNumber") or "?", first.text("SeriesDescription") or "no description"
+    kind = first.word("Modality") or "?"
+    return f"{number} ({kind}, {what}, {len(headers)} files, e.g. {first.path.name})"
