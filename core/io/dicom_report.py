@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SOP_CLASS = "1.2.840.10008.5.1.4.1.1.88.11"  # Basic Text SR Storage
 _READABLE = frozenset({SOP_CLASS, "1.2.840.10008.5.1.4.1.1.88.22", "1.2.840.10008.5.1.4.1.1.88.33"})
-_DEEPEST, _MOST = 16, 10_000  # levels and items of a content tree that is still a report
+_DEEPEST, _MOST = 16, 2000  # levels and items of a content tree that is still a report
 
 
 @dataclass(frozen=True)
