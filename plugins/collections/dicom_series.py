@@ -46,7 +46,9 @@ def series_below(root: Path, omitted: Omissions) -> Iterator[Series]:
             header = _header(folder / name, omitted) if Path(name).suffix.lower() in _SUFFIXES else None
             if header is not None:
                 groups.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((folder / name, header))
-        found = [_series(group, folder if len(groups) == 1 else None) for group in groups.values()]
+        # A folder that holds anything else, say delineations, is not handed to a reader as one series.
+        alone = folder if [len(group) for group in groups.values()] == [len(names)] else None
+        found = [_series(group, alone) for group in groups.values()]
         yield from sorted(found, key=lambda series: series.path.name)
 
 
