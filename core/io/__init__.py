@@ -22,6 +22,7 @@ from core.io.series import SeriesReaderConfig
 from core.io.slices import SliceAt
 from core.io.source import readable
 from core.io.text import TextReaderConfig, TextWriterConfig
+from core.io.view import View
 
 __all__ = [
     "Code",
@@ -41,6 +42,7 @@ __all__ = [
     "SliceAt",
     "TextReaderConfig",
     "TextWriterConfig",
+    "View",
     "Window",
     "centred",
     "readable",

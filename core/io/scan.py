@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import model_validator
 
@@ -13,7 +14,7 @@ from core.io.metaimage import MetaImageReader
 from core.io.nifti import NiftiReaderConfig
 from core.io.radiograph import RadiographReaderConfig
 from core.io.series import SeriesReaderConfig
-from core.modality import PartConfig, Reader
+from core.modality import PartConfig
 from core.types import Sample
 
 
@@ -50,7 +51,7 @@ class ScanReader:
         dicom = config.series or config.radiograph
         self.dicom = None if dicom is None else dicom.build()
         pictures = () if config.image is None else (config.image.build(),)
-        self.readers: tuple[Reader, ...] = (*volumes, *pictures, *(() if self.dicom is None else (self.dicom,)))
+        self.readers: tuple[Any, ...] = (*volumes, *pictures, *(() if self.dicom is None else (self.dicom,)))
         self.suffixes = tuple(suffix for reader in self.readers for suffix in reader.suffixes)
 
     def read(self, path: Path) -> Sample:

@@ -172,8 +172,10 @@ def _first(header: Header, keyword: str) -> float | None:
 
 def _as_marked(geometry: Geometry, mark: Mark, path: Path) -> Geometry:
     """The written geometry to the last bit; the headers' where a slice was taken out, or somebody moved the image."""
-    if mark.shape != geometry.shape:
+    written = mark.geometry(geometry.shape, path) if mark.shape == geometry.shape else None
+    if written is None:
         return geometry
-    written = mark.geometry(geometry.shape, path)
-    same = written is not None and np.allclose(written.affine, geometry.affine, rtol=0, atol=_SAME_PLACE_MM)
-    return written if written is not None and same else geometry
+    # A slice has a thickness, but no next slice: DICOM does not say on which side that would be.
+    columns = [0, 1, 3] if len(geometry.shape) == 2 else [0, 1, 2, 3]
+    off = np.abs(written.affine - geometry.affine)[:, columns].max()
+    return written if off < _SAME_PLACE_MM else geometry

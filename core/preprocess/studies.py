@@ -130,7 +130,9 @@ class Studies:
 
 
 def _edges(path: Path) -> bytes:
-    """What tells one version of a file from another without reading it whole."""
+    """What tells one version of a file, or of the files in a folder, from another without reading them whole."""
+    if path.is_dir():
+        return b"".join(_edges(one) for one in sorted(path.iterdir()) if one.is_file())
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(_EDGE_BYTES)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 from core.api import Modality, Parts, RangePreprocessConfig, ViewsConfig
-from core.io import DicomSeriesWriterConfig, NiftiReaderConfig, NiftiWriterConfig, ScanReaderConfig, Window
+from core.io import (
+    DicomSeriesWriterConfig,
+    NiftiReaderConfig,
+    NiftiWriterConfig,
+    ScanReaderConfig,
+    SeriesReaderConfig,
+    Window,
+)
 from core.nn import GridNetworks, grid_networks
 
 NAME = "ct"
@@ -33,7 +40,10 @@ def _parts(networks: GridNetworks) -> Parts:
     return Parts(
         data=preprocess.spec,
         # Pictures have lost their Hounsfield units: they are read only where somebody states what they stand for.
-        reader=ScanReaderConfig(nifti=NiftiReaderConfig(modality=NAME, units="HU", dims=dims)),
+        reader=ScanReaderConfig(
+            nifti=NiftiReaderConfig(modality=NAME, units="HU", dims=dims),
+            series=SeriesReaderConfig(modality=NAME, units="HU", dims=dims, kinds=("CT",), rescale="require"),
+        ),
         preprocess=preprocess,
         augment=ViewsConfig(gamma=0.0, window=0.1),
         prompt=networks.prompt,

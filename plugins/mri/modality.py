@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 from core.api import Modality, Parts, PercentilePreprocessConfig, ViewsConfig
-from core.io import DicomSeriesWriterConfig, ImageReaderConfig, NiftiReaderConfig, NiftiWriterConfig, ScanReaderConfig
+from core.io import (
+    DicomSeriesWriterConfig,
+    ImageReaderConfig,
+    NiftiReaderConfig,
+    NiftiWriterConfig,
+    ScanReaderConfig,
+    SeriesReaderConfig,
+)
 from core.nn import GridNetworks, grid_networks
 
 _GENERATED_RANGE = (0.0, 1000.0)  # a.u. of images that no scanner scaled
@@ -26,7 +33,11 @@ def _parts(modality: str, networks: GridNetworks) -> Parts:
     picture = ImageReaderConfig(modality=modality, orientation="PL") if dims == 2 else None
     return Parts(
         data=preprocess.spec,
-        reader=ScanReaderConfig(nifti=NiftiReaderConfig(modality=modality, dims=dims), image=picture),
+        reader=ScanReaderConfig(
+            nifti=NiftiReaderConfig(modality=modality, dims=dims),
+            image=picture,
+            series=SeriesReaderConfig(modality=modality, dims=dims, kinds=("MR",)),
+        ),
         preprocess=preprocess,
         augment=ViewsConfig(bias_field=0.2),
         prompt=networks.prompt,

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from core.api import Modality, Parts, RangePreprocessConfig, Shared, ViewsConfig
-from core.io import DicomRadiographWriterConfig, ImageReaderConfig, ImageWriterConfig
+from core.io import (
+    DicomRadiographWriterConfig,
+    ImageReaderConfig,
+    ImageWriterConfig,
+    RadiographReaderConfig,
+    ScanReaderConfig,
+    View,
+)
 from core.nn import GridNetworks, grid_networks
 
 _FIELD_MM = 430.0  # side of a 43 cm detector
 _RANGE = (0.0, 1.0)  # share of the largest number of the bit depth (MedCoDi-M 3.1)
 
 
-def _parts(modality: str, orientation: str, export: DicomRadiographWriterConfig, networks: GridNetworks) -> Parts:
+def _parts(
+    modality: str, orientation: str, view: View, export: DicomRadiographWriterConfig, networks: GridNetworks
+) -> Parts:
     preprocess = RangePreprocessConfig(
         space=networks.space,
         spacing_mm=networks.spacing_mm(_FIELD_MM),
@@ -21,7 +30,10 @@ def _parts(modality: str, orientation: str, export: DicomRadiographWriterConfig,
     )
     return Parts(
         data=preprocess.spec,
-        reader=ImageReaderConfig(modality=modality, orientation=orientation, value_range=_RANGE, projection=True),
+        reader=ScanReaderConfig(
+            image=ImageReaderConfig(modality=modality, orientation=orientation, value_range=_RANGE, projection=True),
+            radiograph=RadiographReaderConfig(modality=modality, orientation=orientation, views=(view,)),
+        ),
         preprocess=preprocess,
         augment=ViewsConfig(),
         prompt=Shared("xray.prompt", networks.prompt),
@@ -32,13 +44,15 @@ def _parts(modality: str, orientation: str, export: DicomRadiographWriterConfig,
     )
 
 
-def _view(name: str, title: str, orientation: str, export: DicomRadiographWriterConfig) -> Modality:
+def _view(name: str, title: str, orientation: str, view: View, export: DicomRadiographWriterConfig) -> Modality:
     # A projection stays a projection beside volumes: tiny3d is tiny.
     sizes = {"tiny": "tiny", "tiny3d": "tiny", "small": "small", "paper": "paper"}
-    presets = {preset: _parts(name, orientation, export, grid_networks(size)) for preset, size in sizes.items()}
+    presets = {preset: _parts(name, orientation, view, export, grid_networks(size)) for preset, size in sizes.items()}
     return Modality(name=name, title=title, presets=presets)
 
 
 # Rows run inferior. Columns run to the patient's left in a frontal view as displayed, and posterior in a lateral one.
-FRONTAL = _view("xray_frontal", "Chest X-ray, frontal", "IL", DicomRadiographWriterConfig(view="PA", series_number=201))
-LATERAL = _view("xray_lateral", "Chest X-ray, lateral", "IP", DicomRadiographWriterConfig(view="LL", series_number=202))
+_PA = DicomRadiographWriterConfig(view="PA", series_number=201)
+_LL = DicomRadiographWriterConfig(view="LL", series_number=202)
+FRONTAL = _view("xray_frontal", "Chest X-ray, frontal", "IL", "frontal", _PA)
+LATERAL = _view("xray_lateral", "Chest X-ray, lateral", "IP", "lateral", _LL)
