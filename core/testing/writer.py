@@ -32,14 +32,14 @@ def _files(path: Path) -> list[Path]:
 def reads_back(bench: Bench) -> None:
     """The modality's reader gives data (within ``tolerance``) and geometry back, also of an oblique grid.
 
-    Of other formats (``exports``) those that it reads.
+    Of other formats those whose files have a suffix that it reads.
     """
     writers = bench.writers()
     if bench.parts.reader is None:
         raise NotApplicable("no reader")
     reader = bench.part("reader")
     for name, writer in writers.items():
-        if name != "writer" and writer.suffix not in reader.suffixes:
+        if name != "writer" and _files(_written(bench, writer))[0].suffix not in reader.suffixes:
             continue
         folder = Path(tempfile.mkdtemp(dir=bench.folder))
         for number, expected in enumerate([bench.fresh()[0], _oblique(bench.fresh()[1])]):

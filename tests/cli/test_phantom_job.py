@@ -2,6 +2,7 @@
 
 import json
 
+import pydicom
 import pytest
 
 from core.discovery import discover
@@ -64,6 +65,34 @@ def test_a_prompt_becomes_files_of_every_modality(trained, run):
         assert canonical.data.shape == (1, 64, 64)
         assert sample.meta["provenance"]["prompts"] == {"text": '"Small left pleural effusion."'}
     assert (trained / "made/contact_sheet.png").is_file()
+
+
+def test_a_study_is_written_as_dicom(trained, run):
+    """One study for a PACS: the same order gives the same bytes, and the manifest leads our readers to it."""
+    arguments = ("--output", "text,xray,ct,mri", "--num", "2", "--steps", "2", "--format", "dicom")
+    for name in ("dicom", "again"):
+        result = run("core.generate", *arguments, "--out", name, cwd=trained)
+        assert result.returncode == 0, result.stderr
+    for path in sorted((trained / "dicom").glob("*/*.dcm")):
+        assert path.read_bytes() == (trained / "again" / path.relative_to(trained / "dicom")).read_bytes()
+    first, second = discover().datasets["manifest"].scan(trained / "dicom")
+    studies = []
+    for record in (first, second):
+        instances = [pydicom.dcmread(path) for (path,) in record.files.values()]
+        assert {one.Modality for one in instances} == {"SR", "DX", "CT", "MR"}
+        assert all(one[0x0008, 0x001C].value == "YES" for one in instances)
+        (study,) = {one.StudyInstanceUID for one in instances}
+        studies.append(study)
+        for name, (path,) in record.files.items():
+            sample = discover().modalities[name].parts("tiny").reader.build().read(path)
+            assert sample.meta["provenance"]["versions"]["weights"].startswith("sha256:")
+    assert studies[0] != studies[1]
+
+
+def test_a_format_that_an_output_lacks_is_refused(trained, refused):
+    message = refused("core.generate", "--output", "ct,mri", "--format", "bids", "--out", "bids", cwd=trained)
+    assert message.startswith("--format bids: no output has this format (they have: dicom)")
+    assert not (trained / "bids").exists()
 
 
 def test_reports_are_written_too(trained, run):

@@ -7,6 +7,7 @@ import pytest
 from defects import DEFECTS, GOOD_METRIC, TOKENS
 
 from core.errors import UserError
+from core.modality import PartConfig
 from core.testing import check_modality, law_names, parametrize_checks
 from core.testing.samples import draw_off_grid
 from core.testing.toy import TOY_GRID, TOY_VECTOR, draw_study, write_array
@@ -52,6 +53,34 @@ def test_exactly_the_broken_law_fails(defect):
     assert list(failed) == [defect.law], failed
     assert failed[defect.law], "the failure says nothing"
     assert not failed[defect.law].startswith(("TypeError", "AttributeError", "KeyError")), failed
+
+
+WRITERS = [defect for defect in DEFECTS if defect.law.startswith("writer.") and defect.modality.name == TOY_GRID.name]
+
+
+@pytest.mark.parametrize("defect", WRITERS, ids=str)
+def test_an_export_keeps_the_laws_of_a_writer(defect):
+    """What breaks a law as a writer breaks it as an export too, beside a writer that is sound."""
+    exports = {"other": defect.modality.parts("tiny").writer}
+    modality = replace(TOY_GRID, presets={"tiny": replace(TOY_GRID.parts("tiny"), exports=exports)})
+    laws = [law for law in law_names() if law.startswith(("writer.", "declaration."))]
+    failed = {one.law: one.message for one in check_modality(modality, only=laws) if one.status == "failed"}
+    assert list(failed) == [defect.law]
+    assert failed[defect.law]
+
+
+def test_an_export_is_declared_as_parts_are():
+    exports = {"other": NothingConfig()}
+    modality = replace(TOY_GRID, presets={"tiny": replace(TOY_GRID.parts("tiny"), exports=exports)})
+    (outcome,) = check_modality(modality, only=["declaration.parts_keep_their_protocol"])
+    assert outcome.message == "export 'other': object has no write, suffix, tolerance"
+
+
+class NothingConfig(PartConfig):
+    """Builds nothing that writes."""
+
+    def build(self):
+        return object()
 
 
 def test_an_expected_failure_is_reported_with_its_reason():

@@ -208,6 +208,14 @@ def test_hook_with_wrong_arguments(site):
         ("[Modality(name=None, title='', presets={'tiny': PARTS})]", "offers the name 'None'; a name is lower case"),
         ("[Modality(name='a', title='', presets={'tiny': 3})]", "found a int; a preset is a Parts value"),
         (
+            "[Modality(name='a', title='', presets={'tiny': Parts(data=SPEC, exports={'DICOM': PartConfig()})})]",
+            "exports are a mapping of lower-case names to writers",
+        ),
+        (
+            "[Modality(name='a', title='', presets={'tiny': Parts(data=SPEC, exports={'dicom': 3})})]",
+            "export 'dicom' is a int; it is a PartConfig",
+        ),
+        (
             "[Modality(name='a', title='', presets={'tiny': Parts(data=SPEC, reader=3)})]",
             "part 'reader' is a int; it is a PartConfig",
         ),
@@ -216,7 +224,7 @@ def test_hook_with_wrong_arguments(site):
 )
 def test_wrong_offers(site, returned, expected):
     source = f"""
-from core.api import DataSpec, Modality, Parts, hookimpl
+from core.api import DataSpec, Modality, PartConfig, Parts, hookimpl
 SPEC = DataSpec(kind="vector")
 PARTS = Parts(data=SPEC)
 @hookimpl

@@ -78,6 +78,54 @@ def test_what_nobody_generated_is_never_overwritten(tmp_path, foreign):
     assert path.read_text() == "a patient's"
 
 
+def series(beside):
+    (beside / "scan").mkdir(parents=True)
+    for number in (1, 2):
+        (beside / f"scan/{number:04d}.dcm").write_text("slice")
+    (beside / "scan.json").touch()
+
+
+def test_a_series_is_a_folder_in_a_study(tmp_path):
+    asked = Command(2, {"scan": "scan"}, {"seed": 0})
+    for _ in range(2):
+        with opened(tmp_path, asked, overwrite=False) as place:
+            for index in (0, 1):
+                if not place.has(index):
+                    place.add(index, series)
+            place.write_manifest()
+    assert "0001,0001,scan,0001/scan,,,true" in (tmp_path / "manifest.csv").read_text()
+    (tmp_path / "contact_sheet.png").touch()
+    with opened(tmp_path, asked, overwrite=False) as place:
+        assert place.finished()
+        for path in (tmp_path / "0001/scan").iterdir():
+            path.unlink()
+        assert not place.has(1)
+        place.add(1, series)
+        assert place.has(1)
+
+
+@pytest.mark.parametrize("note", ["0000/scan/notes.txt", "0000/scan/deeper/0001.dcm", "0000/scan2/0001.dcm"])
+def test_a_note_in_a_series_stops_overwriting(tmp_path, note):
+    asked = Command(1, {"scan": "scan"}, {"seed": 0})
+    with opened(tmp_path, asked, overwrite=False) as place:
+        place.add(0, series)
+    (tmp_path / note).parent.mkdir(exist_ok=True)
+    (tmp_path / note).write_text("mine")
+    with pytest.raises(UserError, match="0000 was not written"), opened(tmp_path, asked, overwrite=True):
+        pass
+    assert (tmp_path / note).read_text() == "mine"
+
+
+def test_a_series_is_overwritten_whole(tmp_path):
+    asked = Command(1, {"scan": "scan"}, {"seed": 0})
+    with opened(tmp_path, asked, overwrite=False) as place:
+        place.add(0, series)
+    (tmp_path / "0000/scan/0001.dcm").write_text("old")
+    with opened(tmp_path, asked, overwrite=True) as place:
+        place.add(0, series)
+    assert (tmp_path / "0000/scan/0001.dcm").read_text() == "slice"
+
+
 def test_a_note_in_an_old_study_stops_overwriting(tmp_path):
     fill(tmp_path, command(4))
     (tmp_path / "0003/notes.txt").write_text("mine")
