@@ -21,6 +21,7 @@ from core.modality import PartConfig
 from core.types import Geometry, Sample
 
 COMMENT = 6  # NIfTI extension code of plain text
+_SAME_SPACING = 0.01  # what an affine and the header's own spacing may differ by, a hundredth
 _MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 
 
@@ -29,8 +30,9 @@ class NiftiReaderConfig(PartConfig):
 
     ``dims``: 3 for volumes, 2 for slices, left out for either (a volume of one slice is a slice). ``volume``: what a
     volume does where ``dims`` is 2, see `core.io.slices`. ``orientation``: where the axes run in
-    files without an affine (sform and qform code 0), refused otherwise. ``nan_value`` replaces NaN and infinities,
-    refused otherwise.
+    files without an affine (sform and qform code 0), refused otherwise. ``form``: which of the two affines of a file
+    holds; left out, the sform where it is set, with a warning where it contradicts the header's spacing.
+    ``nan_value`` replaces NaN and infinities, refused otherwise.
     """
 
     modality: str
@@ -38,6 +40,7 @@ class NiftiReaderConfig(PartConfig):
     dims: Literal[2, 3] | None = None
     volume: SliceChoice = "refuse"
     orientation: Orientation | None = None
+    form: Literal["sform", "qform"] | None = None
     nan_value: float | None = None
     max_megavoxels: PositiveFloat = 1000.0
 
@@ -87,7 +90,7 @@ class NiftiReader:
     def _affine(self, image: Any, shape: tuple[int, int, int], path: Path) -> np.ndarray:
         header = image.header
         if int(header["sform_code"]) or int(header["qform_code"]):
-            affine = np.array(image.affine, dtype=np.float64)
+            affine = self._stated_affine(image, path)
             affine[:3] *= _MM_PER_UNIT[header.get_xyzt_units()[0]]
         elif self.config.orientation is not None and len(self.config.orientation) == 3:
             zooms = tuple(float(zoom) for zoom in header.get_zooms()[:3]) + (1.0,) * (3 - len(image.shape))
@@ -99,6 +102,24 @@ class NiftiReader:
             )
         if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
             raise UserError(f"{path}: its affine is singular or not finite; convert it again")
+        return affine
+
+    def _stated_affine(self, image: Any, path: Path) -> np.ndarray:
+        qform, sform = (image.header[f"{form}_code"] > 0 for form in ("qform", "sform"))
+        if self.config.form == "qform":
+            if not qform:
+                raise UserError(f"{path}: states no qform, and form = 'qform' is set; leave form out")
+            return np.array(image.header.get_qform(), dtype=np.float64)
+        affine = np.array(image.affine, dtype=np.float64)
+        # An axis of one point has no spacing that could be wrong.
+        axes = [axis for axis, size in enumerate(image.shape[:3]) if size > 1]
+        found, zooms = (
+            np.linalg.norm(affine[:3, axes], axis=0),
+            np.array(image.header["pixdim"][1:4], dtype=float)[axes],
+        )
+        if sform and self.config.form is None and not np.allclose(found, zooms, rtol=_SAME_SPACING):
+            told = f"its sform says a spacing of {_listed(found)}, its header {_listed(zooms)}; the sform is used"
+            warnings.warn(PlainWarning(f"{path}: {told}; set form = 'qform' or 'sform'"), stacklevel=2)
         return affine
 
     def _finite(self, data: np.ndarray, path: Path) -> np.ndarray:
@@ -119,6 +140,10 @@ class NiftiReader:
         if self.config.dims == 2 and not flat:
             return chosen_slice(data, geometry, self.config.volume, path)
         return data, geometry if mark is None else _as_marked(geometry, mark, path)
+
+
+def _listed(spacing: np.ndarray) -> str:
+    return " x ".join(f"{step:.3g}" for step in spacing)
 
 
 def _load(path: Path) -> Any:

@@ -1,12 +1,15 @@
 """ACDC: cine MRI of the heart at end diastole and end systole with masks (MedM2G 4, Tables 4 and 7).
 
 Layout, https://www.creatis.insa-lyon.fr/Challenge/acdc/databases.html, as unpacked:
-https://github.com/mathpluscode/CineMA/blob/main/cinema/data/acdc/README.md ::
+https://github.com/openmedlab/Awesome-Medical-Dataset/blob/main/resources/ACDC.md ::
 
     database/training/patient001/Info.cfg                       ED: 1, ES: 12, Group: DCM, Height, NbFrame, Weight
     database/training/patient001/patient001_frame01.nii.gz      and patient001_frame01_gt.nii.gz
     database/testing/patient101/...
     .../patient001_4d.nii.gz                                    the whole cine: not read, it is four-dimensional
+
+The headers lie twice: the sform says 1 mm throughout (read the qform, https://github.com/MIC-DKFZ/nnUNet/issues/2741),
+and both call the short axis of the heart superior.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """SLIVER07: contrast-enhanced CT of the abdomen with the liver's mask (MedM2G 4, Table 4).
 
-Layout, https://sliver07.grand-challenge.org/, as unpacked by its users; the folders' names vary, the files' do not ::
+Layout, https://sliver07.grand-challenge.org/, as unpacked in
+https://github.com/openmedlab/Awesome-Medical-Dataset/blob/main/resources/SLIVER07.md; folders' names vary ::
 
-    training/liver-orig001.mhd    liver-orig001.raw    liver-seg001.mhd    liver-seg001.raw
-    test/liver-orig001.mhd        ten scans without mask, numbered from 1 again
+    training-scans/liver-orig001.mhd    liver-orig001.raw
+    training-labels/liver-seg001.mhd    liver-seg001.raw
+    test-scans/liver-orig001.mhd        ten scans without mask, numbered from 1 again
 
 Headers without TransformMatrix do not say left from right: set ``orientation`` of the reader for them.
 """
