@@ -34,6 +34,21 @@ class Series:
     num_files: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Instance:
+    """What one header tells, in plain values: pydicom converts late, and foreign bytes fail only then."""
+
+    path: Path
+    series: str
+    modality: str
+    patient: str
+    frame: str
+    description: str
+    contrast: str
+    position: float
+    localizer: bool
+
+
 def series_below(root: Path, omitted: Omissions) -> Iterator[Series]:
     """Every CT and MR series, folder by folder, in the order of their middle files' names.
 
@@ -41,15 +56,14 @@ def series_below(root: Path, omitted: Omissions) -> Iterator[Series]:
     and so is what is no image, or no DICOM.
     """
     for folder, names in folders_in(root):
-        groups: dict[str, list[tuple[Path, Any]]] = {}
+        groups: dict[str, list[_Instance]] = {}
         for name in names:
-            header = _header(folder / name, omitted) if Path(name).suffix.lower() in _SUFFIXES else None
-            if header is not None:
-                groups.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((folder / name, header))
+            found = _instance(folder / name, omitted) if Path(name).suffix.lower() in _SUFFIXES else None
+            if found is not None:
+                groups.setdefault(found.series, []).append(found)
         # A folder that holds anything else, say delineations, is not handed to a reader as one series.
         alone = folder if [len(group) for group in groups.values()] == [len(names)] else None
-        found = [_series(group, alone) for group in groups.values()]
-        yield from sorted(found, key=lambda series: series.path.name)
+        yield from sorted((_series(group, alone) for group in groups.values()), key=lambda series: series.path.name)
 
 
 def modalities_of(series: Series) -> tuple[str, ...]:
@@ -59,37 +73,54 @@ def modalities_of(series: Series) -> tuple[str, ...]:
     return ("mri", f"mri_{series.contrast}") if series.contrast else ("mri",)
 
 
-def _header(path: Path, omitted: Omissions) -> Any:
-    import pydicom
-
+def _instance(path: Path, omitted: Omissions) -> _Instance | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of headers that bend the standard; the reader tells of them
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-            kind = str(header.get("Modality", ""))
-            localizer = "LOCALIZER" in (header.get("ImageType") or ())
+            found = _read(path)
     except Exception:  # foreign bytes make decoders fail in every way there is
         omitted.add("files that are no DICOM", path)
         return None
-    if kind not in ("CT", "MR"):
-        omitted.add(f"files of the modality '{kind}'", path)
-        return None
-    if localizer:
+    if found.modality not in ("CT", "MR"):
+        omitted.add(f"files of the modality {found.modality[:16]!r}", path)
+    elif found.localizer:
         omitted.add("localizers", path)
-        return None
-    return header
+    else:
+        return found
+    return None
 
 
-def _series(group: list[tuple[Path, Any]], alone: Path | None) -> Series:
-    ordered = sorted(group, key=lambda pair: (_position(pair[1]), pair[0].name))
-    middle, header = ordered[len(ordered) // 2]
-    return Series(
-        modality=str(header.Modality),
-        patient=str(header.get("PatientID", "")).strip(),
-        frame=str(header.get("FrameOfReferenceUID", "")),
-        description=str(header.get("SeriesDescription", "")).strip(),
+def _read(path: Path) -> _Instance:
+    import pydicom
+
+    header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+    modality, patient, series, frame, description = (
+        str(header.get(name, "")).strip()
+        for name in ("Modality", "PatientID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesDescription")
+    )
+    return _Instance(
+        path=path,
+        series=series,
+        modality=modality,
+        patient=patient,
+        frame=frame,
+        description=description,
         contrast=contrast_of(header),
-        path=alone or middle,
+        position=_position(header),
+        localizer="LOCALIZER" in (header.get("ImageType") or ()),
+    )
+
+
+def _series(group: list[_Instance], alone: Path | None) -> Series:
+    ordered = sorted(group, key=lambda one: (one.position, one.path.name))
+    middle = ordered[len(ordered) // 2]
+    return Series(
+        modality=middle.modality,
+        patient=middle.patient,
+        frame=middle.frame,
+        description=middle.description,
+        contrast=middle.contrast,
+        path=alone or middle.path,
         num_files=len(group),
     )
 
