@@ -76,13 +76,16 @@ def stored_levels(
     volume = data[0] if axes == 3 else data
     if not np.isfinite(volume).all():
         raise UserError(f"{path}: the sample has NaN or infinite values; nothing was written")
-    levels = np.rint((volume.astype(np.float64) - zero) / step)
+    levels = volume.astype(np.float64)
+    levels -= zero
+    levels /= step
+    np.rint(levels, out=levels)
     if levels.min() < limits[0] or levels.max() > limits[1]:
         raise UserError(
             f"{path}: values from {volume.min():g} to {volume.max():g} leave what is stored,"
             f" {zero + limits[0] * step:g} to {zero + limits[1] * step:g}; rescale them"
         )
-    return levels
+    return levels.astype(np.int32)
 
 
 def decimal(value: float) -> str:

@@ -92,7 +92,7 @@ class DicomSeriesWriter:
         assert sample.geometry is not None  # noqa: S101  # stored_levels has looked
         where = planes(sample.geometry, path)
         place = _place(config, sample, provenance, new_mark(sample, provenance, config.units))
-        windows = config.windows or (_own_window(levels * config.step),)
+        windows = config.windows or (_own_window(levels, config.step),)
         return [
             self._instance(place, plane, number, levels[number - 1], windows) for number, plane in enumerate(where, 1)
         ]
@@ -123,8 +123,8 @@ def _place(config: DicomSeriesWriterConfig, sample: Sample, provenance: Provenan
     )
 
 
-def _own_window(values: np.ndarray) -> Window:
-    low, high = (float(np.quantile(values, share)) for share in _SHARES)
+def _own_window(levels: np.ndarray, step: float) -> Window:
+    low, high = (float(share) * step for share in np.quantile(levels, _SHARES))
     return Window(centre=round((low + high) / 2, 3), width=round(max(1.0, high - low), 3))
 
 

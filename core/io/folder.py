@@ -66,7 +66,10 @@ def _refuse_existing(path: Path, suffix: str, overwrite: bool) -> None:
 
 
 def _publish(beside: Path, path: Path) -> None:
-    """The old folder, where there is one, steps aside first: a folder cannot be renamed onto another."""
+    """The old folder, where there is one, steps aside first: a folder cannot be renamed onto another.
+
+    A kill between the two leaves it beside, whole, under a name that begins with ``.medweave-``.
+    """
     aside = path.with_name(f"{beside.name}-old")
     if path.exists():
         path.rename(aside)
