@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 
+import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -73,6 +74,21 @@ def test_values_and_places_come_back(folder, provenance, config, low, geometry):
         along, down = np.float64(one.ImageOrientationPatient).reshape(2, 3)
         assert abs(along @ down) < 1e-9
         assert np.linalg.norm(along) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "geometry", [None, turned(centred(SHAPE, (5.0, 0.7, 0.9), "SPL"))], ids=["straight", "oblique"]
+)
+def test_another_library_puts_the_volume_together(folder, provenance, geometry):
+    """highdicom, which knows nothing of us, stacks the series: values and affine."""
+    sample = volume(geometry=geometry)
+    CT.build().write(sample, folder / "scan", provenance)
+    found = highdicom.get_volume_from_series(read(folder / "scan")[::-1])
+    affine, values = found.get_affine("RAS"), found.array
+    if affine[:3, 0] @ sample.geometry.affine[:3, 0] < 0:
+        affine, values = affine @ [[-1, 0, 0, len(values) - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], values[::-1]
+    assert np.abs(affine - sample.geometry.affine).max() < 1e-6
+    assert np.abs(values - sample.data[0]).max() <= 0.5 + 1e-4
 
 
 def test_a_slice_is_one_file(folder, provenance):
