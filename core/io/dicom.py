@@ -209,7 +209,7 @@ def _check_length(found: int, layout: Layout, path: Path) -> None:
             f"{path}: has {found} bytes of pixels, and its header states {expected} ({layout.frames} x {layout.rows} x"
             f" {layout.columns}, {layout.bits_allocated} bits): cut short, or the header is wrong; copy it again"
         )
-    if found - expected > min(_EXCESS, expected // layout.frames):
+    if found - expected >= max(2, min(_EXCESS, expected // layout.frames)):
         raise UserError(
             f"{path}: has {found} bytes of pixels, {found - expected} more than its header states ({layout.frames} x"
             f" {layout.rows} x {layout.columns}); one of them is wrong; export it again"

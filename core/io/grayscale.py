@@ -83,9 +83,9 @@ def table_of(item: Header, layout: Layout) -> Table:
         first -= 2**16  # written as unsigned
     data = item.value("LUTData")
     if isinstance(data, bytes):
-        wide = len(data) >= 2 * num
+        narrow = bits == 8 and len(data) in (num, num + num % 2)  # two entries in a word
         order = "<" if item.dataset.is_little_endian is not False else ">"
-        entries = np.frombuffer(data[: 2 * num if wide else num], dtype=f"{order}u2" if wide else "u1")
+        entries = np.frombuffer(data[: len(data) // 2 * 2], dtype="u1" if narrow else f"{order}u2")
     else:
         entries = np.atleast_1d(np.asarray(() if data is None else data, dtype=np.float64))
     if not (1 <= num <= 2**16 and 8 <= bits <= 16) or len(entries) < num or entries.max() >= 2**bits:
