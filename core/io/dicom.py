@@ -149,7 +149,7 @@ class _Clipped(BufferedReader):
     """A file of which nobody can ask more bytes than it has: Python would make room for them first."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(FileIO(path))
+        super().__init__(FileIO(str(path)))  # pydicom puts the name into messages
         self.size = path.stat().st_size
 
     def read(self, size: int | None = -1, /) -> bytes:

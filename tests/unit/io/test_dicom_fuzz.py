@@ -1,0 +1,185 @@
+"""Mutated files: a finite sample or one line, soon, and without memory. Seeded; the long run is marked slow."""
+
+import random
+import resource
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+
+sys.path.insert(0, str(Path(__file__).parent))
+from dicom_files import cr, ct_series, enhanced, save
+
+from core.errors import UserError
+from core.io import RadiographReaderConfig, SeriesReaderConfig
+
+STORED = np.random.default_rng(0).integers(0, 2000, (4, 16, 16), dtype=np.int16)
+LIMIT_MB = 64  # that all mutations together may add to the process
+LIMIT_S = 2.0  # of processor time, for one
+VALUES = ["", "0", "-1", "1e400", "nan", "65535", "99999999999", "A\\B", "1\\2\\3\\4\\5\\6\\7", "\x00\xff", "é"]
+KEYWORDS = """Rows Columns NumberOfFrames BitsAllocated BitsStored HighBit PixelRepresentation SamplesPerPixel
+PhotometricInterpretation ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness RescaleSlope
+RescaleIntercept WindowCenter WindowWidth PixelPaddingValue SeriesInstanceUID Modality ImageType ViewPosition
+PatientOrientation PixelData SpecificCharacterSet PerFrameFunctionalGroupsSequence""".split()
+
+
+def flipped(content, draw):
+    content = bytearray(content)
+    for _ in range(draw.choice([1, 1, 2, 8, 64])):
+        content[draw.randrange(len(content))] = draw.randrange(256)
+    return bytes(content)
+
+
+def header_flipped(content, draw):
+    """As above, in the first 2 KB: most of a file is pixels."""
+    return flipped(content[:2048], draw) + content[2048:]
+
+
+def cut(content, draw):
+    return content[: draw.randrange(len(content))]
+
+
+def torn(content, draw):
+    """Bytes lost or doubled in the middle."""
+    start, stop = sorted(draw.randrange(len(content)) for _ in range(2))
+    stop = min(stop, start + draw.choice([1, 2, 8, 300]))
+    return content[:start] + (b"" if draw.random() < 0.5 else content[start:stop] * 2) + content[stop:]
+
+
+def retagged(content, draw):
+    """A tag deleted, or its bytes replaced by a value that its element may not have."""
+    keyword = draw.choice(KEYWORDS)
+    tag = pydicom.datadict.tag_for_keyword(keyword)
+    name = (tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little")
+    place = content.find(name, 132)
+    if place < 0:
+        return cut(content, draw)
+    value = draw.choice(VALUES).encode("utf-8")
+    value += b" " * (len(value) % 2)
+    long = content[place + 4 : place + 6] in (b"OW", b"OB", b"SQ", b"UT", b"UN")
+    start = place + (12 if long else 8)
+    length = int.from_bytes(content[place + 8 : place + 12] if long else content[place + 6 : place + 8], "little")
+    if draw.random() < 0.3:
+        return content[:place] + content[start + length :]
+    if long:
+        return content[: place + 8] + len(value).to_bytes(4, "little") + value + content[start + length :]
+    if content[place + 4 : place + 6] == b"US":
+        return content[:start] + draw.randrange(65536).to_bytes(2, "little") + content[start + 2 :]
+    return content[: place + 6] + len(value).to_bytes(2, "little") + value + content[start + length :]
+
+
+MUTATIONS = (flipped, header_flipped, header_flipped, cut, torn, retagged, retagged)
+
+
+def outcome(reader, path):
+    start = time.process_time()
+    try:
+        sample = reader.read(path)
+    except UserError as error:
+        line = str(error)
+        assert "\n" not in line
+        assert path.name in line or path.parent.name in line, line
+        sample = None
+    taken = time.process_time() - start
+    assert taken < LIMIT_S, f"{taken:.1f} s"
+    if sample is not None:
+        assert sample.data.dtype == np.float32
+        assert np.isfinite(sample.data).all()
+        assert np.isfinite(sample.geometry.affine).all()
+        assert sample.data.shape[1:] == sample.geometry.shape
+    return sample
+
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def attack(reader, seeds, path, num, folder):
+    """``num`` mutations of the files, each written to ``path``; how many were still read."""
+    draw, num_read = random.Random(7), 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for content in seeds:  # imports are no part of what is measured
+            path.write_bytes(content)
+            assert np.isfinite(reader.read(folder or path).data).all()
+        before = peak_mb()
+        for number in range(num):
+            content = draw.choice(seeds)
+            for _ in range(draw.choice([1, 1, 2])):
+                content = draw.choice(MUTATIONS)(content or b"\0", draw)
+            path.write_bytes(content)
+            try:
+                num_read += outcome(reader, folder or path) is not None
+            except BaseException as error:
+                kept = path.with_name(f"kept{number}")
+                kept.write_bytes(content)
+                raise AssertionError(f"mutation {number}, kept as {kept}: {error!r}") from error
+    assert peak_mb() - before < LIMIT_MB
+    return num_read
+
+
+def of_pydicom(*names):
+    return [Path(get_testdata_file(name, download=False)).read_bytes() for name in names]
+
+
+def compressed(path):
+    dataset = pydicom.dcmread(path)
+    dataset.compress(pydicom.uid.RLELossless)
+    dataset.save_as(path)
+    return path
+
+
+def radiographs(tmp_path):
+    stored = STORED[0].astype(np.uint16)
+    tags = {"PatientOrientation": ["L", "F"], "WindowCenter": [500, 700], "WindowWidth": [900, 300]}
+    plain = save(cr(stored, **tags), tmp_path / "a.dcm").read_bytes()
+    dark = save(cr(stored, PhotometricInterpretation="MONOCHROME1", **tags), tmp_path / "a.dcm")
+    seeds = [plain, dark.read_bytes(), compressed(dark).read_bytes()]
+    return [*seeds, *of_pydicom("JPEG2000.dcm", "CT_small.dcm")], tmp_path / "a.dcm", None
+
+
+def volumes(tmp_path):
+    folder = tmp_path / "series"
+    folder.mkdir()
+    ct_series(folder, STORED, (0, 0, 0), (0, 0, 2.5), order=range(4), WindowCenter="40", WindowWidth="400")
+    plain = (folder / "001.dcm").read_bytes()
+    return [plain, compressed(folder / "001.dcm").read_bytes()], folder / "001.dcm", folder
+
+
+def slices(tmp_path):
+    several = save(enhanced(STORED, [(0, 0, 2.0 * k) for k in range(4)]), tmp_path / "a.dcm")
+    seeds = [several.read_bytes(), compressed(several).read_bytes()]
+    names = ("MR_small.dcm", "MR_small_RLE.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm")
+    return [*seeds, *of_pydicom(*names, "MR_small_jp2klossless.dcm")], tmp_path / "a.dcm", None
+
+
+CASES = {
+    "radiograph": (
+        RadiographReaderConfig(modality="m", orientation="IL", unstated="trust", kinds=(), max_megapixels=4),
+        radiographs,
+    ),
+    "series": (SeriesReaderConfig(modality="m", max_megavoxels=4), volumes),
+    "slice": (SeriesReaderConfig(modality="m", dims=2, volume="middle", max_megavoxels=4), slices),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_300_mutations(tmp_path, case):
+    config, make = CASES[case]
+    seeds, path, folder = make(tmp_path)
+    num_read = attack(config.build(), seeds, path, 300, folder)
+    assert 10 < num_read < 290
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("case", CASES)
+def test_10_000_mutations(tmp_path, case):
+    config, make = CASES[case]
+    seeds, path, folder = make(tmp_path)
+    assert attack(config.build(), seeds, path, 10_000, folder) > 300
