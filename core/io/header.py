@@ -30,7 +30,7 @@ SpacingBetweenSlices
 RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence VOILUTSequence WindowCenter WindowWidth VOILUTFunction
 PresentationLUTShape SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
 EchoTime RepetitionTime InversionTime FlipAngle MagneticFieldStrength KVP AcquisitionNumber TemporalPositionIdentifier
-DiffusionBValue TriggerTime
+DiffusionBValue TriggerTime InConcatenationTotalNumber
 PixelData FloatPixelData DoubleFloatPixelData
 """.split()  # noqa: SIM905  # a list of words reads better
 _RESERVED = 0x10  # the first block of a private group

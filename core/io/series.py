@@ -97,6 +97,9 @@ class SeriesReader:
             return the_series_in(path, self.config.max_files)
         header = read_header(path)
         several = header.whole("NumberOfFrames", 1, 2**31, default=1) > 1
+        parts = header.whole("InConcatenationTotalNumber", 1, 2**16 - 1, default=1)
+        if parts > 1:  # PS3.3 C.7.6.16.2.2.4
+            raise UserError(f"{path}: is one of {parts} parts of a multi-frame image; name the folder that holds them")
         # A multi-frame file is a volume of its own; several of them in a series are phases or repetitions.
         return [header] if several or self.config.dims == 2 else the_series_of(header, self.config.max_files)
 

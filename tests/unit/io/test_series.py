@@ -218,6 +218,36 @@ def test_multi_frame(tmp_path):
         reader().read(save(plain, tmp_path / "c.dcm"))
 
 
+def test_parts_of_a_multi_frame_image(tmp_path):
+    volume = stored((4, 5, 6))
+    for part in (0, 1):
+        own = slice(2 * part, 2 * part + 2)
+        dataset = enhanced(volume[own], [(0, 0, 2.0 * k) for k in range(4)][own], InConcatenationTotalNumber=2)
+        save(dataset, tmp_path / f"{part}.dcm")
+    assert np.array_equal(reader().read(tmp_path).data[0], volume - 1024)
+    with pytest.raises(UserError, match=r"1\.dcm: is one of 2 parts of a multi-frame image; name the folder"):
+        reader().read(tmp_path / "1.dcm")
+
+
+def test_a_folder_is_a_file_of_a_study(tmp_path):
+    """What a run keeps of its data knows when a slice has changed."""
+    from core.modality import Parts
+    from core.preprocess.studies import Studies
+    from core.types import DataSpec, Record
+
+    ct_series(tmp_path, stored(), (0, 0, 0), (0, 0, 2.5))
+    parts = Parts(data=DataSpec(kind="grid", space=(5, 6, 7)), reader=SeriesReaderConfig(modality="m"))
+    record = Record(patient="p", study="s", files={"m": (tmp_path,)})
+
+    def fingerprint():
+        return Studies([record], [("m",)], {"m": parts}).fingerprint("m")
+
+    first = fingerprint()
+    assert first == fingerprint()
+    save(ct_slice(stored((6, 7), seed=4)), tmp_path / "002.dcm")
+    assert fingerprint() != first
+
+
 def test_padding_is_the_lowest_value_that_is_none(tmp_path):
     """GE writes -2000 outside the field; written unsigned, and by Implicit VR, it is the same number."""
     values = stored((3, 4)) + np.int16(10)
