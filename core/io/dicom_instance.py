@@ -70,7 +70,7 @@ def mark_synthetic(dataset: Dataset, mark: Mark) -> None:
     """Say so in every place that PS3.3 has for it, and keep the `Mark` in a private block."""
     dataset.SyntheticData = "YES"  # (0008,001C), PS3.3 C.12.1
     dataset.Manufacturer = MAKER
-    dataset.ManufacturerModelName = printable(mark.provenance.model)[:_LONGEST]
+    dataset.ManufacturerModelName = _word(mark.provenance.model)
     dataset.SoftwareVersions = _version(mark.provenance)
     dataset.ContributingEquipmentSequence = _equipment(mark.provenance)
     keep_mark(dataset, mark)
@@ -104,6 +104,8 @@ def save_instance(dataset: Dataset, path: Path) -> None:
 def require_suffix(path: Path, suffix: str = SUFFIX) -> Path:
     """The path; `UserError` where its name ends otherwise than the writer's suffix."""
     path = Path(path)
+    if path.name in ("", ".."):
+        raise UserError(f"{path}: is no name to write to; name a file or folder in it")
     if path.suffix != suffix:
         raise UserError(f"{path}: this writer makes {suffix or 'a folder, whose name has no suffix'}; change the name")
     return path
@@ -113,6 +115,11 @@ def printable(text: str) -> str:
     """The text without the control characters that DICOM forbids, each replaced by U+FFFD; ends of lines stay."""
     forbidden = (one for one in set(text) if unicodedata.category(one) == "Cc" and one not in "\t\r\n")
     return text.translate(dict.fromkeys(map(ord, forbidden), "\N{REPLACEMENT CHARACTER}"))
+
+
+def _word(text: str) -> str:
+    """One value of at most 64 characters (VR LO): a backslash would make two of it."""
+    return " ".join(printable(text).replace("\\", "/").split())[:_LONGEST] or "unknown"
 
 
 def _add_study(dataset: Dataset, provenance: Provenance) -> None:
@@ -138,7 +145,7 @@ def _time(patient: str) -> str:
 
 
 def _version(provenance: Provenance) -> str:
-    return printable(provenance.versions.get("medweave", "unknown"))[:_LONGEST]
+    return _word(provenance.versions.get("medweave", ""))
 
 
 def _equipment(provenance: Provenance) -> Any:
@@ -149,7 +156,7 @@ def _equipment(provenance: Provenance) -> Any:
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = PROCESSING.sequence()
     item.Manufacturer = MAKER
-    item.ManufacturerModelName = printable(provenance.model)[:_LONGEST]
+    item.ManufacturerModelName = _word(provenance.model)
     item.SoftwareVersions = _version(provenance)
     item.ContributionDescription = SYNTHETIC
     return Sequence([item])

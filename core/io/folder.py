@@ -29,7 +29,7 @@ def replacing_folder(path: Path, suffix: str, *, overwrite: bool = False) -> Ite
         yield beside
         for one in beside.iterdir():
             sync(one)
-        _publish(beside, path)
+        _publish(beside, path, suffix, overwrite)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}; check the folder") from error
     finally:
@@ -65,18 +65,20 @@ def _refuse_existing(path: Path, suffix: str, overwrite: bool) -> None:
         )
 
 
-def _publish(beside: Path, path: Path) -> None:
+def _publish(beside: Path, path: Path, suffix: str, overwrite: bool) -> None:
     """The old folder, where there is one, steps aside first: a folder cannot be renamed onto another.
 
     A kill between the two leaves it beside, whole, under a name that begins with ``.medweave-``.
     """
+    _refuse_existing(path, suffix, overwrite)  # whatever came meanwhile
     aside = path.with_name(f"{beside.name}-old")
-    if path.exists():
+    if overwrite and path.exists():
         path.rename(aside)
     try:
         beside.rename(path)
     except OSError:
         if aside.exists():
             aside.rename(path)
+        _refuse_existing(path, suffix, overwrite)
         raise
     shutil.rmtree(aside, ignore_errors=True)

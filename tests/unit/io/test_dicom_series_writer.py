@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import highdicom
 import numpy as np
@@ -237,6 +239,28 @@ def test_nothing_is_overwritten_unless_told(folder, provenance):
     assert sorted(one.name for one in folder.iterdir()) == ["scan", "scan.json"]
 
 
+def test_of_writers_at_once_one_succeeds(folder, provenance):
+    def write(seed):
+        try:
+            CT.build().write(volume(seed), folder / "scan", provenance)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(8) as pool:
+        said = list(pool.map(write, range(8)))
+    assert sorted(said)[0] == ""
+    assert all("exist" in one for one in sorted(said)[1:]), said
+    assert sorted(one.name for one in folder.iterdir()) == ["scan", "scan.json"]
+    assert len({one.SeriesInstanceUID for one in read(folder / "scan")}) == 1
+
+
+def test_a_place_without_a_name_is_refused(folder, provenance):
+    for path in (folder.root, folder / ".."):
+        with pytest.raises(UserError, match="no name to write to"):
+            CT.build().write(volume(), Path(path), provenance)
+
+
 def test_overwriting_spares_what_is_no_series(folder, provenance):
     (folder / "scan").mkdir()
     (folder / "scan/thesis.tex").write_text("years of work")
@@ -325,9 +349,10 @@ def test_a_series_survives_a_copy(folder, provenance):
 
 
 def test_provenance_of_many_letters(folder):
-    told = Provenance(model="ü胸" * 200, recipe="r\n\x07", seed=0, versions={"medweave": "1" * 200})
+    told = Provenance(model="a\\b\n" + "ü胸" * 200, recipe="r\n\x07", seed=0, versions={"medweave": "1" * 200})
     CT.build().write(volume(), folder / "scan", told)
     found = read(folder / "scan")[0]
     assert len(found.ManufacturerModelName) == 64
+    assert found.ManufacturerModelName.startswith("a/b ü")
     assert len(found.DerivationDescription) <= 1024
     assert kept_mark(found, folder).provenance == told
