@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from core.errors import UserError
 from core.types import Geometry
@@ -33,7 +41,17 @@ class SliceAt(BaseModel):
         return self
 
 
-SliceChoice = Literal["refuse", "middle"] | SliceAt
+def _in_one_line(given: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """One fault in place of one per alternative."""
+    try:
+        return validate(given)
+    except ValidationError:
+        raise ValueError(
+            "a slice is 'refuse', 'middle' or a table with one of index (0 or more), superior_mm (mm) and mask (a name)"
+        ) from None
+
+
+SliceChoice = Annotated[Literal["refuse", "middle"] | SliceAt, WrapValidator(_in_one_line)]
 """What a volume does where a slice is expected: refuse, give its middle axial slice, or the one that is named."""
 
 
