@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.building import build_part
@@ -28,6 +28,11 @@ def writers_of(run: Run, outputs: Sequence[str], format: str | None) -> dict[str
             f"{listed(name for name in outputs if name not in lacking)}); name the others with --output"
         )
     return {name: build_part(formats[format], f"{name}.exports.{format}") for name, formats in exports.items()}
+
+
+def in_order(writers: Mapping[str, Any]) -> list[str]:
+    """The outputs as they are written: one that refers to another file of its study (``refers_to``) comes after it."""
+    return sorted(writers, key=lambda name: getattr(writers[name], "refers_to", None) is not None)
 
 
 def _own(run: Run, name: str) -> Any:

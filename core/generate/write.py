@@ -16,7 +16,7 @@ import torch
 from core.engine.progress import progress
 from core.errors import UserError, unknown
 from core.generate.bundle import Bundle
-from core.generate.formats import writers_of
+from core.generate.formats import in_order, writers_of
 from core.generate.heard import refuse_unheard_given, refuse_unheard_prompts
 from core.generate.partners import Couple
 from core.generate.place import SHEET, Command, Place, opened
@@ -186,9 +186,9 @@ def _repeated(batch: Batch, rows: int) -> Batch:
 def _write(job: _Job, index: int, study: Mapping[str, Sample], place: Path) -> None:
     """Write the files of one study."""
     provenance = _provenance(job, index)
-    for name, sample in study.items():
+    for name in in_order(job.writers):
         writer = job.writers[name]
-        writer.write(sample, place / f"{name}{writer.suffix}", provenance)
+        writer.write(study[name], place / f"{name}{writer.suffix}", provenance)
 
 
 def _provenance(job: _Job, index: int) -> Provenance:

@@ -74,13 +74,17 @@ class DicomSegWriterConfig(PartConfig):
 
 
 class DicomSegWriter:
-    """Writes labels, float32 ``1 *space`` of whole numbers; array axes are slices, rows, columns. Exact."""
+    """Writes labels, float32 ``1 *space`` of whole numbers; array axes are slices, rows, columns. Exact.
+
+    ``refers_to``: what must lie beside the file before it is written, for the references to be there.
+    """
 
     suffix = SUFFIX
     tolerance = 0.0
 
     def __init__(self, config: DicomSegWriterConfig) -> None:
         self.config = config
+        self.refers_to = config.source
 
     def write(self, sample: Sample, path: Path, provenance: Provenance, *, overwrite: bool = False) -> None:
         """Write ``path`` and ``<path>.json``, or neither.

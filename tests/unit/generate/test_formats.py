@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from core.errors import UserError
-from core.generate.formats import writers_of
+from core.generate.formats import in_order, writers_of
 from core.modality import PartConfig, Parts
 from core.types import DataSpec
 
@@ -42,6 +42,11 @@ def test_without_a_format_every_modality_has_its_own():
 
 def test_a_format_is_that_of_every_output():
     assert writers_of(RUN, ("a",), "dicom") == {"a": "a as dicom"}
+
+
+def test_what_refers_to_another_file_is_written_after_it():
+    writers = {"mask": SimpleNamespace(refers_to="b"), "a": SimpleNamespace(), "b": SimpleNamespace(refers_to=None)}
+    assert in_order(writers) == ["a", "b", "mask"]
 
 
 @pytest.mark.parametrize(
