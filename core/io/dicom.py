@@ -15,7 +15,7 @@ import numpy as np
 from core.errors import PlainWarning, UserError
 from core.io.codestream import stated_size
 from core.io.header import Header, wanted_tags
-from core.io.source import decoding, readable
+from core.io.source import decoding, opening, readable
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -54,14 +54,12 @@ class Layout:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file starts as DICOM files do, whatever its name. False for what cannot be opened."""
-    try:
+    """Whether a file starts as DICOM files do, whatever its name; `UserError` where it may not be opened."""
+    with opening(path):
         if not path.is_file():
             return False
         with path.open("rb") as file:
             return file.read(_PREAMBLE + 4)[_PREAMBLE:] == _PREFIX
-    except (OSError, ValueError):
-        return False
 
 
 def read_header(path: Path) -> Header:
@@ -132,12 +130,14 @@ def read_pixels(header: Header, layout: Layout) -> np.ndarray:
 
 @contextmanager
 def noting(path: Path) -> Iterator[None]:
-    """What pydicom and numpy warn of while a path is read becomes one `PlainWarning` that names it."""
+    """What pydicom warns of while a path is read becomes one `PlainWarning` that names it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     own = [one.message for one in caught if isinstance(one.message, PlainWarning)]
-    foreign = list(dict.fromkeys(" ".join(str(one.message).split()) for one in caught if one.message not in own))
+    # Other categories speak to programmers.
+    others = [one.message for one in caught if isinstance(one.message, UserWarning) and one.message not in own]
+    foreign = list(dict.fromkeys(" ".join(str(message).split()) for message in others))
     for message in own:
         warnings.warn(message, stacklevel=3)
     if foreign:

@@ -403,10 +403,11 @@ def test_a_folder_and_a_file_without_permission(nobody):
     path = save(ct_slice(stored((4, 5))), folder / "a.dcm")
     path.chmod(0o000)
     (folder / "closed").mkdir(mode=0o000)
+    bare = path.rename(folder / "1.2.840")  # one that no suffix gives away is not taken for something else
     become()
-    for closed in (folder / "closed", path):
+    for named, closed in {folder / "closed": folder / "closed", bare: bare, folder: bare}.items():
         with pytest.raises(UserError, match="cannot be opened: Permission denied") as caught:
-            reader(dims=2).read(closed)
+            reader(dims=2).read(named)
         assert str(closed) in str(caught.value)
 
 
