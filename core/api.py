@@ -31,6 +31,8 @@ _HOME = {
     "core.preprocess": (
         "BpeTokenizerConfig",
         "ByteTokenizerConfig",
+        "LabelPreprocessConfig",
+        "LabelViewsConfig",
         "PercentilePreprocessConfig",
         "RangePreprocessConfig",
         "ViewsConfig",
@@ -65,6 +67,8 @@ __all__ = [
     "DatasetAdapter",
     "Denoiser",
     "Geometry",
+    "LabelPreprocessConfig",
+    "LabelViewsConfig",
     "LatentSpec",
     "MetricSpec",
     "Modality",
@@ -127,6 +131,8 @@ if TYPE_CHECKING:
     from core.preprocess import (
         BpeTokenizerConfig,
         ByteTokenizerConfig,
+        LabelPreprocessConfig,
+        LabelViewsConfig,
         PercentilePreprocessConfig,
         RangePreprocessConfig,
         ViewsConfig,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Space = tuple[int, ...]
 Split = Literal["train", "validation", "test"]
+LABEL_UNITS = "label"  # of maps whose numbers are names
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,7 +97,8 @@ class DataSpec:
 
     ``kind``: ``"grid"`` (float32 ``channel *space`` in [-1, 1]), ``"vector"`` (float32 ``channel``) or ``"tokens"``
     (int64 ``length``, at most ``space[0]`` ids below ``vocabulary``). ``value_range`` is the range in ``units`` that
-    [-1, 1] stands for. ``default_geometry`` is what a generated sample gets when no input brings its own.
+    [-1, 1] stands for. ``default_geometry`` is what a generated sample gets when no input brings its own. Where
+    ``units`` are ``"label"``, original data are whole numbers in one channel; canonical data have a channel per label.
     """
 
     kind: Literal["grid", "vector", "tokens"]

@@ -2,6 +2,7 @@
 
 from core.preprocess.collate import collate, uncollate
 from core.preprocess.grid import GridConfig
+from core.preprocess.labels import LabelPreprocessConfig, LabelViewsConfig
 from core.preprocess.percentile import PercentilePreprocessConfig
 from core.preprocess.range import RangePreprocessConfig
 from core.preprocess.tokenizer import BpeTokenizerConfig
@@ -13,6 +14,8 @@ __all__ = [
     "BpeTokenizerConfig",
     "ByteTokenizerConfig",
     "GridConfig",
+    "LabelPreprocessConfig",
+    "LabelViewsConfig",
     "PercentilePreprocessConfig",
     "RangePreprocessConfig",
     "ViewsConfig",

@@ -79,6 +79,8 @@ class GridPreprocess(ABC):
     known by ``meta["canonical"]`` and returned as it is; ``meta["range"]`` tells what -1 and 1 stood for.
     """
 
+    source_channels: int | None = None  # of original data, where they are other than those of the canonical form
+
     def __init__(self, config: GridConfig, tolerance: float) -> None:
         self.config = config
         self.tolerance = tolerance
@@ -106,8 +108,7 @@ class GridPreprocess(ABC):
         generated sample can be laid over a partner's image.
         """
         data = np.asarray(sample.data, dtype=np.float32)
-        if data.shape != (self.config.channels, *self.config.space):
-            raise ValueError(f"a canonical sample is {(self.config.channels, *self.config.space)}, found {data.shape}")
+        self._require_canonical(data)
         like = like or self.config.geometry
         low, high = sample.meta.get(RANGE) or self.config.value_bounds
         data = self._fit(like, sample).backward(np.clip(data, -1, 1), self.config.resize)
@@ -115,6 +116,11 @@ class GridPreprocess(ABC):
         meta = {key: value for key, value in sample.meta.items() if key not in (CANONICAL, RANGE)}
         units = {"units": self.config.units}
         return replace(sample, data=values.astype(np.float32), geometry=like, meta={**meta, **units})
+
+    def _require_canonical(self, data: np.ndarray) -> None:
+        expected = (self.config.channels, *self.config.space)
+        if data.shape != expected:
+            raise ValueError(f"a canonical sample is {expected}, found {data.shape}")
 
     def _fit(self, geometry: Geometry, sample: Sample) -> Fit:
         orientation = self.config.orientation if self.config.reorient else None
@@ -135,8 +141,9 @@ class GridPreprocess(ABC):
         data, geometry, name = sample.data, sample.geometry, name_of(sample)
         if isinstance(data, str) or geometry is None or data.shape[1:] != geometry.shape:
             raise UserError(f"{name}: expected an array with its geometry; the reader gives both")
-        if data.shape[0] != self.config.channels:
-            raise UserError(f"{name}: has {data.shape[0]} channels, expected {self.config.channels}")
+        channels = self.source_channels or self.config.channels
+        if data.shape[0] != channels:
+            raise UserError(f"{name}: has {data.shape[0]} channels, expected {channels}")
         if data.size == 0 or not np.isfinite(data).all():
             raise UserError(f"{name}: has no values, or NaN or infinite ones; the reader can replace them")
         return np.asarray(data, dtype=np.float32), geometry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -56,6 +56,10 @@ class View:
     noise: float
     noise_seed: int
 
+    def told(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)
+
 
 class Views:
     """Views of ``channel *space`` in [-1, 1], in 2-D and 3-D."""
@@ -102,7 +106,7 @@ class Views:
         data = self._noisy(_lit(data, view), view)
         if geometry is not None:
             geometry = replace(geometry, affine=geometry.affine @ moved)
-        meta = {**sample.meta, "view": asdict(view)}
+        meta = {**sample.meta, "view": view.told()}
         return replace(sample, data=np.clip(data, -1, 1).astype(np.float32), geometry=geometry, meta=meta)
 
     def _noisy(self, data: np.ndarray, view: View) -> np.ndarray:

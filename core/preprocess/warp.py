@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations_with_replacement
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,10 +24,13 @@ def rotation(angles_deg: tuple[float, ...], spacing_mm: tuple[float, ...]) -> np
     return matrix * spacing[None, :] / spacing[:, None]
 
 
-def warped(data: np.ndarray, matrix: np.ndarray, shift: np.ndarray, fill: float) -> tuple[np.ndarray, np.ndarray]:
-    """``channel *space`` turned about its centre and moved by ``shift`` of each side, with linear interpolation.
+def warped(
+    data: np.ndarray, matrix: np.ndarray, shift: np.ndarray, fill: float, order: Literal[0, 1] = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """``channel *space`` turned about its centre and moved by ``shift`` of each side.
 
-    Also gives the 4x4 matrix from new indices to old, so that ``affine @ matrix`` is the new affine.
+    ``order`` 1 interpolates linearly, 0 takes the nearest point. Also gives the 4x4 matrix from new indices to old, so
+    that ``affine @ matrix`` is the new affine.
     """
     count = data.ndim - 1
     shape = np.array(data.shape[1:])
@@ -41,7 +44,7 @@ def warped(data: np.ndarray, matrix: np.ndarray, shift: np.ndarray, fill: float)
     from scipy.ndimage import affine_transform
 
     # scipy's stubs know a single offset only.
-    how: dict[str, Any] = {"offset": offset, "order": 1, "mode": "constant", "cval": fill}
+    how: dict[str, Any] = {"offset": offset, "order": order, "mode": "constant", "cval": fill}
     planes = [affine_transform(plane, matrix, **how) for plane in data]
     return np.stack(planes), moved
 

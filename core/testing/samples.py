@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from core.types import DataSpec, Geometry, Sample
+from core.types import LABEL_UNITS, DataSpec, Geometry, Sample
 
 _WORDS = [
     "no",
@@ -29,12 +29,16 @@ _WORDS = [
 
 
 def draw_sample(modality: str, spec: DataSpec, seed: int) -> Sample:
-    """A sample in original units: smooth noise over the value range, or a sentence of common words."""
+    """A sample in original units: smooth noise over the value range, a map of labels, or a sentence of common words."""
     rng = np.random.default_rng(seed)
     if spec.kind == "tokens":
         words = rng.choice(_WORDS, size=3 + seed % 5)
         return Sample(modality=modality, data=" ".join(words).capitalize() + ".")
     low, high = spec.value_range
+    if spec.units == LABEL_UNITS:
+        levels = _smooth(rng, (1, *spec.space)) * (high - low + 1)
+        labels = low + np.minimum(np.floor(levels), high - low)
+        return Sample(modality=modality, data=labels.astype(np.float32), geometry=geometry_of(spec))
     unit = rng.random(spec.channels) if spec.kind == "vector" else _smooth(rng, (spec.channels, *spec.space))
     data = (low + (high - low) * unit).astype(np.float32)
     return Sample(modality=modality, data=data, geometry=geometry_of(spec))

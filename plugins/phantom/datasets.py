@@ -7,7 +7,10 @@ from pathlib import Path
 
 from core.api import DatasetAdapter, Record
 
-MODALITIES = ("text", "xray_frontal", "xray_lateral", "ct", "mri", "mri_t1", "mri_t2", "mri_pd")
+MODALITIES = (
+    *("text", "xray_frontal", "xray_lateral", "ct", "mri", "mri_t1", "mri_t2", "mri_pd"),
+    *("mask_organs", "mask_findings"),
+)
 
 
 def scan(root: Path) -> Iterator[Record]:

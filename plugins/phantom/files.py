@@ -30,6 +30,11 @@ FILES = {
 MASKS = {"organs": "organs.nii.gz", "findings": "findings.nii.gz"}
 
 
+def mask_column(name: str) -> str:
+    """The column of the manifest, and the modality, of a mask: ``mask_organs``."""
+    return f"mask_{name}"
+
+
 def folder_name(patient: int) -> str:
     """``0042``."""
     return f"{patient:04d}"

@@ -11,7 +11,7 @@ from typing import Literal
 
 from core.api import Record, UserError
 from core.io import replacing
-from plugins.phantom.files import FILES, MASKS, PARAMETERS, PATIENTS, folder_name
+from plugins.phantom.files import FILES, MASKS, PARAMETERS, PATIENTS, folder_name, mask_column
 from plugins.phantom.findings import FINDINGS, NO_FINDING
 
 MANIFEST = "manifest.csv"
@@ -35,7 +35,7 @@ def write_manifest(root: Path, num: int) -> None:
     """Write the table from the patients' parameter files."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["patient", "split", *FILES, *(f"mask_{name}" for name in MASKS), *STRATA, *_LABELS])
+    rows.writerow(["patient", "split", *FILES, *map(mask_column, MASKS), *STRATA, *_LABELS])
     for patient in range(num):
         folder = f"{PATIENTS}/{folder_name(patient)}"
         about = json.loads((root / folder / PARAMETERS).read_text(encoding="utf-8"))
@@ -63,10 +63,11 @@ def scan(root: Path) -> Iterator[Record]:
             yield Record(
                 patient=f"phantom-{row['patient']}",
                 study=f"phantom-{row['patient']}",
-                files={name: (root / row[name],) for name in FILES},
+                # A mask is a modality too, and what is judged by.
+                files={name: (root / row[name],) for name in (*FILES, *map(mask_column, MASKS))},
                 split=row["split"],  # type: ignore[arg-type]
                 labels={name: int(row[name]) for name in _LABELS},
-                masks={name: root / row[f"mask_{name}"] for name in MASKS},
+                masks={name: root / row[mask_column(name)] for name in MASKS},
                 strata={name: row[name] for name in STRATA},
             )
     reports = (root / REPORTS).read_text(encoding="utf-8").splitlines()

@@ -7,6 +7,7 @@ import pytest
 
 from core.testing import check_modality, law_names
 from plugins.ct.modality import CT
+from plugins.mask.modality import FINDINGS, ORGANS
 from plugins.mri.modality import MODALITIES
 from plugins.text.modality import TEXT
 from plugins.xray.modality import FRONTAL, LATERAL
@@ -18,6 +19,7 @@ FILE_LAWS = [law for law in law_names() if law.partition(".")[0] in FILE_PARTS]
 
 WHOLE = [(TEXT, "tiny"), (FRONTAL, "tiny"), (CT, "tiny3d")]
 OTHERS = [(LATERAL, "tiny"), (CT, "tiny"), *((modality, "tiny") for modality in MODALITIES), (MODALITIES[0], "tiny3d")]
+OTHERS += [(FINDINGS, "tiny"), (ORGANS, "tiny3d")]
 
 
 def named(value):
@@ -45,6 +47,13 @@ def test_every_law(modality, preset, law):
 @pytest.mark.parametrize(("modality", "preset"), WHOLE, ids=named)
 def test_long_laws(modality, preset, law):
     assert outcomes(modality, preset, [law]) == ({}, 1)
+
+
+@pytest.mark.slow
+def test_networks_with_a_channel_per_label():
+    failed, num_passed = outcomes(ORGANS, "tiny", [law for law in law_names() if law not in LONG])
+    assert failed == {}
+    assert num_passed > len(FILE_LAWS)
 
 
 @pytest.mark.parametrize(("modality", "preset"), OTHERS, ids=named)

@@ -9,7 +9,7 @@ import pytest
 
 from core.api import Shared
 
-PLUGINS = ("text", "xray", "ct", "mri")
+PLUGINS = ("text", "xray", "ct", "mri", "mask")
 # BERT-base's and GPT-2's layers, two tables of 50,260 tokens and two of 512 places, and the latent's three maps.
 TEXT_AUTOENCODER = 256_936_704
 ROOT = Path(__file__).parents[2]
@@ -27,6 +27,7 @@ def test_names():
     assert list(modalities()) == [
         *("text", "xray_frontal", "xray_lateral", "ct"),
         *("mri", "mri_t1", "mri_t1c", "mri_t2", "mri_pd", "mri_flair"),
+        *("mask_organs", "mask_findings"),
     ]
 
 
@@ -40,8 +41,9 @@ def test_shared_configs_are_equal(preset):
     for owners in shared.values():
         assert len({config for _, _, config in owners}) == 1, [name for name, _, _ in owners]
     keys = {key: len(owners) for key, owners in shared.items()}
-    planes = {"image.autoencoder": 9, "xray.prompt": 2}
+    planes = {"image.autoencoder": 9, "xray.prompt": 2, "image11.autoencoder": 1, "image7.autoencoder": 1}
     volumes = {"image.autoencoder": 2, "volume.autoencoder": 7, "xray.prompt": 2}
+    volumes |= {"volume11.autoencoder": 1, "volume7.autoencoder": 1}
     assert keys == (volumes if preset == "tiny3d" else planes)
 
 

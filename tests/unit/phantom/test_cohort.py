@@ -47,9 +47,10 @@ def test_every_modality_reads_and_preprocesses_its_file(cohort):
             assert sample.data.strip()
             continue
         canonical = parts.preprocess.build().apply(sample)
-        assert canonical.data.shape == (1, 64, 64)
+        assert canonical.data.shape == (parts.data.channels, 64, 64)
         assert canonical.geometry.orientation == parts.preprocess.orientation
-        assert canonical.data.std() > 0.1
+        # Most patients have few findings, some none.
+        assert canonical.data.std() > (0.1 if name != "mask_findings" else -1)
 
 
 def test_files_say_they_are_synthetic_and_masks_fit_the_ct(cohort):

@@ -1,0 +1,125 @@
+"""Label maps to one channel per label, and back by the largest channel: no label is ever mixed from two others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from core.errors import UserError
+from core.modality import PartConfig
+from core.preprocess.grid import CANONICAL, GridConfig, GridPreprocess, is_canonical, name_of
+from core.preprocess.resample import Resize
+from core.preprocess.views import Share, View, Views, ViewsConfig
+from core.preprocess.warp import rotation, warped
+from core.types import LABEL_UNITS, Geometry, Sample
+
+
+class LabelPreprocessConfig(GridConfig):
+    """Label ``i`` of a map is ``labels[i - 1]``, 0 is nothing; channel ``i - 1`` is 1 where it lies, -1 elsewhere.
+
+    Nothing has no channel: a point without a label is -1 in all. ``channels`` is the number of labels, because the
+    networks were made for it. Resampling takes the nearest point.
+    """
+
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    units: str = LABEL_UNITS
+    resize: Resize = "nearest"
+
+    @model_validator(mode="after")
+    def _a_channel_per_label(self) -> LabelPreprocessConfig:
+        if (self.units, self.resize) != (LABEL_UNITS, "nearest"):
+            raise ValueError("numbers that are names have units = 'label' and resize = 'nearest'")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("two labels have one name")
+        if self.channels != len(self.labels):
+            raise ValueError(f"there are {len(self.labels)} labels, but channels is {self.channels}")
+        return self
+
+    @property
+    def value_bounds(self) -> tuple[float, float]:
+        """Nothing, and the last label."""
+        return 0.0, float(len(self.labels))
+
+    def build(self) -> LabelPreprocess:
+        """Make the preprocessor."""
+        return LabelPreprocess(self)
+
+
+class LabelPreprocess(GridPreprocess):
+    """Label map, float32 ``1 *space`` of whole numbers, to ``channel *space`` and back; exact on the canonical grid."""
+
+    source_channels = 1
+
+    def __init__(self, config: LabelPreprocessConfig) -> None:
+        super().__init__(config, tolerance=0.0)
+        self.labels = config.labels
+
+    def bounds(self, data: np.ndarray) -> tuple[float, float]:
+        """The configured labels, whatever the sample holds."""
+        return self.config.value_bounds
+
+    def apply(self, sample: Sample) -> Sample:
+        """The canonical form. `UserError` that names the sample: as of a grid, or a value that is no label."""
+        if is_canonical(sample):
+            return sample
+        data, geometry = self._checked(sample)
+        self._require_labels(data, sample)
+        place = self._fit(geometry, sample)
+        # Labels are resampled before they get channels, which would take as many times the memory.
+        found = place.forward(data, 0.0, "nearest")
+        numbers = np.arange(1, len(self.labels) + 1, dtype=np.float32).reshape(-1, *(1,) * len(self.config.space))
+        channels = np.where(found == numbers, np.float32(1), np.float32(-1))
+        meta = {**sample.meta, CANONICAL: True}
+        return replace(sample, data=channels, geometry=self._canonical_place(place, geometry), meta=meta)
+
+    def invert(self, sample: Sample, like: Geometry | None = None) -> Sample:
+        """The label of the largest channel, nothing where none is above 0, on the grid of ``like`` (or the default)."""
+        data = np.asarray(sample.data, dtype=np.float32)
+        self._require_canonical(data)
+        like = like or self.config.geometry
+        found = np.where(data.max(0) > 0, data.argmax(0) + 1, 0).astype(np.float32)
+        found = self._fit(like, sample).backward(found[None], "nearest")
+        meta = {key: value for key, value in sample.meta.items() if key != CANONICAL}
+        return replace(sample, data=found, geometry=like, meta={**meta, "units": self.config.units})
+
+    def _require_labels(self, data: np.ndarray, sample: Sample) -> None:
+        last = len(self.labels)
+        wrong = data[(data != np.rint(data)) | (data < 0) | (data > last)]
+        if wrong.size:
+            raise UserError(
+                f"{name_of(sample)}: holds {wrong[0]:g}, which is no label (0 is nothing, 1 to {last} are"
+                f" {', '.join(self.labels)}); set the reader's values, or the preprocessor's labels"
+            )
+
+
+class LabelViewsConfig(PartConfig):
+    """Views of a label map: moved as an image is (see `ViewsConfig`), to the nearest point, and nothing else."""
+
+    rotation_deg: Annotated[float, Field(ge=0, le=45)] = 7.0
+    scale: Share = 0.08
+    shift: Share = 0.04
+
+    def build(self) -> LabelViews:
+        """Make the augmenter."""
+        return LabelViews(self)
+
+
+class LabelViews(Views):
+    """Views of ``channel *space`` of -1 and 1; every view holds nothing but -1 and 1."""
+
+    def __init__(self, config: LabelViewsConfig) -> None:
+        super().__init__(ViewsConfig(**config.model_dump(), gamma=0.0, blur=0.0, noise=0.0))
+
+    def applied(self, sample: Sample, view: View) -> Sample:
+        """The view of the sample: moved, and nothing else."""
+        data, place = np.asarray(sample.data, dtype=np.float32), sample.geometry
+        spacing = (1.0,) * (data.ndim - 1) if place is None else place.spacing_mm
+        matrix = rotation(view.angles_deg, spacing) * view.scale
+        data, moved = warped(data, matrix, np.array(view.shift), fill=-1.0, order=0)
+        changed: dict[str, Any] = {"data": data.copy(), "meta": {**sample.meta, "view": view.told()}}
+        if place is not None:
+            changed["geometry"] = replace(place, affine=place.affine @ moved)
+        return replace(sample, **changed)
