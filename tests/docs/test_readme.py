@@ -8,7 +8,7 @@ import pytest
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 EXCERPT = re.compile(r"<!-- excerpt: (.+?) -->\n```\n(.+?)```", re.S)
 EXCERPTS = dict(EXCERPT.findall(README))
-TRAIN = "--flow toy_vector-toy_grid --data toy"
+TRAIN = "--flow toy_vector-toy_grid --data toy --run runs/toy"
 
 
 def shape(line):
@@ -45,7 +45,7 @@ def test_the_run_and_a_second_one(python, tmp_path):
     assert demand_excerpt(EXCERPTS[TRAIN], first.stdout) > 3, first.stderr
     weights = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("weights.safetensors")}
     second = python("", *arguments, cwd=tmp_path)
-    assert "runs/medm2g-tiny is finished already, nothing was trained; its table:" in second.stdout
+    assert "runs/toy is finished already, nothing was trained; its table:" in second.stdout
     table = [line for line in first.stdout.splitlines() if line.startswith(("autoencoder", "align", "diffuse"))]
     assert table
     assert all(line in second.stdout.splitlines() for line in table)
