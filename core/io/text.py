@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 from pathlib import Path
+from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from core.errors import UserError
 from core.io.dicom_report import read_report
 from core.io.mark import SYNTHETIC, Mark, write_marked
+from core.io.sections import SectionName, Titles, chosen, listed_names, sections_of
 from core.io.source import opening, readable
 from core.modality import PartConfig
 from core.types import Provenance, Sample
@@ -24,10 +26,26 @@ _OTHER_BOMS = {
 
 
 class TextReaderConfig(PartConfig):
-    """A reader of UTF-8 text and of DICOM structured reports. ``max_bytes`` guards against a file that is no report."""
+    """A reader of UTF-8 text and of DICOM structured reports. ``max_bytes`` guards against a file that is no report.
+
+    ``sections``: what is kept of a report, in this order (see `core.io.sections`); left out, the whole text.
+    ``missing``: whether a report with none of them is refused or kept whole. ``titles``: headings of a house beyond the
+    usual ones, by section. All three hold for texts that stand in a table too.
+    """
 
     modality: str
     max_bytes: PositiveInt = 1_000_000
+    sections: tuple[SectionName, ...] = ()
+    missing: Literal["refuse", "whole"] = "refuse"
+    titles: Titles = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sections_differ(self) -> TextReaderConfig:
+        if len(set(self.sections)) < len(self.sections):
+            raise ValueError("a section is named twice")
+        if not all(title.strip() for more in self.titles.values() for title in more):
+            raise ValueError("a title is empty")
+        return self
 
     def build(self) -> TextReader:
         """Make the reader."""
@@ -63,12 +81,29 @@ class TextReader:
             meta |= Mark.parse(marker.removeprefix(_MARKER), path).meta()
         elif not text.strip():
             raise UserError(f"{path}: holds no text, only white space; remove it from the manifest")
+        else:
+            text = self.kept(text, str(path))
         return Sample(modality=self.config.modality, data=text, meta=meta)
+
+    def kept(self, text: str, where: str) -> str:
+        """The sections that are kept of a patient's report; `UserError` that begins with ``where``: it has none."""
+        config = self.config
+        if not config.sections:
+            return text
+        found = chosen(text, config.sections, config.titles)
+        if found is None and config.missing == "refuse":
+            has = ", ".join(listed_names(sections_of(text, config.titles))) or "no heading that is known"
+            raise UserError(
+                f"{where}: has no {' or '.join(config.sections)} (it has {has}); leave it out, name its heading in the"
+                " reader's titles, or set missing = 'whole'"
+            )
+        return text if found is None else found
 
     def _report(self, path: Path) -> Sample:
         text, mark = read_report(path)
-        meta = {"path": str(path), **({} if mark is None else mark.meta())}
-        return Sample(modality=self.config.modality, data=text, meta=meta)
+        if mark is None:
+            return Sample(modality=self.config.modality, data=self.kept(text, str(path)), meta={"path": str(path)})
+        return Sample(modality=self.config.modality, data=text, meta={"path": str(path), **mark.meta()})
 
 
 class TextWriterConfig(PartConfig):

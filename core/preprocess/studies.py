@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from core.building import build_part
 from core.engine.seed import stream
-from core.errors import UserError
+from core.errors import PlainWarning, UserError
 from core.modality import PartConfig, Parts
 from core.preprocess.collate import collate
 from core.types import Batch, Record, Sample
@@ -40,6 +41,7 @@ class Studies:
         self.records, self.visible, self.parts, self.readers = records, visible, parts, dict(readers or {})
         self._built: dict[tuple[str, str], Any] = {}
         self._samples: dict[tuple[str, int], Sample] = {}
+        self.cut: dict[str, int] = {}  # by modality, how many texts were longer than the networks read
 
     def having(self, *names: str) -> list[int]:
         """Places of the studies in which all of these modalities may be seen."""
@@ -107,10 +109,36 @@ class Studies:
     def _read(self, name: str, place: int) -> Sample:
         record = self.records[place]
         if name in record.texts:
-            sample = Sample(modality=name, data=record.texts[name])
+            sample = Sample(modality=name, data=self._kept(record, name))
         else:
             sample = self._reader(record.dataset, name).read(record.files[name][0])
-        return self._part(name, "preprocess").apply(sample)
+        found = self._part(name, "preprocess").apply(sample)
+        self._count_cut(name, record, found)
+        return found
+
+    def _kept(self, record: Record, name: str) -> str:
+        """What the reader keeps of a text that stands in a table, where it has such a choice."""
+        text = record.texts[name]
+        if (record.dataset, name) not in self.readers and self.parts[name].reader is None:
+            return text
+        kept = getattr(self._reader(record.dataset, name), "kept", None)
+        return text if kept is None else kept(text, f"study '{record.study}'")
+
+    def _count_cut(self, name: str, record: Record, sample: Sample) -> None:
+        """Count a text that was cut, and say so of the first: the others are cut in the same way."""
+        tokens = sample.meta.get("cut_tokens", 0)
+        if not tokens:
+            return
+        self.cut[name] = self.cut.get(name, 0) + 1
+        if self.cut[name] == 1:
+            what = f"study '{record.study}' is longer than the {self.parts[name].data.space[0]} ids of '{name}'"
+            warnings.warn(
+                PlainWarning(
+                    f"{what}: {tokens} are cut, and so of every longer text; take a larger preset, or sections of"
+                    f" reports ({name}.reader.sections)"
+                ),
+                stacklevel=2,
+            )
 
     def _reader(self, dataset: str, name: str) -> Any:
         if (dataset, name) not in self.readers:

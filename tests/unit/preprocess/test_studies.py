@@ -1,5 +1,6 @@
 """Studies in memory: who may be seen, who says the same, and views that depend on nobody else."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import torch
 
 from core.errors import UserError
+from core.io import TextReaderConfig
 from core.modality import Parts
+from core.preprocess import ByteTokenizerConfig
 from core.preprocess.studies import Studies
 from core.testing.toy import TOY_GRID, TOY_VECTOR, scan, write_cohort
 from core.types import DataSpec, Record, Sample
@@ -71,3 +74,42 @@ def test_a_missing_part_is_named(studies):
     parts = replace(studies.parts["toy_grid"], reader=None)
     with pytest.raises(UserError, match="'toy_grid' has no part 'reader'"):
         Studies(studies.records, studies.visible, {"toy_grid": parts}).sample("toy_grid", 0)
+
+
+def reports(texts, readers=None, length=64, **reader):
+    """Studies whose texts stand in a table."""
+    tokens = ByteTokenizerConfig(length=length)
+    parts = Parts(data=tokens.spec, reader=TextReaderConfig(modality="words", **reader), preprocess=tokens)
+    records = [
+        Record(patient=str(place), study=f"s{place}", texts={"words": text}, dataset="d")
+        for place, text in enumerate(texts)
+    ]
+    return Studies(records, [("words",)] * len(texts), {"words": parts}, readers)
+
+
+def written(studies, place=0):
+    part = studies.parts["words"].preprocess.build()
+    return part.invert(studies.sample("words", place)).data
+
+
+def test_a_text_of_a_table_has_its_sections_chosen_too():
+    report = "Findings: Clear lungs. Impression: Normal."
+    assert written(reports([report])) == report
+    assert written(reports([report], sections=["impression"])) == "Normal."
+    readers = {("d", "words"): TextReaderConfig(modality="words", sections=["findings"])}
+    assert written(reports([report], readers, sections=["impression"])) == "Clear lungs."
+    with pytest.raises(UserError, match="study 's0': has no history"):
+        reports([report], sections=["history"]).sample("words", 0)
+
+
+def test_cut_texts_are_counted_and_told_once():
+    studies = reports(["a" * 30, "b" * 70, "c" * 31, "d" * 80], length=32)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for place in range(4):
+            studies.sample("words", place)
+            studies.sample("words", place)
+    (one,) = said
+    assert str(one.message).startswith("study 's1' is longer than the 32 ids of 'words': 40 are cut")
+    assert "\n" not in str(one.message)
+    assert studies.cut == {"words": 3}

@@ -1,0 +1,135 @@
+"""Sections of a radiology report: which of its text stands under which heading.
+
+Headings are found where reports put them: at the start of a line with a colon, alone on a line (underlined or not), or
+behind the end of a sentence with a colon, as in reports that were made one line. A word in a sentence is no heading.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, cast
+
+SectionName = Literal["findings", "impression", "indication", "history", "technique", "comparison"]
+Titles = Mapping[SectionName, tuple[str, ...]]
+
+_TITLES: Titles = {
+    "findings": (
+        *("findings", "finding", "imaging findings", "radiographic findings", "chest findings"),
+        *("observations", "observation", "findings and impression", "findings/impression", "findings / impression"),
+    ),
+    "impression": (
+        *("impression", "impressions", "conclusion", "conclusions", "summary", "opinion", "assessment"),
+        *("final impression", "findings and impression", "findings/impression", "findings / impression"),
+        *("impression and recommendation", "impression and recommendations", "impression/recommendation"),
+    ),
+    "indication": (
+        *("indication", "indications", "clinical indication", "reason for exam", "reason for examination"),
+        *("reason for this examination", "reason for study", "reason for the study"),
+    ),
+    "history": (
+        *("history", "clinical history", "patient history", "medical history", "clinical information"),
+        *("clinical data", "clinical details", "clinical background"),
+    ),
+    "technique": ("technique", "techniques", "protocol", "imaging technique"),
+    "comparison": ("comparison", "comparisons", "comparison study", "comparison studies", "prior studies"),
+}
+# They end the section above them and are no part of it.
+_OTHERS = (
+    *("examination", "exam", "type of examination", "study", "procedure", "views", "number of views"),
+    *("final report", "wet read", "preliminary report", "addendum", "recommendation", "recommendations"),
+    *("notification", "notifications", "attestation", "dictated by", "signed by", "electronically signed by"),
+)
+_SPACE = r"[^\S\n]"
+_UNDERLINE = re.compile(rf"\A{_SPACE}*\n{_SPACE}*(?:[-=~*]{{3,}}|_{{5,}}){_SPACE}*(?=\n|\Z)")
+_RULE = re.compile(rf"(?m)^{_SPACE}*(?:[-=~*]{{3,}}|_{{5,}}){_SPACE}*$")
+
+
+@dataclass(frozen=True)
+class Section:
+    """``names``: none for text before the first heading or under another; two under FINDINGS AND IMPRESSION."""
+
+    names: frozenset[str]
+    text: str
+
+
+def sections_of(report: str, titles: Titles | None = None) -> list[Section]:
+    """The sections in the order of the report, each without its heading; ``titles`` adds headings of a house.
+
+    Sections of one name may repeat. Joined they are all of the report but its headings and rules of dashes.
+    """
+    extra = tuple(sorted((name, tuple(more)) for name, more in (titles or {}).items()))
+    pattern, names = _headings(extra)
+    found = [match for match in pattern.finditer(report) if _is_heading(match, report)]
+    ends = [match.start() for match in found] + [len(report)]
+    sections = [Section(frozenset(), _plain(report[: ends[0]]))]
+    for match, end in zip(found, ends[1:], strict=True):
+        content = _UNDERLINE.sub("", report[match.end() : end])
+        sections.append(Section(names[_key(match["title"])], _plain(content)))
+    return [section for section in sections if section.text]
+
+
+def chosen(report: str, wanted: Sequence[SectionName], titles: Titles | None = None) -> str | None:
+    """The text of the ``wanted`` sections in their order, each behind its title where several are wanted.
+
+    Those of one name are joined. ``None`` where the report has none of them with any text.
+    """
+    found, used, kept = sections_of(report, titles), set[int](), list[str]()
+    for name in wanted:
+        places = [place for place, one in enumerate(found) if name in one.names and place not in used]
+        used |= {*places}
+        text = "\n".join(found[place].text for place in places)
+        if text:
+            kept.append(f"{name.capitalize()}: {text}" if len(wanted) > 1 else text)
+    return "\n".join(kept) or None
+
+
+@lru_cache(maxsize=16)
+def _headings(
+    extra: Sequence[tuple[SectionName, tuple[str, ...]]],
+) -> tuple[re.Pattern[str], dict[str, frozenset[str]]]:
+    """What a heading looks like, and the sections of each title."""
+    names: dict[str, set[str]] = {_key(title): set() for title in _OTHERS}
+    for name, title in _pairs([*_TITLES.items(), *extra]):
+        names.setdefault(_key(title), set()).add(name)
+    words = sorted(names, key=len, reverse=True)
+    title = "|".join(re.escape(word).replace(r"\ ", rf"{_SPACE}+") for word in words)
+    where = rf"(?P<line>^{_SPACE}*(?:[#*_]+{_SPACE}*)?)|(?<=[.!?:;)\]]){_SPACE}+"
+    end = rf"[*_]*{_SPACE}*:[*_]*|[*_]*{_SPACE}*$|(?P<gap>{_SPACE}{{2,}})(?=\S)"
+    bracket = rf"(?:{_SPACE}*\([^)\n]{{1,40}}\))?"
+    pattern = re.compile(rf"(?im)(?:{where})(?P<title>{title}){bracket}(?P<end>{end})")
+    return pattern, {key: frozenset(value) for key, value in names.items()}
+
+
+def _pairs(titles: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[tuple[str, str]]:
+    return ((name, title) for name, more in titles for title in more)
+
+
+def _is_heading(match: re.Match[str], report: str) -> bool:
+    title, at_line = match["title"], match["line"] is not None
+    if ":" in match["end"]:
+        # In lower case only where nothing runs on from the line above.
+        return title[0].isupper() or (at_line and not _line_above(match.start(), report))
+    if match["gap"] is not None:
+        return at_line and title.isupper()
+    return at_line and title[0].isupper()
+
+
+def _line_above(start: int, report: str) -> str:
+    return report[report.rfind("\n", 0, max(0, start - 1)) + 1 : start].strip()
+
+
+def _key(title: str) -> str:
+    return " ".join(title.lower().split())
+
+
+def _plain(text: str) -> str:
+    return _RULE.sub("", text).strip()
+
+
+def listed_names(sections: Iterable[Section]) -> list[SectionName]:
+    """The names of the sections that there are, without repetition, in the order of `SectionName`."""
+    found = {name for section in sections for name in section.names}
+    return [cast(SectionName, name) for name in _TITLES if name in found]
