@@ -42,6 +42,10 @@ _OTHERS = (
     *("final report", "wet read", "preliminary report", "addendum", "recommendation", "recommendations"),
     *("notification", "notifications", "attestation", "dictated by", "signed by", "electronically signed by"),
 )
+_LEADING = frozenset(
+    ("a", "an", "and", "any", "as", "by", "for", "from", "in", "into", "my", "no", "of", "on", "or", "our")
+    + ("per", "see", "the", "their", "these", "this", "to", "under", "with")
+)
 _SPACE = r"[^\S\n]"
 _UNDERLINE = re.compile(rf"\A{_SPACE}*\n{_SPACE}*(?:[-=~*]{{3,}}|_{{5,}}){_SPACE}*(?=\n|\Z)")
 _RULE = re.compile(rf"(?m)^{_SPACE}*(?:[-=~*]{{3,}}|_{{5,}}){_SPACE}*$")
@@ -96,7 +100,7 @@ def _headings(
         names.setdefault(_key(title), set()).add(name)
     words = sorted(names, key=len, reverse=True)
     title = "|".join(re.escape(word).replace(r"\ ", rf"{_SPACE}+") for word in words)
-    where = rf"(?P<line>^{_SPACE}*(?:[#*_]+{_SPACE}*)?)|(?<=[.!?:;)\]]){_SPACE}+"
+    where = rf"(?P<line>^{_SPACE}*(?:[#*_]+{_SPACE}*)?)|(?<=\S){_SPACE}+"
     end = rf"[*_]*{_SPACE}*:[*_]*|[*_]*{_SPACE}*$|(?P<gap>{_SPACE}{{2,}})(?=\S)"
     bracket = rf"(?:{_SPACE}*\([^)\n]{{1,40}}\))?"
     pattern = re.compile(rf"(?im)(?:{where})(?P<title>{title}){bracket}(?P<end>{end})")
@@ -109,12 +113,23 @@ def _pairs(titles: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[tuple[str,
 
 def _is_heading(match: re.Match[str], report: str) -> bool:
     title, at_line = match["title"], match["line"] is not None
+    if ":" in match["end"] and not at_line:
+        return title[0].isupper() and _ends_a_sentence(match, report)
     if ":" in match["end"]:
         # In lower case only where nothing runs on from the line above.
-        return title[0].isupper() or (at_line and not _line_above(match.start(), report))
+        return title[0].isupper() or not _line_above(match.start(), report)
     if match["gap"] is not None:
         return at_line and title.isupper()
     return at_line and title[0].isupper()
+
+
+def _ends_a_sentence(match: re.Match[str], report: str) -> bool:
+    """Whether one ends before the heading; without its full stop where no word leads on and another one begins."""
+    if report[match.start() - 1] in ".!?:;)]":
+        return True
+    word = report[max(0, match.start() - 12) : match.start()].split()[-1].lower()
+    behind = report[match.end() : match.end() + 3].lstrip()[:1]
+    return word not in _LEADING and (behind.isupper() or behind.isdigit())
 
 
 def _line_above(start: int, report: str) -> str:
