@@ -42,9 +42,9 @@ _OTHERS = (
     *("final report", "wet read", "preliminary report", "addendum", "recommendation", "recommendations"),
     *("notification", "notifications", "attestation", "dictated by", "signed by", "electronically signed by"),
 )
-_LEADING = frozenset(
-    ("a", "an", "and", "any", "as", "by", "for", "from", "in", "into", "my", "no", "of", "on", "or", "our")
-    + ("per", "see", "the", "their", "these", "this", "to", "under", "with")
+_LEADING = (
+    *("a", "an", "and", "any", "as", "by", "for", "from", "in", "into", "my", "no", "of", "on", "or", "our"),
+    *("per", "see", "the", "their", "these", "this", "to", "under", "with"),
 )
 _SPACE = r"[^\S\n]"
 _UNDERLINE = re.compile(rf"\A{_SPACE}*\n{_SPACE}*(?:[-=~*]{{3,}}|_{{5,}}){_SPACE}*(?=\n|\Z)")

@@ -190,6 +190,31 @@ def test_wrong_configs(wrong):
         RangePreprocessConfig(**{**SQUARE.model_dump(), **wrong})
 
 
+WINDOWED = RangePreprocessConfig(
+    **{**SQUARE.model_dump(), "windows": {"lung": (-600.0, 1500.0), "wide": (100.0, 700.0)}, "window": "wide"}
+)
+
+
+def test_a_named_window_takes_the_place_of_the_bounds():
+    """Width 700 at level 100 (MediSyn) is -250 to 450; inside it values come back, beyond it they are clipped."""
+    assert WINDOWED.value_bounds == WINDOWED.spec.value_range == (-250, 450)
+    data = np.linspace(-1000, 1000, 32 * 32, dtype=np.float32).reshape(1, 32, 32)
+    part = WINDOWED.build()
+    found = part.apply(Sample(modality="m", data=data, geometry=SQUARE.geometry))
+    assert np.allclose(found.data, np.clip((data - 100) / 350, -1, 1), atol=1e-6)
+    restored = part.invert(found)
+    assert np.allclose(restored.data, np.clip(data, -250, 450), atol=part.tolerance * 2)
+    assert restored.meta["units"] == "HU"
+    assert WINDOWED.model_copy(update={"window": None}).value_bounds == (-1000, 1000)
+    assert WINDOWED.model_copy(update={"window": "lung"}).value_bounds == (-1350, 150)
+
+
+@pytest.mark.parametrize("wrong", [{"window": "lnug"}, {"windows": {"lung": (0, 0)}, "window": None}])
+def test_a_window_that_is_none_is_refused(wrong):
+    with pytest.raises(ValidationError, match=r"'lnug' is not among lung, wide|greater than 0"):
+        RangePreprocessConfig(**{**WINDOWED.model_dump(), **wrong})
+
+
 MRI = PercentilePreprocessConfig(space=(24, 24), spacing_mm=(1.0, 1.0), orientation="PL", value_range=(0, 1000))
 
 
