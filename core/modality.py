@@ -136,7 +136,8 @@ class DatasetAdapter:
 
     ``modalities`` that it may hold; empty where only a scan can tell.
 
-    ``scan(root)`` yields a `Record` per study, with the official split where there is one. A cohort that is computed,
+    ``scan(root)`` yields a `Record` per study, with the official split where there is one; what it takes by keyword may
+    be set as ``[datasets.NAME.options]``. A cohort that is computed,
     not collected, has ``make(root)``, which writes what is missing of it and leaves what is there. It may take, by
     keyword, ``num`` studies, ``seed``, ``workers`` (processes) and ``progress`` (whether a bar is shown).
 
@@ -149,7 +150,7 @@ class DatasetAdapter:
     modalities: tuple[str, ...]
     licence: str
     citation: str
-    scan: Callable[[Path], Iterable[Record]]
+    scan: Callable[..., Iterable[Record]]
     make: Callable[..., None] | None = None
     findings_of: Callable[[str], Mapping[str, int]] | None = None
 

@@ -51,7 +51,7 @@ def make_data(source: DataSource) -> None:
 def records_of(source: DataSource, run: Run) -> list[Record]:
     """The studies of a data set, of every split; a pool for each training patient where pools are dealt."""
     try:
-        records = list(source.adapter.scan(source.root))
+        records = list(source.adapter.scan(source.root, **source.entry.options))
         for record in records:
             _require_record(record)
     except Exception as error:

@@ -33,7 +33,8 @@ class DatasetEntry(Table):
     """Where a data set lies and which adapter reads it.
 
     ``deal``: every patient has every modality, so ``data.pools`` may deal them out. ``split``: as the source says, or
-    drawn by patient. ``reader``: modality, then fields of its reader for the files of this data set.
+    drawn by patient. ``reader``: modality, then fields of its reader for the files of this data set. ``options``: what
+    its adapter's ``scan`` takes by keyword.
     """
 
     adapter: str
@@ -41,6 +42,7 @@ class DatasetEntry(Table):
     split: Literal["official", "by_patient"] = "official"
     deal: bool = False
     reader: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class PairEntry(Table):

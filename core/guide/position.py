@@ -21,9 +21,10 @@ def known_axes(geometry: Geometry | None) -> tuple[bool, bool, bool]:
 
     A volume and a slice know all three, a projection only those that it was not summed along, data without geometry
     none. Of a 2-D image ``stored["projection"]`` says which it is; where nothing is said, an image across the body's
-    long axis (S) is a slice and any other a projection, which claims less than it might know, never more.
+    long axis (S) is a slice and any other a projection, which claims less than it might know, never more. A picture
+    that is ``stored["unplaced"]`` knows none.
     """
-    if geometry is None:
+    if geometry is None or geometry.stored.get("unplaced"):
         return False, False, False
     if len(geometry.shape) != 2:
         return True, True, True

@@ -30,7 +30,8 @@ class ImageReaderConfig(PartConfig):
     in ``units``; ``(0, 1)`` divides by the largest number of the bit depth (MedCoDi-M 3.1); left out, stored numbers
     are kept. ``bits``: bits in use where they are fewer than the file's (12 in a 16-bit picture). ``convert``: let
     Pillow turn palettes, colour, alpha, 1-bit and the like into 8 bits instead of refusing them. ``projection``: the
-    pictures are projections, not slices; kept as ``stored["projection"]`` of their geometry.
+    pictures are projections, not slices; kept as ``stored["projection"]`` of their geometry. ``unplaced``: they are
+    photographs, which lie nowhere in the patient; kept likewise.
 
     A file that MedWeave wrote states all this itself, and what it states is used.
     """
@@ -44,6 +45,7 @@ class ImageReaderConfig(PartConfig):
     bits: PositiveInt | None = None
     convert: bool = False
     projection: bool = False
+    unplaced: bool = False
     min_side: PositiveInt = 2
     max_megapixels: PositiveFloat = 80.0
 
@@ -101,7 +103,8 @@ class ImageReader:
         return data if self.config.value_range is None else _spread(data, largest, self.config.value_range)
 
     def _geometry(self, shape: Space, stored: Mapping[str, object]) -> Geometry:
-        said = {"projection": True} if self.config.projection else {}
+        config = {"projection": self.config.projection, "unplaced": self.config.unplaced}
+        said = {key: True for key, value in config.items() if value}
         return centred(shape, self.config.spacing_mm or (1.0, 1.0), self.config.orientation, **said, **stored)
 
     def _marked(self, path: Path, data: np.ndarray, bits: int, mark: Mark) -> Sample:

@@ -28,7 +28,8 @@ class GridConfig(PartConfig, ABC):
     generated samples and the aspect ratio. A sample is turned to ``orientation`` (unless ``reorient`` is false),
     padded with the lower bound to the aspect ratio (unless ``keep_aspect`` is false: then it is squeezed), resized.
     ``projection``: a pixel is a sum along a ray, not a point, and says nothing of the third axis; the default geometry
-    keeps it as ``stored["projection"]``.
+    keeps it as ``stored["projection"]``. ``unplaced``: nobody knows where in the patient a pixel lies (a photograph);
+    ``orientation`` is that of the screen; kept as ``stored["unplaced"]``.
     """
 
     space: tuple[PositiveInt, ...]
@@ -39,6 +40,7 @@ class GridConfig(PartConfig, ABC):
     keep_aspect: bool = True
     reorient: bool = True
     projection: bool = False
+    unplaced: bool = False
     resize: Resize = "area"
 
     @model_validator(mode="after")
@@ -50,7 +52,8 @@ class GridConfig(PartConfig, ABC):
     @property
     def geometry(self) -> Geometry:
         """Of a sample that no input places: centred at the world's origin."""
-        stored = {"projection": True} if self.projection else {}
+        said = {"projection": self.projection, "unplaced": self.unplaced}
+        stored = {key: True for key, value in said.items() if value}
         return centred(self.space, self.spacing_mm, self.orientation, **stored)
 
     @property

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from core.api import DatasetAdapter, Record, UserError
+from plugins.manifest.options import ManifestOptions, Row, read_options
 
 TABLE = "manifest.csv"
 TEXT = "text"  # the modality of the column `report`
 _REQUIRED = ("study_id", "modality", "file")
 _UNSPLIT = ("", "dev")  # names of a split that is still to be made
-Row = Mapping[str, str]
 Split = Literal["train", "validation", "test"]
 
 
-def scan(root: Path) -> Iterator[Record]:
+def scan(root: Path, **settings: Any) -> Iterator[Record]:
     """A record per study and report, in the order of the table.
 
     Columns ``study_id``, ``modality``, ``file`` (below ``root``), and where there are: ``patient_id`` (else the study),
     ``split`` (``train``, ``validation``, ``test``; empty or ``dev`` counts as ``train``, to be split with
     ``split = "by_patient"``), ``report``, ``labels`` (those that are present, ``|`` between them). Files of one study
-    with different reports are captioned one by one and make a record each. `UserError` names the row.
+    with different reports are captioned one by one and make a record each. ``settings``: see `ManifestOptions`.
+    `UserError` names the row.
     """
+    options = read_options(settings)
     table = Path(root) / TABLE
     groups: dict[tuple[str, str], list[Row]] = {}
     for number, row in _rows(table):
-        _check(row, number, table)
+        _check(row, number, table, options)
+        if not options.modality_of(row):
+            continue
         groups.setdefault((row["study_id"], row.get("report", "")), []).append(row)
     names: dict[str, int] = {}
     for (study, report), rows in groups.items():
         number = names[study] = names.get(study, 0) + 1
-        yield _record(f"{study}#{number}" if number > 1 else study, report.strip(), rows, Path(root))
+        yield _record(f"{study}#{number}" if number > 1 else study, report.strip(), rows, Path(root), options)
 
 
 def _rows(table: Path) -> Iterator[tuple[int, Row]]:
@@ -51,7 +55,10 @@ def _rows(table: Path) -> Iterator[tuple[int, Row]]:
         raise UserError(f"{table}: is no table in UTF-8 ({error}); export it again") from error
 
 
-def _check(row: Row, number: int, table: Path) -> None:
+def _check(row: Row, number: int, table: Path, options: ManifestOptions) -> None:
+    missing = [name for name in options.columns if name not in row]
+    if missing:
+        raise UserError(f"{table}: lacks the columns {', '.join(missing)}, which options.columns names")
     empty = [name for name in _REQUIRED if not row[name].strip()]
     if empty:
         raise UserError(f"{table}, line {number}: {', '.join(empty)} is empty; fill it in, or take the row out")
@@ -60,22 +67,23 @@ def _check(row: Row, number: int, table: Path) -> None:
         raise UserError(f"{table}, line {number}: split '{row['split']}' (known: {', '.join(known[1:])})")
 
 
-def _record(study: str, report: str, rows: list[Row], root: Path) -> Record:
+def _record(study: str, report: str, rows: list[Row], root: Path, options: ManifestOptions) -> Record:
     first, files = rows[0], dict[str, tuple[Path, ...]]()
     for row in rows:
-        name = row["modality"].strip()
+        name = options.modality_of(row)
         files[name] = (*files.get(name, ()), root / row["file"].strip())
     split = first.get("split", "")
     if any(row.get("split", "") != split for row in rows):
         raise UserError(f"{root / TABLE}: study '{study}' has rows of different splits; give it one")
-    labels = {name.strip(): 1 for row in rows for name in row.get("labels", "").split("|") if name.strip()}
+    labels = options.labels_of(rows)
+    report = report or options.text_of(labels, files)
     return Record(
         patient=first.get("patient_id") or first["study_id"],
         study=study,
         files=files,
         texts={TEXT: report} if report else {},
         split="train" if split in _UNSPLIT else cast(Split, split),
-        labels=labels,
+        labels=dict.fromkeys(labels, 1),
     )
 
 

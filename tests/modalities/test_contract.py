@@ -9,6 +9,7 @@ from core.testing import check_modality, law_names
 from plugins.ct.modality import CT
 from plugins.mask.modality import FINDINGS, ORGANS
 from plugins.mri.modality import MODALITIES
+from plugins.photo.modality import MODALITIES as PHOTOS
 from plugins.text.modality import TEXT
 from plugins.xray.modality import FRONTAL, LATERAL
 
@@ -19,7 +20,7 @@ FILE_LAWS = [law for law in law_names() if law.partition(".")[0] in FILE_PARTS]
 
 WHOLE = [(TEXT, "tiny"), (FRONTAL, "tiny"), (CT, "tiny3d")]
 OTHERS = [(LATERAL, "tiny"), (CT, "tiny"), *((modality, "tiny") for modality in MODALITIES), (MODALITIES[0], "tiny3d")]
-OTHERS += [(FINDINGS, "tiny"), (ORGANS, "tiny3d")]
+OTHERS += [(FINDINGS, "tiny"), (ORGANS, "tiny3d"), (PHOTOS[0], "tiny")]
 
 
 def named(value):
@@ -50,8 +51,9 @@ def test_long_laws(modality, preset, law):
 
 
 @pytest.mark.slow
-def test_networks_with_a_channel_per_label():
-    failed, num_passed = outcomes(ORGANS, "tiny", [law for law in law_names() if law not in LONG])
+@pytest.mark.parametrize("modality", [ORGANS, PHOTOS[0]], ids=named)
+def test_networks_of_several_channels(modality):
+    failed, num_passed = outcomes(modality, "tiny", [law for law in law_names() if law not in LONG])
     assert failed == {}
     assert num_passed > len(FILE_LAWS)
 

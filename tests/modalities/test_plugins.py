@@ -9,7 +9,8 @@ import pytest
 
 from core.api import Shared
 
-PLUGINS = ("text", "xray", "ct", "mri", "mask")
+PLUGINS = ("text", "xray", "ct", "mri", "mask", "photo")
+PHOTOS = ("dermoscopy", "fundus", "oct", "histopathology", "endoscopy", "smear", "ultrasound")
 # BERT-base's and GPT-2's layers, two tables of 50,260 tokens and two of 512 places, and the latent's three maps.
 TEXT_AUTOENCODER = 256_936_704
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,7 @@ def test_names():
         *("text", "xray_frontal", "xray_lateral", "ct"),
         *("mri", "mri_t1", "mri_t1c", "mri_t2", "mri_pd", "mri_flair"),
         *("mask_organs", "mask_findings"),
+        *(f"photo_{kind}" for kind in PHOTOS),
     ]
 
 
@@ -44,6 +46,8 @@ def test_shared_configs_are_equal(preset):
     planes = {"image.autoencoder": 9, "xray.prompt": 2, "image11.autoencoder": 1, "image7.autoencoder": 1}
     volumes = {"image.autoencoder": 2, "volume.autoencoder": 7, "xray.prompt": 2}
     volumes |= {"volume11.autoencoder": 1, "volume7.autoencoder": 1}
+    for owners_of in (planes, volumes):
+        owners_of |= dict.fromkeys(("photo.prompt", "image3.autoencoder", "photo.denoiser"), len(PHOTOS))
     assert keys == (volumes if preset == "tiny3d" else planes)
 
 
@@ -53,7 +57,7 @@ def test_all_meet_in_one_shared_space(preset, width):
         parts = modality.parts(preset)
         assert parts.prompt is not None
         assert getattr(parts.prompt, "config", parts.prompt).prompt_width == width, modality.name
-        assert parts.denoiser.prompt_width == width
+        assert getattr(parts.denoiser, "config", parts.denoiser).prompt_width == width
 
 
 def text_fits(parts):
@@ -74,7 +78,8 @@ def test_parts_fit_together(preset):
             continue
         assert parts.autoencoder.config.space == parts.data.space == parts.data.default_geometry.shape
         latent = parts.autoencoder.config.spec
-        assert (parts.denoiser.channels, parts.denoiser.space) == (latent.channels, latent.space)
+        denoiser = getattr(parts.denoiser, "config", parts.denoiser)
+        assert (denoiser.channels, denoiser.space) == (latent.channels, latent.space)
         low, high = parts.data.value_range
         assert (low, high) == parts.preprocess.value_bounds
 

@@ -1,0 +1,89 @@
+"""A table in its own words: what its columns mean, and captions made of labels."""
+
+import csv
+
+import pytest
+
+from core.api import UserError
+from plugins.manifest.datasets import MANIFEST
+
+COLUMNS = ["study_id", "modality", "sequence", "file", "report", "labels"]
+
+
+@pytest.fixture
+def records(tmp_path):
+    def scan(rows, **options):
+        with (tmp_path / "manifest.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([COLUMNS, *rows])
+        return list(MANIFEST.scan(tmp_path, **options))
+
+    return scan
+
+
+def test_without_options_nothing_is_made_up(records):
+    (one,) = records([["a", "smear", "", "a.png", "", "RBC:3|WBC:1"]])
+    assert one.texts == {}
+    assert one.labels == {"RBC:3": 1, "WBC:1": 1}
+
+
+def test_words_of_the_table_become_modalities_and_some_are_left_out(records):
+    rows = [["a", "mri", kind, f"{kind}.nii", "", ""] for kind in ("T1", "T2")] + [["a", "label", "M", "m.nii", "", ""]]
+    names = {"mri/T1": "mri_t1", "label/M": ""}
+    (one,) = records(rows, columns=["modality", "sequence"], modalities=names)
+    assert list(one.files) == ["mri_t1", "mri/T2"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ("nv", "Dermoscopy: melanocytic nevus."),
+        ("nv|other", "Dermoscopy: melanocytic nevus and other."),
+        ("a| nv |b", "Dermoscopy: a, melanocytic nevus and b."),
+        ("", "A skin lesion."),
+    ],
+)
+def test_a_caption_from_labels(records, labels, text):
+    options = {
+        "caption": "Dermoscopy: {labels}.",
+        "names": {"nv": "melanocytic nevus"},
+        "unlabelled": "A skin lesion.",
+    }
+    (one,) = records([["a", "m", "", "a.png", "", labels]], **options)
+    assert one.texts == {"text": text}
+    assert set(one.labels) == {name.strip() for name in labels.split("|") if name}
+
+
+def test_a_report_is_kept_as_it_is(records):
+    (one,) = records([["a", "m", "", "a.png", "Clear lungs.", "mass"]], caption="Shows {labels}.")
+    assert one.texts == {"text": "Clear lungs."}
+
+
+def test_counts(records):
+    (one,) = records([["a", "m", "", "a.png", "", "RBC:3|WBC:0|plain"]], caption="Smear: {labels}.", counts=True)
+    assert one.texts == {"text": "Smear: RBC (3) and plain."}
+    assert one.labels == {"RBC": 1, "plain": 1}
+
+
+def test_a_caption_for_each_modality(records):
+    rows = [
+        ["a", "oct", "", "a.png", "", "x"],
+        ["b", "slide", "", "b.png", "", "y"],
+        ["c", "film", "", "c.png", "", "z"],
+    ]
+    found = records(rows, caption={"oct": "OCT: {labels}.", "slide": "Slide: {labels}."})
+    assert [record.texts.get("text") for record in found] == ["OCT: x.", "Slide: y.", None]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"caption": "No place."}, r"options\.caption: a caption says where its labels go: \{labels\}"),
+        ({"captoin": "x"}, r"options\.captoin: .*\(known: columns, modalities, caption"),
+        ({"columns": ["plane"]}, r"manifest\.csv: lacks the columns plane, which options\.columns names"),
+        ({"counts": "perhaps"}, r"options\.counts: "),
+    ],
+)
+def test_wrong_options_are_one_line(records, options, said):
+    with pytest.raises(UserError, match=said) as caught:
+        records([["a", "m", "", "a.png", "", "x"]], **options)
+    assert "\n" not in str(caught.value)
