@@ -94,6 +94,24 @@ def test_the_registry_says_how_a_data_set_is_split(tmp_path):
         assert {record.split for record in records_of(source, run)} == expected
 
 
+def test_an_adapter_is_told_its_options(tmp_path):
+    def scan(root, *, side="left"):
+        yield Record(patient="p", study=side, files={"ct": (root / "ct",)})
+
+    told = DatasetAdapter(name="any", title="", modalities=NAMES, licence="", citation="", scan=scan)
+    for options, study in (({}, "left"), ({"side": "right"}, "right")):
+        run, registry = started(tmp_path)
+        entry = registry.datasets["phantom"].model_copy(update={"options": options})
+        registry = registry.model_copy(update={"datasets": {"phantom": entry}})
+        (record,) = records_of(source_of("phantom", run, registry, {"phantom": told}), run)
+        assert record.study == study
+    entry = entry.model_copy(update={"options": {"sied": "left"}})
+    registry = registry.model_copy(update={"datasets": {"phantom": entry}})
+    with pytest.raises(UserError, match=r"data set 'phantom': cannot scan .*sied") as caught:
+        records_of(source_of("phantom", run, registry, {"phantom": told}), run)
+    assert "\n" not in str(caught.value)
+
+
 def test_no_study_of_a_pair(tmp_path):
     run, registry = started(tmp_path, flow="text-ct")
     lonely = DatasetAdapter(
