@@ -81,17 +81,19 @@ class TextReader:
             meta |= Mark.parse(marker.removeprefix(_MARKER), path).meta()
         elif not text.strip():
             raise UserError(f"{path}: holds no text, only white space; remove it from the manifest")
-        else:
-            text = self.kept(text, str(path))
+        text = self.kept(text, str(path), synthetic="synthetic" in meta)
         return Sample(modality=self.config.modality, data=text, meta=meta)
 
-    def kept(self, text: str, where: str) -> str:
-        """The sections that are kept of a patient's report; `UserError` that begins with ``where``: it has none."""
+    def kept(self, text: str, where: str, *, synthetic: bool = False) -> str:
+        """The sections that are kept; `UserError` that begins with ``where``: a patient's report has none of them.
+
+        What MedWeave wrote may be one section without its heading: without any it is kept whole.
+        """
         config = self.config
         if not config.sections:
             return text
         found = chosen(text, config.sections, config.titles)
-        if found is None and config.missing == "refuse":
+        if found is None and config.missing == "refuse" and not synthetic:
             has = ", ".join(listed_names(sections_of(text, config.titles))) or "no heading that is known"
             raise UserError(
                 f"{where}: has no {' or '.join(config.sections)} (it has {has}); leave it out, name its heading in the"
@@ -101,9 +103,9 @@ class TextReader:
 
     def _report(self, path: Path) -> Sample:
         text, mark = read_report(path)
-        if mark is None:
-            return Sample(modality=self.config.modality, data=self.kept(text, str(path)), meta={"path": str(path)})
-        return Sample(modality=self.config.modality, data=text, meta={"path": str(path), **mark.meta()})
+        text = self.kept(text, str(path), synthetic=mark is not None)
+        meta = {"path": str(path), **({} if mark is None else mark.meta())}
+        return Sample(modality=self.config.modality, data=text, meta=meta)
 
 
 class TextWriterConfig(PartConfig):

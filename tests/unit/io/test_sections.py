@@ -3,8 +3,9 @@
 import pytest
 
 from core.errors import UserError
-from core.io import TextReaderConfig
+from core.io import TextReaderConfig, TextWriterConfig
 from core.io.sections import chosen, sections_of
+from core.types import Sample
 
 CAPITALS = """EXAM: CHEST 2 VIEWS
 HISTORY: Cough for two weeks.
@@ -190,6 +191,15 @@ def test_or_kept_whole(tmp_path):
     assert reader(sections=["impression"], missing="whole").read(tmp_path / "a.txt").data == PLAIN
     with pytest.raises(UserError, match="no heading that is known"):
         reader(sections=["impression"]).read(tmp_path / "a.txt")
+
+
+def test_a_generated_text_is_chosen_from_but_never_refused(tmp_path, provenance):
+    for name, text in (("a", MIXED), ("b", PLAIN)):
+        sample = Sample(modality="m", data=text)
+        TextWriterConfig().build().write(sample, tmp_path / f"{name}.txt", provenance)
+    part = reader(sections=["impression"])
+    assert part.read(tmp_path / "a.txt").data == "Normal chest."
+    assert part.read(tmp_path / "b.txt").data == PLAIN
 
 
 def test_a_house_may_name_its_headings():
