@@ -137,3 +137,19 @@ def test_every_plugin_has_a_card(name):
         assert heading in card
     for modality in importlib.import_module(f"plugins.{name}").register_modalities():
         assert f"`{modality.name}`" in card
+
+
+@pytest.mark.parametrize("name", [name for name in PLUGINS if name != "text"])
+@pytest.mark.parametrize("preset", ["tiny", "small"])
+def test_the_card_states_the_size_of_the_denoiser(name, preset):
+    """The last column of the card's row, in millions."""
+    import torch
+
+    card = (ROOT / "plugins" / name / "README.md").read_text(encoding="utf-8")
+    (row,) = [line for line in card.splitlines() if line.startswith(f"| `{preset}`")]
+    stated = float(row.rstrip(" |").rpartition("| ")[2].removesuffix(" M"))
+    modality = importlib.import_module(f"plugins.{name}").register_modalities()[0]
+    with torch.device("meta"):
+        module = modality.parts(preset).denoiser.build()
+    count = sum(parameter.numel() for parameter in module.parameters()) / 1e6
+    assert abs(count - stated) < (0.05 if stated < 10 else 0.5)
