@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from core.errors import UserError, explain, listed, nearest, unknown
 from core.flags import Flags, Layer, layers_of
 from core.overrides import PartOverrides
-from core.preset import PHASES, Preset
+from core.preset import Preset
 from core.recipe import (
     AlignChoice,
     DataChoice,
@@ -106,14 +106,17 @@ def to_toml(config: RunConfig) -> str:
 def _base(registry: Registry, recipe: str, preset: str, *, long: bool) -> dict[str, Any]:
     """The lowest layers: sizes of the preset with what the paper published for it, then the switches."""
     method, sizes = registry.recipe(recipe), registry.preset(preset)
-    training = sizes.model_dump(exclude_none=True)
+    training = sizes.model_dump(exclude_none=True, exclude={"long"})
     for phase, published in method.train.get(preset, {}).items():
         training[phase] |= published.model_dump(exclude_none=True)
-    for phase in PHASES if long else ():
-        for count in {"steps", "steps_tokens", "epochs"} & training[phase].keys():
-            training[phase][count] *= sizes.long_factor
-    for count in ("samples", "judge_epochs") if long else ():
-        training["measure"][count] *= sizes.long_factor
+    if long and sizes.long is None:
+        able = [name for name, other in registry.presets.items() if other.long is not None]
+        raise UserError(
+            f"--long: preset '{preset}' has no longer training (these have: {listed(able)}); leave it out, or write one"
+            f" as presets.{preset}.long in the registry"
+        )
+    if long and sizes.long is not None:
+        training = merged(training, sizes.long.model_dump(exclude_none=True))
     switches = {key: getattr(method, key).model_dump(exclude_none=True) for key in SWITCHES}
     named = {"recipe": recipe, "preset": preset, "run": Path("runs") / f"{recipe}-{preset}"}
     return {**named, **switches, "training": training, "aliases": dict(registry.aliases)}

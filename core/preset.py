@@ -51,10 +51,11 @@ class Training(Table):
         return (self.steps_tokens or self.steps) if kind == "tokens" else self.steps
 
 
-class PublishedTraining(Table):
-    """What a paper says of its optimiser; takes the place of the preset's values, and only those."""
+class OtherTraining(Table):
+    """Values that take the place of a preset's, and only those: what a paper says, or a longer training."""
 
     steps: int | None = Field(default=None, ge=1)
+    steps_tokens: int | None = Field(default=None, ge=1)
     batch: int | None = Field(default=None, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
     epochs: int | None = Field(default=None, ge=1)
@@ -78,15 +79,30 @@ class Measuring(Table):
     judge_epochs: int = Field(default=10, ge=1)
 
 
-class Preset(Table):
-    """Sizes of training; the sizes of networks stand in the plugins.
+class OtherMeasuring(Table):
+    """Values that take the place of a preset's, and only those."""
 
-    ``--long`` takes ``long_factor`` times the steps, the studies to measure and the epochs of the judges.
+    samples: int | None = Field(default=None, ge=8)
+    steps: int | None = Field(default=None, ge=0)
+    judge_epochs: int | None = Field(default=None, ge=1)
+
+
+class Longer(Table):
+    """What ``--long`` changes: lengths of training and of measuring, never sizes of networks."""
+
+    autoencoder: OtherTraining = OtherTraining()
+    align: OtherTraining = OtherTraining()
+    diffuse: OtherTraining = OtherTraining()
+    guide: OtherTraining = OtherTraining()
+    measure: OtherMeasuring = OtherMeasuring()
+
+
+class Preset(Table):
+    """Sizes of training; the sizes of networks stand in the plugins. ``long`` is laid over the rest by ``--long``.
     ``log_every`` and ``save_every`` count optimiser steps.
     """
 
     title: str = ""
-    long_factor: int = Field(default=4, ge=1)
     log_every: int = Field(default=50, ge=1)
     save_every: int = Field(default=500, ge=1)
     autoencoder: Training
@@ -94,6 +110,7 @@ class Preset(Table):
     diffuse: Training
     guide: Training
     measure: Measuring = Measuring()
+    long: Longer | None = None
 
     def of(self, phase: Phase) -> Training:
         """The training of one phase."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from core.preset import PHASES, Phase, PublishedTraining, Solver
+from core.preset import PHASES, OtherTraining, Phase, Solver
 from core.tables import Table
 
 Pools = Literal["disjoint", "all"]
@@ -152,4 +152,4 @@ class Recipe(Table):
     guide: GuideChoice
     sampler: SamplerChoice
     data: DataChoice = DataChoice()
-    train: dict[str, dict[Phase, PublishedTraining]] = Field(default_factory=dict)
+    train: dict[str, dict[Phase, OtherTraining]] = Field(default_factory=dict)

@@ -67,7 +67,7 @@ def test_defaults():
     assert plain.flow.of("align") == plain.flow.of("guide") == "text-xray,text-ct,ct-mri"
     assert plain.run == Path("runs/medm2g-tiny")
     assert plain.data.names == ("phantom",)
-    assert plain.training == REGISTRY.preset("tiny")
+    assert plain.training == REGISTRY.preset("tiny").model_copy(update={"long": None})
 
 
 def test_each_layer_wins_over_the_one_below(tmp_path):
@@ -95,8 +95,14 @@ def test_published_numbers_reach_the_paper_preset_only():
 
 
 def test_long_and_steps():
-    assert config(long=True).training.align.steps == 4 * config().training.align.steps
-    assert config(long=True).training.align.batch == config().training.align.batch
+    longer, usual = config(long=True).training, config().training
+    assert longer.align.steps == REGISTRY.preset("tiny").long.align.steps > usual.align.steps
+    assert longer.measure.samples > usual.measure.samples
+    assert longer.align.batch == usual.align.batch
+    assert longer.long is usual.long is None
+    assert config(long=True, set=["training.align.steps=7"]).training.align.steps == 7
+    with pytest.raises(UserError, match=r"--long: preset 'paper' has no longer training \(these have: tiny, tiny3d\)"):
+        config(long=True, preset="paper")
     short = config(steps=3, recipe="medisyn", preset="paper")
     assert short.training.diffuse.num_steps(10**6) == 3
 
@@ -217,7 +223,14 @@ def test_shared_part_changes_for_all_owners():
 @pytest.mark.parametrize("recipe", sorted(REGISTRY.recipes))
 @pytest.mark.parametrize("preset", sorted(REGISTRY.presets))
 def test_written_file_repeats_the_run(tmp_path, recipe, preset):
-    first = config(recipe=recipe, preset=preset, seed=5, long=True, run=tmp_path / "out", set=["guide.null_prompt=0.1"])
+    first = config(
+        recipe=recipe,
+        preset=preset,
+        seed=5,
+        long=REGISTRY.preset(preset).long is not None,
+        run=tmp_path / "out",
+        set=["guide.null_prompt=0.1"],
+    )
     again = config(config=written(tmp_path, to_toml(first)))
     assert again == first
     assert to_toml(again) == to_toml(first)
@@ -262,9 +275,7 @@ def test_a_resolved_run_file_is_not_mixed_with_another_recipe_or_sizes(tmp_path,
 
 def test_steps_of_tokens():
     training = config(preset="tiny").training.autoencoder
-    assert training.num_steps(100, "tokens") == training.steps_tokens == 2500
-    assert training.num_steps(100, "grid") == training.steps == 300
-    long = config(preset="tiny", long=True).training
-    assert long.autoencoder.steps_tokens == 4 * 2500
-    assert long.diffuse.steps_tokens is None
+    assert training.num_steps(100, "tokens") == training.steps_tokens != training.steps
+    assert training.num_steps(100, "grid") == training.steps
+    assert config(preset="tiny3d").training.diffuse.steps_tokens is None
     assert config(preset="tiny", steps=7).training.autoencoder.num_steps(100, "tokens") == 7
