@@ -29,8 +29,9 @@ class Environment(nn.Module):
 
     ``spec`` and ``geometry`` are those of modality B. ``form = "spatial"``: a token per patch of the latent, with its
     position; ``"pooled"``: their mean alone, as in the papers. ``adaptation`` is f_B, and left out where a recipe has
-    none; ``contrast`` adds the projection of E14. All that tells B from other senders is trained here, so that a frozen
-    receiver can read a new sender.
+    none; ``contrast`` adds the projection of E14, which in spatial form reads a summary token of its own: pulled
+    together with its partners' means, the spatial tokens would lose what a later round needs of them. All that tells B
+    from other senders is trained here, so that a frozen receiver can read a new sender.
     """
 
     position: Tensor
@@ -57,6 +58,8 @@ class Environment(nn.Module):
         self.f_B = adaptation
         self.blocks = nn.ModuleList([_Block(width) for _ in range(depth)])
         self.to_pooled = nn.Linear(width, width) if contrast else nn.Identity()
+        summarised = contrast and form == "spatial"
+        self.summary = nn.Parameter(torch.randn(width) * 0.02) if summarised else None
         self._place(geometry)
 
     def _place(self, geometry: Geometry | None) -> None:
@@ -90,16 +93,18 @@ class Environment(nn.Module):
 
     def pooled(self, context: Context) -> Tensor:
         """The environment as one vector of unit norm, ``batch width``, of a context that this encoder made."""
-        length = 1 if self.form == "pooled" else num_tokens(self.space)
+        length = num_tokens(self.space) if self.form == "spatial" and self.summary is None else 1
         return F.normalize(self.to_pooled(context.tokens[:, 1 : 1 + length].mean(1)).float(), dim=-1)
 
     def _encoded(self, noisy: Tensor, level: Tensor, clean: Tensor) -> Tensor:
-        """The tokens of the latent, ``batch length width``."""
+        """The tokens of the latent, ``batch length width``, the summary first where there is one."""
         hidden = self.enter(patches(noisy, self.space)).reshape(len(noisy), -1, self.width)
         time = self.level(timestep_features(timestep_of_log_snr(level), _LEVEL_FEATURES).to(hidden.dtype))
         hidden = hidden + torch.where(clean[:, None], self.clean, time)[:, None] + self.sender
         place = self.slots if self.to_place is None else self.to_place(position_features(self.position, self.axes))
         hidden, f = hidden + place, self._stand_in(len(noisy))
+        if self.summary is not None:
+            hidden = torch.cat([self.summary.to(hidden.dtype).expand(len(hidden), 1, -1), hidden], 1)
         for block in self.blocks:
             hidden = block(hidden, f)
         return hidden
@@ -120,7 +125,8 @@ class Environment(nn.Module):
         position = tokens.new_zeros(*tokens.shape[:2], 3, dtype=torch.float32)
         axes = torch.zeros(*tokens.shape[:2], 3, dtype=torch.bool, device=told.device)
         if self.form == "spatial":
-            position[:, 1 : 1 + length], axes[:, 1 : 1 + length] = self.position.float(), self.axes
+            placed = slice(1 + length - len(self.position), 1 + length)
+            position[:, placed], axes[:, placed] = self.position.float(), self.axes
         return Context(tokens=tokens, mask=mask, position_mm=position, axes=axes)
 
 

@@ -74,7 +74,7 @@ def test_patches_are_the_latent_cut_up_row_by_row():
 def test_a_context_of_every_latent(kind, form):
     module = environment(kind, form)
     context = module(*inputs(module))
-    told = num_tokens(KINDS[kind][0]) if form == "spatial" else 1
+    told = 1 + num_tokens(KINDS[kind][0]) if form == "spatial" else 1  # the summary, then the patches
     assert context.tokens.shape == (3, 1 + told + NUM_PARAMETERS, 24)
     assert context.mask.shape == context.tokens.shape[:2]
     assert context.mask.all()
@@ -90,9 +90,22 @@ def test_a_context_of_every_latent(kind, form):
 def test_a_frontal_view_tells_r_and_s_and_a_volume_all_three():
     for kind, axes in (("plane", [True, False, True]), ("volume", [True, True, True])):
         context = environment(kind)(*inputs(environment(kind)))
-        assert context.axes[0, 1].tolist() == axes
+        assert not context.axes[0, 1].any(), "the summary has no place"
+        assert context.axes[0, 2].tolist() == axes
         told = math.prod(token_grid(KINDS[kind][0]))
-        assert context.position_mm[0, 1 : 1 + told].std() > 10
+        assert context.position_mm[0, 2 : 2 + told].std() > 10
+        assert not context.axes[0, 2 + told :].any()
+
+
+def test_contrast_reads_the_summary_and_leaves_the_spatial_tokens_alone():
+    module = environment("plane")
+    context = module(*inputs(module))
+    (gradient,) = torch.autograd.grad(module.pooled(context)[:, 0].sum(), context.tokens, retain_graph=True)
+    assert gradient[:, 1].abs().sum() > 0
+    assert not gradient[:, 0].any()
+    assert not gradient[:, 2:].any()
+    (reached,) = torch.autograd.grad(module.pooled(context)[:, 0].sum(), module.enter.weight)
+    assert reached.abs().sum() > 0, "the summary must read the latent"
 
 
 @pytest.mark.parametrize("kind", KINDS)
