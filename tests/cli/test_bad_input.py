@@ -33,7 +33,7 @@ def install(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--flow", "text-xray,ct-mir"], "no modality 'mir' (installed: ct, mri,"),
+        (["--flow", "text-xray,ct-mir"], "no modality 'mir' (installed: ct, "),
         (["--flow", "text-xray,ct-mir"], "did you mean 'mri'?"),
         (["--flow", "text_ct"], "text_ct"),
         (["--flow", ""], "flow"),

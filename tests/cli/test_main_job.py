@@ -92,7 +92,7 @@ def test_the_run_folder_is_complete(trained):
     names = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
     other = [name for name in names if not name.endswith((".safetensors", ".json", ".jsonl", ".toml"))]
     pictures = [f"samples/{name}.png" for name in ("real", "reconstructed", "unprompted")]
-    assert other == ["report.html", *pictures]
+    assert other == ["plan.txt", "report.html", *pictures]
     report = (run / "report.html").read_text()
     assert "toy_grid finds toy_vector" in report
     assert report.count("data:image/png;base64,") == 3

@@ -24,10 +24,13 @@ STAGES = [
     "guide 1 toy_vector-toy_grid",
 ]
 
+# What a run was started with, and a plan that holds the speed that was measured on the way.
+_APART = ("config.toml", "plan.txt")
+
 
 def contents(run: Path) -> dict[str, bytes]:
     """Every file of a run, but for those that name the run's own folder."""
-    files = [path for path in run.rglob("*") if path.is_file() and path.name != "config.toml"]
+    files = [path for path in run.rglob("*") if path.is_file() and path.name not in _APART]
     return {str(path.relative_to(run)): path.read_bytes() for path in files}
 
 
