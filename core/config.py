@@ -74,6 +74,10 @@ def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None
     for source, table in layers:
         tables = _laid_over(tables, table)
         config = _checked(tables, source)
+    if config.training.long is not None:
+        raise UserError(
+            "training.long: only presets of the registry have one; give --long, or set training.PHASE.steps"
+        )
     for name in config.data.names:
         if name not in registry.datasets:
             raise unknown("data set", name, registry.datasets)

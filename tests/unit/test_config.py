@@ -101,6 +101,8 @@ def test_long_and_steps():
     assert longer.align.batch == usual.align.batch
     assert longer.long is usual.long is None
     assert config(long=True, set=["training.align.steps=7"]).training.align.steps == 7
+    with pytest.raises(UserError, match=r"training.long: only presets of the registry have one"):
+        config(set=["training.long.align.steps=7"])
     with pytest.raises(UserError, match=r"--long: preset 'paper' has no longer training \(these have: tiny, tiny3d\)"):
         config(long=True, preset="paper")
     short = config(steps=3, recipe="medisyn", preset="paper")

@@ -36,11 +36,8 @@ def stored(shape=(5, 6, 7), seed=0):
     return np.random.default_rng(seed).integers(0, 2000, shape, dtype=np.int16)
 
 
-def test_data(name):
+def shipped(name):
     return Path(get_testdata_file(name, download=False))
-
-
-test_data.__test__ = False
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -73,7 +70,7 @@ def test_affine_agrees_with_nibabel_and_values_with_pydicom():
         warnings.simplefilter("ignore")  # that their readers are experimental
         from nibabel.nicom.dicomwrappers import wrapper_from_data
     for name in ("CT_small.dcm", "MR_small.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm"):
-        path = test_data(name)
+        path = shipped(name)
         found, plain = reader(dims=2).read(path), pydicom.dcmread(path)
         theirs = np.diag([-1, -1, 1, 1]) @ wrapper_from_data(plain).affine
         assert np.allclose(found.geometry.affine[:, [0, 1, 3]], theirs[:, [0, 1, 3]], atol=1e-4)
@@ -83,7 +80,7 @@ def test_affine_agrees_with_nibabel_and_values_with_pydicom():
         assert (found.data[0][padding] == expected[~padding].min()).all()
         assert found.data.dtype == np.float32
     assert padding.sum() == 0
-    assert reader(dims=2).read(test_data("CT_small.dcm")).geometry.orientation == "PL"
+    assert reader(dims=2).read(shipped("CT_small.dcm")).geometry.orientation == "PL"
 
 
 def test_volume_agrees_with_highdicom(tmp_path):
@@ -104,9 +101,9 @@ def test_volume_agrees_with_highdicom(tmp_path):
 
 
 def test_compressed_is_uncompressed():
-    plain = reader(dims=2).read(test_data("MR_small.dcm"))
+    plain = reader(dims=2).read(shipped("MR_small.dcm"))
     for name in ("MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_expb.dcm"):
-        found = reader(dims=2).read(test_data(name))
+        found = reader(dims=2).read(shipped(name))
         assert np.array_equal(found.data, plain.data)
         assert found.geometry == plain.geometry
 
