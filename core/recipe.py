@@ -102,6 +102,7 @@ class GuideChoice(Table):
     """Cross-guidance (METHOD 5).
 
     ``context``: tokens that a partner sends (F2). ``adaptation``: the learned stand-in f of E12. ``contrast``: E14.
+    ``description``: context encoders learn to tell their own modality too (docs/decisions/0012); spatial context only.
     ``levels``: one noise level for a pair or one per flow (F3); ``clean`` is the probability of a clean partner.
     ``null_prompt``: E6c. ``partner_drop``: F4.
     """
@@ -110,6 +111,8 @@ class GuideChoice(Table):
     adaptation: bool = False
     contrast: bool = False
     contrast_weight: float = Field(default=1.0, ge=0)
+    description: bool = False
+    description_weight: float = Field(default=1.0, ge=0)
     levels: Literal["equal", "independent"] = "equal"
     clean: float = Field(default=0.0, ge=0, le=1)
     null_prompt: float = Field(default=0.5, ge=0, le=1)

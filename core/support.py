@@ -125,6 +125,11 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             f"training.guide.accumulate = {config.training.guide.accumulate}: with guide.contrast a whole batch is"
             " compared with itself and cannot accumulate; set it to 1, or guide.contrast to false"
         )
+    if "guide" in config.phases.run and config.guide.description and config.guide.context == "pooled":
+        yield (
+            "guide.description = true: one pooled token cannot describe a grid; set guide.context to 'spatial', or"
+            " guide.description to false"
+        )
     if _aligns(config) and config.training.align.accumulate > 1:
         yield (
             f"training.align.accumulate = {config.training.align.accumulate}: alignment compares a whole batch with"

@@ -96,6 +96,11 @@ class Environment(nn.Module):
         length = num_tokens(self.space) if self.form == "spatial" and self.summary is None else 1
         return F.normalize(self.to_pooled(context.tokens[:, 1 : 1 + length].mean(1)).float(), dim=-1)
 
+    def told(self, context: Context) -> Tensor:
+        """What the latent tells of itself in a context that this encoder made, ``batch length width``."""
+        start = 1 + (self.summary is not None)
+        return context.tokens[:, start : start + (num_tokens(self.space) if self.form == "spatial" else 1)]
+
     def _encoded(self, noisy: Tensor, level: Tensor, clean: Tensor) -> Tensor:
         """The tokens of the latent, ``batch length width``, the summary first where there is one."""
         hidden = self.enter(patches(noisy, self.space)).reshape(len(noisy), -1, self.width)

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from core.diffuse.objective import draw_levels, noised
 from core.engine.share import Share
 from core.guide.contrast import EnvironmentContrast
+from core.guide.description import Description
 from core.guide.environment import Environment
 from core.modality import Denoiser
 from core.recipe import GuideChoice
@@ -64,19 +65,28 @@ def guide_losses(
     choice: GuideChoice,
     contrast: EnvironmentContrast | None = None,
     part: Part | None = None,
+    description: Description | None = None,
 ) -> dict[str, Tensor]:
     """The named loss terms of one step of a round, for every pair both directions (METHOD E13, E14; MedM2G Eq. 6).
 
     All draws come from ``generator``, for the whole batch, and the rows of ``part`` are computed: the mean over all
     parts is the loss of the whole batch. What may be trained is what requires a gradient: a direction in which nothing
-    does is left out. Raises `ValueError` where ``choice.contrast`` is true and there is no ``contrast``.
+    does is left out. Raises `ValueError` where ``choice.contrast`` is true and there is no ``contrast``; the same for
+    ``description`` (docs/decisions/0012).
     """
     if choice.contrast and contrast is None:
         raise ValueError("choice.contrast is true: give the EnvironmentContrast of the round")
+    if choice.description and description is None:
+        raise ValueError("choice.description is true: give the Description of the round")
     terms: dict[str, Tensor] = {}
     for a, b in pairs:
         whole = part or Part(size=len(flows[a].latent))
-        terms |= _pair_losses((a, flows[a]), (b, flows[b]), whole, generator, choice, contrast)
+        pair = _Noised((a, flows[a]), (b, flows[b]), whole, generator, choice)
+        terms |= pair.cross_terms()
+        if contrast is not None and choice.contrast:
+            terms |= pair.contrast_term(contrast)
+        if description is not None and choice.description:
+            terms |= pair.description_terms(description)
     return terms
 
 
@@ -122,34 +132,58 @@ def trainable(*parts: Any) -> bool:
     return any(p.requires_grad for part in parts if isinstance(part, nn.Module) for p in part.parameters())
 
 
-def _pair_losses(
-    first: tuple[str, FlowState],
-    second: tuple[str, FlowState],
-    part: Part,
-    generator: Generator,
-    choice: GuideChoice,
-    contrast: EnvironmentContrast | None,
-) -> dict[str, Tensor]:
-    (a, flow_a), (b, flow_b) = first, second
-    rows, device = part.share.rows(part.size), flow_a.latent.device
-    levels_a, levels_b = draw_pair_levels(part.size, generator, choice)
-    with part.share.noise(part.size):
-        noisy_a, noisy_b = (
-            at_level(flow.latent, level[rows], clean[rows], generator)
-            for flow, (level, clean) in ((flow_a, levels_a), (flow_b, levels_b))
+class _Noised:
+    """The two flows of a pair at their levels, with what they tell: everything of a step that is drawn."""
+
+    def __init__(
+        self,
+        first: tuple[str, FlowState],
+        second: tuple[str, FlowState],
+        part: Part,
+        generator: Generator,
+        choice: GuideChoice,
+    ) -> None:
+        self.names, self.flows = (first[0], second[0]), (first[1], second[1])
+        self.part, self.choice = part, choice
+        rows = part.share.rows(part.size)
+        self.levels = draw_pair_levels(part.size, generator, choice)
+        with part.share.noise(part.size):
+            self.noisy = tuple(
+                at_level(flow.latent, level[rows], clean[rows], generator)
+                for flow, (level, clean) in zip(self.flows, self.levels, strict=True)
+            )
+        absent = (torch.rand(2, part.size, generator=generator) < choice.partner_drop)[:, rows]
+        self.contexts = tuple(
+            told(flow, noisy, gone.to(flow.latent.device))
+            for flow, noisy, gone in zip(self.flows, self.noisy, absent, strict=True)
         )
-    absent_a, absent_b = (torch.rand(2, part.size, generator=generator) < choice.partner_drop)[:, rows].to(device)
-    v_a, v_b = told(flow_a, noisy_a, absent_a), told(flow_b, noisy_b, absent_b)
-    terms = {}
-    if trainable(flow_a.denoiser, flow_b.environment):
-        terms[f"{a} told by {b}"] = _mean_noisy(cross_errors(flow_a, noisy_a, v_b), levels_a[1], part)
-    if trainable(flow_b.denoiser, flow_a.environment):
-        terms[f"{b} told by {a}"] = _mean_noisy(cross_errors(flow_b, noisy_b, v_a), levels_b[1], part)
-    if contrast is not None and choice.contrast and trainable(flow_a.environment, flow_b.environment):
-        told_a, told_b = flow_a.environment.pooled(v_a), flow_b.environment.pooled(v_b)
-        loss = contrast(part.gathered(told_a, part.size), part.gathered(told_b, part.size), part.equal)
-        terms[f"contrast {a}-{b}"] = choice.contrast_weight * loss
-    return terms
+
+    def cross_terms(self) -> dict[str, Tensor]:
+        """Each flow denoised with what the other tells (METHOD E13)."""
+        terms = {}
+        for to, by in ((0, 1), (1, 0)):
+            if trainable(self.flows[to].denoiser, self.flows[by].environment):
+                errors = cross_errors(self.flows[to], self.noisy[to], self.contexts[by])
+                terms[f"{self.names[to]} told by {self.names[by]}"] = _mean_noisy(errors, self.levels[to][1], self.part)
+        return terms
+
+    def contrast_term(self, contrast: EnvironmentContrast) -> dict[str, Tensor]:
+        """The pooled environments of one study resemble each other (METHOD E14)."""
+        if not trainable(*(flow.environment for flow in self.flows)):
+            return {}
+        own = (flow.environment.pooled(one) for flow, one in zip(self.flows, self.contexts, strict=True))
+        pooled = [self.part.gathered(one, self.part.size) for one in own]
+        loss = contrast(pooled[0], pooled[1], self.part.equal)
+        return {f"contrast {'-'.join(self.names)}": self.choice.contrast_weight * loss}
+
+    def description_terms(self, description: Description) -> dict[str, Tensor]:
+        """Each new context encoder tells its own modality (docs/decisions/0012)."""
+        terms, scale = {}, self.choice.description_weight * self.part.share.count / self.part.size
+        for name, flow, context in zip(self.names, self.flows, self.contexts, strict=True):
+            if trainable(flow.environment):
+                errors = description(name, flow.environment, context, flow.latent)
+                terms[f"{name} described, {'-'.join(self.names)}"] = scale * errors.sum()
+        return terms
 
 
 def _mean_noisy(errors: Tensor, clean: Tensor, part: Part) -> Tensor:

@@ -12,10 +12,11 @@ from torch import Generator, Tensor, nn
 
 from core.diffuse.study_prompts import StudyPrompts
 from core.engine.loop import Notes, Stage, Terms
-from core.engine.seed import stream
+from core.engine.seed import seeded, stream
 from core.engine.share import Share
 from core.engine.trainer import Trainer
 from core.guide.contrast import EnvironmentContrast
+from core.guide.description import Description
 from core.guide.environment import Environment
 from core.guide.loss import FlowState, Part, guide_losses
 from core.guide.prompts import draw_guide_prompt, guide_sources
@@ -71,12 +72,14 @@ def train_guide_round(trainer: Trainer, of: Guidance) -> list[tuple[str, str]]:
     """
     _freeze_all_but(of)
     contrast = EnvironmentContrast() if of.choice.contrast else None
-    step = _Step(trainer, of, contrast)
+    description = _new_description(trainer, of) if of.choice.description else None
+    only_here = {"contrast": contrast, "description": description}
+    step = _Step(trainer, of, contrast, description)
     trainer.run(
         Stage(
             phase="guide",
             name=of.name,
-            modules=dict(of.trained) if contrast is None else {**of.trained, "contrast": contrast},
+            modules={**of.trained, **{key: one for key, one in only_here.items() if one is not None}},
             losses=step.losses,
             training=of.training,
             steps=of.training.num_steps(sum(map(len, step.places.values()))),
@@ -109,6 +112,14 @@ def start_stand_in(member: Member, studies: Studies, trainer: Trainer) -> None:
         adaptation.draw_from(member.prompt(batch), draws)
 
 
+def _new_description(trainer: Trainer, of: Guidance) -> Description:
+    """Fresh heads for the context encoders that this round trains."""
+    trained = {id(module) for module in of.trained.values()}
+    new = {name: one.environment for name, one in of.members.items() if id(one.environment) in trained}
+    with seeded(trainer.seed, "guide", "description", of.name):
+        return Description(new)
+
+
 def _freeze_all_but(of: Guidance) -> None:
     """Only what the round trains requires a gradient (METHOD E15)."""
     for member in of.members.values():
@@ -123,8 +134,11 @@ def _freeze_all_but(of: Guidance) -> None:
 class _Step:
     """The losses of a round: everything is drawn for the whole batch, and the rows of the share are computed."""
 
-    def __init__(self, trainer: Trainer, of: Guidance, contrast: EnvironmentContrast | None) -> None:
-        self.trainer, self.of, self.contrast, self.compute = trainer, of, contrast, trainer.compute
+    def __init__(
+        self, trainer: Trainer, of: Guidance, contrast: EnvironmentContrast | None, description: Description | None
+    ) -> None:
+        self.trainer, self.of, self.compute = trainer, of, trainer.compute
+        self.contrast, self.description = contrast, description
         self.places = {pair: of.studies.having(*pair) for pair in of.pairs}
         self.pairs = learned_pairs(of)
         if not self.pairs:
@@ -144,7 +158,7 @@ class _Step:
         }
 
     def losses(self, step: int, share: Share) -> tuple[Terms, Notes]:
-        """The cross-condition terms of the pair whose turn it is, and its contrast (METHOD E13, E14)."""
+        """The terms of the pair whose turn it is: cross-condition, contrast, description (METHOD E13, E14)."""
         pair, size = self.pairs[step % len(self.pairs)], self.of.training.batch
         draws = stream(self.trainer.seed, "guide", self.of.name, step)
         first = self.places[pair][int(torch.randint(0, len(self.places[pair]), (1,), generator=draws))]
@@ -153,7 +167,7 @@ class _Step:
         rows = share.rows(size)
         flows = {name: self._state(name, sources, places[rows], null[rows]) for name, (sources, null) in asked.items()}
         part = Part(size=size, share=share, gathered=self.compute.gathered, equal=self._equal(pair, places))
-        return guide_losses(flows, [pair], draws, self.of.choice, self.contrast, part), {}
+        return guide_losses(flows, [pair], draws, self.of.choice, self.contrast, part, self.description), {}
 
     def _equal(self, pair: tuple[str, str], places: Sequence[int]) -> Tensor:
         """Bool ``batch batch``: studies that say the same, and a study that was drawn twice."""

@@ -6,6 +6,7 @@ import torch
 from core.engine.seed import stream
 from core.engine.share import Share
 from core.guide.contrast import EnvironmentContrast
+from core.guide.description import Description
 from core.guide.loss import Part, guide_losses
 from core.recipe import GuideChoice
 
@@ -23,21 +24,25 @@ def flows(new_flow):
     return made
 
 
-def gradients(flows, share: Share, choice=CHOICE, contrast=None, equal=None):
+def gradients(flows, share: Share, choice=CHOICE, contrast=None, equal=None, description=None):
     parameters = [p for flow in flows.values() for part in (flow.sites, flow.environment) for p in part.parameters()]
     rows = share.rows(SIZE)
     states = {name: flow.state(rows) for name, flow in flows.items()}
     part = Part(size=SIZE, share=share, equal=equal)
-    terms = guide_losses(states, [("vector", "grid")], stream(0, "shares"), choice, contrast, part)
+    terms = guide_losses(states, [("vector", "grid")], stream(0, "shares"), choice, contrast, part, description)
     loss = torch.stack(list(terms.values())).sum()
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
     return loss.detach(), [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 
 
 @pytest.mark.parametrize("count", [2, 3, 7])
-def test_the_mean_over_the_shares_is_the_whole_batch(flows, count):
-    whole, expected = gradients(flows, Share())
-    parts = [gradients(flows, Share(index, count)) for index in range(count)]
+@pytest.mark.parametrize("describes", [False, True])
+def test_the_mean_over_the_shares_is_the_whole_batch(flows, count, describes):
+    choice = CHOICE.model_copy(update={"description": describes})
+    torch.manual_seed(8)
+    description = Description({name: flow.environment for name, flow in flows.items()}) if describes else None
+    whole, expected = gradients(flows, Share(), choice, description=description)
+    parts = [gradients(flows, Share(index, count), choice, description=description) for index in range(count)]
     assert torch.allclose(torch.stack([loss for loss, _ in parts]).mean(), whole, atol=1e-6)
     assert any(one.abs().max() > 1e-3 for one in expected)
     for number, one in enumerate(expected):
