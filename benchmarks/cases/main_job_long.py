@@ -1,0 +1,13 @@
+"""The main job with ``--long``: see `main_job`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cases.main_job import measured
+
+
+def measure() -> list[dict[str, Any]]:
+    """Rows: stages with their seconds, lines of the table, and the whole."""
+    return measured(Path("runs/benchmark-main-job-long"), "--long")
