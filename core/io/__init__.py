@@ -8,7 +8,7 @@ from core.io.axes import centred
 from core.io.codes import Code
 from core.io.dicom_radiograph_writer import DicomRadiographWriterConfig
 from core.io.dicom_report_writer import DicomReportWriterConfig
-from core.io.dicom_seg_writer import DicomSegWriterConfig, Segment
+from core.io.dicom_seg_writer import DicomSegWriterConfig
 from core.io.dicom_series_writer import DicomSeriesWriterConfig, Window
 from core.io.image import ImageReaderConfig
 from core.io.image_writer import ImageWriterConfig
@@ -18,6 +18,8 @@ from core.io.nifti_writer import NiftiWriterConfig
 from core.io.radiograph import RadiographReaderConfig
 from core.io.replace import replacing
 from core.io.scan import ScanReaderConfig
+from core.io.segmentation import SegmentationReaderConfig
+from core.io.segments import Segment, finding_segments, organ_segments
 from core.io.series import SeriesReaderConfig
 from core.io.slices import SliceAt
 from core.io.source import readable
@@ -38,6 +40,7 @@ __all__ = [
     "RadiographReaderConfig",
     "ScanReaderConfig",
     "Segment",
+    "SegmentationReaderConfig",
     "SeriesReaderConfig",
     "SliceAt",
     "TextReaderConfig",
@@ -45,6 +48,8 @@ __all__ = [
     "View",
     "Window",
     "centred",
+    "finding_segments",
+    "organ_segments",
     "readable",
     "replacing",
 ]

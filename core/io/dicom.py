@@ -43,8 +43,8 @@ class Layout:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all frames, decoded."""
-        return self.frames * self.rows * self.columns * self.bits_allocated // 8
+        """Bytes of all frames, decoded; eight points of one bit share a byte (PS3.5 8.1.1)."""
+        return -(-self.frames * self.rows * self.columns * self.bits_allocated // 8)
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -71,15 +71,19 @@ def read_header(path: Path) -> Header:
         return Header(path, _dataset(path, pixels=False))
 
 
-def layout_of(header: Header, max_megapixels: float) -> Layout:
-    """How the pixels lie; `UserError` where there are none, where they are not grey integers, or too many."""
+def layout_of(header: Header, max_megapixels: float, bits: tuple[int, ...] = (8, 16)) -> Layout:
+    """How the pixels lie; `UserError` where there are none, where they are not grey integers, or too many.
+
+    ``bits``: how many a pixel may take.
+    """
     path = header.path
     if header.value("Rows") is None or header.value("Columns") is None:
         raise UserError(f"{path}: holds no image ({_what(header)}); name an image")
     _demand_grey(header)
     allocated = header.whole("BitsAllocated", 1, 64)
-    if allocated not in (8, 16):
-        raise UserError(f"{path}: stores {allocated} bits per pixel, expected 8 or 16; convert it")
+    if allocated not in bits:
+        allowed = " or ".join(map(str, bits))
+        raise UserError(f"{path}: stores {allocated} bits per pixel, expected {allowed}; convert it")
     stored = header.whole("BitsStored", 1, allocated)
     if header.whole("HighBit", 0, 63, default=stored - 1) != stored - 1:
         raise UserError(f"{path}: HighBit is not BitsStored - 1, which the standard no longer allows; convert it")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from core.errors import UserError
 from core.io.codes import Code
@@ -23,6 +23,7 @@ from core.io.dicom_mark import new_mark
 from core.io.dicom_plane import stored_levels
 from core.io.dicom_series_writer import DicomSeriesWriterConfig
 from core.io.mark import SYNTHETIC, write_marked
+from core.io.segments import Segment
 from core.io.source import decoding
 from core.io.uids import derived_uid, instance_uid
 from core.modality import PartConfig
@@ -37,16 +38,6 @@ _MOST = 65_535
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _SAME = ("Rows", "Columns", "StudyInstanceUID", "FrameOfReferenceUID")
 _NEAR_MM = 0.01  # two slices nearer than this are one
-
-
-class Segment(BaseModel):
-    """What a label stands for. ``category`` and ``kind`` as in PS3.16 CID 7150 and 7151."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(min_length=1, max_length=64)
-    kind: Code
-    category: Code = Code(value="123037004", meaning="Anatomical Structure")
 
 
 class DicomSegWriterConfig(PartConfig):

@@ -21,12 +21,14 @@ class Frame:
 
     ``position_mm``: the centre of its first pixel. ``along`` and ``down``: directions in which the column and the row
     index grow. ``spacing_mm``: between rows, between columns. ``macro``: where its rescale stands.
+    ``groups``: its functional groups, its own first.
     """
 
     header: Header
     layout: Layout
     number: int
     macro: Header
+    groups: tuple[Header, ...]
     position_mm: np.ndarray
     along: np.ndarray
     down: np.ndarray
@@ -49,15 +51,19 @@ class Frame:
         normal = np.cross(self.along, self.down)
         return normal / np.linalg.norm(normal)
 
+    def group(self, sequence: str) -> Header:
+        """What it says under a functional group: its own word, that of all frames, or the instance's."""
+        return _group(self.groups, sequence, self.header)
+
 
 def is_localizer(header: Header) -> bool:
     """Whether the instance is a scout that slices are planned on."""
     return _LOCALIZER in header.words("ImageType")[2:]
 
 
-def frames_of(header: Header, max_megapixels: float) -> list[Frame]:
+def frames_of(header: Header, max_megapixels: float, bits: tuple[int, ...] = (8, 16)) -> list[Frame]:
     """The slices of one instance, in its own order; `UserError` where a frame has no place in the patient."""
-    layout = layout_of(header, max_megapixels)
+    layout = layout_of(header, max_megapixels, bits)
     each, shared = _functional_groups(header, layout)
     return [_frame(header, layout, number, each, shared) for number in range(layout.frames)]
 
@@ -73,14 +79,10 @@ def _functional_groups(header: Header, layout: Layout) -> tuple[list[Header], li
 
 
 def _frame(header: Header, layout: Layout, number: int, each: list[Header], shared: list[Header]) -> Frame:
-    def macro(sequence: str) -> Header:
-        """PS3.3 C.7.6.16: a frame's own, else that of all frames, else the instance (which has one frame)."""
-        groups = [*each[number : number + 1], *shared]
-        return next((items[0] for group in groups if (items := group.items(sequence))), header)
-
-    measures = macro("PixelMeasuresSequence")
-    position = macro("PlanePositionSequence").vector("ImagePositionPatient", 3)
-    cosines = macro("PlaneOrientationSequence").vector("ImageOrientationPatient", 6)
+    groups = (*each[number : number + 1], *shared)
+    measures = _group(groups, "PixelMeasuresSequence", header)
+    position = _group(groups, "PlanePositionSequence", header).vector("ImagePositionPatient", 3)
+    cosines = _group(groups, "PlaneOrientationSequence", header).vector("ImageOrientationPatient", 6)
     spacing = measures.lengths_mm("PixelSpacing")
     stated = {"ImagePositionPatient": position, "ImageOrientationPatient": cosines, "PixelSpacing": spacing}
     if position is None or cosines is None or spacing is None:
@@ -94,13 +96,19 @@ def _frame(header: Header, layout: Layout, number: int, each: list[Header], shar
         header=header,
         layout=layout,
         number=number,
-        macro=macro("PixelValueTransformationSequence"),
+        macro=_group(groups, "PixelValueTransformationSequence", header),
+        groups=groups,
         position_mm=position,
         along=cosines[:3],
         down=cosines[3:],
         spacing_mm=spacing,
         thickness_mm=_thickness(measures),
     )
+
+
+def _group(groups: tuple[Header, ...], sequence: str, header: Header) -> Header:
+    """PS3.3 C.7.6.16: a frame's own, else that of all frames, else the instance (which has one frame)."""
+    return next((items[0] for group in groups if (items := group.items(sequence))), header)
 
 
 def _demand_square(cosines: np.ndarray, header: Header) -> None:

@@ -95,16 +95,16 @@ def table_of(item: Header, layout: Layout) -> Table:
 
 def is_padding(stored: np.ndarray, header: Header, layout: Layout) -> np.ndarray | None:
     """Where pixels stand for no measurement (PS3.3 C.7.5.1.1.2), bool in the shape of ``stored``; ``None``: nowhere."""
-    first, last = _stored_number(header, "PixelPaddingValue", layout), None
+    first, last = stored_number(header, "PixelPaddingValue", layout), None
     if first is None:
         return None
-    last = _stored_number(header, "PixelPaddingRangeLimit", layout)
+    last = stored_number(header, "PixelPaddingRangeLimit", layout)
     low, high = sorted((first, first if last is None else last))
     found = (stored >= low) & (stored <= high)
     return found if found.any() else None
 
 
-def _stored_number(header: Header, keyword: str, layout: Layout) -> int | None:
+def stored_number(header: Header, keyword: str, layout: Layout) -> int | None:
     """A number in the representation of the pixels. Files write it signed or unsigned without regard to that."""
     raw = header.value(keyword)
     if raw is None:

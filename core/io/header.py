@@ -31,6 +31,7 @@ RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence VOILUTSequence Win
 PresentationLUTShape SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
 EchoTime RepetitionTime InversionTime FlipAngle MagneticFieldStrength KVP AcquisitionNumber TemporalPositionIdentifier
 DiffusionBValue TriggerTime InConcatenationTotalNumber
+SegmentationType MaximumFractionalValue SegmentSequence
 PixelData FloatPixelData DoubleFloatPixelData
 """.split()  # noqa: SIM905  # a list of words reads better
 _RESERVED = 0x10  # the first block of a private group

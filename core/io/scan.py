@@ -13,13 +13,14 @@ from core.io.image import ImageReaderConfig
 from core.io.metaimage import MetaImageReader
 from core.io.nifti import NiftiReaderConfig
 from core.io.radiograph import RadiographReaderConfig
+from core.io.segmentation import SegmentationReaderConfig
 from core.io.series import SeriesReaderConfig
 from core.modality import PartConfig
 from core.types import Sample
 
 
 class ScanReaderConfig(PartConfig):
-    """Whichever of the formats are given: NIfTI, pictures, and DICOM as a ``series`` or as a ``radiograph``.
+    """Whichever of the formats are given: NIfTI, pictures, and DICOM as ``series``, ``radiograph`` or ``segmentation``.
 
     MetaImage is read with the settings of NIfTI.
     A picture has lost units and position: leave ``image`` out where the units matter and cannot be stated.
@@ -29,13 +30,15 @@ class ScanReaderConfig(PartConfig):
     image: ImageReaderConfig | None = None
     series: SeriesReaderConfig | None = None
     radiograph: RadiographReaderConfig | None = None
+    segmentation: SegmentationReaderConfig | None = None
 
     @model_validator(mode="after")
     def _reads_something(self) -> ScanReaderConfig:
-        if self.series is not None and self.radiograph is not None:
-            raise ValueError("DICOM files are read as a series or as a radiograph, not as both")
-        if not any((self.nifti, self.image, self.series, self.radiograph)):
-            raise ValueError("one of nifti, image, series and radiograph is needed")
+        dicom = (self.series, self.radiograph, self.segmentation)
+        if dicom.count(None) < 2:
+            raise ValueError("DICOM files are read as a series, a radiograph or a segmentation, not as several")
+        if not any((self.nifti, self.image, *dicom)):
+            raise ValueError("one of nifti, image, series, radiograph and segmentation is needed")
         return self
 
     def build(self) -> ScanReader:
@@ -48,7 +51,7 @@ class ScanReader:
 
     def __init__(self, config: ScanReaderConfig) -> None:
         volumes = () if config.nifti is None else (config.nifti.build(), MetaImageReader(config.nifti))
-        dicom = config.series or config.radiograph
+        dicom = config.series or config.radiograph or config.segmentation
         self.dicom = None if dicom is None else dicom.build()
         pictures = () if config.image is None else (config.image.build(),)
         self.readers: tuple[Any, ...] = (*volumes, *pictures, *(() if self.dicom is None else (self.dicom,)))

@@ -85,12 +85,21 @@ class SeriesReader:
                 data = self._values(frames, path)
             mark = kept_mark(frames[0].header.dataset, frames[0].path)
             geometry = Geometry(affine=affine, shape=data.shape, stored=_stored(frames[0]))
-            geometry = geometry if mark is None else _as_marked(geometry, mark, path)
+            geometry = geometry if mark is None else as_marked(geometry, mark, path)
             if self.config.dims == 2 and data.ndim == 3:
                 data, geometry = chosen_slice(data, geometry, self.config.volume, path)
         meta: dict[str, Any] = {"path": str(path), "units": self.config.units} | ({} if mark is None else mark.meta())
         data = np.ascontiguousarray(data)
         return Sample(modality=self.config.modality, data=data[None], geometry=geometry, meta=meta)
+
+    def place(self, path: Path) -> Geometry:
+        """Where the volume lies, as `read` has it: headers are read, pixels are not."""
+        path = without_nul(path)
+        with noting(path), decoding(path, "DICOM"):
+            frames, affine = stacked(self._frames(self._headers(path), path), self.config.gaps, str(path))
+            mark = kept_mark(frames[0].header.dataset, frames[0].path)
+            geometry = Geometry(affine=affine, shape=(len(frames), frames[0].layout.rows, frames[0].layout.columns))
+            return geometry if mark is None else as_marked(geometry, mark, path)
 
     def _headers(self, path: Path) -> list[Header]:
         if path.is_dir():
@@ -173,7 +182,7 @@ def _first(header: Header, keyword: str) -> float | None:
     return found[0] if found else None
 
 
-def _as_marked(geometry: Geometry, mark: Mark, path: Path) -> Geometry:
+def as_marked(geometry: Geometry, mark: Mark, path: Path) -> Geometry:
     """The written geometry to the last bit; the headers' where a slice was taken out, or somebody moved the image."""
     written = mark.geometry(geometry.shape, path) if mark.shape == geometry.shape else None
     if written is None:

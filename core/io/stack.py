@@ -23,9 +23,9 @@ from core.io.frames import Frame
 
 Gaps = Literal["refuse", "longest"]
 _TO_RAS = np.array([-1.0, -1.0, 1.0])
-_SAME_MM = 1e-3  # slices nearer than this are one place
-_EVEN = 0.02  # share of the step by which a slice may be off its place: positions are rounded
-_EVEN_MM = 0.01
+SAME_MM = 1e-3  # slices nearer than this are one place
+EVEN = 0.02  # share of the step by which a slice may be off its place: positions are rounded
+EVEN_MM = 0.01
 _ANGLE = 1e-4  # difference of cosines that rounding explains
 _DIFFER = (
     "EchoTime",
@@ -45,7 +45,7 @@ def stacked(frames: Sequence[Frame], gaps: Gaps, what: str) -> tuple[list[Frame]
     ``what`` is the path that errors name. `UserError`: slices of other size, spacing or direction, two at one place, a
     gap, uneven steps, or one slice of unknown thickness. ``gaps`` ``"longest"`` keeps the longest run without a gap.
     """
-    _demand_alike(frames, what)
+    demand_alike(frames, what)
     order = sorted(frames, key=lambda frame: float(frame.position_mm @ frames[0].normal))
     if len(order) == 1:
         if order[0].thickness_mm is None:
@@ -56,12 +56,17 @@ def stacked(frames: Sequence[Frame], gaps: Gaps, what: str) -> tuple[list[Frame]
     order = _without_gaps(order, heights, gaps, what)
     step = (order[-1].position_mm - order[0].position_mm) / (len(order) - 1)
     _demand_even(order, step, what)
-    return order, _affine(order[0], [step, *_in_plane(order[0])])
+    return order, volume_affine(order[0], step)
 
 
 def plane_affine(frame: Frame) -> np.ndarray:
     """The affine of one slice, axes (row, column); the third column is the normal times thickness (unknown: 1 mm)."""
     return _affine(frame, [*_in_plane(frame), frame.normal * (frame.thickness_mm or 1.0)])
+
+
+def volume_affine(first: Frame, step: np.ndarray) -> np.ndarray:
+    """The affine of a volume, axes (slice, row, column), from its first slice and the step to the next, (L, P, S)."""
+    return _affine(first, [step, *_in_plane(first)])
 
 
 def _in_plane(frame: Frame) -> list[np.ndarray]:
@@ -75,7 +80,8 @@ def _affine(first: Frame, steps: Sequence[np.ndarray]) -> np.ndarray:
     return affine + 0.0
 
 
-def _demand_alike(frames: Sequence[Frame], what: str) -> None:
+def demand_alike(frames: Sequence[Frame], what: str) -> None:
+    """`UserError` where slices differ in size, spacing, direction or polarity."""
     first = frames[0]
     for frame in frames[1:]:
         faults = {
@@ -93,7 +99,7 @@ def _demand_alike(frames: Sequence[Frame], what: str) -> None:
 
 
 def _demand_apart(order: Sequence[Frame], heights: np.ndarray, what: str) -> None:
-    same = np.flatnonzero(np.diff(heights) < _SAME_MM)
+    same = np.flatnonzero(np.diff(heights) < SAME_MM)
     if same.size:
         first, second = order[int(same[0])], order[int(same[0]) + 1]
         told = [name for name in _DIFFER if first.header.text(name) != second.header.text(name)]
@@ -127,7 +133,7 @@ def _demand_even(order: Sequence[Frame], step: np.ndarray, what: str) -> None:
     places = np.array([frame.position_mm for frame in order])
     off = np.linalg.norm(places - places[0] - np.arange(len(order))[:, None] * step, axis=1)
     worst = int(np.argmax(off))
-    if off[worst] > max(_EVEN_MM, _EVEN * float(np.linalg.norm(step))):
+    if off[worst] > max(EVEN_MM, EVEN * float(np.linalg.norm(step))):
         raise UserError(
             f"{what}: its slices lie unevenly or not on one line: {order[worst].where} is {off[worst]:.3g} mm off, with"
             f" steps of {np.linalg.norm(step):.4g} mm; resample it, or split it into folders of even steps"

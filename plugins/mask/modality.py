@@ -2,56 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 from core.api import LabelPreprocessConfig, LabelViewsConfig, Modality, Parts
 from core.io import (
-    Code,
     DicomSegWriterConfig,
     ImageReaderConfig,
     NiftiReaderConfig,
     NiftiWriterConfig,
     ScanReaderConfig,
     Segment,
+    SegmentationReaderConfig,
+    finding_segments,
+    organ_segments,
 )
 from core.nn import GridNetworks, grid_networks
 from plugins.mask.reader import MaskReaderConfig
 
 _FIELD_MM = 400.0  # that of CT and MRI, so that a registered pair shows one plane
 _PRESETS = ("tiny", "tiny3d", "small", "paper")
-_ABNORMAL = Code(value="49755003", meaning="Morphologically Abnormal Structure")  # PS3.16 CID 7150
 
-# In the order of the phantom's numbers, 1 onwards; codes are SNOMED CT.
-_ORGAN_CODES = {
-    "body": ("38266002", "Entire body as a whole"),
-    "lung": ("39607008", "Lung"),
-    "heart": ("80891009", "Heart"),
-    "vessels": ("59820001", "Blood vessel"),
-    "airway": ("89187006", "Airway"),
-    "mediastinum": ("72410000", "Mediastinum"),
-    "bone": ("272673000", "Bone"),
-    "liver": ("10200004", "Liver"),
-    "spleen": ("78961009", "Spleen"),
-    "stomach": ("69695003", "Stomach"),
-    "abdomen": ("818981001", "Abdomen"),
-}
-_FINDING_CODES = {
-    "cardiomegaly": ("8186001", "Cardiomegaly"),
-    "pleural_effusion": ("60046008", "Pleural effusion"),
-    "pneumothorax": ("36118008", "Pneumothorax"),
-    "consolidation": ("95436008", "Lung consolidation"),
-    "lung_lesion": ("52988006", "Lesion"),
-    "edema": ("19242006", "Pulmonary edema"),
-    "atelectasis": ("46621007", "Atelectasis"),
-}
-
-
-def _segments(codes: Mapping[str, tuple[str, str]], category: Code | None) -> tuple[Segment, ...]:
-    kinds = {name: Code(value=value, meaning=meaning) for name, (value, meaning) in codes.items()}
-    if category is None:
-        return tuple(Segment(name=name, kind=kind) for name, kind in kinds.items())
-    return tuple(Segment(name=name, kind=kind, category=category) for name, kind in kinds.items())
+# In the order of the phantom's numbers, 1 onwards.
+_ORGANS = ("body", "lung", "heart", "vessels", "airway", "mediastinum", "bone", "liver", "spleen", "stomach", "abdomen")
+_FINDINGS = (
+    "cardiomegaly",
+    "pleural_effusion",
+    "pneumothorax",
+    "consolidation",
+    "lung_lesion",
+    "edema",
+    "atelectasis",
+)
 
 
 def _parts(modality: str, segments: tuple[Segment, ...], number: int, networks: GridNetworks) -> Parts:
@@ -65,12 +46,16 @@ def _parts(modality: str, segments: tuple[Segment, ...], number: int, networks: 
         channels=len(segments),
         labels=tuple(segment.name for segment in segments),
     )
-    # Stored numbers are kept: they are the labels.
-    picture = ImageReaderConfig(modality=modality, orientation="PL", units="label") if dims == 2 else None
-    nifti = NiftiReaderConfig(modality=modality, units="label", dims=dims)
+    scan = ScanReaderConfig(
+        nifti=NiftiReaderConfig(modality=modality, units="label", dims=dims),
+        # Stored numbers are kept: they are the labels.
+        image=ImageReaderConfig(modality=modality, orientation="PL", units="label") if dims == 2 else None,
+        # Segments are numbered as their makers like: only a code says what one is.
+        segmentation=SegmentationReaderConfig(modality=modality, dims=dims, segments=segments, match="code"),
+    )
     return Parts(
         data=preprocess.spec,
-        reader=MaskReaderConfig(scan=ScanReaderConfig(nifti=nifti, image=picture)),
+        reader=MaskReaderConfig(scan=scan),
         preprocess=preprocess,
         augment=LabelViewsConfig(),
         prompt=networks.prompt,
@@ -89,5 +74,5 @@ def _modality(name: str, title: str, segments: tuple[Segment, ...], number: int)
     return Modality(name=name, title=title, presets=presets)
 
 
-ORGANS = _modality("mask_organs", "Map of organs", _segments(_ORGAN_CODES, None), 601)
-FINDINGS = _modality("mask_findings", "Map of findings", _segments(_FINDING_CODES, _ABNORMAL), 602)
+ORGANS = _modality("mask_organs", "Map of organs", organ_segments(_ORGANS), 601)
+FINDINGS = _modality("mask_findings", "Map of findings", finding_segments(_FINDINGS), 602)

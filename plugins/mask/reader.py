@@ -14,11 +14,11 @@ from core.io import ScanReaderConfig
 
 
 class MaskReaderConfig(PartConfig):
-    """A reader of label maps as NIfTI, MetaImage and, where ``scan.image`` is set, pictures of one channel.
+    """A reader of label maps: NIfTI, MetaImage, and where ``scan`` has them pictures of one channel and segmentations.
 
     ``values``: the number that a file has for label 1, 2, ...; left out, the files have 1, 2, ... themselves. Several
     numbers may stand for one label: ``[[1, 4], 2]``. ``others``: whether another number than 0 and these is refused or
-    means nothing.
+    means nothing. Of segmentations they hold where segments are matched by number.
     """
 
     scan: ScanReaderConfig
@@ -57,8 +57,8 @@ class MaskReader:
         wrong = data[(data != np.rint(data)) | (data < 0)]
         if wrong.size:
             raise UserError(f"{path}: holds {wrong.flat[0]:g}, but labels are whole numbers from 0; convert the file")
-        # What MedWeave wrote has the labels' own numbers.
-        if self.config.values is None or sample.meta.get("synthetic"):
+        # What MedWeave wrote, and what was matched by a code or name, has the labels' own numbers.
+        if self.config.values is None or sample.meta.get("synthetic") or sample.meta.get("matched"):
             return sample
         return replace(sample, data=self._named(data, path))
 

@@ -14,10 +14,18 @@ import pytest
 from pydicom.data import get_testdata_file
 
 sys.path.insert(0, str(Path(__file__).parent))
-from dicom_files import cr, ct_series, enhanced, save
+from dicom_files import cr, ct_series, enhanced, put, save
 
 from core.errors import UserError
-from core.io import RadiographReaderConfig, SeriesReaderConfig
+from core.io import (
+    DicomSegWriterConfig,
+    RadiographReaderConfig,
+    SegmentationReaderConfig,
+    SeriesReaderConfig,
+    centred,
+    organ_segments,
+)
+from core.types import Provenance, Sample
 
 STORED = np.random.default_rng(0).integers(0, 2000, (4, 16, 16), dtype=np.int16)
 LIMIT_MB = 64  # that all mutations together may add to the process
@@ -26,7 +34,8 @@ VALUES = ["", "0", "-1", "1e400", "nan", "65535", "99999999999", "A\\B", "1\\2\\
 KEYWORDS = """Rows Columns NumberOfFrames BitsAllocated BitsStored HighBit PixelRepresentation SamplesPerPixel
 PhotometricInterpretation ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness RescaleSlope
 RescaleIntercept WindowCenter WindowWidth PixelPaddingValue SeriesInstanceUID Modality ImageType ViewPosition
-PatientOrientation PixelData SpecificCharacterSet PerFrameFunctionalGroupsSequence""".split()
+PatientOrientation PixelData SpecificCharacterSet PerFrameFunctionalGroupsSequence SegmentationType SegmentSequence
+SegmentNumber ReferencedSegmentNumber MaximumFractionalValue SpacingBetweenSlices CodeValue""".split()
 
 
 def flipped(content, draw):
@@ -159,6 +168,29 @@ def slices(tmp_path):
     return [*seeds, *of_pydicom(*names, "MR_small_jp2klossless.dcm")], tmp_path / "a.dcm", None
 
 
+def segmentations(tmp_path):
+    """Binary, fractional and label map, with our mark and without."""
+    geometry, told = centred((4, 8, 8), (5.0, 1.0, 1.0), "SPL"), Provenance(model="m", recipe="r", seed=1)
+    labels = np.zeros((1, 4, 8, 8), np.float32)
+    labels[0, 0, :3], labels[0, 2, 4:], labels[0, 3, :, 2] = 1, 2, 1
+    mask, path = Sample(modality="m", data=labels, geometry=geometry), tmp_path / "a.dcm"
+    seeds = []
+    for form in ("binary", "labelmap"):
+        config = DicomSegWriterConfig(segments=organ_segments(("lung", "heart")), dims=3, form=form)
+        config.build().write(mask, path, told, overwrite=True)
+        dataset = pydicom.dcmread(path)
+        dataset.remove_private_tags()
+        dataset.save_as(tmp_path / "plain.dcm")
+        seeds += [path.read_bytes(), (tmp_path / "plain.dcm").read_bytes()]
+    dataset = pydicom.dcmread(tmp_path / "plain.dcm")
+    dataset.SegmentationType, dataset.MaximumFractionalValue = "FRACTIONAL", 2
+    del dataset.SegmentSequence[0]
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        frame.SegmentIdentificationSequence = [put(pydicom.Dataset(), ReferencedSegmentNumber=1)]
+    dataset.save_as(tmp_path / "plain.dcm")
+    return [*seeds, (tmp_path / "plain.dcm").read_bytes()], path, None
+
+
 @pytest.fixture(autouse=True)
 def silent():
     """pytest keeps every record that pydicom logs, and with it the arrays of its traceback."""
@@ -174,6 +206,7 @@ CASES = {
     ),
     "series": (SeriesReaderConfig(modality="m", max_megavoxels=1), volumes),
     "slice": (SeriesReaderConfig(modality="m", dims=2, volume="middle", max_megavoxels=1), slices),
+    "segmentation": (SegmentationReaderConfig(modality="m", overlap="later", max_megavoxels=1), segmentations),
 }
 
 

@@ -269,7 +269,7 @@ def test_one_reader_for_pictures_and_dicom(tmp_path):
         both.read(tmp_path / "a.txt")
     with pytest.raises(UserError, match=r"is a folder, expected a file"):
         both.read(tmp_path)
-    with pytest.raises(ValueError, match="one of nifti, image, series and radiograph"):
+    with pytest.raises(ValueError, match="one of nifti, image, series, radiograph and segmentation"):
         ScanReaderConfig()
 
 

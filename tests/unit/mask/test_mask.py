@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from core.api import Provenance, UserError
+from core.api import Provenance, Sample, UserError
 from core.io import ImageReaderConfig, NiftiReaderConfig, ScanReaderConfig
 from plugins.mask.modality import FINDINGS, ORGANS
 from plugins.mask.reader import MaskReaderConfig
@@ -144,3 +144,45 @@ def test_the_phantoms_masks_are_files_of_these_modalities(tmp_path):
         assert np.array_equal(parts.preprocess.build().invert(found, sample.geometry).data, sample.data)
     ct = nib.load(record.files["ct"][0])
     assert np.allclose(ct.affine, nib.load(record.files["mask_organs"][0]).affine)
+
+
+def segmentation(folder, modality, preset):
+    """An export of random labels, and the labels."""
+    parts = modality.parts(preset)
+    place, num = parts.data.default_geometry, len(parts.preprocess.labels)
+    data = np.random.default_rng(0).integers(0, num + 1, (1, *place.shape)).astype(np.float32)
+    sample = Sample(modality=modality.name, data=data, geometry=place)
+    parts.exports["dicom"].build().write(sample, folder / "a.dcm", TOLD)
+    return folder / "a.dcm", sample
+
+
+@pytest.mark.parametrize("modality", [ORGANS, FINDINGS], ids=lambda one: one.name)
+@pytest.mark.parametrize("preset", ["tiny", "tiny3d"])
+def test_an_export_is_read_back_whatever_the_collections_numbers_are(tmp_path, modality, preset):
+    path, sample = segmentation(tmp_path, modality, preset)
+    config = modality.parts(preset).reader
+    for reader in (config, config.model_copy(update={"values": (7, 9)})):
+        found = reader.build().read(path)
+        assert np.array_equal(found.data, sample.data)
+        assert found.geometry.affine == pytest.approx(sample.geometry.affine)
+
+
+def test_another_makers_segment_is_known_by_its_code(tmp_path):
+    """Their number 2 is a liver; their kidney is none of our organs."""
+    import pydicom
+
+    path, sample = segmentation(tmp_path, ORGANS, "tiny")
+    dataset = pydicom.dcmread(path)
+    dataset.remove_private_tags()
+    first, second = (dataset.SegmentSequence[at].SegmentedPropertyTypeCodeSequence[0] for at in (0, 1))
+    first.CodeValue, first.CodeMeaning = "64033007", "Kidney"
+    second.CodeValue, second.CodeMeaning = "10200004", "Liver"
+    dataset.save_as(path)
+    config = ORGANS.parts("tiny").reader
+    with pytest.raises(UserError, match=r"a\.dcm: segment 1 is body \(Kidney, 64033007 SCT\), which is none of"):
+        config.build().read(path)
+    scan = config.scan
+    scan = scan.model_copy(update={"segmentation": scan.segmentation.model_copy(update={"others": "nothing"})})
+    found = config.model_copy(update={"scan": scan}).build().read(path)
+    assert np.array_equal(found.data[sample.data == 2], np.full((sample.data == 2).sum(), 8))
+    assert not found.data[sample.data == 1].any()

@@ -1,0 +1,164 @@
+"""DICOM segmentations to maps of labels: binary and fractional segments, and label maps (PS3.3 A.51, C.8.20)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, PositiveFloat, model_validator
+
+from core.errors import UserError
+from core.io.dicom import SUFFIXES, noting, read_header, read_pixels
+from core.io.dicom_mark import kept_mark
+from core.io.frames import Frame, frames_of
+from core.io.header import Header
+from core.io.labelling import Labels, Match, Others, Overlap, mapped, painted
+from core.io.mark import Mark
+from core.io.segments import Segment
+from core.io.series import SeriesReaderConfig, as_marked
+from core.io.slices import SliceChoice, chosen_slice
+from core.io.slots import Slots, one_slot, own_slots, slots_on
+from core.io.source import decoding, without_nul
+from core.io.stack import demand_alike
+from core.modality import PartConfig
+from core.types import LABEL_UNITS, Geometry, Sample
+
+# Segmentation Storage and Label Map Segmentation Storage (PS3.4 B.5).
+_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+_BITS = (1, 8, 16)
+
+
+class SegmentationReaderConfig(PartConfig):
+    """A reader of segmentations, one file each. Label ``i`` is ``segments[i - 1]``, 0 is nothing.
+
+    ``match``: a segment's label is its own ``"number"``, or that of the entry of ``segments`` with its ``"code"``
+    (Segmented Property Type) or its ``"name"`` (Segment Label). ``others``: whether a segment that is none of these is
+    refused or means nothing. ``overlap``: whether a point of two labels is refused or has that of the ``"later"``
+    segment, the one with the higher number. ``threshold``: the share from which on a fractional segment is there.
+    ``grid``: a series beside the file, such as ``"scan"`` or ``"{name}_scan"`` (``{name}``: the file's name without
+    suffix), whose slices the map gets; left out, it goes from the first to the last slice that has a frame. ``dims``
+    2: a map of one slice, or of several the one that ``volume`` names.
+    """
+
+    modality: str
+    dims: Literal[2, 3] = 3
+    volume: SliceChoice = "refuse"
+    segments: tuple[Segment, ...] = ()
+    match: Match = "number"
+    others: Others = "refuse"
+    overlap: Overlap = "refuse"
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.5
+    grid: str | None = None
+    max_megavoxels: PositiveFloat = 1000.0
+
+    @model_validator(mode="after")
+    def _segments_can_be_told_apart(self) -> SegmentationReaderConfig:
+        if self.match == "number":
+            return self
+        if not self.segments:
+            raise ValueError(f"match = '{self.match}' needs segments to match")
+        keys = [one.name if self.match == "name" else f"{one.kind.scheme} {one.kind.value}" for one in self.segments]
+        if len(set(keys)) < len(keys):
+            raise ValueError(f"two segments have one {self.match}")
+        return self
+
+    def build(self) -> SegmentationReader:
+        """Make the reader."""
+        return SegmentationReader(self)
+
+
+class SegmentationReader:
+    """Reads float32 ``1 *space`` of whole numbers with its affine (mm, RAS); array axes are (slice, row, column)."""
+
+    suffixes = SUFFIXES
+
+    def __init__(self, config: SegmentationReaderConfig) -> None:
+        self.config = config
+
+    def read(self, path: Path) -> Sample:
+        """The map of labels; slices without a frame hold nothing. `UserError` that names the file for all else.
+
+        ``meta["matched"]``: whether its numbers are labels by code or name, not the file's own.
+        """
+        path = without_nul(path)
+        with noting(path), decoding(path, "DICOM"):
+            header = read_header(path)
+            _demand_segmentation(header)
+            frames = frames_of(header, self.config.max_megavoxels, _BITS)
+            demand_alike(frames, str(path))
+            mark = kept_mark(header.dataset, path)
+            volume = _written_volume(mark, path)
+            single = one_slot(frames) if self.config.dims == 2 and volume is None and not self.config.grid else None
+            slots = single or self._volume(frames, volume, path)
+            data = self._labels(header, frames, slots)
+            data = data if single is None else data[0]
+            geometry = Geometry(affine=slots.affine, shape=data.shape)
+            geometry = geometry if mark is None else as_marked(geometry, mark, path)
+            if self.config.dims == 2 and single is None:
+                data, geometry = chosen_slice(data, geometry, self.config.volume, path)
+        meta: dict[str, Any] = {"path": str(path), "units": LABEL_UNITS, "matched": self.config.match != "number"}
+        meta |= {} if mark is None else mark.meta()
+        data = np.ascontiguousarray(data)
+        return Sample(modality=self.config.modality, data=data[None], geometry=geometry, meta=meta)
+
+    def _volume(self, frames: Sequence[Frame], written: Geometry | None, path: Path) -> Slots:
+        """The slices of the map; ``written``: those that MedWeave wrote, unless somebody moved them since."""
+        if self.config.grid:
+            found = self._on_series(frames, path)
+        else:
+            found = (None if written is None else slots_on(written, frames)) or own_slots(frames, str(path))
+        if np.prod(found.shape, dtype=np.float64) > self.config.max_megavoxels * 1e6:
+            raise UserError(
+                f"{path}: its slices make a volume of {' x '.join(map(str, found.shape))} points, more than"
+                f" max_megavoxels = {self.config.max_megavoxels:g}; raise it"
+            )
+        return found
+
+    def _on_series(self, frames: Sequence[Frame], path: Path) -> Slots:
+        series = path.parent / str(self.config.grid).replace("{name}", path.stem)
+        config = SeriesReaderConfig(modality=self.config.modality, max_megavoxels=self.config.max_megavoxels)
+        found = slots_on(config.build().place(series), frames)
+        if found is None:
+            raise UserError(f"{path}: its frames do not lie on the slices of {series}; name its own series as grid")
+        return found
+
+    def _labels(self, header: Header, frames: Sequence[Frame], slots: Slots) -> np.ndarray:
+        """float32 ``slice row column``."""
+        config = self.config
+        labels = Labels(header, config.segments, config.match, config.others)
+        stored = read_pixels(header, frames[0].layout)
+        if stored.min() < 0:
+            raise UserError(f"{header.path}: holds {stored.min()}, and segments begin at 0; export it again")
+        if header.word("SegmentationType") == "LABELMAP":
+            return mapped(stored, frames, slots, labels)
+        return painted(stored >= self._least(header, int(stored.max())), frames, slots, labels, config.overlap)
+
+    def _least(self, header: Header, largest: int) -> float:
+        """The smallest stored number with which a segment is there."""
+        kind = header.word("SegmentationType")
+        if kind not in ("BINARY", "FRACTIONAL"):
+            raise UserError(
+                f"{header.path}: SegmentationType is {kind or 'not stated'}, expected BINARY, FRACTIONAL or LABELMAP;"
+                " correct or export the file again"
+            )
+        most = 1 if kind == "BINARY" else header.whole("MaximumFractionalValue", 1, 2**16 - 1)
+        if largest > most:
+            raise UserError(f"{header.path}: holds {largest}, more than the {most} of a whole segment; correct it")
+        return 1.0 if kind == "BINARY" else self.config.threshold * most
+
+
+def _demand_segmentation(header: Header) -> None:
+    kind = header.text("SOPClassUID")
+    if kind not in _CLASSES:
+        from pydicom.uid import UID
+
+        what = (UID(kind).name if kind else "") or header.word("Modality") or "no SOP class"
+        raise UserError(f"{header.path}: is no segmentation ({what}); name one, or give it to the modality it is of")
+
+
+def _written_volume(mark: Mark | None, path: Path) -> Geometry | None:
+    if mark is None or mark.shape is None or len(mark.shape) != 3:
+        return None
+    return mark.geometry(mark.shape, path)
