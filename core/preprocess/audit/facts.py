@@ -1,0 +1,118 @@
+"""What an audit keeps of one file: a flat JSON object, never pixels.
+
+Of every file: ``file`` (its name in the manifest), ``patient``, ``study``, ``split``, ``taken`` (whether training takes
+it: the first of its study). Then either ``fault`` with ``missing``, or what is listed here. Of a text that stands in a
+table ``file`` is ``null``.
+
+=============  =====================================================================================================
+content        hash of the file's bytes (for a table's text, of the text)
+pixels         hash of the values that the reader gives (for text, of the words)
+look           difference hash, 0 where a picture is even
+stored         format, colour and depth
+shape          array axes
+spacing        mm along each; ``null`` where the file does not say
+orientation    where the axes point
+low, high      smallest and largest value; ``null`` where some are NaN
+outside        share of values beyond the range that the modality's units have
+assumed        whether units are those of the reader's settings, not of the file
+said           what the reader warned of
+words          of a text their number; ``ends`` whether it ends a sentence, ``masked`` how many names were taken out,
+               ``cut`` how many tokens the networks do not read, ``parts`` a hash of each section
+=============  =====================================================================================================
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.io.sections import sections_of
+from core.preprocess.audit.looks import difference_hash
+from core.preprocess.audit.storage import is_picture, stored_as
+from core.preprocess.stamp import encoded, short
+from core.types import LABEL_UNITS, DataSpec, Sample
+
+Facts = Mapping[str, Any]
+_NO_UNITS = ("1", "a.u.", "percent", LABEL_UNITS)
+_CHUNK = 1 << 20
+# Names, numbers and places that were taken out: XXXX (Open-i), ___ (MIMIC), [**...**] (MIMIC-II and i2b2).
+_MASKED = re.compile(r"\bX{3,}\b|_{3,}|\[\*\*.*?\*\*\]", re.S)
+_ENDS = re.compile(r"[.!?][\"')\]]*\s*\Z")
+
+
+def facts_of_file(path: Path, sample: Sample, spec: DataSpec) -> dict[str, Any]:
+    """What a file says, read in original units."""
+    if isinstance(sample.data, str):
+        return {"content": content_hash(path), **facts_of_text(sample.data)}
+    stored = stored_as(path, sample)
+    units = str(sample.meta.get("units", ""))
+    assumed = is_picture(path) and units not in ("", *_NO_UNITS) and not sample.meta.get("synthetic")
+    return {
+        "content": content_hash(path),
+        "stored": stored,
+        "assumed": assumed,
+        **_values(np.asarray(sample.data), spec.value_range if units == spec.units not in _NO_UNITS else None),
+        **_place(sample),
+    }
+
+
+def facts_of_text(text: str) -> dict[str, Any]:
+    """What a report says of itself."""
+    words = " ".join(text.split())
+    parts: dict[str, str] = {}
+    for section in sections_of(text):
+        for name in sorted(section.names):
+            parts[name] = f"{parts.get(name, '')} {' '.join(section.text.split())}".strip()
+    return {
+        "pixels": short(words),
+        "words": len(words.split()),
+        "ends": bool(_ENDS.search(text)),
+        "masked": len(_MASKED.findall(text)),
+        "parts": {name: short(said) for name, said in parts.items()},
+    }
+
+
+def content_hash(path: Path) -> int:
+    """64 bits of the bytes of a file, or of those of all files in a folder. `OSError` where they cannot be read."""
+    digest = blake2b(digest_size=8)
+    for one in sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]:
+        with one.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    return int.from_bytes(digest.digest(), "big")
+
+
+def _values(data: np.ndarray, bounds: tuple[float, float] | None) -> dict[str, Any]:
+    finite = bool(np.isfinite(data).all()) and data.size > 0
+    digest = blake2b(encoded(f"{data.dtype}{data.shape}"), digest_size=8)
+    digest.update(np.ascontiguousarray(data).data)
+    found: dict[str, Any] = {
+        "pixels": int.from_bytes(digest.digest(), "big"),
+        "look": difference_hash(_plane(data)) if finite and data.ndim > 2 else 0,
+        "low": float(data.min()) if finite else None,
+        "high": float(data.max()) if finite else None,
+    }
+    if bounds is not None and finite:
+        found["outside"] = round(float(((data < bounds[0]) | (data > bounds[1])).mean()), 4)
+    return found
+
+
+def _plane(data: np.ndarray) -> np.ndarray:
+    """The first channel; of a volume its middle slice."""
+    first = data[0]
+    return first if first.ndim == 2 else first[first.shape[0] // 2]
+
+
+def _place(sample: Sample) -> dict[str, Any]:
+    place = sample.geometry
+    shape = [int(size) for size in np.shape(sample.data)[1:]]
+    if place is None or place.stored.get("unplaced"):
+        return {"shape": shape}
+    known = sample.meta.get("spacing_known", True)
+    spacing = [float(f"{step:.6g}") for step in place.spacing_mm] if known else None
+    return {"shape": shape, "spacing": spacing, "orientation": place.orientation}

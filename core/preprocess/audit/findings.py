@@ -1,0 +1,71 @@
+"""What an audit says: findings with a verdict, as a table for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from core.layout import columns
+
+Verdict = Literal["ok", "warning", "error"]
+SCHEMA = 1
+EXAMPLES = 5  # paths that a finding names
+_ORDER: Sequence[Verdict] = ("error", "warning", "ok")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One row. ``count`` of ``num`` (files, texts, studies or patients) are concerned; ``examples`` are some of them.
+
+    ``where``: the modality or the pair, nothing for the whole. ``told`` says it in words, with its remedy.
+    """
+
+    check: str
+    where: str = ""
+    verdict: Verdict = "ok"
+    told: str
+    count: int = 0
+    num: int = 0
+    examples: tuple[str, ...] = ()
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+def worst(findings: Iterable[Finding]) -> Verdict:
+    """The gravest verdict, ``ok`` where there is none."""
+    found = {one.verdict for one in findings}
+    return next(verdict for verdict in _ORDER if verdict in found or verdict == "ok")
+
+
+def table(findings: Sequence[Finding]) -> str:
+    """Errors first, then warnings, then what there is; checks that found nothing are named in the last line."""
+    shown = [one for one in findings if one.count or one.verdict != "ok"]
+    rows = [(one.verdict, one.check, one.where, _with_example(one)) for verdict in _ORDER for one in shown
+            if one.verdict == verdict]  # fmt: skip
+    quiet = dict.fromkeys(one.check for one in findings if one not in shown)
+    quiet = [check for check in quiet if not any(one.check == check for one in shown)]
+    if quiet:
+        rows.append(("ok", "nothing found of", "", ", ".join(quiet)))
+    return "\n".join(columns(rows)) if rows else ""
+
+
+def as_json(findings: Sequence[Finding], about: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of ``audit.json``; ``about`` says what was audited."""
+    rows = [asdict(one) for one in findings]
+    return {"schema": SCHEMA, "verdict": worst(findings), **about, "findings": rows}
+
+
+def share(count: int, num: int) -> str:
+    """``12 of 480 (3 %)``"""
+    percent = 100 * count / num if num else 0.0
+    return f"{count:,} of {num:,} ({_percent(percent)} %)"
+
+
+def _percent(value: float) -> str:
+    if value == 0 or value >= 9.95:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 0.95 else f"{value:.1g}"
+
+
+def _with_example(finding: Finding) -> str:
+    return finding.told + (f"; e.g. {finding.examples[0]}" if finding.examples and finding.verdict != "ok" else "")

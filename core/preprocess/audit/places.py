@@ -1,0 +1,84 @@
+"""Spacing and orientation: which files differ from the others."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from core.preprocess.audit.facts import Facts
+from core.preprocess.audit.findings import EXAMPLES, Finding, share
+from core.preprocess.audit.tally import Names, Some, name_of
+
+_FAR = 4.0  # robust standard deviations
+_SAME = 0.05  # logarithm of a spacing: scanners agree to 5 %
+_RARE, _MAJOR = 0.05, 0.5  # shares of the files
+
+
+class Places:
+    """Spacing and orientation: which files differ from the others."""
+
+    def __init__(self, modality: str) -> None:
+        self.modality, self.num, self.unknown = modality, 0, Some()
+        self.finest, self.coarsest = array("f"), array("f")
+        self.names = Names()
+        self.turned: Counter[str] = Counter()
+        self.first_turned: dict[str, str] = {}
+
+    def add(self, facts: Facts) -> None:
+        """Keep its smallest and largest spacing (8 bytes), and count its orientation."""
+        if "orientation" not in facts:
+            return
+        self.num += 1
+        self.turned[facts["orientation"]] += 1
+        self.first_turned.setdefault(facts["orientation"], name_of(facts))
+        if facts["spacing"] is None:
+            self.unknown.add(facts)
+            return
+        self.finest.append(min(facts["spacing"]))
+        self.coarsest.append(max(facts["spacing"]))
+        self.names.append(name_of(facts))
+
+    def findings(self) -> Iterator[Finding]:
+        """Unknown spacing, outliers of both."""
+        if not self.num:
+            return
+        yield self.unknown.finding("spacing unknown", self.modality, self.num, "do not say how large a pixel is")
+        finest, coarsest = np.array(self.finest), np.array(self.coarsest)
+        far = np.flatnonzero(outliers(finest) | outliers(coarsest))
+        middle = f" (median {np.median(finest):.3g} mm)" if len(finest) else ""
+        yield Finding(
+            check="spacing outliers",
+            where=self.modality,
+            verdict="warning" if len(far) else "ok",
+            told=f"{share(len(far), len(finest))} lie far from the others{middle}",
+            count=len(far),
+            num=len(finest),
+            examples=tuple(
+                f"{self.names[place]} ({finest[place]:.3g} to {coarsest[place]:.3g} mm)" for place in far[:EXAMPLES]
+            ),
+        )
+        major, most = self.turned.most_common(1)[0]
+        few = max(1.0, _RARE * self.num) if most >= _MAJOR * self.num else 0.0
+        rare = {one: num for one, num in self.turned.items() if num < most and num <= few}
+        yield Finding(
+            check="orientation outliers",
+            where=self.modality,
+            verdict="warning" if rare else "ok",
+            told=f"{share(sum(rare.values()), self.num)} are not {major}: {', '.join(rare) or 'none'}",
+            count=sum(rare.values()),
+            num=self.num,
+            examples=tuple(f"{self.first_turned[one]} ({one})" for one in rare)[:EXAMPLES],
+            numbers=dict(self.turned),
+        )
+
+
+def outliers(values: np.ndarray) -> np.ndarray:
+    """Which values lie beyond 4 robust standard deviations of their logarithm's median; one is 5 % at least."""
+    if not len(values):
+        return np.zeros(0, dtype=bool)
+    logs = np.log(np.maximum(values.astype(np.float64), 1e-9))
+    off = np.abs(logs - np.median(logs))
+    return off > _FAR * max(1.4826 * float(np.median(off)), _SAME)

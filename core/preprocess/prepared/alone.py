@@ -1,0 +1,48 @@
+"""One process at a time in a prepared folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from core.errors import UserError
+
+_LEFT = ".medweave-*"  # what `core.io.replacing` writes to; a kill leaves it
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make the folder, hold its lock, and remove what a killed process left half-written.
+
+    The system frees the lock when the process ends, however it ends. `UserError`: another process holds it, or nothing
+    can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{folder}: cannot be written: {reason}; name another folder with --out") from error
+    with file:
+        _lock(file.fileno(), folder)
+        _tidy(folder)
+        yield
+        _tidy(folder)  # of a worker that outlived a killed process by a moment
+
+
+def _tidy(folder: Path) -> None:
+    for left in folder.rglob(_LEFT):
+        with suppress(OSError):
+            left.unlink()
+
+
+def _lock(number: int, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system: two processes are then the user's to avoid
+        return
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise UserError(f"{folder}: another core.prepare writes here; wait for it, or stop it") from error

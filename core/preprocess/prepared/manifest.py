@@ -1,0 +1,122 @@
+"""The studies of a data set as a scan found them: JSON lines, written and read one at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.io import replacing
+from core.preprocess.stamp import encoded
+from core.types import Record
+
+FILE = "manifest.jsonl"
+_SCHEMA = 1
+_TODO = "remove it, and run core.prepare again"
+
+
+def source_digest(root: Path, adapter: str, options: Mapping[str, Any]) -> str:
+    """A name for where studies were looked for and how, and for what lies directly in the folder.
+
+    Names, sizes and times of the entries of ``root`` count, not of what lies below them: tables and new folders are
+    noticed at once, and no tree is walked for it.
+    """
+    digest = blake2b(digest_size=16)
+    told = json.dumps(options, sort_keys=True, default=str)
+    digest.update(encoded(repr((_SCHEMA, str(root.resolve()), adapter, told, sorted(_entries(root))))))
+    return digest.hexdigest()
+
+
+def write_manifest(path: Path, records: Iterable[Record], root: Path, source: str) -> int:
+    """Write the studies as they come, paths relative to ``root``; the number of them. The file appears whole."""
+    num = 0
+    with replacing(path, overwrite=True) as beside, beside.open("w", encoding="utf-8") as file:
+        file.write(_line({"schema": _SCHEMA, "source": source}))
+        for record in records:
+            file.write(_line(_row(record, root)))
+            num += 1
+        file.write(_line({"studies": num}))
+    return num
+
+
+def is_fresh(path: Path, source: str) -> bool:
+    """Whether the manifest is there and is that of this source."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return json.loads(file.readline()) == {"schema": _SCHEMA, "source": source}
+    except (OSError, ValueError):
+        return False
+
+
+def read_manifest(path: Path, root: Path) -> Iterator[Record]:
+    """The studies in the order of the scan. `UserError` with the line where the file is damaged."""
+    number, num = 1, 0
+    try:
+        with path.open(encoding="utf-8") as file:
+            file.readline()
+            for number, line in enumerate(file, 2):  # noqa: B007 - errors name it
+                row = json.loads(line)
+                if row == {"studies": num}:
+                    return
+                yield _record(row, root)
+                num += 1
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}, line {number}: cannot be read ({error}); {_TODO}") from error
+    raise UserError(f"{path}, line {number}: ends before its last study; {_TODO}")
+
+
+def relative(path: Path, root: Path) -> str:
+    """The path below ``root``; as it stands where it leads elsewhere."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.absolute().as_posix()
+
+
+def _entries(root: Path) -> Iterator[tuple[str, int, int]]:
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                try:
+                    status = entry.stat()
+                except OSError:  # a link to nowhere, or to itself
+                    yield entry.name, -1, -1
+                else:
+                    yield entry.name, -1 if entry.is_dir() else status.st_size, status.st_mtime_ns
+
+
+def _row(record: Record, root: Path) -> dict[str, Any]:
+    row = {
+        "patient": record.patient,
+        "study": record.study,
+        "split": record.split,
+        "files": {name: [relative(path, root) for path in paths] for name, paths in record.files.items()},
+        "texts": dict(record.texts),
+        "labels": dict(record.labels),
+        "masks": {name: relative(path, root) for name, path in record.masks.items()},
+        "strata": dict(record.strata),
+    }
+    return {key: value for key, value in row.items() if value or key in ("patient", "study")}
+
+
+def _record(row: Mapping[str, Any], root: Path) -> Record:
+    return Record(
+        patient=row["patient"],
+        study=row["study"],
+        split=row["split"],
+        files={name: tuple(root / path for path in paths) for name, paths in row.get("files", {}).items()},
+        texts=row.get("texts", {}),
+        labels=row.get("labels", {}),
+        masks={name: root / path for name, path in row.get("masks", {}).items()},
+        strata=row.get("strata", {}),
+    )
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, separators=(",", ":"), default=_plain) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy's as Python's."""
+    return value.item() if hasattr(value, "item") else str(value)

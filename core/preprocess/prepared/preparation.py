@@ -1,0 +1,152 @@
+"""Scan, manifest, audit and cache of one data set: parallel, resumable, flat in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.engine.progress import progress
+from core.engine.tensors import write_json
+from core.errors import UserError
+from core.preprocess.audit.examination import examine
+from core.preprocess.audit.findings import Finding, as_json
+from core.preprocess.audit.population import Population
+from core.preprocess.prepared.alone import alone_in
+from core.preprocess.prepared.manifest import FILE, read_manifest, write_manifest
+from core.preprocess.prepared.portions import portions_of, prepare_portion, told_of
+from core.preprocess.prepared.settings import Settings
+from core.preprocess.prepared.shards import write_index
+from core.preprocess.prepared.workers import in_order
+from core.types import Record
+
+AUDIT = "audit.json"
+Chooser = Callable[[Sequence[str]], Mapping[str, Settings]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What shall be prepared.
+
+    ``records`` are found anew and go into the manifest as they are; ``split`` gives each its split. ``choose`` tells,
+    of the modalities that were found, how those that are prepared are read. ``keep``: samples too, not the audit alone.
+    """
+
+    dataset: str
+    root: Path
+    out: Path
+    preset: str
+    source: str
+    records: Iterable[Record]
+    split: Callable[[Record], Record]
+    choose: Chooser
+    keep: bool = True
+    workers: int = 1
+    silent: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where what depends on the preset goes."""
+        return self.out / self.preset
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What was found and made: files by modality, and samples that are kept."""
+
+    findings: list[Finding] = field(default_factory=list)
+    files: dict[str, int] = field(default_factory=dict)
+    read: int = 0
+
+
+def prepare(order: Order) -> Report:
+    """Write the manifest, then tell of every file and keep its sample; what is there and fresh is left as it is.
+
+    `UserError`: there is no study, none of the chosen modalities, or nothing can be written. A broken file is a row of
+    the table.
+    """
+    _require_apart(order)
+    with alone_in(order.out):
+        _make(order.folder)
+        population, manifest = Population(), order.out / FILE
+        write_manifest(manifest, _counted(order, population), order.root, order.source)
+        if not population.num:
+            manifest.unlink()
+            raise UserError(f"data set '{order.dataset}': no study under {order.root}; check its root and its adapter")
+        settings = order.choose(population.modalities)
+        report = Report(files={name: population.files[name] for name in settings})
+        numbers = _read_all(order, settings, report)
+        report.findings = [*population.findings(tuple(settings)), *_left_out(population, settings)]
+        for name, one in settings.items():
+            report.findings += examine(name, one.spec, told_of(order.folder / name, numbers[name]))
+        write_json(order.folder / AUDIT, as_json(report.findings, _about(order, population, report)))
+    return report
+
+
+def _counted(order: Order, population: Population) -> Iterator[Record]:
+    for record in order.records:
+        population.add(order.split(record))
+        yield record
+
+
+def _read_all(order: Order, settings: Mapping[str, Settings], report: Report) -> dict[str, int]:
+    """Every portion of every modality; the number of portions of each."""
+    for name in settings:
+        _make(order.folder / name)
+    records = map(order.split, read_manifest(order.out / FILE, order.root))
+    portions = portions_of(records, settings, order.root, order.folder, keep=order.keep)
+    numbers, done = dict.fromkeys(settings, 0), 0
+    with progress(f"prepare {order.dataset}", sum(report.files.values()), silent=order.silent) as watch:
+        for outcome in in_order(prepare_portion, portions, order.workers):
+            numbers[outcome.modality] = outcome.number + 1
+            done += outcome.files
+            report.read += outcome.files if outcome.read else 0
+            watch(done)
+    for name, one in settings.items():
+        _remove_rest(order.folder / name, numbers[name])
+        if order.keep:
+            write_index(order.folder / name, numbers[name], one.digest)
+    return numbers
+
+
+def _remove_rest(folder: Path, num: int) -> None:
+    """What a larger data set of this name left behind the last portion."""
+    for path in folder.glob("[0-9]*.*"):
+        if path.stem.isdecimal() and int(path.stem) >= num:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _left_out(population: Population, settings: Mapping[str, Settings]) -> Iterator[Finding]:
+    for name in population.modalities:
+        if name not in settings:
+            num = population.files[name]
+            told = f"{num:,} files are left out: not chosen, not installed, or not at this preset"
+            yield Finding(check="not prepared", where=name, told=told, count=num, num=num)
+
+
+def _about(order: Order, population: Population, report: Report) -> dict[str, object]:
+    return {
+        "dataset": order.dataset,
+        "preset": order.preset,
+        "studies": population.num,
+        "patients": population.num_patients,
+        "files": report.files,
+    }
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be made: {error.strerror or error}; name another folder with --out"
+        ) from error
+
+
+def _require_apart(order: Order) -> None:
+    """`UserError` where the prepared folder would lie in the data, whose next scan would find it."""
+    out, root = order.out.resolve(), order.root.resolve()
+    if out.is_relative_to(root):
+        raise UserError(f"{order.out} lies in the data set's folder {order.root}; name another one with --out")

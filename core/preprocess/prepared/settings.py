@@ -1,0 +1,71 @@
+"""How the files of one modality are read and made canonical."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from hashlib import blake2b
+from typing import Any
+
+import core
+from core.building import build_part
+from core.modality import PartConfig, Parts
+from core.types import DataSpec
+
+_FORMAT = 1  # of shards and of what is told about files
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The reader (that of the data set, where it sets one) and the preprocessor of a modality at a preset."""
+
+    modality: str
+    spec: DataSpec
+    reader: PartConfig | None
+    preprocess: PartConfig | None
+
+    @property
+    def parts(self) -> Parts:
+        """As `Studies` takes them."""
+        return Parts(data=self.spec, reader=self.reader, preprocess=self.preprocess)
+
+    @cached_property
+    def digest(self) -> str:
+        """A name for both and for this version of MedWeave; a preprocessor's own file (a tokenizer) is part of it."""
+        told = [_FORMAT, core.__version__, self.modality, _named(self.reader), _named(self.preprocess)]
+        content = None if self.preprocess is None else self._content(self.preprocess)
+        return blake2b(repr((told, content)).encode(), digest_size=16).hexdigest()
+
+    def _content(self, config: PartConfig) -> str | None:
+        as_json = getattr(build_part(config, f"{self.modality}.preprocess"), "to_json", None)
+        return None if as_json is None else as_json()
+
+
+def settings_of(modality: str, parts: Parts, reader: PartConfig | None = None) -> Settings:
+    """The settings of a modality, with the data set's own reader where it has one."""
+    return Settings(modality, parts.data, reader or parts.reader, parts.preprocess)
+
+
+def digests_of(
+    parts: Mapping[str, Parts], readers: Mapping[tuple[str, str], PartConfig], dataset: str
+) -> dict[str, str]:
+    """The digest of every modality that has a preprocessor, as one data set is read."""
+    return {
+        name: settings_of(name, part, readers.get((dataset, name))).digest
+        for name, part in parts.items()
+        if part.preprocess is not None
+    }
+
+
+@lru_cache(maxsize=1)
+def packages_digest() -> str:
+    """A name for what is installed: a file that cannot be read with it may be read with other packages."""
+    from importlib.metadata import distributions
+
+    told = sorted({(str(one.name).lower(), str(one.version)) for one in distributions()})
+    return blake2b(repr(told).encode(), digest_size=8).hexdigest()
+
+
+def _named(config: Any) -> str:
+    return "none" if config is None else f"{type(config).__module__}.{config!r}"

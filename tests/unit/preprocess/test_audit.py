@@ -1,0 +1,409 @@
+"""An audit finds what was planted, and nothing in clean data; its arithmetic is that of other ways to count."""
+
+import json
+import sys
+from collections import defaultdict
+from dataclasses import replace
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+from trees import PARTS, PRESET, READER, picture, prepared, row, tree
+
+from core.io import ImageReaderConfig, NiftiReaderConfig, ScanReaderConfig, centred
+from core.modality import PartConfig, Parts
+from core.preprocess import RangePreprocessConfig
+from core.preprocess.audit.copies import Alike, Owners
+from core.preprocess.audit.facts import facts_of_text
+from core.preprocess.audit.findings import Finding, share, table, worst
+from core.preprocess.audit.looks import difference_hash, distance, near_across, near_within
+from core.preprocess.audit.places import outliers
+from core.preprocess.audit.tally import Names
+from core.types import Record, Sample
+
+MANY = 36  # patients: enough for no warning of their number
+
+
+@pytest.fixture
+def root(tmp_path):
+    path = tmp_path / "data"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def audit(root, tmp_path):
+    def call(records, **options):
+        return prepared(root, tmp_path / "out", records, keep=False, **options)
+
+    return call
+
+
+def test_clean_data_are_ok(root, audit):
+    report = audit(tree(root, MANY))
+    odd = [(one.check, one.where, one.told) for one in report.findings if one.verdict != "ok"]
+    assert not odd
+    assert worst(report.findings) == "ok"
+
+
+def test_who_is_there(root, audit):
+    records = tree(root, MANY)
+    records[0] = replace(records[0], files={})
+    records[1] = replace(records[1], texts={}, labels={})
+    records[2] = replace(records[2], patient="p1")  # p1 is of validation, study 2 of test
+    records[3] = replace(records[3], masks={"lung": root / "none.nii"}, labels={"mass": 1, "nodule": 0})
+    report = audit(records)
+    assert row(report, "patients").numbers == {
+        "studies": 36,
+        "patients": 35,
+        "train": 12,
+        "validation": 12,
+        "test": 12,
+    }
+    leak = row(report, "patients in two splits")
+    assert (leak.count, leak.verdict, leak.examples) == (1, "error", ("p1",))
+    assert row(report, "pairs").count == 34
+    assert row(report, "without a partner", "film").count == 1
+    assert row(report, "without a partner", "words").count == 1
+    assert row(report, "labels").numbers == {"nodule": 34, "mass": 1}
+    assert row(report, "labels missing").examples == ("s1",)
+    assert (row(report, "masks").verdict, row(report, "masks").count) == ("error", 1)
+
+
+def test_few_patients_and_a_single_split(root, audit):
+    report = audit([replace(record, split="train") for record in tree(root, 4)])
+    told = row(report, "patients")
+    assert told.verdict == "warning"
+    assert "nobody in validation and test" in told.told
+    assert "too few patients" in told.told
+
+
+def test_copies_within_and_across_splits(root, audit):
+    records = tree(root, MANY)
+    films = [record.files["film"][0] for record in records]
+    films[3].write_bytes(films[0].read_bytes())  # both of train
+    Image.open(films[6]).save(films[7].with_suffix(".tif"))  # train and validation
+    records[7] = replace(records[7], files={"film": (films[7].with_suffix(".tif"),)})
+    report = audit(records)
+    same = row(report, "same bytes", "film")
+    assert (same.count, same.verdict, same.numbers["splits"]) == (2, "warning", 0)
+    assert same.examples == ("films/0.png = films/3.png",)
+    pixels = row(report, "same pixels", "film")
+    assert (pixels.count, pixels.verdict) == (4, "error")
+    assert pixels.numbers == {"groups": 2, "patients": 4, "splits": 2}
+    assert pixels.examples == ("films/6.png = films/7.tif",)
+
+
+def test_slices_that_resemble_each_other(root, audit):
+    """Neighbours in a smooth volume, and one picture that another patient has a little brighter."""
+    rows, columns = np.mgrid[0:64, 0:64] / 64
+    records = []
+    for patient in range(4):
+        waves = np.random.default_rng(patient).uniform(1, 6, (4, 2))
+        for place in range(6):
+            values = sum(np.sin(a * rows * 3 + b * columns * 3 + 0.02 * place) for a, b in waves)
+            path = root / f"{patient}-{place}.png"
+            Image.fromarray(np.uint8(127 + 30 * values)).save(path)
+            records.append(Record(patient=f"p{patient}", study=path.stem, files={"film": (path,)}))
+    bright = np.asarray(Image.open(root / "0-0.png")).astype(int) * 9 // 10 + 20
+    Image.fromarray(bright.astype(np.uint8)).save(root / "copy.png")
+    records.append(Record(patient="p9", study="copy", files={"film": (root / "copy.png",)}, split="test"))
+    report = audit(records)
+    assert row(report, "near-copies of one patient", "film").count == 24
+    near = row(report, "near-copies of two patients", "film")
+    assert near.verdict == "warning"
+    assert near.count >= 2
+    assert near.numbers["splits"] >= 2
+    assert row(report, "same pixels", "film").count == 0
+
+
+def test_sizes_storage_and_values(root, audit):
+    records = tree(root, MANY)
+    picture(records[0].files["film"][0], 0, (20, 8))
+    Image.new("L", (24, 20), 7).save(records[1].files["film"][0])
+    Image.fromarray(np.random.default_rng(1).integers(100, 104, (20, 24), dtype=np.uint8)).save(
+        records[2].files["film"][0]
+    )
+    Image.fromarray(np.random.default_rng(2).integers(0, 2**16, (20, 24), dtype=np.uint16)).save(
+        records[4].files["film"][0]
+    )
+    report = audit(records)
+    assert row(report, "tiny sides", "film").examples == ("films/0.png (20 x 8)",)
+    assert row(report, "constant", "film").examples[0].startswith("films/1.png (0.027")
+    assert row(report, "faint", "film").examples == ("films/2.png",)
+    stored = row(report, "stored as", "film")
+    assert stored.verdict == "warning"
+    assert stored.numbers == {"PNG L": 35, "PNG I;16": 1}
+    assert row(report, "sizes", "film").numbers == {"20 x 24": 35, "20 x 8": 1}
+    assert row(report, "all square", "film").count == 0
+
+
+def test_squares_are_suspected(root, audit):
+    records = tree(root, MANY)
+    for place, record in enumerate(records):
+        picture(record.files["film"][0], place, (24, 24))
+    assert row(audit(records), "all square", "film").verdict == "warning"
+    picture(records[0].files["film"][0], 0, (24, 25))
+    assert row(audit(records), "all square", "film").verdict == "ok"
+
+
+def test_units_that_a_picture_cannot_have(root, audit):
+    """8-bit exports read as Hounsfield units by a setting, and a window that they do not fit."""
+    reader = READER.model_copy(update={"units": "HU", "value_range": (5000.0, 9000.0)})
+    grid = RangePreprocessConfig(
+        space=(16, 16), spacing_mm=(2.0, 2.0), orientation="IL", low=-1000, high=1000, units="HU"
+    )
+    report = audit(tree(root, 5), parts={"film": Parts(data=grid.spec, reader=reader, preprocess=grid)})
+    assert row(report, "units assumed", "film").count == 5
+    assert row(report, "out of range", "film").count == 5
+    report = audit(tree(root, 5))
+    assert row(report, "units assumed", "film").count == 0
+
+
+def test_spacing_and_orientation(root, audit):
+    import nibabel
+
+    records = []
+    for place in range(30):
+        spacing = {3: 9.0, 4: 0.1}.get(place, 1 + 0.01 * (place % 5))
+        orientation = "LPS" if place == 5 else "RAS"
+        affine = centred((16, 16, 17), (spacing, 1.0, 3.0), orientation).affine
+        path = root / f"{place}.nii.gz"
+        data = np.random.default_rng(place).normal(size=(16, 16, 17)).astype(np.float32)
+        nibabel.save(nibabel.Nifti1Image(data, affine), path)
+        records.append(Record(patient=f"p{place}", study=f"s{place}", files={"film": (path,)}))
+    grid = RangePreprocessConfig(
+        space=(4, 16, 16), spacing_mm=(4.0, 2.0, 2.0), orientation="SPL", low=-3, high=3, units="a.u."
+    )
+    reader = ScanReaderConfig(
+        nifti=NiftiReaderConfig(modality="film", dims=3), image=ImageReaderConfig(modality="film", orientation="PL")
+    )
+    report = audit(records, parts={"film": Parts(data=grid.spec, reader=reader, preprocess=grid)})
+    far = row(report, "spacing outliers", "film")
+    assert [name.split()[0] for name in far.examples] == ["3.nii.gz", "4.nii.gz"]
+    turned = row(report, "orientation outliers", "film")
+    assert turned.examples == ("5.nii.gz (LPS)",)
+    assert turned.numbers == {"RAS": 29, "LPS": 1}
+    assert row(report, "spacing unknown", "film").count == 0
+    assert row(report, "stored as", "film").numbers == {"NIfTI float32": 30}
+
+
+def test_spacing_that_no_file_states(root, audit):
+    plain = {"film": replace(PARTS["film"], reader=READER.model_copy(update={"spacing_mm": None}))}
+    assert row(audit(tree(root, 4), parts=plain), "spacing unknown", "film").count == 4
+
+
+class Holey(PartConfig):
+    """A reader that does not look at its numbers."""
+
+    def build(self):
+        return self
+
+    def read(self, path):
+        data = np.full((1, 16, 16), np.nan, np.float32)
+        return Sample(modality="film", data=data, geometry=centred((16, 16), (1.0, 1.0), "IL"), meta={})
+
+
+def test_nan_is_an_error_even_where_a_reader_lets_it_pass(root, audit):
+    parts = {"film": Parts(data=PARTS["film"].data, reader=Holey(), preprocess=Same())}
+    assert row(audit(tree(root, 2), parts=parts), "NaN or infinite", "film").verdict == "error"
+
+
+class Same(PartConfig):
+    """A preprocessor that lets everything pass."""
+
+    def build(self):
+        return self
+
+    def apply(self, sample):
+        return sample
+
+
+def test_reports(root, audit):
+    records = tree(root, MANY)
+    said = {
+        0: "Findings: The heart is",
+        1: "Normal.",
+        2: "Findings: XXXX and XXXX are stable.",
+        3: "No change since ___.",
+        4: "Impression: [**Doctor 7**] was told at once.",
+        5: "Findings: " + "long " * 40 + "end.",
+        9: records[6].texts["words"],  # both of train
+        10: "Findings: The lungs are clear today. Impression: Nothing new.",
+        11: "Findings: The lungs are clear today. Impression: Nothing old.",
+    }
+    for place, text in said.items():
+        records[place] = replace(records[place], texts={"words": text})
+    report = audit(records)
+    assert row(report, "texts cut off", "words").examples == ("study s0",)
+    assert row(report, "short texts", "words").examples == ("study s1",)
+    assert row(report, "names taken out", "words").examples == (
+        "study s2 (2 x)",
+        "study s3 (1 x)",
+        "study s4 (1 x)",
+    )
+    assert any("study s5" in one for one in row(report, "texts too long", "words").examples)
+    whole = row(report, "same words, two patients", "words")
+    assert (whole.count, whole.verdict) == (2, "ok")
+    section = row(report, "same words, two patients", "words, findings")
+    assert (section.count, section.verdict, section.numbers["splits"]) == (4, "warning", 2)
+
+
+def test_every_warning_of_a_reader_is_told(root, audit):
+    class Warns(type(READER)):
+        def build(self):
+            return self
+
+        def read(self, path):
+            import warnings
+
+            warnings.warn(f"{path}: odd\nheader", stacklevel=1)
+            return READER.build().read(path)
+
+    parts = {"film": replace(PARTS["film"], reader=Warns(**READER.model_dump()))}
+    told = row(audit(tree(root, 3), parts=parts), "warnings of the reader", "film")
+    assert told.count == 3
+    assert told.examples[0] == "films/0.png (films/0.png: odd header)"
+
+
+def test_what_is_left_out_is_a_row(root, audit):
+    report = audit(tree(root, 3), parts={"film": PARTS["film"]})
+    assert row(report, "not prepared", "words").count == 3
+
+
+def test_several_files_of_a_study(root, audit):
+    records = tree(root, 4)
+    more = tuple(picture(root / f"more{place}.png", 50 + place) for place in range(2))
+    records[0] = replace(records[0], files={"film": records[0].files["film"] + more})
+    told = row(audit(records), "files not taken", "film")
+    assert (told.count, told.num) == (2, 6)
+
+
+def test_the_json_says_the_same(root, audit, tmp_path):
+    report = audit(tree(root, 5))
+    said = json.loads((tmp_path / "out" / PRESET / "audit.json").read_text())
+    assert said["schema"] == 1
+    assert said["verdict"] == "warning"
+    assert (said["studies"], said["patients"], said["files"]) == (5, 5, {"film": 5, "words": 5})
+    assert [(one["check"], one["count"]) for one in said["findings"]] == [
+        (one.check, one.count) for one in report.findings
+    ]
+
+
+def test_the_table_puts_errors_first_and_names_quiet_checks():
+    rows = [
+        Finding(check="calm", told="0"),
+        Finding(check="usual", told="so many", count=3),
+        Finding(check="odd", told="few", verdict="warning", count=1, examples=("a.png",)),
+        Finding(check="broken", where="film", told="one", verdict="error", count=1),
+    ]
+    lines = table(rows).splitlines()
+    assert [line.split()[0] for line in lines] == ["error", "warning", "ok", "ok"]
+    assert "e.g. a.png" in lines[1]
+    assert lines[-1].endswith("calm")
+    assert max(map(len, lines)) <= 100
+    assert worst(rows) == "error"
+    assert worst([]) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("count", "num", "told"),
+    [
+        (0, 0, "0 of 0 (0 %)"),
+        (1, 3, "1 of 3 (33 %)"),
+        (1, 2000, "1 of 2,000 (0.05 %)"),
+        (2, 100, "2 of 100 (2.0 %)"),
+        (7, 7, "7 of 7 (100 %)"),
+    ],
+)
+def test_shares(count, num, told):
+    assert share(count, num) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "ends", "masked"),
+    [
+        ("Clear lungs.", True, 0),
+        ('Told "yes."', True, 0),
+        ("Clear lungs.\n", True, 0),
+        ("Clear lungs", False, 0),
+        ("In XXXX, XXXXyear.", True, 1),
+        ("AXX X__", False, 0),
+        ("a ____ b", False, 1),
+    ],
+)
+def test_ends_and_names(text, ends, masked):
+    found = facts_of_text(text)
+    assert (found["ends"], found["masked"]) == (ends, masked)
+
+
+def test_difference_hash():
+    """Its 64 bits by loops, and what shall and shall not change them."""
+    plane = np.random.default_rng(0).normal(size=(80, 90))
+    expected = 0
+    for r in range(8):
+        means = [plane[r * 10 : r * 10 + 10, c * 10 : c * 10 + 10].mean() for c in range(9)]
+        for left, right in pairwise(means):
+            expected = 2 * expected + (right > left + 0.002 * 0.6)
+    found = difference_hash(plane)
+    bits = np.uint64([found]), np.uint64([expected])
+    assert distance(*bits)[0] <= 1  # steps of a thousandth are noise
+    assert difference_hash(3 * plane + 7) == found
+    assert difference_hash(np.kron(plane, np.ones((3, 2)))) == found
+    assert difference_hash(plane[:, ::-1]) != found
+    assert difference_hash(np.zeros((5, 5))) == 0
+    for shape in ((1, 1), (3, 200), (9, 8)):
+        assert 0 <= difference_hash(np.random.default_rng(1).normal(size=shape)) < 2**64
+
+
+def test_near_pairs_are_those_of_every_pair():
+    rng = np.random.default_rng(3)
+    centres = rng.integers(1, 2**63, 40, dtype=np.uint64)
+    flips = np.array([sum(1 << int(bit) for bit in rng.choice(64, size, replace=False)) for size in rng.integers(0, 4, 200)], dtype=np.uint64)  # fmt: skip
+    hashes = rng.choice(centres, 200) ^ flips
+    groups = rng.integers(0, 30, 200).astype(np.uint64)
+    pairs = {
+        (a, b)
+        for a, b in combinations(range(200), 2)
+        if bin(int(hashes[a]) ^ int(hashes[b])).count("1") <= 2 and hashes[a] and hashes[b]
+    }
+    across = {(a, b) for a, b in pairs if groups[a] != groups[b]}
+    assert {tuple(sorted(pair)) for pair in near_across(hashes, groups, 2)} == across
+    near = near_within(hashes, groups, 2)
+    assert set(np.flatnonzero(near)) == {one for pair in pairs - across for one in pair}
+    with pytest.raises(ValueError, match="at most 3 bits"):
+        list(near_across(hashes, groups, 4))
+
+
+def test_groups_of_equal_hashes_are_those_of_a_dictionary():
+    rng = np.random.default_rng(4)
+    hashes, owners = rng.integers(0, 40, 120).astype(np.uint64), Owners()
+    groups = defaultdict(list)
+    for place, value in enumerate(hashes.tolist()):
+        facts = {
+            "file": f"f{place}",
+            "patient": f"p{rng.integers(0, 3)}",
+            "split": ["train", "test"][rng.integers(0, 2)],
+            "study": "",
+        }
+        owners.add(facts)
+        groups[value].append(facts)
+    several = [group for group in groups.values() if len(group) > 1]
+    alike = Alike(hashes, owners)
+    assert (alike.groups, alike.files) == (len(several), sum(map(len, several)))
+    for key, found in (("patient", alike.across_patients), ("split", alike.across_splits)):
+        assert found == sum(len(group) for group in several if len({one[key] for one in group}) > 1)
+    empty = Alike(np.array([], dtype=np.uint64), Owners())
+    assert (empty.files, empty.across_splits, empty.examples(Names())) == (0, 0, ())
+
+
+def test_outliers_of_a_spacing():
+    values = np.r_[np.full(20, 0.5), 0.51, 0.7, 5.0, 0.1]
+    assert np.flatnonzero(outliers(values)).tolist() == [21, 22, 23]
+    assert not outliers(np.array([])).size
+    wide = np.exp(np.random.default_rng(0).normal(0, 0.3, 1000))
+    assert outliers(wide).sum() <= 3, "a broad spread is no outlier"

@@ -1,0 +1,441 @@
+"""Prepared samples are those that the files would give, whoever made them and however often it was stopped."""
+
+import errno
+import json
+import os
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from trees import GRID, PARTS, PRESET, content, order, picture, prepared, row, studies, tree
+
+from core.errors import PlainWarning, UserError
+from core.io import centred
+from core.modality import PartConfig, Parts
+from core.preprocess.prepared import portions as portions_module
+from core.preprocess.prepared.alone import alone_in
+from core.preprocess.prepared.manifest import FILE, is_fresh, read_manifest, source_digest, write_manifest
+from core.preprocess.prepared.preparation import prepare
+from core.preprocess.prepared.samples import PreparedSamples
+from core.preprocess.prepared.settings import digests_of
+from core.preprocess.prepared.shards import about, shard_path
+from core.preprocess.prepared.workers import in_order
+from core.types import Record, Sample
+
+
+@pytest.fixture
+def root(tmp_path):
+    path = tmp_path / "Prüfung 胸部 X"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def small_portions(monkeypatch):
+    """Several portions of a few files."""
+    monkeypatch.setattr(portions_module, "_ROWS", 4)
+
+
+def said_of(action):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = action()
+    assert all(issubclass(one.category, PlainWarning) and "\n" not in str(one.message) for one in caught)
+    return result, [str(one.message) for one in caught]
+
+
+def same(one, other):
+    assert one.modality == other.modality
+    assert one.data.dtype == other.data.dtype
+    assert np.array_equal(one.data, other.data)
+    assert one.geometry == other.geometry
+    assert dict(one.meta) == dict(other.meta)
+
+
+def test_samples_are_those_of_the_files_to_the_last_bit(root, out, small_portions):
+    records = tree(root, 10)
+    prepared(root, out, records)
+    taken, read = studies(root, out, records), studies(root, None, records)
+    for name in PARTS:
+        for place in range(10):
+            same(taken.sample(name, place), read.sample(name, place))
+    assert taken.batch("words", [3, 9]).data.equal(read.batch("words", [3, 9]).data)
+
+
+def test_no_file_is_read_and_no_sample_is_held(root, out, monkeypatch):
+    records = tree(root)
+    prepared(root, out, records)
+    taken = studies(root, out, records)
+    monkeypatch.setattr(type(taken), "_read", None)
+    for _ in range(2):
+        taken.batch("film", range(6))
+    assert not taken._samples
+
+
+@pytest.mark.parametrize("change", ["last byte", "longer", "other picture"])
+def test_a_changed_file_is_read_again_and_one_line_says_so(root, out, change):
+    records = tree(root)
+    prepared(root, out, records)
+    path = records[2].files["film"][0]
+    if change == "other picture":
+        picture(path, 99)
+    else:
+        before = path.read_bytes()
+        path.write_bytes(before + b"\0" if change == "longer" else before[:-1] + bytes([before[-1] ^ 1]))
+        if change == "last byte":
+            picture(path, 98, (21, 24))
+    taken = studies(root, out, records)
+    samples, said = said_of(lambda: [taken.sample("film", place) for place in range(6)])
+    assert len(said) == 1
+    assert "study 's2' has changed since" in said[0]
+    assert "run core.prepare mine again" in said[0]
+    same(samples[2], studies(root, None, records).sample("film", 2))
+    prepared(root, out, records)
+    taken = studies(root, out, records)
+    found, said = said_of(lambda: taken.sample("film", 2))
+    assert not said
+    assert not taken._samples
+    same(found, samples[2])
+
+
+def test_other_settings_and_new_studies_are_not_taken(root, out):
+    records = tree(root)
+    prepared(root, out, records[:5])
+    other = {**PARTS, "film": replace(PARTS["film"], preprocess=GRID.model_copy(update={"high": 2.0}))}
+    found, said = said_of(lambda: studies(root, out, records, other).sample("film", 0))
+    assert "other settings of its reader or preprocessing" in said[0]
+    same(found, studies(root, None, records, other).sample("film", 0))
+    found, said = said_of(lambda: studies(root, out, records).sample("film", 5))
+    assert "study 's5' is not among them" in said[0]
+    assert found.data.shape == (1, 16, 16)
+
+
+def test_a_changed_text_of_a_table_is_noticed(root, out):
+    records = tree(root)
+    prepared(root, out, records)
+    records[1] = replace(records[1], texts={"words": "Another report."})
+    found, said = said_of(lambda: studies(root, out, records).sample("words", 1))
+    assert "study 's1' has changed since" in said[0]
+    same(found, studies(root, None, records).sample("words", 1))
+
+
+@pytest.mark.parametrize("damage", [b"", b"no safetensors", None])
+def test_damaged_shards_and_indexes_are_not_used(root, out, damage):
+    records = tree(root)
+    prepared(root, out, records)
+    for path in ((out / PRESET / "film").glob("*.safetensors"), [out / PRESET / "words/00000.safetensors"]):
+        for one in path:
+            one.write_bytes(one.read_bytes()[:-40] if damage is None else damage)
+    taken = studies(root, out, records)
+    for name in PARTS:
+        found, said = said_of(lambda name=name: taken.sample(name, 0))
+        assert "out of date" in said[0]
+        same(found, studies(root, None, records).sample(name, 0))
+
+
+def test_two_workers_and_any_order_of_kills_give_the_same_bytes(root, out, tmp_path, small_portions):
+    """Whatever a kill can leave: some portions, no index, half of a file beside."""
+    records = tree(root, 10)
+    prepared(root, out, records)
+    whole = content(out)
+    for left in (1, 3, 5):
+        again = tmp_path / f"again{left}"
+        calls = 0
+
+        def stopped(portion, left=left):
+            nonlocal calls
+            calls += 1
+            if calls > left:
+                raise KeyboardInterrupt
+            return portions_module.prepare_portion(portion)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("core.preprocess.prepared.preparation.prepare_portion", stopped)
+            prepared(root, again, records)
+        (again / PRESET / "film/.medweave-0123.safetensors").write_bytes(b"half")
+        _, said = said_of(lambda again=again: studies(root, again, records).sample("film", 0))
+        assert not said, "an unfinished preparation has no index, and is not used"
+        kept = {path: path.stat().st_mtime_ns for path in (again / PRESET).glob("*/0*")}
+        report = prepared(root, again, records)
+        assert content(again) == whole
+        assert report.read == 20 - sum(4 if number < 2 else 2 for number in _done(left))
+        assert all(path.stat().st_mtime_ns == when for path, when in kept.items()), "finished portions are kept"
+
+
+def _done(calls):
+    """Numbers of the portions that were done: films and words in turn, 4 + 4 + 2 of each."""
+    return [0, 0, 1, 1, 2, 2][:calls]
+
+
+def test_several_processes_give_the_same_bytes(root, out, tmp_path):
+    records = tree(root, 10)
+    prepared(root, out, records)
+    prepared(root, tmp_path / "two", records, workers=2)
+    assert content(tmp_path / "two") == content(out)
+
+
+def test_nothing_is_read_twice_and_what_is_gone_goes(root, out, small_portions):
+    records = tree(root, 10)
+    assert prepared(root, out, records).read == 20
+    assert prepared(root, out, records).read == 0
+    report = prepared(root, out, records[:3])
+    assert report.files == {"film": 3, "words": 3}
+    assert sorted(path.name for path in (out / PRESET / "film").iterdir()) == [
+        "00000.jsonl",
+        "00000.safetensors",
+        "index.safetensors",
+    ]
+
+
+def test_an_audit_alone_keeps_no_sample_and_is_not_repeated(root, out):
+    records = tree(root)
+    prepared(root, out, records, keep=False)
+    assert not list(out.rglob("*.safetensors"))
+    assert not studies(root, out, records)._prepared["mine"].sample("film", replace(records[0], dataset="mine"))
+    assert prepared(root, out, records, keep=False).read == 0
+    assert prepared(root, out, records).read == 12
+
+
+def test_broken_files_stop_nobody_and_are_refused_until_they_are_mended(root, out):
+    records = tree(root)
+    for place, broken in ((1, b""), (2, b"\x89PNG\r\n\x1a\n cut"), (3, None)):
+        path = records[place].files["film"][0]
+        path.unlink()
+        if broken is not None:
+            path.write_bytes(broken)
+    report = prepared(root, out, records)
+    assert row(report, "unreadable files", "film").count == 2
+    assert "films/1.png" in row(report, "unreadable files", "film").examples[0]
+    assert row(report, "missing files", "film").examples == ("films/3.png",)
+    left = PreparedSamples("mine", out / PRESET, root, digests_of(PARTS, {}, "mine"))
+    assert [left.refuses("film", record) for record in records] == [False, True, True, True, False, False]
+    assert left.sample("film", records[4]) is not None
+    picture(records[2].files["film"][0], 2)
+    assert not left.refuses("film", records[2])
+
+
+def test_what_could_not_be_read_is_tried_again_with_other_packages(root, out, monkeypatch):
+    records = tree(root)
+    records[1].files["film"][0].write_bytes(b"")
+    prepared(root, out, records)
+    assert prepared(root, out, records).read == 0
+    monkeypatch.setattr(portions_module, "packages_digest", lambda: "another decoder")
+    assert prepared(root, out, records).read == 6
+
+
+class Talking(PartConfig):
+    """A reader whose samples say much, and with a sound what no JSON can hold."""
+
+    sound: bool = False
+
+    def build(self):
+        return self
+
+    def read(self, path):
+        said = {"window": (40.0, 400.0), "deep": {"a": [1, (2.5, None)], "b": np.float64(0.1)}}
+        meta = {"path": str(path), "units": "a.u.", "pair": ("x", 1), **({"sound": object()} if self.sound else {})}
+        place = centred((16, 16), (2.0, 2.0), "IL", **said)
+        return Sample(modality="film", data=np.zeros((1, 16, 16), np.float32), geometry=place, meta=meta)
+
+
+def test_all_that_a_sample_says_comes_back(root, out):
+    records = tree(root, 2)
+    parts = {"film": replace(PARTS["film"], reader=Talking())}
+    prepared(root, out, records, parts=parts)
+    taken = studies(root, out, records, parts)
+    same(taken.sample("film", 1), studies(root, None, records, parts).sample("film", 1))
+    assert not taken._samples
+
+
+def test_a_sample_that_json_cannot_describe_is_read_from_its_file(root, out):
+    records = tree(root, 2)
+    parts = {"film": replace(PARTS["film"], reader=Talking(sound=True))}
+    prepared(root, out, records, parts=parts)
+    taken = studies(root, out, records, parts)
+    found, said = said_of(lambda: taken.sample("film", 1))
+    assert not said
+    assert "sound" in found.meta
+
+
+@pytest.mark.parametrize("kind", ["loop", "nowhere", "pipe", "folder"])
+def test_strange_files_are_refused_at_once(root, out, kind):
+    records = tree(root, 2)
+    path = records[1].files["film"][0]
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path if kind == "loop" else root / "nobody.png")
+    report = prepared(root, out, records)
+    check = "missing files" if kind in ("loop", "nowhere") else "unreadable files"
+    assert row(report, check, "film").count == 1
+    assert studies(root, out, records).sample("film", 0).data.shape == (1, 16, 16)
+
+
+def test_a_portion_of_which_training_takes_nothing(root, out, small_portions):
+    records = tree(root, 2)
+    more = tuple(picture(root / f"more{place}.png", 50 + place) for place in range(8))
+    records[0] = replace(records[0], files={"film": records[0].files["film"] + more})
+    assert prepared(root, out, records).files["film"] == 10
+    taken = studies(root, out, records)
+    assert [taken.sample("film", place).data.shape for place in (0, 1)] == [(1, 16, 16)] * 2
+    assert not taken._samples
+
+
+def test_names_that_are_no_unicode(root, out):
+    name = os.fsdecode(b"caf\xe9.png")
+    record = tree(root, 1)[0]
+    try:
+        path = picture(root / "films" / "a.png", 5).rename(root / "films" / name)
+    except OSError:
+        pytest.skip("this file system keeps no such names")
+    record = replace(record, files={"film": (path,)})
+    prepared(root, out, [record])
+    taken = studies(root, out, [record])
+    same(taken.sample("film", 0), studies(root, None, [record]).sample("film", 0))
+    assert not taken._samples
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(root, out, monkeypatch):
+    records = tree(root)
+    write = Path.write_bytes
+
+    def full(path, data):
+        if path.suffix == ".safetensors":
+            write(path, data[:100])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match=r"00000\.safetensors: cannot be written: No space left on device"):
+        prepared(root, out, records)
+    assert not list(out.rglob("*.safetensors"))
+    monkeypatch.undo()
+    prepared(root, out, records)
+    assert studies(root, out, records).sample("film", 0).data.shape == (1, 16, 16)
+
+
+def test_folders_that_cannot_serve(root, out, tmp_path):
+    records = tree(root, 1)
+    out.write_text("a file")
+    with pytest.raises(UserError, match=r"out: cannot be written: .*--out"):
+        prepared(root, out, records)
+    with pytest.raises(UserError, match=r"lies in the data set's folder"):
+        prepared(root, root / "prepared", records)
+    with pytest.raises(UserError, match=r"no study under"):
+        prepared(root, tmp_path / "other", [])
+    with alone_in(tmp_path / "busy"), pytest.raises(UserError, match=r"another core\.prepare writes here"):
+        prepared(root, tmp_path / "busy", records)
+
+
+def test_a_data_set_that_vanishes_on_the_way(root, out):
+    records = tree(root)
+
+    def vanishing():
+        yield from records
+        for path in (root / "films").iterdir():
+            path.unlink()
+
+    report = prepare(order(root, out, vanishing()))
+    assert row(report, "missing files", "film").count == 6
+    assert row(report, "missing files", "words").count == 0
+
+
+def test_a_worker_that_is_killed_is_one_line():
+    with pytest.raises(UserError, match="give fewer with --workers"):
+        list(in_order(_dies, [1, 2, 3], 2))
+    assert list(in_order(abs, [-3, 2, -1], 1)) == [3, 2, 1]
+    assert list(in_order(abs, [-3], 2)) == [3]
+    assert list(in_order(abs, [], 2)) == []
+
+
+_dies = os._exit
+
+
+def test_a_manifest_gives_the_studies_back(root, out):
+    out.mkdir()
+    elsewhere = out / "elsewhere.png"
+    records = [
+        *tree(root, 2),
+        Record(patient="p\u00e9\ud800", study="a\nb", files={"film": (root / "x y.png", elsewhere)}, split="test"),
+        Record(
+            patient="q",
+            study="q",
+            texts={"words": 'said "no"\n\u2028'},
+            labels={"mass": 0},
+            masks={"lung": root / "m.nii"},
+            strata={"sex": "f"},
+        ),
+    ]
+    source = source_digest(root, "any", {"a": 1})
+    assert write_manifest(out / FILE, records, root, source) == 4
+    assert list(read_manifest(out / FILE, root)) == records
+    assert is_fresh(out / FILE, source)
+    assert not is_fresh(out / FILE, source_digest(root, "any", {"a": 2}))
+    assert not is_fresh(out / FILE, source_digest(root, "other", {"a": 1}))
+
+
+def test_a_manifest_notices_new_files_and_tables(root):
+    tree(root, 2)
+    (root / "table.csv").write_text("a")
+    before = source_digest(root, "any", {})
+    (root / ".hidden").touch()
+    assert source_digest(root, "any", {}) == before
+    for change in (lambda: (root / "table.csv").write_text("bc"), lambda: picture(root / "films/new.png", 1)):
+        change()
+        assert source_digest(root, "any", {}) != before
+        before = source_digest(root, "any", {})
+
+
+@pytest.mark.parametrize("damage", ["cut", "no end", "no json", "no study"])
+def test_a_damaged_manifest_is_one_line(root, out, damage):
+    out.mkdir()
+    write_manifest(out / FILE, tree(root, 3), root, "x")
+    lines = (out / FILE).read_text().splitlines()
+    lines = {
+        "cut": [*lines[:3], lines[3][:20]],
+        "no end": lines[:-1],
+        "no json": [*lines[:2], "{", *lines[2:]],
+        "no study": [*lines[:2], "{}", *lines[2:]],
+    }[damage]
+    (out / FILE).write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=r"manifest\.jsonl, line \d: .*run core\.prepare again"):
+        list(read_manifest(out / FILE, root))
+
+
+def test_a_tokenizers_file_is_part_of_the_settings():
+    class Trained(PartConfig):
+        said: str
+
+        def build(self):
+            return self
+
+        def to_json(self):
+            return SAID
+
+    parts = {"words": Parts(data=PARTS["words"].data, preprocess=Trained(said="a"))}
+    SAID = "one"
+    first = digests_of(parts, {}, "mine")
+    SAID = "two"
+    assert digests_of(parts, {}, "mine") != first
+
+
+def test_shards_say_what_they_are_made_of(root, out):
+    prepared(root, out, tree(root))
+    said = about(shard_path(out / PRESET / "film", 0))
+    assert said is not None
+    assert said["digest"] == digests_of(PARTS, {}, "mine")["film"]
+    assert json.loads((out / PRESET / "film/00000.jsonl").read_text().splitlines()[0]) == said
+    assert set(said) == {"digest", "key"}
