@@ -5,14 +5,19 @@ What an adapter does wrong is one line that names the data set.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import get_args
 
-from core.errors import UserError, listed, unknown
-from core.modality import DatasetAdapter, PartConfig
+from core.errors import PlainWarning, UserError, listed, unknown
+from core.modality import DatasetAdapter, Modality, PartConfig
 from core.overrides import with_overrides
 from core.pools import dealt, split_by_patient
+from core.preprocess.prepared.manifest import FILE, is_fresh, read_manifest, source_digest
+from core.preprocess.prepared.samples import PreparedSamples
+from core.preprocess.prepared.settings import digests_of
 from core.registry import DataSource, Registry
 from core.run import Run
 from core.types import Record, Split
@@ -48,17 +53,18 @@ def make_data(source: DataSource) -> None:
         raise UserError(_failed(source, "make", error)) from error
 
 
-def records_of(source: DataSource, run: Run) -> list[Record]:
-    """The studies of a data set, of every split; a pool for each training patient where pools are dealt."""
-    try:
-        records = list(source.adapter.scan(source.root, **source.entry.options))
-        for record in records:
-            _require_record(record)
-    except Exception as error:
-        raise UserError(_failed(source, "scan", error)) from error
+def records_of(source: DataSource, run: Run, prepared: PreparedSamples | None = None) -> list[Record]:
+    """The studies of a data set, of every split; a pool for each training patient where pools are dealt.
+
+    They are those of a fresh manifest where ``core.prepare`` left one, else they are looked for. What ``prepared``
+    found unreadable is left out, with one warning.
+    """
+    records = list(_known(source))
     if source.entry.split == "by_patient":
         records = split_by_patient(records)
     _refuse_leaks(source, records)
+    if prepared is not None:
+        records = _without_refused(records, prepared, run.flows.union.modalities)
     if source.entry.deal and run.config.data.pools == "disjoint":
         records = dealt(records, run.flows.union, run.config.seed)
     else:
@@ -66,26 +72,98 @@ def records_of(source: DataSource, run: Run) -> list[Record]:
     return [replace(record, dataset=source.name) for record in records]
 
 
+def scanned(source: DataSource) -> Iterator[Record]:
+    """The studies as the adapter finds them, one by one; `UserError` that names the data set for what it does wrong."""
+    try:
+        for record in source.adapter.scan(source.root, **source.entry.options):
+            _require_record(record)
+            yield record
+    except Exception as error:
+        raise UserError(_failed(source, "scan", error)) from error
+
+
+def source_of_studies(source: DataSource) -> str:
+    """A name for where and how the adapter looks; `UserError` where the folder cannot be listed."""
+    try:
+        return source_digest(source.root, source.entry.adapter, source.entry.options)
+    except OSError as error:
+        raise UserError(f"data set '{source.name}': {source.root} cannot be listed: {error.strerror}") from error
+
+
+def prepared_of(sources: Iterable[DataSource], run: Run) -> dict[str, PreparedSamples]:
+    """What ``core.prepare`` left of the data sets of a run at its preset, by data set."""
+    found = {}
+    for source in sources:
+        if source.prepared is not None and (source.prepared / run.config.preset).is_dir():
+            parts = {name: run.parts(name) for name in run.flows.union.modalities}
+            digests = digests_of(parts, readers_of([source], run), source.name)
+            folder = source.prepared / run.config.preset
+            found[source.name] = PreparedSamples(source.name, folder, source.root, digests)
+    return found
+
+
 def readers_of(sources: Iterable[DataSource], run: Run) -> dict[tuple[str, str], PartConfig]:
     """The readers that data sets set for their files, by data set and modality; `UserError` names a wrong setting."""
     found: dict[tuple[str, str], PartConfig] = {}
     for source in sources:
-        for name in source.entry.reader:
-            if name not in run.modalities:
-                wrong = unknown("modality", name, run.modalities, adjective="installed")
-                raise UserError(f"datasets.{source.name}.reader: {wrong}")
-        used = {name: table for name, table in source.entry.reader.items() if name in run.flows.union.modalities}
-        try:
-            changed = with_overrides(
-                run.modalities, run.config.preset, {name: {"reader": dict(table)} for name, table in used.items()}
-            )
-        except UserError as error:
-            raise UserError(f"datasets.{source.name}.reader: {error}") from error
-        for name in used:
-            reader = changed[name].parts(run.config.preset).reader
-            if reader is not None:
-                found[source.name, name] = reader
+        readers = readers_in(source, run.modalities, run.config.preset, run.flows.union.modalities)
+        found |= {(source.name, name): reader for name, reader in readers.items()}
     return found
+
+
+def readers_in(
+    source: DataSource, modalities: Mapping[str, Modality], preset: str, wanted: Collection[str]
+) -> dict[str, PartConfig]:
+    """The readers that one data set sets for the ``wanted`` modalities."""
+    for name in source.entry.reader:
+        if name not in modalities:
+            wrong = unknown("modality", name, modalities, adjective="installed")
+            raise UserError(f"datasets.{source.name}.reader: {wrong}")
+    used = {name: table for name, table in source.entry.reader.items() if name in wanted}
+    try:
+        changed = with_overrides(modalities, preset, {name: {"reader": dict(table)} for name, table in used.items()})
+    except UserError as error:
+        raise UserError(f"datasets.{source.name}.reader: {error}") from error
+    readers = {name: changed[name].parts(preset).reader for name in used}
+    return {name: reader for name, reader in readers.items() if reader is not None}
+
+
+def _known(source: DataSource) -> Iterator[Record]:
+    manifest = None if source.prepared is None else source.prepared / FILE
+    if manifest is None or not manifest.is_file() or not source.root.is_dir():
+        return scanned(source)
+    if is_fresh(manifest, source_of_studies(source)):
+        return read_manifest(manifest, source.root)
+    warnings.warn(
+        PlainWarning(
+            f"{manifest}: is older than {source.root} or its settings; the studies are looked for again: run"
+            f" core.prepare {source.name}"
+        ),
+        stacklevel=3,
+    )
+    return scanned(source)
+
+
+def _without_refused(records: list[Record], prepared: PreparedSamples, wanted: Collection[str]) -> list[Record]:
+    """Studies without the files that could not be read when they were prepared."""
+    num, kept = Counter[str](), list[Record]()
+    for record in records:
+        refused = [name for name in wanted if record.holds(name) and prepared.refuses(name, record)]
+        num.update(refused)
+        files, texts = (
+            {name: one for name, one in told.items() if name not in refused} for told in (record.files, record.texts)
+        )
+        kept.append(replace(record, files=files, texts=texts) if refused else record)
+    if num:
+        told = ", ".join(f"{count} of {name}" for name, count in sorted(num.items()))
+        warnings.warn(
+            PlainWarning(
+                f"data set '{prepared.dataset}': left out what core.prepare could not read: {told}; see"
+                f" {prepared.folder / 'audit.json'}"
+            ),
+            stacklevel=3,
+        )
+    return kept
 
 
 def _refuse_leaks(source: DataSource, records: Iterable[Record]) -> None:

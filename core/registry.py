@@ -20,6 +20,7 @@ from core.tables import Table, merged, read_toml
 
 SCHEMA = 1
 FILE, LOCAL = "registry.toml", "registry.local.toml"
+PREPARED = Path("data/prepared")  # of data sets that name no other folder; beside the run folders
 
 
 class Plugins(Table):
@@ -34,7 +35,8 @@ class DatasetEntry(Table):
 
     ``deal``: every patient has every modality, so ``data.pools`` may deal them out. ``split``: as the source says, or
     drawn by patient. ``reader``: modality, then fields of its reader for the files of this data set. ``options``: what
-    its adapter's ``scan`` takes by keyword.
+    its adapter's ``scan`` takes by keyword. ``prepared``: where ``core.prepare`` leaves what training takes in place of
+    the files; left out, ``data/prepared/NAME``.
     """
 
     adapter: str
@@ -43,6 +45,7 @@ class DatasetEntry(Table):
     deal: bool = False
     reader: dict[str, dict[str, Any]] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
+    prepared: str | None = None
 
 
 class PairEntry(Table):
@@ -86,12 +89,16 @@ class Tables(Table):
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set of a run: its entry with the adapter found and the root made a path (it may not exist)."""
+    """A data set of a run: its entry with the adapter found and the root made a path (it may not exist).
+
+    ``prepared``: the folder of ``core.prepare``, whether it is there or not; ``None``: there is none.
+    """
 
     name: str
     adapter: DatasetAdapter
     root: Path
     entry: DatasetEntry
+    prepared: Path | None = None
 
 
 class Registry(Tables):
@@ -132,23 +139,24 @@ class Registry(Tables):
             on = self.plugins.enabled
             off = "" if on is None else f"; only the plugins {listed(on)} are turned on ([plugins] enabled)"
             raise UserError(f"data set '{name}': {problem} (key datasets.{name}.adapter in {self._where()}){off}")
-        return DataSource(name, datasets[entry.adapter], self._root(name, entry), entry)
+        prepared = PREPARED / name if entry.prepared is None else self._folder(name, "prepared", entry.prepared)
+        return DataSource(name, datasets[entry.adapter], self._folder(name, "root", entry.root), entry, prepared)
 
-    def _root(self, name: str, entry: DatasetEntry) -> Path:
-        for variable in re.findall(r"\$\{(\w+)\}", entry.root):
+    def _folder(self, name: str, key: str, said: str) -> Path:
+        for variable in re.findall(r"\$\{(\w+)\}", said):
             if not os.environ.get(variable):
                 raise UserError(
-                    f"data set '{name}': root '{entry.root}' needs the environment variable {variable}, which is not"
-                    f" set; set it, or write the path as datasets.{name}.root in {LOCAL} (now in {self._where()})"
+                    f"data set '{name}': {key} '{said}' needs the environment variable {variable}, which is not"
+                    f" set; set it, or write the path as datasets.{name}.{key} in {LOCAL} (now in {self._where()})"
                 )
-        root = re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match[1]], entry.root)
+        folder = re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match[1]], said)
         try:
-            path = Path(root).expanduser() if root.strip() else None
+            path = Path(folder).expanduser() if folder.strip() else None
         except RuntimeError:  # ~name of nobody
             path = None
         if path is None:
             raise UserError(
-                f"data set '{name}': root '{entry.root}' is no folder's name; write one as datasets.{name}.root in"
+                f"data set '{name}': {key} '{said}' is no folder's name; write one as datasets.{name}.{key} in"
                 f" {LOCAL} (now in {self._where()})"
             )
         return path

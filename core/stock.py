@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.errors import UserError
 from core.modality import DatasetAdapter
-from core.records import records_of, source_of
+from core.records import prepared_of, records_of, source_of
 from core.registry import Registry
 from core.run import Run
 from core.types import Record
@@ -47,7 +47,8 @@ def _stock(name: str, run: Run, registry: Registry, datasets: Mapping[str, Datas
         source = source_of(name, run, registry, datasets)
         if not root.is_dir():
             return Stock(name, root, problem=f"{root} does not exist")
-        records = [record for record in records_of(source, run) if record.split == "train"]
+        prepared = prepared_of([source], run).get(name)
+        records = [record for record in records_of(source, run, prepared) if record.split == "train"]
     except UserError as error:
         return Stock(name, root, problem=str(error))
     if not records:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import blake2b
 
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError, listed
 from core.modality import DatasetAdapter, PartConfig
+from core.preprocess.prepared.samples import PreparedSamples
 from core.preprocess.studies import Studies
-from core.records import make_data, readers_of, records_of, source_of
+from core.records import make_data, prepared_of, readers_of, records_of, source_of
 from core.registry import Registry
 from core.run import Run
 from core.types import Record
@@ -45,9 +47,10 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
     with compute.first_alone():
         for source in sources:
             make_data(source)
-    records = [record for source in sources for record in records_of(source, run)]
-    readers = readers_of(sources, run)
-    training, held_out, test = (_studies(run, records, readers, split) for split in ("train", "validation", "test"))
+    prepared = prepared_of(sources, run)
+    records = [record for source in sources for record in records_of(source, run, prepared.get(source.name))]
+    studies = partial(_studies, run, readers=readers_of(sources, run), prepared=prepared)
+    training, held_out, test = (studies(records, split=split) for split in ("train", "validation", "test"))
     _require_data(run, training)
     if compute.first:
         _warn_of_nothing_held_out(run, held_out)
@@ -56,16 +59,23 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
         training=training,
         held_out=held_out,
         test=test if test.records else held_out,
-        whole=_studies(run, [replace(record, pool=None) for record in records], readers, "train"),
+        whole=studies([replace(record, pool=None) for record in records], split="train"),
         fingerprint=_fingerprint(training, held_out, test),
         findings_of=told,
     )
 
 
-def _studies(run: Run, records: Sequence[Record], readers: Mapping[tuple[str, str], PartConfig], split: str) -> Studies:
+def _studies(
+    run: Run,
+    records: Sequence[Record],
+    *,
+    readers: Mapping[tuple[str, str], PartConfig],
+    prepared: Mapping[str, PreparedSamples],
+    split: str,
+) -> Studies:
     chosen = [record for record in records if record.split == split]
     parts = {name: run.parts(name) for name in run.flows.union.modalities}
-    return Studies(chosen, [run.visible(record) for record in chosen], parts, readers)
+    return Studies(chosen, [run.visible(record) for record in chosen], parts, readers, prepared)
 
 
 def _require_data(run: Run, training: Studies) -> None:

@@ -1,11 +1,10 @@
-"""The studies of a run in memory: canonical samples by modality, read once."""
+"""The studies of a run: canonical samples by modality, read once and kept, or taken from where they were prepared."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +14,12 @@ from core.engine.seed import stream
 from core.errors import PlainWarning, UserError
 from core.modality import PartConfig, Parts
 from core.preprocess.collate import collate
+from core.preprocess.prepared.samples import PreparedSamples
+from core.preprocess.stamp import edges
 from core.types import Batch, Record, Sample
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_EDGE_BYTES = 4096  # of a file's start and end that its fingerprint looks at
 
 
 class Studies:
@@ -28,7 +27,8 @@ class Studies:
 
     ``visible`` gives, per record, the modalities that may be seen (disjoint pools hide the rest). Of several files of
     one modality in a study the first is used. ``readers``: those of a data set, by its name and the modality, in place
-    of the modality's own.
+    of the modality's own. ``prepared``: the samples of a data set that ``core.prepare`` left, by its name; they stay on
+    disk, and memory does not grow with their number.
     """
 
     def __init__(
@@ -37,10 +37,13 @@ class Studies:
         visible: Sequence[tuple[str, ...]],
         parts: Mapping[str, Parts],
         readers: Mapping[tuple[str, str], PartConfig] | None = None,
+        prepared: Mapping[str, PreparedSamples] | None = None,
     ) -> None:
         self.records, self.visible, self.parts, self.readers = records, visible, parts, dict(readers or {})
         self._built: dict[tuple[str, str], Any] = {}
         self._samples: dict[tuple[str, int], Sample] = {}
+        self._prepared = dict(prepared or {})
+        self._counted: set[tuple[str, int]] = set()  # prepared texts that were cut
         self.cut: dict[str, int] = {}  # by modality, how many texts were longer than the networks read
 
     def having(self, *names: str) -> list[int]:
@@ -69,9 +72,12 @@ class Studies:
 
     def sample(self, name: str, place: int) -> Sample:
         """The canonical sample of one study."""
-        if (name, place) not in self._samples:
-            self._samples[name, place] = self._read(name, place)
-        return self._samples[name, place]
+        if (name, place) in self._samples:
+            return self._samples[name, place]
+        found = self._taken(name, place)
+        if found is None:
+            found = self._samples[name, place] = self._read(name, place)
+        return found
 
     def equal(self, names: Sequence[str], places: Sequence[int], *, labels: bool = True) -> Tensor:
         """Bool ``batch batch``: studies with the same text among ``names``, or with the same labels (METHOD E1).
@@ -95,7 +101,7 @@ class Studies:
             record = self.records[place]
             digest.update(f"{record.patient}\0{record.study}\0".encode())
             text = record.texts.get(name)
-            digest.update(_edges(record.files[name][0]) if text is None else text.encode(errors="replace"))
+            digest.update(edges(record.files[name][0]) if text is None else text.encode(errors="replace"))
         return digest.hexdigest()
 
     def _said(self, names: Sequence[str], places: Sequence[int], labels: bool) -> Iterator[list[Hashable | None]]:
@@ -105,6 +111,17 @@ class Studies:
                 yield [np.asarray(self.sample(name, place).data).tobytes() for place in places]
         if labels:
             yield [tuple(sorted(self.records[place].labels.items())) or None for place in places]
+
+    def _taken(self, name: str, place: int) -> Sample | None:
+        """The prepared sample of a study, ``None`` where there is none that is fresh."""
+        record = self.records[place]
+        if record.dataset not in self._prepared:
+            return None
+        found = self._prepared[record.dataset].sample(name, record)
+        if found is not None and found.meta.get("cut_tokens") and (name, place) not in self._counted:
+            self._counted.add((name, place))
+            self._count_cut(name, record, found)
+        return found
 
     def _read(self, name: str, place: int) -> Sample:
         record = self.records[place]
@@ -155,14 +172,3 @@ class Studies:
                 raise UserError(f"modality '{name}' has no part '{part}' at this preset; choose another preset")
             self._built[name, part] = build_part(declared[part], f"{name}.{part}")
         return self._built[name, part]
-
-
-def _edges(path: Path) -> bytes:
-    """What tells one version of a file, or of the files in a folder, from another without reading them whole."""
-    if path.is_dir():
-        return b"".join(_edges(one) for one in sorted(path.iterdir()) if one.is_file())
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(_EDGE_BYTES)
-        file.seek(max(len(start), size - _EDGE_BYTES))
-        return f"{path.name}\0{size}\0".encode() + start + file.read()
