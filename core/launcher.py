@@ -14,7 +14,7 @@ from pathlib import Path
 COMMANDS = {
     "train": "train a model along a flow",
     "generate": "write synthetic studies with a trained run",
-    "prepare": "make a computed cohort",
+    "prepare": "look through a data set, and keep what training takes of it",
     "check": "list plugins and modalities; run the contract's laws on one",
 }
 _MODULES = {"generate": "core.generate.__main__"}

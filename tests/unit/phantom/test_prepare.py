@@ -5,14 +5,6 @@ import pytest
 from core import prepare
 from core.errors import UserError
 
-FLAGS = "--dry-run --help --num --quiet --registry --root --seed --workers -h"
-
-
-def test_flags():
-    actions = prepare.parser()._actions
-    assert " ".join(sorted(option for action in actions for option in action.option_strings)) == FLAGS
-    assert all(action.help for action in actions)
-
 
 def test_makes_what_was_asked_for(tmp_path, capsys):
     root = tmp_path / "small"
@@ -31,7 +23,6 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
     ("arguments", "told"),
     [
         (["phantm"], "did you mean 'phantom'"),
-        (["toy", "--workers", "2"], "takes no --workers"),
         (["phantom", "--num", "0"], "count"),
     ],
 )

@@ -1,0 +1,241 @@
+"""``python -m core.prepare`` on collected data: what a user sees, what training takes, and a kill at any moment."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core import prepare
+from core.config import resolve
+from core.curriculum.cohort import gather_cohort
+from core.discovery import discover
+from core.engine.compute import Compute
+from core.errors import PlainWarning, UserError
+from core.flags import Flags
+from core.registry import load_registry
+from core.run import start_run
+from core.stock import take_stock
+
+ROOT = Path(__file__).parents[2]
+FLOW = "text-xray_frontal"
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """``mine(num)``: a data set of this name with pictures and reports, and a registry, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "registry.toml", tmp_path)
+
+    def make(num, entry=""):
+        (tmp_path / "registry.local.toml").write_text(
+            f'[datasets.mine]\nadapter = "manifest"\nroot = "mine"\nsplit = "by_patient"\n{entry}'
+        )
+        folder = tmp_path / "mine"
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        rows = ["study_id,patient_id,modality,file,report,labels"]
+        for place in range(num):
+            values = np.random.default_rng(place).integers(0, 256, (36, 32), dtype=np.uint8)
+            Image.fromarray(values).save(folder / f"images/{place}.png")
+            rows.append(f"s{place},p{place},xray_frontal,images/{place}.png,Nodule number {place} is seen.,nodule")
+        (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+        return folder
+
+    return make
+
+
+def prepared(*arguments, capsys):
+    prepare.main(["mine", "--workers", "1", "--quiet", *arguments])
+    return capsys.readouterr().out
+
+
+def cohort():
+    registry, catalog = load_registry(), discover()
+    run = start_run(resolve(registry, catalog.modalities, Flags(flow=FLOW, data="mine")), catalog.modalities)
+    return run, registry, gather_cohort(run, registry, catalog.datasets, Compute("cpu"))
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.filterwarnings("error::core.errors.PlainWarning")
+def test_training_takes_what_was_prepared(mine, capsys, monkeypatch):
+    mine(40)
+    told = prepared(capsys=capsys)
+    assert "40 studies of 40 patients" in told
+    assert "80 files were read; all findings: data/prepared/mine/tiny/audit.json" in told
+    assert "core.train takes them from there" in told
+    _, _, found = cohort()
+    records, studies = found.training.records, found.training
+    assert len(records) + len(found.held_out.records) + len(found.test.records) == 40
+    monkeypatch.setattr(type(studies), "_read", None)
+    for name in ("text", "xray_frontal"):
+        assert len(studies.batch(name, range(len(records)))) == len(records)
+    assert not studies._samples
+
+
+def test_training_sees_the_same_with_and_without(mine, capsys):
+    mine(12)
+    _, _, plain = cohort()
+    prepared("--flow", FLOW, capsys=capsys)
+    _, _, taken = cohort()
+    assert taken.fingerprint == plain.fingerprint
+    for name in ("text", "xray_frontal"):
+        assert taken.training.fingerprint(name) == plain.training.fingerprint(name)
+        one, other = (studies.batch(name, range(4)) for studies in (taken.training, plain.training))
+        assert one.data.equal(other.data)
+
+
+def test_the_tree_is_walked_once(mine, capsys, monkeypatch):
+    """Training reads the manifest; a changed table is noticed, said, and read again."""
+    folder = mine(12)
+    prepared(capsys=capsys)
+    from plugins.manifest import datasets
+
+    rows = datasets._rows
+    monkeypatch.setattr(datasets, "_rows", None)
+    assert cohort()[2].training.records
+    monkeypatch.setattr(datasets, "_rows", rows)
+    with (folder / "manifest.csv").open("a") as file:
+        file.write("s99,p99,xray_frontal,images/0.png,Another one.,\n")
+    with pytest.warns(PlainWarning, match=r"manifest\.jsonl: is older than mine .*run core\.prepare mine"):
+        _, _, found = cohort()
+    assert len(found.training.records) + len(found.held_out.records) + len(found.test.records) == 13
+
+
+def test_a_broken_file_stops_nobody(mine, capsys):
+    folder = mine(12)
+    (folder / "images/3.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    (folder / "images/4.png").unlink()
+    told = prepared(capsys=capsys)
+    assert "unreadable files" in told
+    assert "images/3.png" in told
+    assert "missing files" in told
+    with pytest.warns(
+        PlainWarning, match=r"left out what core\.prepare could not read: 2 of xray_frontal; see .*audit\.json"
+    ):
+        run, registry, found = cohort()
+    for studies in (found.training, found.held_out, found.test):
+        places = studies.having("xray_frontal")
+        if places:
+            studies.batch("xray_frontal", places)
+        assert not {"s3", "s4"} & {studies.records[place].study for place in places}
+    with pytest.warns(PlainWarning, match="2 of xray_frontal"):
+        (stock,) = take_stock(run, registry, discover().datasets)
+    assert stock.num_samples(["xray_frontal"]) == len(found.training.having("xray_frontal")), "the plan counts the same"
+
+
+def test_strict_lists_and_stops(mine, capsys):
+    folder = mine(6)
+    prepared("--strict", capsys=capsys)
+    (folder / "images/3.png").unlink()
+    with pytest.raises(UserError, match=r"data set 'mine': the audit found missing files \(--strict\)"):
+        prepare.main(["mine", "--workers", "1", "--quiet", "--strict"])
+    assert "1 of 6 (17 %) are named and not there" in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_audit_alone(mine, capsys):
+    mine(6)
+    told = prepared("--audit-only", "--modality", "xray", "--out", "there", capsys=capsys)
+    assert "core.train" not in told
+    assert not list(Path("there").rglob("*.safetensors"))
+    said = json.loads(Path("there/tiny/audit.json").read_text())
+    assert said["files"] == {"xray_frontal": 6}
+    assert any(one["check"] == "not prepared" and one["where"] == "text" for one in said["findings"])
+
+
+def test_the_registry_names_the_folder(mine, capsys, monkeypatch):
+    monkeypatch.setenv("SCRATCH", "fast")
+    mine(6, 'prepared = "${SCRATCH}/mine"\n')
+    prepared(capsys=capsys)
+    assert Path("fast/mine/manifest.jsonl").is_file()
+    assert not Path("data").exists()
+    monkeypatch.delenv("SCRATCH")
+    with pytest.raises(
+        UserError, match=r"datasets\.mine\.prepared|prepared '\$\{SCRATCH\}/mine' needs the environment"
+    ):
+        prepare.main(["mine"])
+
+
+def test_settings_of_the_run_to_come(mine, capsys):
+    """Another window than the preset's is prepared with --set, and taken by a run with the same --set alone."""
+    mine(6)
+    prepared("--set", "xray_frontal.preprocess.keep_aspect=false", capsys=capsys)
+    with pytest.warns(PlainWarning, match="other settings of its reader or preprocessing"):
+        _, _, found = cohort()
+    found.training.batch("xray_frontal", [0])
+    assert found.training._samples
+
+
+def test_a_dry_run_writes_nothing(mine, capsys):
+    mine(3)
+    told = prepared("--dry-run", "--preset", "small", capsys=capsys)
+    assert told == "would audit and keep samples of 'mine' from mine at preset 'small' in data/prepared/mine\n"
+    assert not Path("data").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--num", "3"], "is collected, not computed: leave --num out (computed: phantom, toy)"),
+        (["--preset", "tny"], "did you mean 'tiny'"),
+        (["--modality", "xray_frontl"], "did you mean 'xray_frontal'"),
+        (["--modality", "mri"], "holds none of mri at preset 'tiny' (it holds text, xray_frontal)"),
+        (["--modality", ","], "--modality names none"),
+        (["--flow", "text-ct-mri"], "text-ct-mri"),
+        (["--set", "xray_frontal.preprocess.spce=3"], "spce"),
+        (["--workers", "0"], "count"),
+        (["--root", "nowhere"], "no folder nowhere"),
+        (["--out", "mine/prepared"], "lies in the data set's folder"),
+    ],
+)
+def test_wrong_input_is_one_line(mine, arguments, told):
+    mine(3)
+    with pytest.raises(UserError) as refused:
+        prepare.main(["mine", "--quiet", "--workers", "1", *arguments])
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_computed_data_set_is_made_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "registry.toml", tmp_path)
+    prepare.main(["toy", "--num", "9", "--quiet", "--workers", "1"])
+    assert "'toy' is in data/toy" in capsys.readouterr().out
+    assert json.loads(Path("data/prepared/toy/tiny/audit.json").read_text())["files"] == {
+        "toy_grid": 9,
+        "toy_vector": 9,
+    }
+    prepare.main(["toy", "--root", "elsewhere/toy", "--num", "3", "--quiet", "--workers", "1"])
+    assert Path("elsewhere/toy.prepared/tiny/toy_grid/index.safetensors").is_file()
+
+
+def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(mine, capsys):
+    """Two workers, SIGKILL when a random number of files is there; the last command is left alone, with one worker."""
+    mine(600)
+    prepared("--out", "whole", capsys=capsys)
+    command = [sys.executable, "-m", "core.prepare", "mine", "--workers", "2", "--quiet", "--out", "killed"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    wanted = random.randrange(1, 13)  # of the manifest and 2 files of each of 6 portions
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    while process.poll() is None and _num("killed") < wanted:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, f"killed with {wanted} files, before its end"
+    assert not Path("killed/tiny/audit.json").exists()
+    told = prepared("--out", "killed", capsys=capsys)
+    assert "1,200 files were read" in told
+    assert files(Path("killed")) == files(Path("whole"))
+
+
+def _num(folder):
+    return sum(path.is_file() and not path.name.startswith(".") for path in Path(folder).rglob("*"))
