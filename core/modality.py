@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
-from core.errors import unknown
+from core.errors import UserError, unknown
 from core.types import (
     Batch,
     Conditioning,
@@ -141,6 +141,9 @@ class DatasetAdapter:
     not collected, has ``make(root)``, which writes what is missing of it and leaves what is there. It may take, by
     keyword, ``num`` studies, ``seed``, ``workers`` (processes) and ``progress`` (whether a bar is shown).
 
+    ``dicom(root, out, patients)`` writes the first ``patients`` of a computed cohort to ``out`` as DICOM studies, and
+    leaves those that are there; by keyword it may take ``seed``, ``workers`` and ``progress``.
+
     ``findings_of(text)`` reads a text of this data set: finding (a name among ``Record.labels``) to 1 present or 0
     absent, without those that it does not mention. Measures ask it what generated texts tell.
     """
@@ -153,6 +156,13 @@ class DatasetAdapter:
     scan: Callable[..., Iterable[Record]]
     make: Callable[..., None] | None = None
     findings_of: Callable[[str], Mapping[str, int]] | None = None
+    dicom: Callable[..., None] | None = None
+
+    def write_dicom(self, root: Path, out: Path, patients: int, **options: Any) -> None:
+        """Call ``dicom``; `UserError` for a data set that has none."""
+        if self.dicom is None:
+            raise UserError(f"data set '{self.name}' cannot be written as DICOM: it is collected, not computed")
+        self.dicom(root, out, patients, **options)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,15 @@ def make(
     make_cohort(root, num, seed, workers, progress)
 
 
+def write_dicom(
+    root: Path, out: Path, patients: int, workers: int | None = None, progress: bool = True, seed: int | None = None
+) -> None:
+    """See `plugins.phantom.dicom.write_dicom`."""
+    from plugins.phantom.dicom import write_dicom as write
+
+    write(root, out, patients, workers, progress, seed)
+
+
 def findings_of(text: str) -> dict[str, int]:
     """See `plugins.phantom.reading.read_report`."""
     from plugins.phantom.reading import read_report
@@ -44,5 +53,6 @@ PHANTOM = DatasetAdapter(
     citation="MedWeave",
     scan=scan,
     make=make,
+    dicom=write_dicom,
     findings_of=findings_of,
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +43,34 @@ def folder_name(patient: int) -> str:
 
 
 def write_study(root: Path, seed: int, patient: int, study: Study) -> None:
-    """Write all files of a patient beside, then rename the folder; a kill leaves nothing under the final name."""
-    provenance = Provenance(model=f"phantom {FORMAT}", recipe="computed body", seed=seed, index=patient)
+    """Write all files of a patient, or none."""
+    told = provenance_of(seed, patient)
+    with patient_folder(root, patient) as folder:
+        for name, sample in study.samples.items():
+            _writer(name).write(sample, folder / FILES[name], told)
+        for name, mask in study.masks.items():
+            _writer(name).write(mask, folder / MASKS[name], told)
+        write_parameters(folder, study)
+
+
+def provenance_of(seed: int, patient: int) -> Provenance:
+    """What every file of a patient says of itself, whatever its format."""
+    return Provenance(model=f"phantom {FORMAT}", recipe="computed body", seed=seed, index=patient)
+
+
+def write_parameters(folder: Path, study: Study) -> None:
+    """Write every generating number, and the labels."""
+    about = {**study.parameters, "labels": dict(study.labels)}
+    (folder / PARAMETERS).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def patient_folder(root: Path, patient: int) -> Iterator[Path]:
+    """A folder to write into, which is renamed when the block ends well; a kill leaves nothing under the final name."""
     home = root / PATIENTS
     beside = Path(tempfile.mkdtemp(prefix=PART, dir=home))
     try:
-        for name, sample in study.samples.items():
-            _writer(name).write(sample, beside / FILES[name], provenance)
-        for name, mask in study.masks.items():
-            _writer(name).write(mask, beside / MASKS[name], provenance)
-        about = {**study.parameters, "labels": dict(study.labels)}
-        (beside / PARAMETERS).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        yield beside
         beside.chmod(0o755)  # mkdtemp makes it private
         beside.rename(home / folder_name(patient))
     except BaseException:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from core.api import Space
 from plugins.phantom.body import Body
 from plugins.phantom.fields import smooth_field
 from plugins.phantom.grid import Grid
@@ -43,29 +45,94 @@ def _plane(body: Body, section: Section, values: dict[str, float], background: f
     return composed(flat, cut(body.grid, body.layers, section.level), values, background)[:, :, 0]
 
 
-def ct_slice(body: Body, section: Section, rng: np.random.Generator) -> np.ndarray:
-    """CT numbers with texture and noise, float32 ``1 H W`` in whole HU."""
-    plane = _plane(body, section, body.hu, -1000.0)
-    picture = section.sampled(plane, -1000.0)
+class CtDraw(NamedTuple):
+    """What a scanner adds to a slice: texture and noise of unit deviation, ``H W``, and the noise's deviation."""
+
+    texture: np.ndarray
+    noise: np.ndarray
+    noise_hu: float
+
+
+class MriDraw(NamedTuple):
+    """The same for MRI: ``texture`` ``H W``; by contrast a bias field ``H W`` and complex noise ``2 H W``."""
+
+    texture: np.ndarray
+    sigma: float
+    bias: Mapping[str, np.ndarray]
+    noise: Mapping[str, np.ndarray]
+
+
+def draw_ct(rng: np.random.Generator, shape: Space) -> CtDraw:
+    """One slice's draw."""
+    return CtDraw(ct_texture(rng, shape), rng.standard_normal(shape), float(rng.uniform(*_CT_NOISE_HU)))
+
+
+def ct_texture(rng: np.random.Generator, shape: Space) -> np.ndarray:
+    """The texture alone."""
+    return smooth_field(rng, shape, (26, 26))
+
+
+def ct_picture(picture: np.ndarray, draw: CtDraw) -> np.ndarray:
+    """CT numbers of a plane, ``H W`` in HU, with texture and noise, float32 ``1 H W`` in whole HU."""
     matter = np.clip((picture + 1000) / 1000, 0, 1)
-    texture = smooth_field(rng, picture.shape, (26, 26)) * (6 + 22 * matter * (1 - matter) * 4)
-    noise = rng.standard_normal(picture.shape) * rng.uniform(*_CT_NOISE_HU) * (0.5 + 0.5 * matter)
+    texture = draw.texture * (6 + 22 * matter * (1 - matter) * 4)
+    noise = draw.noise * draw.noise_hu * (0.5 + 0.5 * matter)
     return np.rint(np.clip(picture + texture * (matter > 0.05) + noise, -1024, 3000))[None].astype(np.float32)
 
 
+def draw_mri(rng: np.random.Generator, shape: Space) -> MriDraw:
+    """One slice's draw, for all contrasts."""
+    texture, sigma = mri_texture(rng, shape), rng.uniform(0.004, 0.010)
+    bias, noise = {}, {}
+    for name in WEIGHTINGS:
+        bias[name] = mri_bias(rng, shape)
+        noise[name] = mri_noise(rng, sigma, shape)
+    return MriDraw(texture, sigma, bias, noise)
+
+
+def mri_texture(rng: np.random.Generator, shape: Space) -> np.ndarray:
+    """The texture alone."""
+    return smooth_field(rng, shape, (22, 22))
+
+
+def mri_bias(rng: np.random.Generator, shape: Space) -> np.ndarray:
+    """A bias field alone, before its exponential."""
+    return smooth_field(rng, shape, (3, 3))
+
+
+def mri_noise(rng: np.random.Generator, sigma: float, shape: Space) -> np.ndarray:
+    """Gaussian noise of ``sigma`` in both channels of a complex signal, ``2 *shape``."""
+    return rng.normal(0, sigma, (2, *shape))
+
+
+def mri_picture(signal: np.ndarray, draw: MriDraw, name: str) -> np.ndarray:
+    """One contrast of a plane, from its signal ``H W``: texture, bias field, Rician noise; float32 ``1 H W``."""
+    biased = signal * (1 + 0.035 * draw.texture) * np.exp(0.16 * draw.bias[name])
+    return (_SCALE * magnitude(biased, draw.noise[name]))[None].astype(np.float32)
+
+
+def ct_slice(body: Body, section: Section, rng: np.random.Generator) -> np.ndarray:
+    """CT numbers of one plane, float32 ``1 H W`` in whole HU."""
+    picture = section.sampled(_plane(body, section, body.hu, -1000.0), -1000.0)
+    return ct_picture(picture, draw_ct(rng, picture.shape))
+
+
 def mri_slices(body: Body, section: Section, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The three contrasts of the same plane, float32 ``1 H W``, each with its bias field and Rician noise."""
-    pictures = {}
-    texture = 1 + 0.035 * smooth_field(rng, (section.pixels,) * 2, (22, 22))
-    sigma = rng.uniform(0.004, 0.010)
-    for name, weighting in WEIGHTINGS.items():
-        signal = section.sampled(_plane(body, section, tissue_signals(weighting), 0.0), 0.0) * texture
-        bias = np.exp(0.16 * smooth_field(rng, signal.shape, (3, 3)))
-        pictures[name] = (_SCALE * rician(signal * bias, sigma, rng))[None].astype(np.float32)
-    return pictures
+    """The three contrasts of the same plane, float32 ``1 H W``."""
+    draw = draw_mri(rng, (section.pixels,) * 2)
+    signals = {
+        name: section.sampled(_plane(body, section, tissue_signals(weighting), 0.0), 0.0)
+        for name, weighting in WEIGHTINGS.items()
+    }
+    return {name: mri_picture(signal, draw, name) for name, signal in signals.items()}
 
 
 def rician(signal: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
     """Magnitude of a complex signal with Gaussian noise of ``sigma`` in both channels."""
-    real, imaginary = rng.normal(0, sigma, (2, *signal.shape))
+    return magnitude(signal, mri_noise(rng, sigma, signal.shape))
+
+
+def magnitude(signal: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """What a scanner shows of a complex signal with this noise."""
+    real, imaginary = noise
     return np.hypot(signal + real, imaginary)

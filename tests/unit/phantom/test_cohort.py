@@ -130,10 +130,10 @@ def test_a_run_killed_before_its_settings_were_written_goes_on(tmp_path):
 def test_two_makers_exclude_each_other(tmp_path):
     fcntl = pytest.importorskip("fcntl")
     (tmp_path / "phantom").mkdir()
-    from plugins.phantom.cohort import _alone
+    from plugins.phantom.patients import alone
 
-    with _alone(tmp_path / "phantom"), pytest.raises(UserError, match="another process"):
-        with _alone(tmp_path / "phantom"):
+    with alone(tmp_path / "phantom"), pytest.raises(UserError, match="another process"):
+        with alone(tmp_path / "phantom"):
             pass
     assert fcntl
 
