@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from core.api import BpeTokenizerConfig, Modality, Parts
+from core.api import Modality, Parts
 from core.io import DicomReportWriterConfig, TextReaderConfig, TextWriterConfig
 from core.nn import TextAutoencoderConfig, TextPromptEncoderConfig, VectorDenoiserConfig
+from plugins.text.preprocess import ReportTokenizerConfig
 
 NAME = "text"
 # Trained on made-up chest reports, see the README; a run's own takes its place by `text.preprocess.path`.
@@ -12,7 +13,7 @@ _SHIPPED = "plugins.text:tokenizer.json"
 
 
 def _parts(
-    tokenizer: BpeTokenizerConfig,
+    tokenizer: ReportTokenizerConfig,
     encoder: tuple[int, int, int],
     autoencoder: TextAutoencoderConfig,
     denoiser: VectorDenoiserConfig,
@@ -41,7 +42,7 @@ def _parts(
 
 
 _TINY = _parts(
-    BpeTokenizerConfig(length=128, path=_SHIPPED, vocabulary=1024),
+    ReportTokenizerConfig(length=128, path=_SHIPPED, vocabulary=1024),
     (128, 3, 4),
     TextAutoencoderConfig(
         vocabulary=1024, length=128, latent_width=64, width=128, depth=2, num_heads=4, pool="mean", beta=0.02
@@ -59,7 +60,7 @@ _TINY = _parts(
     token_dropout=0.2,
 )
 _SMALL = _parts(
-    BpeTokenizerConfig(length=256, path=_SHIPPED, vocabulary=8192),
+    ReportTokenizerConfig(length=256, path=_SHIPPED, vocabulary=8192),
     (384, 6, 6),
     TextAutoencoderConfig(
         vocabulary=8192, length=256, latent_width=256, width=384, depth=6, num_heads=6, pool="mean", beta=0.02
@@ -71,7 +72,7 @@ _SMALL = _parts(
 # BERT-base and GPT-2 in size (their folders by `encoder_from`, `decoder_from`; 50,260 ids are GPT-2's and our three),
 # and Versatile Diffusion's text UNet as published, 1,708.85 M parameters.
 _PAPER = _parts(
-    BpeTokenizerConfig(length=512, path=_SHIPPED, vocabulary=50_260),
+    ReportTokenizerConfig(length=512, path=_SHIPPED, vocabulary=50_260),
     (768, 12, 12),
     TextAutoencoderConfig(
         vocabulary=50_260,

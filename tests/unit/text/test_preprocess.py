@@ -1,0 +1,56 @@
+"""Reports that are too long: what is kept ends with a sentence, and what is cut is counted."""
+
+import numpy as np
+import pytest
+
+from core.types import Sample
+from plugins.text.modality import TEXT
+
+SENTENCES = ["No focal consolidation.", "The heart is enlarged.", "There is no pneumothorax or pleural effusion."]
+
+
+@pytest.fixture(scope="module")
+def config():
+    return TEXT.parts("tiny").preprocess.model_copy(update={"length": 36})
+
+
+def report(words):
+    return Sample(modality="text", data=words, meta={"path": "a.txt"})
+
+
+def test_what_is_kept_ends_with_a_sentence(config):
+    whole = " ".join(SENTENCES * 8)
+    tokens = config.build()
+    found = tokens.apply(report(whole))
+    written = tokens.invert(found).data
+    assert whole.startswith(written)
+    assert written.endswith(".")
+    assert 20 <= len(found.data) <= 36
+    all_ids = config.model_copy(update={"length": 4000}).build().apply(report(whole))
+    assert found.meta["cut_tokens"] == len(all_ids.data) - len(found.data) > 0
+    assert found.meta["path"] == "a.txt"
+
+
+def test_the_old_cut_is_still_to_be_had(config):
+    whole = " ".join(SENTENCES * 8)
+    tokens = config.model_copy(update={"cut": "character"}).build()
+    found = tokens.apply(report(whole))
+    assert len(found.data) == 36
+    assert not tokens.invert(found).data.endswith(".")
+
+
+def test_a_text_without_sentences_is_cut_between_characters(config):
+    found = config.build().apply(report("opacity " * 100))
+    assert len(found.data) == 36
+    assert found.meta["cut_tokens"] > 0
+
+
+@pytest.mark.parametrize("words", ["", "Normal.", SENTENCES[2]])
+def test_a_text_that_fits_is_whole(config, words):
+    tokens = config.build()
+    found = tokens.apply(report(words))
+    assert tokens.invert(found).data == words
+    assert found.meta["cut_tokens"] == 0
+    assert tokens.apply(found) is found
+    (part,) = tokens.split(report(words))
+    assert np.array_equal(part.data, found.data)
