@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,19 +145,23 @@ def _forward(run: Run, built: Built, name: str) -> int | None:
 
 def _work(run: Run, stocks: Sequence[Stock], forward: Mapping[str, int], phase: Phase) -> int:
     """Operations of a phase."""
+    if phase == "guide":
+        return sum(_guided(run, stocks, forward, pair) for item in run.rounds("guide") for pair in item.edge.coupled)
     training = run.config.training.of(phase)
 
-    def total(names: Iterable[str], choose: Callable[[list[int]], int] = sum) -> int:
-        each = []
-        for name in set(names) & set(forward):
-            kind = run.parts(name).data.kind
-            samples = sum(stock.num_samples([name]) for stock in stocks)
-            # Backward costs twice the forward pass; half of that where the denoiser's own weights are frozen.
-            passes = 2 if phase == "guide" else 3
-            each.append(passes * forward[name] * training.batch_of(kind) * training.num_steps(samples, kind))
-        return choose(each) if each else 0
+    def alone(name: str) -> int:
+        kind, samples = run.parts(name).data.kind, sum(stock.num_samples([name]) for stock in stocks)
+        return 3 * forward[name] * training.batch_of(kind) * training.num_steps(samples, kind)
 
-    if phase == "guide":
-        return sum(total(item.modalities) for item in run.rounds("guide"))
     # A denoiser with several owners takes its steps once: the cheapest owner gives the lower bound.
-    return sum(total(weights.owners, min) for weights in run.once("diffuse"))
+    each = (map(alone, set(weights.owners) & set(forward)) for weights in run.once("diffuse"))
+    return sum(min(costs, default=0) for costs in each)
+
+
+def _guided(run: Run, stocks: Sequence[Stock], forward: Mapping[str, int], pair: tuple[str, str]) -> int:
+    """Of a pair of a guide round; one that no study holds is left out."""
+    training, samples = run.config.training.guide, sum(stock.num_pairs(pair) for stock in stocks)
+    if stocks and not samples:
+        return 0
+    # Backward costs twice the forward pass; half of that where the denoiser's own weights are frozen.
+    return 2 * sum(forward.get(name, 0) for name in pair) * training.batch * training.num_steps(samples)

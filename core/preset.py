@@ -17,7 +17,8 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 class Training(Table):
     """How one phase is trained. The ``_tokens`` values, where given, hold for modalities whose data are tokens.
 
-    ``epochs`` above 0 takes the place of both counts of steps. ``accumulate``: parts in which a batch goes
+    ``steps`` are those of a weight set, of a round of alignment, and in a round of guidance, whose pairs take turns, of
+    each pair. ``epochs`` above 0 takes the place of both counts of steps. ``accumulate``: parts in which a batch goes
     through the network. ``ema`` is the decay per step, ``clip`` the largest gradient norm.
     """
 

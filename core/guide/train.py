@@ -82,7 +82,7 @@ def train_guide_round(trainer: Trainer, of: Guidance) -> list[tuple[str, str]]:
             modules={**of.trained, **{key: one for key, one in only_here.items() if one is not None}},
             losses=step.losses,
             training=of.training,
-            steps=of.training.num_steps(sum(map(len, step.places.values()))),
+            steps=sum(of.training.num_steps(len(step.places[pair])) for pair in step.pairs),
             learning_rate=of.training.learning_rate,
             whole=contrast is not None,
         )

@@ -218,13 +218,12 @@ def test_latent_cache(tmp_path):
 
 
 def test_arithmetic(tmp_path):
-    """One linear layer of 16 x 16 is 512 operations; four denoisers of images and one of text, 3 times forward."""
+    """One linear layer of 16 x 16 is 512 operations; five denoisers, 3 times forward."""
     costs, sizes = section(plan(tmp_path), "COST"), SHIPPED.preset("tiny")
     diffuse, guide = sizes.diffuse, sizes.guide
-    samples = 4 * diffuse.batch * diffuse.steps + diffuse.batch_tokens * diffuse.steps_tokens
-    assert f"diffuse {3 * 512 * samples / 1e6:.3g} MFLOP" in costs
-    # Seven denoisers take part in three rounds; frozen, their backward pass is half.
-    assert f"guide {7 * 2 * 512 * guide.batch * guide.steps / 1e6:.3g} MFLOP" in costs
+    assert f"diffuse {5 * 3 * 512 * diffuse.batch * diffuse.steps / 1e6:.3g} MFLOP" in costs
+    # Three pairs in the first round, one in each of the others, two denoisers each; frozen, their backward pass is half.
+    assert f"guide {5 * 2 * 2 * 512 * guide.batch * guide.steps / 1e6:.3g} MFLOP" in costs
     assert "at least 1 min" in costs
     assert "arithmetic alone" in costs
 
