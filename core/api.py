@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "core.engine.progress": ("progress",),
     "core.errors": ("PlainWarning", "UserError"),
     "core.hookspecs": ("hookimpl",),
     "core.modality": (
@@ -92,6 +93,7 @@ __all__ = [
     "ViewsConfig",
     "Writer",
     "hookimpl",
+    "progress",
     "train_tokenizer",
 ]
 
@@ -109,6 +111,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from core.engine.progress import progress
     from core.errors import PlainWarning, UserError
     from core.hookspecs import hookimpl
     from core.modality import (
