@@ -7,7 +7,7 @@ table ``file`` is ``null``.
 =============  =====================================================================================================
 content        hash of the file's bytes (for a table's text, of the text)
 pixels         hash of the values that the reader gives (for text, of the words)
-look           difference hash, 0 where a picture is even
+look, fine     difference hashes of 64 and, in hexadecimal digits, 256 bits; 0 where a picture is even
 stored         format, colour and depth
 shape          array axes
 spacing        mm along each; ``null`` where the file does not say
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from core.io.sections import sections_of
-from core.preprocess.audit.looks import difference_hash
+from core.preprocess.audit.looks import FINE_SIDE, difference_hash
 from core.preprocess.audit.storage import is_picture, stored_as
 from core.preprocess.stamp import encoded, short
 from core.types import LABEL_UNITS, DataSpec, Sample
@@ -91,9 +91,11 @@ def _values(data: np.ndarray, bounds: tuple[float, float] | None) -> dict[str, A
     finite = bool(np.isfinite(data).all()) and data.size > 0
     digest = blake2b(encoded(f"{data.dtype}{data.shape}"), digest_size=8)
     digest.update(np.ascontiguousarray(data).data)
+    plane = _plane(data) if finite and data.ndim > 2 else np.zeros((1, 1))
     found: dict[str, Any] = {
         "pixels": int.from_bytes(digest.digest(), "big"),
-        "look": difference_hash(_plane(data)) if finite and data.ndim > 2 else 0,
+        "look": difference_hash(plane),
+        "fine": f"{difference_hash(plane, FINE_SIDE):064x}",
         "low": float(data.min()) if finite else None,
         "high": float(data.max()) if finite else None,
     }

@@ -40,12 +40,11 @@ def worst(findings: Iterable[Finding]) -> Verdict:
 def table(findings: Sequence[Finding]) -> str:
     """Errors first, then warnings, then what there is; checks that found nothing are named in the last line."""
     shown = [one for one in findings if one.count or one.verdict != "ok"]
-    rows = [(one.verdict, one.check, one.where, _with_example(one)) for verdict in _ORDER for one in shown
-            if one.verdict == verdict]  # fmt: skip
+    rows = [(one.verdict, one.check, _in_words(one)) for verdict in _ORDER for one in shown if one.verdict == verdict]
     quiet = dict.fromkeys(one.check for one in findings if one not in shown)
     quiet = [check for check in quiet if not any(one.check == check for one in shown)]
     if quiet:
-        rows.append(("ok", "nothing found of", "", ", ".join(quiet)))
+        rows.append(("ok", "nothing found of", ", ".join(quiet)))
     return "\n".join(columns(rows)) if rows else ""
 
 
@@ -67,5 +66,7 @@ def _percent(value: float) -> str:
     return f"{value:.1f}" if value >= 0.95 else f"{value:.1g}"
 
 
-def _with_example(finding: Finding) -> str:
-    return finding.told + (f"; e.g. {finding.examples[0]}" if finding.examples and finding.verdict != "ok" else "")
+def _in_words(finding: Finding) -> str:
+    where = f"{finding.where}: " if finding.where else ""
+    example = f"; e.g. {finding.examples[0]}" if finding.examples and finding.verdict != "ok" else ""
+    return f"{where}{finding.told}{example}"

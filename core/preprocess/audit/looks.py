@@ -6,28 +6,29 @@ from collections.abc import Iterator
 
 import numpy as np
 
-_SIDE = 8
+SIDE, FINE_SIDE = 8, 16  # areas along a side: of 64 bits to find what is alike, of 256 to be sure of it
 _EVEN = 0.002  # of the range of a picture: smaller steps are noise of even areas
 _ONES = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
 _BANDS = 4
 _NEIGHBOURS = 64  # in a crowd with one band alike, each is compared with so many
 
 
-def difference_hash(plane: np.ndarray) -> int:
-    """64 bits of a picture ``H W``: whether each of 8 x 8 areas is darker than its right neighbour (Krawetz 2013).
+def difference_hash(plane: np.ndarray, side: int = SIDE) -> int:
+    """A bit for each of ``side`` x ``side`` areas of a picture ``H W``: whether its right neighbour is brighter.
 
-    0 where nothing differs. Robust to size, contrast and compression; mirrored or turned pictures differ.
+    N. Krawetz, Kind of Like That (2013). 0 where nothing differs. Robust to size, contrast and compression; mirrored or
+    turned pictures differ.
     """
-    means = _area_means(np.asarray(plane), (_SIDE, _SIDE + 1))
+    means = _area_means(np.asarray(plane), (side, side + 1))
     step = np.diff(means, axis=1)
     bits = step > _EVEN * max(float(means.max() - means.min()), 1e-12)
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """In how many bits hashes (uint64, any shape) differ."""
-    bits = np.ascontiguousarray(np.atleast_1d(first ^ second))
-    return _ONES[bits.view(np.uint8).reshape(*bits.shape, 8)].sum(axis=-1)
+    """In how many bits hashes differ: uint64 ``num``, or ``num word`` for longer ones."""
+    bits = np.ascontiguousarray(first ^ second)
+    return _ONES[bits.view(np.uint8).reshape(len(bits), -1)].sum(axis=-1)
 
 
 def near_within(hashes: np.ndarray, groups: np.ndarray, most: int) -> np.ndarray:
@@ -43,11 +44,14 @@ def near_within(hashes: np.ndarray, groups: np.ndarray, most: int) -> np.ndarray
     return near
 
 
-def near_across(hashes: np.ndarray, groups: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
-    """Pairs of different groups whose hashes differ in at most ``most`` < 4 bits; each pair once or more.
+def near_across(
+    hashes: np.ndarray, fine: np.ndarray, groups: np.ndarray, most: int, most_fine: int
+) -> Iterator[tuple[int, int]]:
+    """Pairs of different groups whose hashes differ in at most ``most`` < 4 bits, and the fine ones in ``most_fine``.
 
-    Two such hashes agree in one of four bands of 16 bits at least, so only those are compared. Where more than 64 have
-    a band in common each is compared with the 64 next in order: of very many alike, not every pair is listed.
+    Each pair comes once or more. Two such hashes agree in one of four bands of 16 bits at least, so only those are
+    compared. Where more than 64 have a band in common each is compared with the 64 next in order: of very many alike,
+    not every pair is listed.
     """
     if most >= _BANDS:
         raise ValueError(f"at most {_BANDS - 1} bits, found {most}")
@@ -56,17 +60,24 @@ def near_across(hashes: np.ndarray, groups: np.ndarray, most: int) -> Iterator[t
         word = (hashes[known] >> np.uint64(16 * band)) & np.uint64(0xFFFF)
         for members in _members(word):
             places = known[members]
-            for first, second in _compared(hashes, places[np.argsort(hashes[places])], _NEIGHBOURS, most):
+            places = places[np.argsort(hashes[places], kind="stable")]
+            for first, second in _compared(hashes, places, _NEIGHBOURS, most, fine, most_fine):
                 if groups[first] != groups[second]:
-                    yield int(first), int(second)
+                    yield first, second
 
 
-def _compared(hashes: np.ndarray, places: np.ndarray, ahead: int, most: int) -> Iterator[tuple[int, int]]:
+def _compared(
+    hashes: np.ndarray, places: np.ndarray, ahead: int, most: int, fine: np.ndarray | None = None, most_fine: int = 0
+) -> Iterator[tuple[int, int]]:
     """Pairs of near ones, each compared with those at most ``ahead`` places on."""
     for step in range(1, min(ahead + 1, len(places))):
         first, second = places[:-step], places[step:]
-        for place in np.flatnonzero(distance(hashes[first], hashes[second]) <= most):
-            yield first[place], second[place]
+        near = distance(hashes[first], hashes[second]) <= most
+        first, second = first[near], second[near]
+        if fine is not None and len(first):
+            near = distance(fine[first], fine[second]) <= most_fine
+            first, second = first[near], second[near]
+        yield from zip(first.tolist(), second.tolist(), strict=True)
 
 
 def _members(groups: np.ndarray) -> Iterator[np.ndarray]:

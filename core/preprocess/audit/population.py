@@ -94,7 +94,7 @@ class Population:
             f"{num:,} {name}" for name, num in patients.items()
         )
         told += f"; too few patients to claim that anything differs (below {_FEW})" if few else ""
-        told += f"; nobody in {' and '.join(empty)}: set split = 'by_patient', or give a split" if empty else ""
+        told += f"; nobody in {' and '.join(empty)}, so nothing is measured there" if empty else ""
         return Finding(
             check="patients",
             verdict="warning" if few or empty else "ok",

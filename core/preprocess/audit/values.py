@@ -67,12 +67,15 @@ class Reports:
     def __init__(self, modality: str) -> None:
         self.modality, self.num = modality, 0
         self.open, self.brief, self.empty, self.masked, self.cut = Some(), Some(), Some(), Some(), Some()
+        self.hashes, self.lengths = array("Q"), array("L")
 
     def add(self, facts: Facts) -> None:
         """Count it."""
         if "words" not in facts:
             return
         self.num += 1
+        self.hashes.append(facts["pixels"])
+        self.lengths.append(facts["words"])
         if not facts["words"]:
             self.empty.add(facts)
         elif facts["words"] < _WORDS:
@@ -89,6 +92,9 @@ class Reports:
         if not self.num:
             return
         where, num = self.modality, self.num
+        different, middle = len(np.unique(np.array(self.hashes, dtype=np.uint64))), float(np.median(self.lengths))
+        told = f"{share(different, num)} are different; {middle:.0f} words in the middle"
+        yield Finding(check="texts", where=where, told=told, count=different, num=num)
         yield self.empty.finding("empty texts", where, num, "hold no word", "error")
         yield self.brief.finding("short texts", where, num, f"have fewer than {_WORDS} words")
         yield self.open.finding("texts cut off", where, num, "end in the middle of a sentence, or without a full stop")

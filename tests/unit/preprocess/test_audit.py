@@ -239,6 +239,7 @@ def test_reports(root, audit):
     for place, text in said.items():
         records[place] = replace(records[place], texts={"words": text})
     report = audit(records)
+    assert row(report, "texts", "words").count == MANY - 1
     assert row(report, "texts cut off", "words").examples == ("study s0",)
     assert row(report, "short texts", "words").examples == ("study s1",)
     assert row(report, "names taken out", "words").examples == (
@@ -350,7 +351,7 @@ def test_difference_hash():
         for left, right in pairwise(means):
             expected = 2 * expected + (right > left + 0.002 * 0.6)
     found = difference_hash(plane)
-    bits = np.uint64([found]), np.uint64([expected])
+    bits = np.array([found], dtype=np.uint64), np.array([expected], dtype=np.uint64)
     assert distance(*bits)[0] <= 1  # steps of a thousandth are noise
     assert difference_hash(3 * plane + 7) == found
     assert difference_hash(np.kron(plane, np.ones((3, 2)))) == found
@@ -358,6 +359,7 @@ def test_difference_hash():
     assert difference_hash(np.zeros((5, 5))) == 0
     for shape in ((1, 1), (3, 200), (9, 8)):
         assert 0 <= difference_hash(np.random.default_rng(1).normal(size=shape)) < 2**64
+        assert 0 <= difference_hash(np.random.default_rng(1).normal(size=shape), 16) < 2**256
 
 
 def test_near_pairs_are_those_of_every_pair():
@@ -372,11 +374,16 @@ def test_near_pairs_are_those_of_every_pair():
         if bin(int(hashes[a]) ^ int(hashes[b])).count("1") <= 2 and hashes[a] and hashes[b]
     }
     across = {(a, b) for a, b in pairs if groups[a] != groups[b]}
-    assert {tuple(sorted(pair)) for pair in near_across(hashes, groups, 2)} == across
+    fine = rng.integers(0, 2**63, (200, 4), dtype=np.uint64)
+    fine[100:] = fine[:100]
+    sure = {(a, b) for a, b in across if sum(bin(int(word)).count("1") for word in fine[a] ^ fine[b]) <= 120}
+    assert 0 < len(sure) < len(across)
+    assert {tuple(sorted(pair)) for pair in near_across(hashes, fine, groups, 2, 256)} == across
+    assert {tuple(sorted(pair)) for pair in near_across(hashes, fine, groups, 2, 120)} == sure
     near = near_within(hashes, groups, 2)
     assert set(np.flatnonzero(near)) == {one for pair in pairs - across for one in pair}
     with pytest.raises(ValueError, match="at most 3 bits"):
-        list(near_across(hashes, groups, 4))
+        list(near_across(hashes, fine, groups, 4, 256))
 
 
 def test_groups_of_equal_hashes_are_those_of_a_dictionary():
