@@ -68,7 +68,9 @@ class TextPromptEncoderConfig(PartConfig):
 
     ``vocabulary`` token ids, at most ``length`` tokens; ``width``, ``depth`` and ``num_heads`` are the transformer's,
     ``prompt_width`` that of the prompt. ``token_dropout``: share of the tokens that are hidden while it trains, so that
-    few reports are not learned by heart. Raises `UserError` for sizes that do not fit together.
+    few reports are not learned by heart. ``windows``: a longer text is read in at most so many windows of ``length``
+    tokens, each of which begins with the last quarter of the one before; its tokens follow each other and its pooled
+    vector is the mean over all of them. Raises `UserError` for sizes that do not fit together.
     """
 
     vocabulary: PositiveInt
@@ -78,6 +80,7 @@ class TextPromptEncoderConfig(PartConfig):
     num_heads: PositiveInt = 4
     prompt_width: PositiveInt
     token_dropout: float = Field(default=0.0, ge=0, lt=1)
+    windows: PositiveInt = 1
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:

@@ -11,6 +11,8 @@ from core.nn.prompt_head import PromptHead
 from core.nn.prompts import TextPromptEncoderConfig
 from core.types import Batch, Prompt
 
+_OVERLAP = 4  # a window begins with this part of the one before
+
 
 class TextPromptEncoder(nn.Module):
     """A learned null token, then one token per id; see `TextPromptEncoderConfig`. Padding stands on the right."""
@@ -19,6 +21,8 @@ class TextPromptEncoder(nn.Module):
         super().__init__()
         self.width = config.prompt_width
         self._length, self._dropout = config.length, config.token_dropout
+        self._overlap = config.length // _OVERLAP
+        self._most = config.length + (config.windows - 1) * (config.length - self._overlap)
         self.network = bert(config.vocabulary, config.length, config.width, config.depth, config.num_heads)
         self.head = PromptHead(config.width, config.prompt_width)
 
@@ -28,18 +32,30 @@ class TextPromptEncoder(nn.Module):
         Raises `UserError` for more tokens than the encoder was made for.
         """
         ids, length = batch.data, batch.data.shape[1]
-        if length > self._length:
+        if length > self._most:
             raise UserError(
-                f"the prompt encoder takes at most {self._length} tokens, found {length}; cut or split them"
+                f"the prompt encoder takes at most {self._most} tokens, found {length}; cut or split them, or raise"
+                " windows"
             )
         mask = torch.ones_like(ids, dtype=torch.bool) if batch.mask is None else batch.mask
         if self.training and self._dropout:
             mask = mask & (torch.rand(mask.shape, device=mask.device) >= self._dropout)
+        return self.head(self._features(ids, mask), mask)
+
+    def _features(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """``batch length width``: of tokens that two windows hold, what the first made of them."""
+        found = [self._read(ids[:, : self._length], mask[:, : self._length])]
+        for start in range(self._length - self._overlap, ids.shape[1] - self._overlap, self._length - self._overlap):
+            window = slice(start, start + self._length)
+            found.append(self._read(ids[:, window], mask[:, window])[:, self._overlap :])
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+    def _read(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """One window, ``batch length width``."""
         # Four axes, as attention wants it: of a mask with two, transformers asks whether it is all true, which
         # stops a GPU's queue at every step and cannot be answered without data.
-        attended = _never_empty(mask)[:, None, None, :].expand(-1, 1, length, -1)
-        found = self.network(input_ids=ids.masked_fill(~mask, 0), attention_mask=attended)
-        return self.head(found.last_hidden_state, mask)
+        attended = _never_empty(mask)[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
+        return self.network(input_ids=ids.masked_fill(~mask, 0), attention_mask=attended).last_hidden_state
 
 
 def _never_empty(mask: Tensor) -> Tensor:

@@ -148,3 +148,61 @@ def test_wrong_inputs_are_named(randomised):
     for config in (PLANE, VOLUME):
         with pytest.raises(UserError, match=r"takes data .* found \(1, 3, 3\)"):
             build(config, randomised)(Batch(modality="", data=torch.zeros(1, 1, 3, 3)))
+
+
+WINDOWS = TEXT.model_copy(update={"length": 8, "windows": 3})  # 8 + 2 * 6 = 20 tokens
+
+
+def long_batch(length, size=2, seed=3):
+    generator = torch.Generator().manual_seed(seed)
+    return Batch(modality="thing", data=torch.randint(0, 30, (size, length), generator=generator))
+
+
+def test_a_long_text_is_read_in_windows(randomised):
+    encoder = build(WINDOWS, randomised)
+    for length in (7, 8, 9, 14, 15, 20):
+        prompt = encoder(long_batch(length))
+        assert prompt.tokens.shape == (2, 1 + length, 10)
+        torch.testing.assert_close(prompt.pooled.norm(dim=-1), torch.ones(2))
+    with pytest.raises(UserError, match="at most 20 tokens, found 21; cut or split them, or raise windows"):
+        encoder(long_batch(21))
+
+
+def test_windows_change_nothing_for_a_text_that_fits_and_add_no_weights(randomised):
+    one, several = build(WINDOWS.model_copy(update={"windows": 1}), randomised), build(WINDOWS, randomised)
+    several.load_state_dict(one.state_dict(), strict=True)
+    batch = long_batch(8)
+    assert torch.equal(one(batch).tokens, several(batch).tokens)
+    assert torch.equal(one(batch).pooled, several(batch).pooled)
+    first, whole = several(batch), several(long_batch(20))
+    assert first.tokens.shape != whole.tokens.shape
+
+
+def test_every_token_is_seen_in_its_window_and_counts(randomised):
+    encoder, batch = build(WINDOWS, randomised), long_batch(20)
+    told = encoder(batch)
+    start = encoder(Batch(modality="thing", data=batch.data[:, :8]))
+    torch.testing.assert_close(told.tokens[:, :9], start.tokens)
+    end = encoder(Batch(modality="thing", data=batch.data[:, 12:]))
+    torch.testing.assert_close(told.tokens[:, -6:], end.tokens[:, -6:])
+    for place in range(20):
+        changed = batch.data.clone()
+        changed[:, place] = (changed[:, place] + 1) % 30
+        assert (encoder(Batch(modality="thing", data=changed)).pooled - told.pooled).abs().max() > 1e-5, place
+
+
+def test_a_short_text_beside_a_long_one_tells_the_same(randomised):
+    encoder, batch = build(WINDOWS, randomised), long_batch(20)
+    mask = torch.arange(20) < torch.tensor([[20], [5]])
+    together = encoder(Batch(modality="thing", data=batch.data, mask=mask))
+    alone = encoder(Batch(modality="thing", data=batch.data[1:, :5]))
+    torch.testing.assert_close(together.pooled[1:], alone.pooled)
+    torch.testing.assert_close(together.tokens[1:, :6], alone.tokens)
+    assert torch.isfinite(together.tokens).all()
+    assert together.mask[1].sum() == 6
+
+
+def test_all_windows_learn(randomised):
+    encoder = build(WINDOWS, randomised)
+    encoder(long_batch(20)).tokens[:, -1].sum().backward()
+    assert encoder.network.embeddings.word_embeddings.weight.grad.abs().sum() > 0

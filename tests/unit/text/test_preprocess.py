@@ -56,3 +56,23 @@ def test_a_text_that_fits_is_whole(config, words):
     assert tokens.apply(found) is found
     (part,) = tokens.split(report(words))
     assert np.array_equal(part.data, found.data)
+
+
+def test_a_long_prompt_is_read_whole_in_windows():
+    """Nothing is cut, and its last word is heard."""
+    import torch
+
+    from core.preprocess.collate import collate
+
+    parts = TEXT.parts("tiny")
+    tokens = parts.preprocess.model_copy(update={"length": 400})
+    torch.manual_seed(0)
+    encoder = parts.prompt.model_copy(update={"windows": 4}).build().eval()
+    whole = " ".join(SENTENCES * 16)
+    samples = [tokens.build().apply(report(words)) for words in (whole, whole[:-1] + " on the left.", SENTENCES[0])]
+    assert all(sample.meta["cut_tokens"] == 0 for sample in samples)
+    assert len(samples[0].data) > 2 * 128
+    with torch.no_grad():
+        prompt = encoder(collate(samples, tokens.spec))
+    assert prompt.tokens.shape[1] == 1 + max(len(sample.data) for sample in samples)
+    assert (prompt.pooled[0] - prompt.pooled[1]).abs().max() > 1e-5
