@@ -168,6 +168,18 @@ def test_segmentations_are_those_of_the_cohort(home, made, modality, name):
         assert np.median(ct.data[ours.data == 2]) < -700
 
 
+@pytest.mark.parametrize("name", ["ct", "mri_t2"])
+def test_another_program_finds_the_same_volume(home, name):
+    """SimpleITK, which reads by GDCM: every number, and where it lies in (L, P, S)."""
+    sitk = pytest.importorskip("SimpleITK")
+    image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(home / name)))
+    ours = reader(CT if name == "ct" else MRI[name]).read(home / name)
+    assert np.array_equal(sitk.GetArrayFromImage(image), ours.data[0])
+    for index in ((0, 0, 0), (3, 10, 20), (40, 63, 5)):
+        ras = ours.geometry.affine @ [*index, 1]
+        assert image.TransformIndexToPhysicalPoint(index[::-1]) == pytest.approx((-ras[0], -ras[1], ras[2]), abs=0.01)
+
+
 def test_everything_is_one_study_in_one_frame_of_reference(headers):
     for key in ("StudyInstanceUID", "PatientID", "StudyDate", "StudyTime"):
         assert len({str(one[key].value) for one in headers.values()}) == 1
