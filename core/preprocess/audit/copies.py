@@ -11,7 +11,7 @@ import numpy as np
 from core.preprocess.audit.facts import Facts
 from core.preprocess.audit.findings import EXAMPLES, Finding, Verdict, share
 from core.preprocess.audit.looks import near_across, near_within
-from core.preprocess.audit.tally import Names, name_of
+from core.preprocess.audit.tally import Names
 from core.preprocess.stamp import short
 from core.types import LABEL_UNITS
 
@@ -24,17 +24,21 @@ _FEW_WORDS = 5  # a caption of so few words says nothing of its patient
 
 
 class Owners:
-    """Whose each file is: its name, its patient and its split; 17 bytes and the name."""
+    """Whose each file is: its number, its patient and its split; 17 bytes."""
 
-    def __init__(self) -> None:
-        self.names, self._patients, self._splits = Names(), array("Q"), array("B")
+    def __init__(self, names: Names) -> None:
+        self._names, self._numbers, self._patients, self._splits = names, array("L"), array("Q"), array("B")
         self._known: dict[str, int] = {}
 
     def add(self, facts: Facts) -> None:
         """One more."""
-        self.names.append(name_of(facts))
+        self._numbers.append(self._names.last)
         self._patients.append(short(facts["patient"]))
         self._splits.append(self._known.setdefault(facts["split"], len(self._known)))
+
+    def name(self, place: int) -> str:
+        """The name of one of them."""
+        return self._names[self._numbers[place]]
 
     @property
     def patients(self) -> np.ndarray:
@@ -61,14 +65,15 @@ class Alike:
         self.files, self.groups = int(sizes[several].sum()), int(several.sum())
         self.across_patients = int(sizes[self._patients].sum())
         self.across_splits = int(sizes[self._splits].sum())
+        self._owners = owners
         self._shown = self._splits if self._splits.any() else self._patients if self._patients.any() else several
 
-    def examples(self, names: Names) -> tuple[str, ...]:
+    def examples(self) -> tuple[str, ...]:
         """The first two of some groups; those that join splits go first, then those that join patients."""
         found = []
         for group in np.flatnonzero(self._shown)[:EXAMPLES]:
             start = self._starts[group]
-            found.append(" = ".join(names[int(place)] for place in self._order[start : start + 2]))
+            found.append(" = ".join(self._owners.name(int(place)) for place in self._order[start : start + 2]))
         return tuple(found)
 
     def _differ(self, owners: np.ndarray) -> np.ndarray:
@@ -81,8 +86,8 @@ class Alike:
 class Copies:
     """Files that are copies of each other; across splits that is a leak."""
 
-    def __init__(self, modality: str, units: str) -> None:
-        self.modality, self.owners = modality, Owners()
+    def __init__(self, modality: str, names: Names, units: str) -> None:
+        self.modality, self.owners = modality, Owners(names)
         self.content, self.pixels, self.looks, self.fine = array("Q"), array("Q"), array("Q"), array("Q")
         self.maps = units == LABEL_UNITS  # label maps of different patients are alike, and often empty
 
@@ -121,7 +126,7 @@ class Copies:
             told=told,
             count=alike.files,
             num=alike.num,
-            examples=alike.examples(self.owners.names),
+            examples=alike.examples(),
             numbers={"groups": alike.groups, "patients": alike.across_patients, "splits": alike.across_splits},
         )
 
@@ -150,7 +155,7 @@ class Copies:
             if splits[first] != splits[second]:
                 across |= {first, second}
             if len(examples) < EXAMPLES:
-                examples.append(f"{self.owners.names[first]} ~ {self.owners.names[second]}")
+                examples.append(f"{self.owners.name(first)} ~ {self.owners.name(second)}")
         count = share(len(found), len(looks))
         return Finding(
             check="near-copies of two patients",
@@ -167,8 +172,8 @@ class Copies:
 class Repeats:
     """Texts, and sections of them, that are those of other patients word by word."""
 
-    def __init__(self, modality: str) -> None:
-        self.modality, self.owners, self.words = modality, Owners(), array("Q")
+    def __init__(self, modality: str, names: Names) -> None:
+        self.modality, self.names, self.owners, self.words = modality, names, Owners(names), array("Q")
         self.parts: dict[str, tuple[Owners, array[int]]] = {}
 
     def add(self, facts: Facts) -> None:
@@ -178,7 +183,7 @@ class Repeats:
         self.owners.add(facts)
         self.words.append(facts["pixels"])
         for name, said in facts["parts"].items():
-            owners, words = self.parts.setdefault(name, (Owners(), array("Q")))
+            owners, words = self.parts.setdefault(name, (Owners(self.names), array("Q")))
             owners.add(facts)
             words.append(said)
 
@@ -197,6 +202,6 @@ class Repeats:
                 f" ({alike.across_splits:,} in several splits): compare scores with those of the nearest training text",
                 count=alike.across_patients,
                 num=alike.num,
-                examples=tuple(islice(alike.examples(owners.names), EXAMPLES if alike.across_patients else 0)),
+                examples=tuple(islice(alike.examples(), EXAMPLES if alike.across_patients else 0)),
                 numbers={"groups": alike.groups, "splits": alike.across_splits},
             )

@@ -20,15 +20,15 @@ _RARE, _MAJOR = 0.05, 0.5  # shares of the files
 class Places:
     """Spacing and orientation: which files differ from the others."""
 
-    def __init__(self, modality: str) -> None:
-        self.modality, self.num, self.unknown = modality, 0, Some()
+    def __init__(self, modality: str, names: Names) -> None:
+        self.modality, self.num, self.unknown, self.names = modality, 0, Some(), names
         self.finest, self.coarsest = array("f"), array("f")
-        self.names = Names()
+        self.numbers = array("L")
         self.turned: Counter[str] = Counter()
         self.first_turned: dict[str, str] = {}
 
     def add(self, facts: Facts) -> None:
-        """Keep its smallest and largest spacing (8 bytes), and count its orientation."""
+        """Keep its smallest and largest spacing (16 bytes with its number), and count its orientation."""
         if "orientation" not in facts:
             return
         self.num += 1
@@ -39,7 +39,7 @@ class Places:
             return
         self.finest.append(min(facts["spacing"]))
         self.coarsest.append(max(facts["spacing"]))
-        self.names.append(name_of(facts))
+        self.numbers.append(self.names.last)
 
     def findings(self) -> Iterator[Finding]:
         """Unknown spacing, outliers of both."""
@@ -57,7 +57,8 @@ class Places:
             count=len(far),
             num=len(finest),
             examples=tuple(
-                f"{self.names[place]} ({finest[place]:.3g} to {coarsest[place]:.3g} mm)" for place in far[:EXAMPLES]
+                f"{self.names[self.numbers[place]]} ({finest[place]:.3g} to {coarsest[place]:.3g} mm)"
+                for place in far[:EXAMPLES]
             ),
         )
         major, most = self.turned.most_common(1)[0]

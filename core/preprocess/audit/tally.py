@@ -48,7 +48,10 @@ class Some:
 
 
 class Names:
-    """Strings by number, end to end: a list of so many would cost several times as much."""
+    """Strings by number, end to end: a list of so many would cost several times as much.
+
+    All checks of a modality share one; ``last`` is the number of the file that they are told of.
+    """
 
     def __init__(self) -> None:
         self._bytes, self._ends = bytearray(), array("Q")
@@ -57,6 +60,11 @@ class Names:
         """One more."""
         self._bytes += name.encode(errors="surrogatepass")
         self._ends.append(len(self._bytes))
+
+    @property
+    def last(self) -> int:
+        """The number of the string that was appended last."""
+        return len(self._ends) - 1
 
     def __getitem__(self, place: int) -> str:
         start = self._ends[place - 1] if place else 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from core.preprocess.audit.facts import Facts
 from core.preprocess.audit.findings import EXAMPLES, Finding, share
-from core.preprocess.audit.tally import Names, Some, name_of
+from core.preprocess.audit.tally import Names, Some
 
 _MOST = 0.5  # of the values of a file
 _FAINT = 0.1  # of the usual range of values
@@ -19,10 +19,10 @@ _WORDS = 3
 class Values:
     """Constant, not finite, beyond the range, and far fainter than the others."""
 
-    def __init__(self, modality: str) -> None:
-        self.modality, self.num = modality, 0
+    def __init__(self, modality: str, names: Names) -> None:
+        self.modality, self.num, self.names = modality, 0, names
         self.constant, self.broken, self.outside = Some(), Some(), Some()
-        self.spans, self.names = array("d"), Names()
+        self.spans, self.numbers = array("d"), array("L")
 
     def add(self, facts: Facts) -> None:
         """Count it."""
@@ -38,7 +38,7 @@ class Values:
         elif facts.get("outside", 0) > _MOST:
             self.outside.add(facts, f"{low:g} to {high:g}")
         self.spans.append(high - low)
-        self.names.append(name_of(facts))
+        self.numbers.append(self.names.last)
 
     def findings(self) -> Iterator[Finding]:
         """One row each."""
@@ -57,7 +57,7 @@ class Values:
             told=f"{share(len(faint), num)} use less than a tenth of the usual range of values",
             count=len(faint),
             num=num,
-            examples=tuple(self.names[place] for place in faint[:EXAMPLES]),
+            examples=tuple(self.names[self.numbers[place]] for place in faint[:EXAMPLES]),
         )
 
 

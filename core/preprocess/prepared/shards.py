@@ -69,9 +69,9 @@ def write_index(folder: Path, num_shards: int, digest: str) -> None:
             stamps.append(file.get_tensor("stamps"))
             places.append(file.get_tensor("places"))
         shards.append(np.full(len(names[-1]), number, dtype=np.int32))
-    joined = [np.concatenate(parts) for parts in (names, stamps, places, shards)]
-    order = np.argsort(joined[0], kind="stable")
-    arrays = dict(zip(("names", "stamps", "places", "shards"), (part[order] for part in joined), strict=True))
+    parts: dict[str, list[np.ndarray]] = {"names": names, "stamps": stamps, "places": places, "shards": shards}
+    order = np.argsort(np.concatenate(names), kind="stable")
+    arrays = {name: np.concatenate(several)[order] for name, several in parts.items()}
     _write(folder / INDEX, arrays, {"digest": digest, "shards": num_shards})
 
 

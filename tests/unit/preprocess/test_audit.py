@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "io"))
+from dicom_files import cr, ct_series, save
 from trees import PARTS, PRESET, READER, picture, prepared, row, tree
 
-from core.io import ImageReaderConfig, NiftiReaderConfig, ScanReaderConfig, centred
+from core.io import ImageReaderConfig, NiftiReaderConfig, RadiographReaderConfig, ScanReaderConfig, centred
 from core.modality import PartConfig, Parts
 from core.preprocess import RangePreprocessConfig
 from core.preprocess.audit.copies import Alike, Owners
@@ -22,6 +24,7 @@ from core.preprocess.audit.facts import facts_of_text
 from core.preprocess.audit.findings import Finding, share, table, worst
 from core.preprocess.audit.looks import difference_hash, distance, near_across, near_within
 from core.preprocess.audit.places import outliers
+from core.preprocess.audit.storage import stored_as
 from core.preprocess.audit.tally import Names
 from core.types import Record, Sample
 
@@ -190,6 +193,35 @@ def test_spacing_and_orientation(root, audit):
     assert turned.numbers == {"RAS": 29, "LPS": 1}
     assert row(report, "spacing unknown", "film").count == 0
     assert row(report, "stored as", "film").numbers == {"NIfTI float32": 30}
+
+
+def test_polarity_and_depth_of_dicom(root, audit):
+    records = []
+    for place in range(6):
+        stored = np.random.default_rng(place).integers(0, 4096, (20, 24), dtype=np.uint16)
+        said = {"PhotometricInterpretation": "MONOCHROME1"} if place == 4 else {}
+        said |= {"BitsStored": 12, "HighBit": 11} if place != 5 else {}
+        path = save(cr(stored, SOPInstanceUID=f"1.2.3.7.{place}", **said), root / f"{place}.dcm")
+        records.append(Record(patient=f"p{place}", study=f"s{place}", files={"film": (path,)}))
+    reader = ScanReaderConfig(radiograph=RadiographReaderConfig(modality="film", orientation="IL"))
+    report = audit(records, parts={"film": replace(PARTS["film"], reader=reader)})
+    stored = row(report, "stored as", "film")
+    assert stored.verdict == "warning"
+    assert stored.numbers == {
+        "DICOM MONOCHROME2 12 bit": 4,
+        "DICOM MONOCHROME1 12 bit": 1,
+        "DICOM MONOCHROME2 16 bit": 1,
+    }
+    assert row(report, "spacing unknown", "film").count == 0
+
+
+def test_a_series_is_stored_as_its_first_file(tmp_path):
+    (tmp_path / "ct").mkdir()
+    ct_series(tmp_path / "ct", np.zeros((2, 8, 8), np.int16), (0, 0, 0), (0, 0, 3))
+    (tmp_path / "ct/000.txt").write_text("notes")
+    sample = Sample(modality="film", data=np.zeros((1, 2, 8, 8)))
+    assert stored_as(tmp_path / "ct", sample) == "DICOM MONOCHROME2 16 bit"
+    assert stored_as(tmp_path / "none.png", sample) == "unknown"
 
 
 def test_spacing_that_no_file_states(root, audit):
@@ -388,7 +420,8 @@ def test_near_pairs_are_those_of_every_pair():
 
 def test_groups_of_equal_hashes_are_those_of_a_dictionary():
     rng = np.random.default_rng(4)
-    hashes, owners = rng.integers(0, 40, 120).astype(np.uint64), Owners()
+    hashes, names = rng.integers(0, 40, 120).astype(np.uint64), Names()
+    owners = Owners(names)
     groups = defaultdict(list)
     for place, value in enumerate(hashes.tolist()):
         facts = {
@@ -397,6 +430,7 @@ def test_groups_of_equal_hashes_are_those_of_a_dictionary():
             "split": ["train", "test"][rng.integers(0, 2)],
             "study": "",
         }
+        names.append(facts["file"])
         owners.add(facts)
         groups[value].append(facts)
     several = [group for group in groups.values() if len(group) > 1]
@@ -404,8 +438,8 @@ def test_groups_of_equal_hashes_are_those_of_a_dictionary():
     assert (alike.groups, alike.files) == (len(several), sum(map(len, several)))
     for key, found in (("patient", alike.across_patients), ("split", alike.across_splits)):
         assert found == sum(len(group) for group in several if len({one[key] for one in group}) > 1)
-    empty = Alike(np.array([], dtype=np.uint64), Owners())
-    assert (empty.files, empty.across_splits, empty.examples(Names())) == (0, 0, ())
+    empty = Alike(np.array([], dtype=np.uint64), Owners(names))
+    assert (empty.files, empty.across_splits, empty.examples()) == (0, 0, ())
 
 
 def test_outliers_of_a_spacing():
