@@ -56,14 +56,19 @@ class Labels:
         return label
 
 
-def painted(there: np.ndarray, frames: Sequence[Frame], slots: Slots, labels: Labels, overlap: Overlap) -> np.ndarray:
-    """Segments, bool ``frame row column``, as a map, float32 ``slice row column``; a higher number lies above."""
+def painted(
+    stored: np.ndarray, least: float, frames: Sequence[Frame], slots: Slots, labels: Labels, overlap: Overlap
+) -> np.ndarray:
+    """Segments, there from ``least`` on, ``frame row column``, as a map, float32 ``slice row column``.
+
+    They are painted in the order of their numbers: a later one lies above.
+    """
     found, seen = np.zeros(slots.shape, dtype=np.float32), dict[tuple[int, int], Frame]()
     numbers = [_segment_number(frame) for frame in frames]
     for at in np.argsort(numbers, kind="stable"):
         frame, number, place = frames[at], numbers[at], slots.places[at]
         _demand_one(seen, (number, place), frame)
-        label, inside = labels.of(number), there[frame.number]
+        label, inside = labels.of(number), stored[frame.number] >= least
         if not label:
             continue
         under = found[place][inside]

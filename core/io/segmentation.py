@@ -133,7 +133,7 @@ class SegmentationReader:
             raise UserError(f"{header.path}: holds {stored.min()}, and segments begin at 0; export it again")
         if header.word("SegmentationType") == "LABELMAP":
             return mapped(stored, frames, slots, labels)
-        return painted(stored >= self._least(header, int(stored.max())), frames, slots, labels, config.overlap)
+        return painted(stored, self._least(header, int(stored.max())), frames, slots, labels, config.overlap)
 
     def _least(self, header: Header, largest: int) -> float:
         """The smallest stored number with which a segment is there."""
