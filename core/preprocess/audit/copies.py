@@ -84,7 +84,7 @@ class Alike:
 
 
 class Copies:
-    """Files that are copies of each other; across splits that is a leak."""
+    """Files that are copies of each other; across splits that is a leak. Of even ones `Values` tells."""
 
     def __init__(self, modality: str, names: Names, units: str) -> None:
         self.modality, self.owners = modality, Owners(names)
@@ -93,7 +93,7 @@ class Copies:
 
     def add(self, facts: Facts) -> None:
         """Keep its hashes: 56 bytes."""
-        if "look" not in facts:
+        if "look" not in facts or (facts["low"] == facts["high"] and facts["low"] is not None):
             return
         self.owners.add(facts)
         self.content.append(facts["content"])

@@ -11,6 +11,7 @@ from core.layout import columns
 Verdict = Literal["ok", "warning", "error"]
 SCHEMA = 1
 EXAMPLES = 5  # paths that a finding names
+_NAMED = 6  # modalities or pairs that a row names
 _ORDER: Sequence[Verdict] = ("error", "warning", "ok")
 
 
@@ -40,7 +41,7 @@ def worst(findings: Iterable[Finding]) -> Verdict:
 def table(findings: Sequence[Finding]) -> str:
     """Errors first, then warnings, then what there is; checks that found nothing are named in the last line."""
     shown = [one for one in findings if one.count or one.verdict != "ok"]
-    rows = [(one.verdict, one.check, _in_words(one)) for verdict in _ORDER for one in shown if one.verdict == verdict]
+    rows = [row for verdict in _ORDER for row in _rows([one for one in shown if one.verdict == verdict])]
     quiet = dict.fromkeys(one.check for one in findings if one not in shown)
     quiet = [check for check in quiet if not any(one.check == check for one in shown)]
     if quiet:
@@ -66,7 +67,18 @@ def _percent(value: float) -> str:
     return f"{value:.1f}" if value >= 0.95 else f"{value:.1g}"
 
 
+def _rows(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
+    """A row for each finding; one for all that say the same of several modalities or pairs."""
+    where: dict[tuple[str, str, str], list[str]] = {}
+    for one in findings:
+        where.setdefault((one.verdict, one.check, _in_words(one)), []).append(one.where)
+    return [(verdict, check, _named(names) + told) for (verdict, check, told), names in where.items()]
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{'; '.join(names[:_NAMED])}{more}: " if any(names) else ""
+
+
 def _in_words(finding: Finding) -> str:
-    where = f"{finding.where}: " if finding.where else ""
-    example = f"; e.g. {finding.examples[0]}" if finding.examples and finding.verdict != "ok" else ""
-    return f"{where}{finding.told}{example}"
+    return finding.told + (f"; e.g. {finding.examples[0]}" if finding.examples and finding.verdict != "ok" else "")

@@ -23,9 +23,8 @@ def stored_as(path: Path, sample: Sample) -> str:
             return _dicom(path)
     except (OSError, UserError):
         return "unknown"
-    if "dtype" in said:
-        return f"{'NIfTI' if '.nii' in name else name.rpartition('.')[2]} {said['dtype']}"
-    return name.rpartition(".")[2] or "no suffix"
+    kind = "NIfTI" if name.endswith((".nii", ".nii.gz")) else name.rpartition(".")[2] or "no suffix"
+    return f"{kind} {said['dtype']}" if "dtype" in said else kind
 
 
 def is_picture(path: Path) -> bool:

@@ -327,6 +327,24 @@ def test_the_json_says_the_same(root, audit, tmp_path):
     ]
 
 
+def test_rows_that_say_the_same_are_one():
+    rows = [Finding(check="pairs", where=f"a, {name}", told="3 studies hold both", count=3) for name in "bcdefghi"]
+    rows.append(Finding(check="pairs", where="a, z", told="2 studies hold both", count=2))
+    assert [" ".join(line.split()) for line in table(rows).splitlines()] == [
+        "ok pairs a, b; a, c; a, d; a, e; a, f; a, g; and 2 more: 3 studies hold both",
+        "ok pairs a, z: 2 studies hold both",
+    ]
+
+
+def test_even_pictures_are_no_copies_of_each_other(root, audit):
+    records = tree(root, 6)
+    for record in records[:4]:
+        Image.new("L", (24, 20)).save(record.files["film"][0])
+    report = audit(records)
+    assert row(report, "constant", "film").count == 4
+    assert row(report, "same bytes", "film").count == row(report, "same pixels", "film").count == 0
+
+
 def test_the_table_puts_errors_first_and_names_quiet_checks():
     rows = [
         Finding(check="calm", told="0"),
