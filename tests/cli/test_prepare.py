@@ -225,7 +225,7 @@ def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(mine, cap
     prepared("--out", "whole", capsys=capsys)
     command = [sys.executable, "-m", "core.prepare", "mine", "--workers", "2", "--quiet", "--out", "killed"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    wanted = random.randrange(1, 13)  # of the manifest and 2 files of each of 6 portions
+    wanted = random.randrange(1, 20)  # of the manifest and 2 files of each of 13 portions
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     while process.poll() is None and _num("killed") < wanted:
         time.sleep(0.002)

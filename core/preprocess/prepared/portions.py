@@ -1,4 +1,4 @@
-"""Some hundred files of one modality: read once in one process, told of in a JSON-lines file, kept in a shard.
+"""A portion of a modality, 8 volumes, 64 pictures or 256 texts: read once, told of in JSON lines, kept in a shard.
 
 What a portion holds follows from the manifest alone, so that the number of processes and kills change no byte.
 """
@@ -28,6 +28,9 @@ from core.preprocess.stamp import encoded, stamp_of, stamp_of_text
 from core.types import DataSpec, Record, Sample
 
 _ROWS, _BYTES = 256, 64 << 20  # files and canonical bytes of a portion, whichever ends first
+# A portion is also full with 256 of these: so that few volumes are read by many processes, and a kill costs seconds.
+_FULL, _OF_A_FILE, _OF_A_VOLUME = 256, 4, 32
+_FLAT = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".txt")
 _built: dict[str, Any] = {}  # parts of this process, by their settings
 
 
@@ -42,6 +45,13 @@ class Row:
     study: str
     split: str
     taken: bool
+
+    @property
+    def weight(self) -> int:
+        """About how long it takes, by its name alone."""
+        if self.path is None:
+            return 1
+        return _OF_A_FILE if self.path.name.lower().endswith(_FLAT) else _OF_A_VOLUME
 
     @property
     def stamp(self) -> bytes:
@@ -93,11 +103,11 @@ def portions_of(
 ) -> Iterator[Portion]:
     """All files of the chosen modalities, in portions; at most one unfinished portion per modality is held."""
     waiting: dict[str, list[Row]] = {name: [] for name in settings}
-    numbers = dict.fromkeys(settings, 0)
-    sizes = {name: _rows_in_a_portion(one.spec) for name, one in settings.items()}
+    numbers, weights = dict.fromkeys(settings, 0), dict.fromkeys(settings, 0)
+    most = {name: _rows_in_a_portion(one.spec) for name, one in settings.items()}
 
     def portion(name: str) -> Portion:
-        rows, waiting[name] = tuple(waiting[name][: sizes[name]]), waiting[name][sizes[name] :]
+        rows, waiting[name], weights[name] = tuple(waiting[name]), [], 0
         numbers[name] += 1
         return Portion(
             settings=settings[name],
@@ -108,10 +118,11 @@ def portions_of(
             keep=keep,
         )
 
-    for record in records:
-        for name in settings:
-            waiting[name] += rows_of(record, name, root)
-            while len(waiting[name]) >= sizes[name]:
+    for record, name in ((record, name) for record in records for name in settings):
+        for row in rows_of(record, name, root):
+            waiting[name].append(row)
+            weights[name] += row.weight
+            if weights[name] >= _FULL or len(waiting[name]) >= most[name]:
                 yield portion(name)
     for name in settings:
         if waiting[name]:

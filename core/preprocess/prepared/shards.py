@@ -1,4 +1,4 @@
-"""Canonical samples on disk: some hundred to a safetensors file, and an index that finds one by the name of its file.
+"""Canonical samples on disk: a safetensors file per portion, and an index that finds one by the name of its file.
 
 An entry of a shard says which file it was made of and what that file looked like, so that a mixed-up or old index can
 never hand out a wrong sample. Arrays are read one by one: memory does not grow with the data set.

@@ -22,7 +22,7 @@ from core.preprocess.prepared.alone import alone_in
 from core.preprocess.prepared.manifest import FILE, is_fresh, read_manifest, source_digest, write_manifest
 from core.preprocess.prepared.preparation import prepare
 from core.preprocess.prepared.samples import PreparedSamples
-from core.preprocess.prepared.settings import digests_of
+from core.preprocess.prepared.settings import digests_of, settings_of
 from core.preprocess.prepared.shards import about, shard_path
 from core.preprocess.prepared.workers import in_order
 from core.types import Record, Sample
@@ -195,6 +195,19 @@ def test_nothing_is_read_twice_and_what_is_gone_goes(root, out, small_portions):
         "00000.safetensors",
         "index.safetensors",
     ]
+
+
+def test_portions_hold_about_as_much_work_each(root):
+    """Few volumes are shared out among processes; texts and pictures do not become thousands of files."""
+    names = {"film": [f"{place}.nii.gz" for place in range(20)] + [f"{place}.PNG" for place in range(100)]}
+    record = Record(patient="p", study="s", files={"film": tuple(root / name for name in names["film"])})
+    texts = [Record(patient="p", study=f"s{place}", texts={"words": "a"}) for place in range(300)]
+    settings = {name: settings_of(name, part) for name, part in PARTS.items()}
+    found = list(portions_module.portions_of([record, *texts], settings, root, root, keep=True))
+    sizes = sorted((one.settings.modality, one.number, len(one.rows)) for one in found)
+    films = [("film", number, num) for number, num in enumerate((8, 8, 36, 64, 4))]
+    assert sizes == [*films, ("words", 0, 256), ("words", 1, 44)]
+    assert [row.name for one in found if one.settings.modality == "film" for row in one.rows] == names["film"]
 
 
 def test_an_audit_alone_keeps_no_sample_and_is_not_repeated(root, out):
