@@ -8,6 +8,7 @@ from functools import partial
 
 from core.curriculum.autoencoder import latents_of
 from core.curriculum.course import Course
+from core.curriculum.listening import listenings
 from core.curriculum.table import Line
 from core.encode.latents import scaled
 from core.errors import PlainWarning
@@ -42,15 +43,17 @@ def _train(course: Course, one: Round) -> Iterator[Line]:
                 choice=config.guide,
             ),
         )
+    decided = listenings(course, learned)
+    heard = [listening for listening, _ in decided]
     for key in one.trains:
-        course.networks.save("guide", key, pairs=[list(pair) for pair in learned])
+        course.networks.save("guide", key, pairs=[list(pair) for pair in learned], listening=list(map(list, heard)))
     missing = [pair for pair in one.edge.coupled if not course.cohort.training.having(*pair)]
     if missing and course.compute.first:
         named = ", ".join(" and ".join(pair) for pair in missing)
         warnings.warn(
             PlainWarning(f"guide {one.edge.text}: no training study holds {named}; not coupled"), stacklevel=2
         )
-    yield from ()
+    yield from (told for _, told in decided)
 
 
 def _member(course: Course, name: str) -> Member:

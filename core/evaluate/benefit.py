@@ -104,6 +104,23 @@ def benefit(
     }
 
 
+def saving(
+    receiver: FlowState,
+    sender: FlowState,
+    timesteps: Sequence[int],
+    *,
+    seed: int,
+    indices: Sequence[int] | None = None,
+    patients: Sequence[Hashable] | None = None,
+) -> Interval:
+    """The share of the error beside no partner that the true one saves, mean over ``timesteps`` (METHOD F4)."""
+    each = []
+    for timestep in timesteps:
+        errors = partner_errors(receiver, sender, timestep, seed=seed, indices=indices, patients=patients)
+        each.append((errors.alone - errors.true) / errors.alone)
+    return mean_interval(np.mean(each, axis=0), patients, seed=seed)
+
+
 def summarised(errors: PartnerErrors, *, patients: Sequence[Hashable] | None = None, seed: int = 0) -> Benefit:
     """The mean of (without - true) / without over the studies, with its interval by patient, and the paired t."""
     t, p = _paired_t(errors.other, errors.true, patients)

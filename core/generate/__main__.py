@@ -43,9 +43,10 @@ def parser() -> Parser:
     flags.add_argument("--solver", help="ddim, euler, heun or dpmpp_2m (default: the recipe's)")
     flags.add_argument(
         "--couple",
-        choices=("trained", "all", "none"),
-        default="trained",
-        help="which outputs listen to each other: the pairs of the guide flow, all, or none (default: trained)",
+        choices=("helpful", "trained", "all", "none"),
+        default="helpful",
+        help="which outputs listen to each other: of the pairs of the guide flow those that were shown to gain from it"
+        " (helpful, default), every one (trained), all, or none",
     )
     flags.add_argument("--batch", type=int, default=16, help="studies made at once (default: 16); does not change them")
     flags.add_argument(

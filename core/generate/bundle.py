@@ -8,6 +8,7 @@ from typing import Any
 from core.diffuse.prompts import PromptAssembly
 from core.engine.networks import Networks
 from core.errors import UserError
+from core.generate.partners import Listening
 from core.guide.attention import GuidanceSites, attach_guidance
 from core.guide.environment import Environment, new_environment
 from core.run import Run
@@ -80,6 +81,17 @@ class Bundle:
             learned |= {frozenset(pair) for pair in found}
         pairs = dict.fromkeys(pair for edge in self.run.flows.guide.edges for pair in edge.coupled)
         return tuple(pair for pair in pairs if frozenset(pair) in learned)
+
+    def helps(self, receiver: str, sender: str) -> bool:
+        """Whether validation studies have shown a trained partner to help; true where they were too few to tell."""
+        known = [
+            Listening(*found)
+            for name in (receiver, sender)
+            if self.coupled(name)
+            for found in self.networks.about(f"context.{name}").get("listening", ())
+        ]
+        decided = [one.helps for one in known if (one.receiver, one.sender) == (receiver, sender)]
+        return all(decided)
 
     def may_prompt(self, modality: str) -> bool:
         """Whether prompts of a modality mean something: it has an encoder, and a stage has trained it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,14 @@ from core.modality import Denoiser
 from core.types import Conditioning, Context
 
 Couple = Mapping[str, Collection[str]]
+
+
+class Listening(NamedTuple):
+    """Whether ``receiver`` gains from listening to ``sender``, decided on validation studies (METHOD F4)."""
+
+    receiver: str
+    sender: str
+    helps: bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

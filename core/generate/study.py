@@ -107,6 +107,14 @@ def trained_couples(bundle: Bundle, outputs: Collection[str], given: Collection[
     return {name: tuple(one for one in partners if frozenset((one, name)) in pairs and one != name) for name in outputs}
 
 
+def helpful_couples(bundle: Bundle, outputs: Collection[str], given: Collection[str]) -> Couple:
+    """The same, of the outputs only those that were shown to help (METHOD F4); what is given was asked for."""
+    return {
+        name: tuple(one for one in partners if one in given or bundle.helps(name, one))
+        for name, partners in trained_couples(bundle, outputs, given).items()
+    }
+
+
 def _output(bundle: Bundle, name: str, told: Mapping[str, Prompt], rows: int, scale: float) -> Output:
     """Both guidance halves; without a prompt there is one half only."""
     if bundle.coupled(name):

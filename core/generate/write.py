@@ -26,6 +26,7 @@ from core.generate.study import (
     decoded,
     encoded_prompt,
     generate_latents,
+    helpful_couples,
     in_batches,
     require_output,
     restored,
@@ -54,7 +55,7 @@ class Order:
     num: int = 4
     seed: int = 0
     batch: int = 16
-    couple: Literal["trained", "all", "none"] = "trained"
+    couple: Literal["helpful", "trained", "all", "none"] = "helpful"
     keep_prompt: bool = False
     overwrite: bool = False
     format: str | None = None
@@ -124,9 +125,10 @@ def _refuse(bundle: Bundle, order: Order) -> None:
 
 
 def _couple(bundle: Bundle, order: Order) -> Couple | None:
-    if order.couple == "trained":
-        return trained_couples(bundle, order.outputs, tuple(order.given))
-    return None if order.couple == "all" else {}
+    if order.couple in ("all", "none"):
+        return None if order.couple == "all" else {}
+    couples = helpful_couples if order.couple == "helpful" else trained_couples
+    return couples(bundle, order.outputs, tuple(order.given))
 
 
 def _command(job: _Job) -> Command:

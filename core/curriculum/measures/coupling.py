@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import permutations
 
-import torch
-
+from core.curriculum.listening import TIMESTEPS, flow_state
 from core.curriculum.measures.subjects import Subjects
 from core.curriculum.table import Line, line
 from core.evaluate.benefit import benefit
-from core.generate.study import conditionings, encoded_latent
-from core.guide.loss import FlowState
-
-TIMESTEPS = (200, 500, 800)
 
 
 def benefits(subjects: Subjects) -> Iterator[Line]:
@@ -25,8 +20,8 @@ def benefits(subjects: Subjects) -> Iterator[Line]:
         if not places:
             continue
         found = benefit(
-            _state(subjects, receiver, places),
-            _state(subjects, sender, places),
+            flow_state(subjects.bundle, subjects.studies, receiver, places),
+            flow_state(subjects.bundle, subjects.studies, sender, places),
             TIMESTEPS,
             seed=subjects.seed,
             indices=places,
@@ -36,18 +31,4 @@ def benefits(subjects: Subjects) -> Iterator[Line]:
         middle = found[TIMESTEPS[1]]
         beside = ", ".join(f"at {step}: {one.over_other.value:+.4f} (t {one.t:.1f})" for step, one in found.items())
         what = f"{receiver} told by {sender}: error saved by the true partner, {kind}"
-        yield line(what, middle.over_other, beside)
-
-
-def _state(subjects: Subjects, name: str, places: Sequence[int]) -> FlowState:
-    bundle = subjects.bundle
-    bundle.sites(name)
-    with torch.no_grad():
-        latent = encoded_latent(bundle, name, subjects.studies.batch(name, list(places)))
-        _, null = conditionings(bundle, name, {}, len(places))
-    return FlowState(
-        latent=latent,
-        denoiser=bundle.part(name, "denoiser").eval(),
-        environment=bundle.environment(name).eval(),
-        conditioning=null,
-    )
+        yield line(what, middle.over_other, f"{beside}; beside none {middle.over_alone.value:+.4f}")

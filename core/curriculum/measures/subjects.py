@@ -17,7 +17,7 @@ from core.engine.weights import WEIGHTS, load_weights, save_weights
 from core.evaluate.judge import Judge, judge_scores, train_judge
 from core.evaluate.strangers import strangers
 from core.generate.partners import Couple
-from core.generate.study import Request, decoded, generate_latents, in_batches, restored, trained_couples
+from core.generate.study import Request, decoded, generate_latents, helpful_couples, in_batches, restored
 from core.preprocess.studies import Studies
 from core.preset import Measuring
 from core.recipe import SamplerChoice
@@ -128,7 +128,7 @@ class Subjects:
 
         ``shuffled``: each hears the partners of another patient of its batch.
         """
-        listeners: Couple = trained_couples(self.bundle, outputs, given) if couple else {}
+        listeners: Couple = helpful_couples(self.bundle, outputs, given) if couple else {}
         made: dict[str, list[Batch]] = {name: [] for name in outputs}
         size = -(-len(places) // -(-len(places) // _ROWS))  # even batches, so that none holds a single patient
         with progress(f"measure {title or 'generate'}", len(places), silent=not self.course.compute.first) as watch:

@@ -3,6 +3,7 @@
 The rounds are those of `core.align.train.train_round` and `core.guide.train.train_guide_round` (METHOD E2, E15).
 """
 
+import json
 import shutil
 from importlib import import_module
 from pathlib import Path
@@ -76,7 +77,7 @@ def watched(tmp_path_factory):
         main(
             ["--flow", "toy_vector-toy_grid,toy_grid-toy_view", "--data", "three_toys", "--steps", "6", "--run", "run"]
         )
-    return SimpleNamespace(rounds=rounds, targets=targets)
+    return SimpleNamespace(rounds=rounds, targets=targets, folder=folder)
 
 
 @pytest.mark.parametrize("phase", ["align", "guide"])
@@ -103,3 +104,20 @@ def test_denoisers_are_trained_on_latents_of_unit_variance(watched):
         rows = target.latents.movedim(1, -1).flatten(0, -2).double()
         assert torch.allclose(rows.mean(0), torch.zeros(rows.shape[1]).double(), atol=1e-4), target.name
         assert torch.allclose(rows.std(0, correction=0), torch.ones(rows.shape[1]).double(), atol=1e-4), target.name
+
+
+def test_every_round_decides_who_listens_by_its_validation_studies(watched):
+    """Noted with the weights of the round, and told in the table with the same verdict."""
+    lines = json.loads((watched.folder / "run/progress.json").read_text())["stages"]["guide 2 toy_grid-toy_view"][
+        "lines"
+    ]
+    said = {line["what"].partition(":")[0]: line for line in lines}
+    noted = json.loads((watched.folder / "run/guide/context.toy_view/about.json").read_text())["listening"]
+    assert {(receiver, sender) for receiver, sender, _ in noted} == {
+        ("toy_grid", "toy_view"),
+        ("toy_view", "toy_grid"),
+    }
+    for receiver, sender, helps in noted:
+        line = said[f"{receiver} listens to {sender}"]
+        assert helps == (line["low"] > 0)
+        assert line["beside"].startswith("helps" if helps else "not shown to help")

@@ -13,7 +13,7 @@ from scipy import stats
 import core  # noqa: F401
 from core.engine.seed import seeded
 from core.errors import UserError
-from core.evaluate.benefit import PartnerErrors, benefit, partner_errors, summarised
+from core.evaluate.benefit import PartnerErrors, benefit, partner_errors, saving, summarised
 from core.evaluate.strangers import strangers
 from core.guide.attention import attach_guidance
 from core.guide.environment import new_environment
@@ -134,6 +134,15 @@ def test_the_benefit_by_timestep(latent):
     none = benefit(flow(latent), flow(unrelated), (500,), seed=0, clean=True)[500]
     assert not none.over_other.low > 0
     assert abs(none.t) < 3
+
+
+def test_the_saving_beside_none_is_the_mean_over_levels(latent):
+    mine, steps = flow(latent), (200, 600)
+    found = saving(mine, mine, steps, seed=1)
+    each = [partner_errors(mine, mine, step, seed=1) for step in steps]
+    by_hand = np.mean([(one.alone - one.true) / one.alone for one in each], axis=0)
+    assert found.value == pytest.approx(by_hand.mean())
+    assert found.low < by_hand.mean() < found.high
 
 
 def test_summary_by_hand_and_by_scipy():
