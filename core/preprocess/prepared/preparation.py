@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -70,18 +71,29 @@ def prepare(order: Order) -> Report:
     with alone_in(order.out):
         _make(order.folder)
         population, manifest = Population(), order.out / FILE
-        write_manifest(manifest, _counted(order, population), order.root, order.source)
+        said = _scan(order, population)
         if not population.num:
             manifest.unlink()
             raise UserError(f"data set '{order.dataset}': no study under {order.root}; check its root and its adapter")
         settings = order.choose(population.modalities)
+        for one in settings.values():
+            one.require()
         report = Report(files={name: population.files[name] for name in settings})
         numbers = _read_all(order, settings, report)
-        report.findings = [*population.findings(tuple(settings)), *_left_out(population, settings)]
+        report.findings = [*said, *population.findings(tuple(settings)), *_left_out(population, settings)]
         for name, one in settings.items():
             report.findings += examine(name, one.spec, told_of(order.folder / name, numbers[name]))
         write_json(order.folder / AUDIT, as_json(report.findings, _about(order, population, report)))
     return report
+
+
+def _scan(order: Order, population: Population) -> list[Finding]:
+    """Write the manifest; what the adapter warned of, such as files of its tables that are not there."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        write_manifest(order.out / FILE, _counted(order, population), order.root, order.source)
+    said = dict.fromkeys(" ".join(str(one.message).split()) for one in caught)
+    return [Finding(check="said by the scan", verdict="warning", told=one, count=1) for one in said]
 
 
 def _counted(order: Order, population: Population) -> Iterator[Record]:

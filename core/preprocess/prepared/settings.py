@@ -37,6 +37,12 @@ class Settings:
         content = None if self.preprocess is None else self._content(self.preprocess)
         return blake2b(repr((told, content)).encode(), digest_size=16).hexdigest()
 
+    def require(self) -> None:
+        """`UserError` where a part cannot be made: that is no fault of the files."""
+        if self.reader is not None:
+            build_part(self.reader, f"{self.modality}.reader")
+        _ = self.digest  # makes the preprocessor
+
     def _content(self, config: PartConfig) -> str | None:
         as_json = getattr(build_part(config, f"{self.modality}.preprocess"), "to_json", None)
         return None if as_json is None else as_json()

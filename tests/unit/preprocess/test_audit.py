@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from collections import defaultdict
 from dataclasses import replace
 from itertools import combinations, pairwise
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "io"))
 from dicom_files import cr, ct_series, save
 from trees import PARTS, PRESET, READER, picture, prepared, row, tree
 
+from core.errors import PlainWarning, UserError
 from core.io import ImageReaderConfig, NiftiReaderConfig, RadiographReaderConfig, ScanReaderConfig, centred
 from core.modality import PartConfig, Parts
 from core.preprocess import RangePreprocessConfig
@@ -292,8 +294,6 @@ def test_every_warning_of_a_reader_is_told(root, audit):
             return self
 
         def read(self, path):
-            import warnings
-
             warnings.warn(f"{path}: odd\nheader", stacklevel=1)
             return READER.build().read(path)
 
@@ -301,6 +301,26 @@ def test_every_warning_of_a_reader_is_told(root, audit):
     told = row(audit(tree(root, 3), parts=parts), "warnings of the reader", "film")
     assert told.count == 3
     assert told.examples[0] == "films/0.png (films/0.png: odd header)"
+
+
+def test_what_the_scan_says_is_a_row(root, audit):
+    def scanned():
+        warnings.warn(PlainWarning(f"{root}: left out or missing: 3 masks without their scan"), stacklevel=1)
+        yield from tree(root, 3)
+
+    told = row(audit(scanned()), "said by the scan")
+    assert told.verdict == "warning"
+    assert told.told.endswith("3 masks without their scan")
+
+
+def test_a_part_that_cannot_be_made_is_no_fault_of_the_files(root, audit):
+    class Lacking(type(READER)):
+        def build(self):
+            raise ImportError("no module", name="decoder_of_nobody")
+
+    parts = {"film": replace(PARTS["film"], reader=Lacking(**READER.model_dump()))}
+    with pytest.raises(UserError, match=r"film\.reader.*decoder_of_nobody"):
+        audit(tree(root, 2), parts=parts)
 
 
 def test_what_is_left_out_is_a_row(root, audit):
