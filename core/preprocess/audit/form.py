@@ -62,7 +62,7 @@ class Sizes:
         if not self.num:
             return
         usual = ", ".join(f"{_size(shape)}: {share(num, self.num)}" for shape, num in self.shapes.most_common(3))
-        oblong = sum(num for shape, num in self.shapes.items() if len(set(shape[-2:])) > 1)
+        oblong = sum(num for shape, num in self.shapes.items() if len(shape) == 2 and shape[0] != shape[1])
         yield Finding(
             check="sizes",
             where=self.modality,
