@@ -11,7 +11,7 @@ import torch
 from core.curriculum.course import Course
 from core.curriculum.table import Line
 from core.engine.seed import stream
-from core.evaluate.benefit import saving
+from core.evaluate.benefit import savings
 from core.generate.bundle import Bundle, Listening
 from core.generate.study import conditionings, encoded_latent
 from core.guide.loss import FlowState
@@ -21,10 +21,11 @@ TIMESTEPS = (200, 500, 800)
 
 
 def listenings(course: Course, pairs: Iterable[tuple[str, str]]) -> list[tuple[Listening, Line]]:
-    """For both directions of every pair, whether the true partner lowers the error beside none, and the table's line.
+    """For both directions of every pair, whether the true partner lowers the error, and the table's line.
 
-    It helps where the 95 % interval of the share that it saves, over noise levels and validation patients, lies above
-    0. A pair that fewer than two validation patients hold is left out: nothing is known of it.
+    It helps where the 95 % intervals of the share that it saves, over noise levels and validation patients, lie above
+    0, beside no partner and beside another patient's. A pair that fewer than two validation patients hold is left
+    out: nothing is known of it.
     """
     both = chain.from_iterable((pair, pair[::-1]) for pair in pairs)
     return [found for one in both for found in _listening(course, *one)]
@@ -36,7 +37,7 @@ def _listening(course: Course, receiver: str, sender: str) -> Iterable[tuple[Lis
     who = [(studies.records[place].dataset, studies.records[place].patient) for place in places]
     if 2 * max(Counter(who).values(), default=1) > len(who):
         return
-    found = saving(
+    none, other = savings(
         flow_state(course.bundle, studies, receiver, places),
         flow_state(course.bundle, studies, sender, places),
         TIMESTEPS,
@@ -44,10 +45,11 @@ def _listening(course: Course, receiver: str, sender: str) -> Iterable[tuple[Lis
         indices=places,
         patients=who,
     )
-    helps = found.low > 0
-    beside = "helps" if helps else "not shown to help: not listened to, unless asked"
+    helps = none.low > 0 and other.low > 0
+    verdict = "helps" if helps else "not shown to help: not listened to, unless asked"
+    beside = f"beside another's {other.value:+.4f} [{other.low:.4f}, {other.high:.4f}]; {verdict}"
     what = f"{receiver} listens to {sender}: error saved beside no partner, validation"
-    yield Listening(receiver, sender, helps), Line("guide", what, found.value, beside, found.low, found.high)
+    yield Listening(receiver, sender, helps), Line("guide", what, none.value, beside, none.low, none.high)
 
 
 def _places(course: Course, *names: str) -> list[int]:

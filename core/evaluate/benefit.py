@@ -104,7 +104,7 @@ def benefit(
     }
 
 
-def saving(
+def savings(
     receiver: FlowState,
     sender: FlowState,
     timesteps: Sequence[int],
@@ -112,13 +112,19 @@ def saving(
     seed: int,
     indices: Sequence[int] | None = None,
     patients: Sequence[Hashable] | None = None,
-) -> Interval:
-    """The share of the error beside no partner that the true one saves, mean over ``timesteps`` (METHOD F4)."""
-    each = []
+) -> tuple[Interval, Interval]:
+    """The share of the error that the true partner saves, mean over levels: beside none, and beside a stranger's.
+
+    Only both together are a reason to listen (METHOD F1, F4): attention gains beside none by its own parameters too,
+    whatever it hears, as long as the denoiser itself could still learn.
+    """
+    none, other = [], []
     for timestep in timesteps:
         errors = partner_errors(receiver, sender, timestep, seed=seed, indices=indices, patients=patients)
-        each.append((errors.alone - errors.true) / errors.alone)
-    return mean_interval(np.mean(each, axis=0), patients, seed=seed)
+        none.append((errors.alone - errors.true) / errors.alone)
+        other.append((errors.other - errors.true) / errors.other)
+    beside_none, beside_other = (mean_interval(np.mean(each, axis=0), patients, seed=seed) for each in (none, other))
+    return beside_none, beside_other
 
 
 def summarised(errors: PartnerErrors, *, patients: Sequence[Hashable] | None = None, seed: int = 0) -> Benefit:

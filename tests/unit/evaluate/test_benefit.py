@@ -13,7 +13,7 @@ from scipy import stats
 import core  # noqa: F401
 from core.engine.seed import seeded
 from core.errors import UserError
-from core.evaluate.benefit import PartnerErrors, benefit, partner_errors, saving, summarised
+from core.evaluate.benefit import PartnerErrors, benefit, partner_errors, savings, summarised
 from core.evaluate.strangers import strangers
 from core.guide.attention import attach_guidance
 from core.guide.environment import new_environment
@@ -136,13 +136,14 @@ def test_the_benefit_by_timestep(latent):
     assert abs(none.t) < 3
 
 
-def test_the_saving_beside_none_is_the_mean_over_levels(latent):
+def test_savings_are_means_over_levels(latent):
     mine, steps = flow(latent), (200, 600)
-    found = saving(mine, mine, steps, seed=1)
+    none, other = savings(mine, mine, steps, seed=1)
     each = [partner_errors(mine, mine, step, seed=1) for step in steps]
-    by_hand = np.mean([(one.alone - one.true) / one.alone for one in each], axis=0)
-    assert found.value == pytest.approx(by_hand.mean())
-    assert found.low < by_hand.mean() < found.high
+    for found, kind in ((none, "alone"), (other, "other")):
+        by_hand = np.mean([(getattr(one, kind) - one.true) / getattr(one, kind) for one in each], axis=0)
+        assert found.value == pytest.approx(by_hand.mean())
+        assert found.low < by_hand.mean() < found.high
 
 
 def test_summary_by_hand_and_by_scipy():
