@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from core.preprocess.prepared.preparation import Order, Report
     from core.registry import DataSource, Registry
 
+_OF_PREPARING = ("preset", "modality", "flow", "set", "audit_only", "strict", "num")  # what --dicom does not do
+
 
 def parser() -> Parser:
     """The flags of ``core.prepare``."""
@@ -39,6 +41,9 @@ def parser() -> Parser:
     flags.add_argument("--seed", type=int, help="of a computed data set, one number that decides every draw")
     flags.add_argument(
         "--workers", type=_count, help="processes (default: one per core); the files do not depend on it"
+    )
+    flags.add_argument(
+        "--dicom", type=_count, metavar="N", help="of a computed data set, write N patients as DICOM studies, and stop"
     )
     flags.add_argument("--quiet", action="store_true", help="no progress bar")
     flags.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
@@ -60,6 +65,9 @@ def main(arguments: Sequence[str]) -> None:
     registry = load_registry(options.registry)
     catalog = discover(registry.plugins.enabled, registry.plugins.modules)
     source = _placed(registry.data_source(options.data, catalog.datasets), options)
+    if options.dicom is not None:
+        Console(highlight=False, soft_wrap=True).print(_written_as_dicom(source, options), markup=False)
+        return
     given = {name: getattr(options, name) for name in ("num", "seed") if getattr(options, name) is not None}
     settings = settings_of(source.adapter, given, catalog.datasets)
     order = _order(source, options, registry, catalog)
@@ -110,6 +118,21 @@ def _placed(source: DataSource, options: Namespace) -> DataSource:
     root = options.root or source.root
     beside = source.prepared if options.root is None else root.resolve().with_name(f"{root.resolve().name}.prepared")
     return replace(source, root=root, prepared=options.out or beside)
+
+
+def _written_as_dicom(source: DataSource, options: Namespace) -> str:
+    """Write patients as DICOM studies, beside the root where no folder is given; returns what was done."""
+    unused = [name.replace("_", "-") for name in _OF_PREPARING if getattr(options, name)]
+    if unused:
+        raise UserError(f"--dicom writes studies and stops: leave {_flags(unused)} out")
+    root = source.root.resolve()
+    out = options.out or root.with_name(f"{root.name}.dicom")
+    if options.dry_run and source.adapter.dicom is not None:
+        return f"would write {options.dicom} patients of '{source.name}' as DICOM studies to {out}"
+    said = {"seed": options.seed, "workers": options.workers, "progress": False if options.quiet else None}
+    given = {name: value for name, value in said.items() if value is not None}
+    source.adapter.write_dicom(source.root, out, options.dicom, **given)
+    return f"{options.dicom} patients of '{source.name}' are in {out} as DICOM studies"
 
 
 def _order(source: DataSource, options: Namespace, registry: Registry, catalog: Catalog) -> Order:

@@ -26,7 +26,7 @@ progress train_tokenizer
 TRAIN = "--config --data --device --flow --help --long --phase --plan --preset --recipe --registry --run --seed --set --steps -h"
 CHECK = "--help --params --preset --registry -h"
 GENERATE = "--batch --couple --device --format --given --help --keep-prompt --num --out --output --overwrite --prompt --registry --run --scale --seed --solver --steps -h"
-PREPARE = "--audit-only --dry-run --flow --help --modality --num --out --preset --quiet --registry --root --seed --set --strict --workers -h"
+PREPARE = "--audit-only --dicom --dry-run --flow --help --modality --num --out --preset --quiet --registry --root --seed --set --strict --workers -h"
 COMMANDS = (core.train, core.generate.__main__, core.check, core.prepare)
 
 
