@@ -18,26 +18,34 @@ Split = Literal["train", "validation", "test"]
 
 
 def scan(root: Path, **settings: Any) -> Iterator[Record]:
-    """A record per study and report, in the order of the table.
+    """A record per study, in the order of the table; one per report where a study has several.
 
     Columns ``study_id``, ``modality``, ``file`` (below ``root``), and where there are: ``patient_id`` (else the study),
     ``split`` (``train``, ``validation``, ``test``; empty or ``dev`` counts as ``train``, to be split with
-    ``split = "by_patient"``), ``report``, ``labels`` (those that are present, ``|`` between them). Files of one study
-    with different reports are captioned one by one and make a record each. ``settings``: see `ManifestOptions`.
-    `UserError` names the row.
+    ``split = "by_patient"``), ``report``, ``labels`` (those that are present, ``|`` between them). A row without a
+    report has that of its study. Files of one study with different reports are captioned one by one and make a record
+    each, and those without any one more. ``settings``: see `ManifestOptions`. `UserError` names the row.
     """
     options = read_options(settings)
     table = Path(root) / TABLE
-    groups: dict[tuple[str, str], list[Row]] = {}
+    studies: dict[str, list[Row]] = {}
     for number, row in _rows(table):
         _check(row, number, table, options)
         if not options.modality_of(row):
             continue
-        groups.setdefault((row["study_id"], row.get("report", "")), []).append(row)
-    names: dict[str, int] = {}
-    for (study, report), rows in groups.items():
-        number = names[study] = names.get(study, 0) + 1
-        yield _record(f"{study}#{number}" if number > 1 else study, report.strip(), rows, Path(root), options)
+        studies.setdefault(row["study_id"], []).append(row)
+    for study, rows in studies.items():
+        for number, (report, own) in enumerate(_by_report(rows).items(), 1):
+            yield _record(f"{study}#{number}" if number > 1 else study, report, own, Path(root), options)
+
+
+def _by_report(rows: list[Row]) -> dict[str, list[Row]]:
+    """The rows of a study by their report; where there is one only, rows without any have it too."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.get("report", "").strip(), []).append(row)
+    reports = [report for report in groups if report]
+    return {reports[0]: rows} if len(reports) == 1 else groups
 
 
 def _rows(table: Path) -> Iterator[tuple[int, Row]]:

@@ -47,6 +47,28 @@ def test_a_record_per_study_and_report(table):
     assert third.files == {"ct": (root / "b2.png", root / "b3.png")}
 
 
+def test_the_table_of_the_page_on_dicom_is_one_study(tmp_path):
+    """A CT beside a radiograph with a report: an empty cell does not make another study of it."""
+    page = (ROOT / "docs/how-to/read_dicom.md").read_text(encoding="utf-8")
+    block = next(one for one in page.split("```") if one.startswith("\nstudy_id,"))
+    (tmp_path / "manifest.csv").write_text(block.lstrip(), encoding="utf-8")
+    (record,) = MANIFEST.scan(tmp_path)
+    assert set(record.files) == {"xray_frontal", "ct"}
+    assert record.texts == {"text": "No acute findings."}
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_a_row_without_a_report_has_that_of_its_study_where_there_is_one_only(table, blank):
+    columns = ["study_id", "modality", "file", "report"]
+    first, last = ["a", "ct", "1.png", blank], ["a", "mri", "2.png", "A mass. "]
+    (record,) = MANIFEST.scan(table([first, last], columns))
+    assert (set(record.files), record.texts) == ({"ct", "mri"}, {"text": "A mass."})
+    third = ["a", "ct", "3.png", "The liver."]
+    found = list(MANIFEST.scan(table([first, last, third], columns)))
+    assert [one.study for one in found] == ["a", "a#2", "a#3"]
+    assert [one.texts.get("text") for one in found] == [None, "A mass.", "The liver."]
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "expected"),
     [
