@@ -36,9 +36,14 @@ def the_series_of(header: Header, max_files: int) -> list[Header]:
     return _series_in(header.path.parent, max_files, only=series)[series]
 
 
+def is_index(file: Path) -> bool:
+    """Whether a file is one that systems put beside images, and tells nothing of them."""
+    return file.name.lower() in _INDEX or file.name.startswith("._")
+
+
 def _series_in(folder: Path, max_files: int, only: str | None = None) -> dict[str, list[Header]]:
     found, others = dict[str, list[Header]](), list[str]()
-    files = [entry for entry in _entries(folder) if entry.is_file() and not _is_index(entry)]
+    files = [entry for entry in _entries(folder) if entry.is_file() and not is_index(entry)]
     if len(files) > max_files:
         raise UserError(f"{folder}: holds {len(files)} files, more than max_files = {max_files}; sort it by series")
     for file in files:
@@ -59,10 +64,6 @@ def _series_in(folder: Path, max_files: int, only: str | None = None) -> dict[st
 def _entries(folder: Path) -> list[Path]:
     with opening(folder):
         return sorted(folder.iterdir())
-
-
-def _is_index(file: Path) -> bool:
-    return file.name.lower() in _INDEX or file.name.startswith("._")
 
 
 def _told(headers: list[Header]) -> str:

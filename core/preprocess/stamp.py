@@ -1,4 +1,4 @@
-"""What tells one version of a file from another without reading it whole, and short names for long ones."""
+"""What tells one version of a file from another, without reading it whole and by all of it; short names for long ones."""
 
 from __future__ import annotations
 
@@ -6,38 +6,66 @@ from hashlib import blake2b
 from pathlib import Path
 from stat import S_ISREG
 
+from core.io.survey import is_index
+
 _EDGE_BYTES = 4096  # of a file's start and end that are looked at
+_CHUNK = 1 << 20
 _VOXELS = (".raw", ".zraw")
 
 
-def edges(path: Path) -> bytes:
-    """Name, size, first and last bytes of a file, or of the files in a folder. `OSError` where it cannot be opened."""
+def files_of(path: Path) -> list[Path]:
+    """The files that count: of a folder those in it, of a MetaImage header (``.mhd``) also the voxels beside it.
+
+    What systems put beside images (``.DS_Store``, ``DICOMDIR``) does not. `OSError` where a folder cannot be listed.
+    """
     if path.is_dir():
-        return b"".join(edges(one) for one in sorted(path.iterdir()) if one.is_file())
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(_EDGE_BYTES)
-        file.seek(max(len(start), size - _EDGE_BYTES))
-        return f"{path.name}\0{size}\0".encode(errors="backslashreplace") + start + file.read()
+        return sorted(one for one in path.iterdir() if one.is_file() and not is_index(one))
+    beside = [path.with_suffix(suffix) for suffix in _VOXELS] if path.suffix.lower() == ".mhd" else []
+    return [path, *(one for one in beside if one.is_file())]
+
+
+def edges(path: Path) -> bytes:
+    """Name, size, first and last bytes of a file, or of those that count. `OSError` where one cannot be opened."""
+    return b"".join(_edges(one) for one in files_of(path))
 
 
 def stamp_of(path: Path) -> bytes:
-    """16 bytes that change with the edges of a file; those of one that is missing or closed say that alone.
-
-    The voxels beside a MetaImage header (``.mhd``) count as part of it.
-    """
+    """16 bytes that change with the edges of a file; those of one that is missing or closed say that alone."""
     try:
-        # A pipe would be waited for.
-        what = edges(path) if path.is_dir() or S_ISREG(path.stat().st_mode) else b"\0no file"
-        beside = [path.with_suffix(suffix) for suffix in _VOXELS] if path.suffix.lower() == ".mhd" else []
-        what += b"".join(edges(one) for one in beside if one.is_file())
+        what = edges(path) if _can_be_read(path) else b"\0no file"
     except (OSError, ValueError):  # ValueError: a NUL character in the name
         what = b"\0missing"
     return blake2b(what, digest_size=16).digest()
 
 
+def time_of(path: Path) -> int:
+    """64 bits that change with the time when a file, or one that counts, was last written; 0 where it is missing."""
+    try:
+        return short(repr([one.stat().st_mtime_ns for one in files_of(path)]))
+    except (OSError, ValueError):
+        return 0
+
+
+def content_of(path: Path) -> int:
+    """64 bits of all bytes of a file, or of those that count; 0 where they cannot be read."""
+    try:
+        return content_hash(path) if _can_be_read(path) else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def content_hash(path: Path) -> int:
+    """The same; `OSError` where they cannot be read."""
+    digest = blake2b(digest_size=8)
+    for one in files_of(path):
+        with one.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    return int.from_bytes(digest.digest(), "big")
+
+
 def stamp_of_text(text: str) -> bytes:
-    """The same for a text that stands in a table."""
+    """The stamp of a text that stands in a table."""
     return blake2b(encoded(text), digest_size=16).digest()
 
 
@@ -49,3 +77,15 @@ def short(name: str) -> int:
 def encoded(text: str) -> bytes:
     """Bytes of any string, also of a file name that is no UTF-8."""
     return text.encode(errors="backslashreplace")
+
+
+def _edges(path: Path) -> bytes:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(_EDGE_BYTES)
+        file.seek(max(len(start), size - _EDGE_BYTES))
+        return encoded(f"{path.name}\0{size}\0") + start + file.read()
+
+
+def _can_be_read(path: Path) -> bool:
+    return path.is_dir() or S_ISREG(path.stat().st_mode)  # a pipe would be waited for

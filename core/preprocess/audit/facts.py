@@ -5,7 +5,7 @@ it: the first of its study). Then either ``fault`` with ``missing``, or what is 
 table ``file`` is ``null``.
 
 =============  =====================================================================================================
-content        hash of the file's bytes (for a table's text, of the text)
+content        hash of the file's bytes (of a folder, of all its files; for a table's text, of the text)
 pixels         hash of the values that the reader gives (for text, of the words)
 look, fine     difference hashes of 64 and, in hexadecimal digits, 256 bits; 0 where a picture is even
 stored         format, colour and depth
@@ -34,12 +34,11 @@ import numpy as np
 from core.io.sections import sections_of
 from core.preprocess.audit.looks import FINE_SIDE, difference_hash
 from core.preprocess.audit.storage import is_picture, stored_as
-from core.preprocess.stamp import encoded, short
+from core.preprocess.stamp import content_hash, encoded, short
 from core.types import LABEL_UNITS, DataSpec, Sample
 
 Facts = Mapping[str, Any]
 _NO_UNITS = ("1", "a.u.", "percent", LABEL_UNITS)
-_CHUNK = 1 << 20
 # Names, numbers and places that were taken out: XXXX (Open-i), ___ (MIMIC), [**...**] (MIMIC-II and i2b2).
 _MASKED = re.compile(r"\bX{3,}\b|_{3,}|\[\*\*.*?\*\*\]", re.S)
 _ENDS = re.compile(r"[.!?][\"')\]]*\s*\Z")
@@ -75,16 +74,6 @@ def facts_of_text(text: str) -> dict[str, Any]:
         "masked": len(_MASKED.findall(text)),
         "parts": {name: short(said) for name, said in parts.items()},
     }
-
-
-def content_hash(path: Path) -> int:
-    """64 bits of the bytes of a file, or of those of all files in a folder. `OSError` where they cannot be read."""
-    digest = blake2b(digest_size=8)
-    for one in sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]:
-        with one.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    return int.from_bytes(digest.digest(), "big")
 
 
 def _values(data: np.ndarray, bounds: tuple[float, float] | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.errors import UserError
 from core.io.dicom import SUFFIXES, is_dicom, read_header
+from core.preprocess.stamp import files_of
 from core.types import Sample
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -43,7 +44,7 @@ def _picture(path: Path) -> str:
 
 def _dicom(path: Path) -> str:
     if path.is_dir():
-        path = next((one for one in sorted(path.iterdir()) if one.is_file() and is_dicom(one)), path)
+        path = next((one for one in files_of(path) if is_dicom(one)), path)
     header = read_header(path)
     said, bits = header.word("PhotometricInterpretation"), header.word("BitsStored")
     return f"DICOM {said} {bits} bit" if said else "DICOM"

@@ -11,6 +11,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.io import replacing
+from core.io.survey import is_index
 from core.preprocess.stamp import encoded
 from core.types import Record
 
@@ -77,7 +78,7 @@ def relative(path: Path, root: Path) -> str:
 def _entries(root: Path) -> Iterator[tuple[str, int, int]]:
     with os.scandir(root) as entries:
         for entry in entries:
-            if not entry.name.startswith("."):
+            if not entry.name.startswith(".") and not is_index(Path(entry.name)):
                 try:
                     status = entry.stat()
                 except OSError:  # a link to nowhere, or to itself

@@ -221,6 +221,7 @@ def test_a_series_is_stored_as_its_first_file(tmp_path):
     (tmp_path / "ct").mkdir()
     ct_series(tmp_path / "ct", np.zeros((2, 8, 8), np.int16), (0, 0, 0), (0, 0, 3))
     (tmp_path / "ct/000.txt").write_text("notes")
+    save(cr(np.zeros((4, 4), np.uint8)), tmp_path / "ct/DICOMDIR")
     sample = Sample(modality="film", data=np.zeros((1, 2, 8, 8)))
     assert stored_as(tmp_path / "ct", sample) == "DICOM MONOCHROME2 16 bit"
     assert stored_as(tmp_path / "none.png", sample) == "unknown"

@@ -280,6 +280,25 @@ def test_a_sample_that_json_cannot_describe_is_read_from_its_file(root, out):
     assert "sound" in found.meta
 
 
+def test_what_systems_put_beside_images_changes_nothing(root, out):
+    folder = root / "series"
+    folder.mkdir()
+    (folder / "1.dcm").write_bytes(b"one")
+    record = Record(patient="p", study="s", files={"film": (folder,)})
+    parts = {"film": replace(PARTS["film"], reader=Talking())}
+    assert prepared(root, out, [record], parts=parts).read == 1
+    for name in (".DS_Store", "Thumbs.db", "DICOMDIR", "._1.dcm"):
+        (folder / name).write_bytes(b"index")
+    source = source_digest(root, "any", {})
+    (root / "Thumbs.db").write_bytes(b"index")
+    assert source_digest(root, "any", {}) == source
+    _, said = said_of(lambda: studies(root, out, [record], parts).sample("film", 0))
+    assert not said
+    assert prepared(root, out, [record], parts=parts).read == 0
+    (folder / "2.dcm").write_bytes(b"two")
+    assert prepared(root, out, [record], parts=parts).read == 1
+
+
 @pytest.mark.parametrize("kind", ["loop", "nowhere", "pipe", "folder"])
 def test_strange_files_are_refused_at_once(root, out, kind):
     records = tree(root, 2)
