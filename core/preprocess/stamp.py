@@ -1,4 +1,4 @@
-"""What tells one version of a file from another, without reading it whole and by all of it; short names for long ones."""
+"""What tells one version of a file from another, at a glance or by all of it; and short names for long ones."""
 
 from __future__ import annotations
 

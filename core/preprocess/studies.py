@@ -15,7 +15,7 @@ from core.errors import PlainWarning, UserError
 from core.modality import PartConfig, Parts
 from core.preprocess.collate import collate
 from core.preprocess.prepared.samples import PreparedSamples
-from core.preprocess.stamp import edges
+from core.preprocess.stamp import edges, encoded, time_of
 from core.types import Batch, Record, Sample
 
 if TYPE_CHECKING:
@@ -94,14 +94,17 @@ class Studies:
         return same
 
     def fingerprint(self, name: str) -> str:
-        """A name for the files of one modality that may be seen: their names, sizes, first and last bytes."""
+        """A name for the files of one modality that may be seen: their names, sizes, times, first and last bytes."""
         digest = blake2b(digest_size=16)
         digest.update(repr([(key, reader) for key, reader in self.readers.items() if key[1] == name]).encode())
         for place in self.having(name):
             record = self.records[place]
-            digest.update(f"{record.patient}\0{record.study}\0".encode())
-            text = record.texts.get(name)
-            digest.update(edges(record.files[name][0]) if text is None else text.encode(errors="replace"))
+            digest.update(encoded(f"{record.patient}\0{record.study}\0"))
+            if name in record.texts:
+                digest.update(encoded(record.texts[name]))
+            else:
+                path = record.files[name][0]
+                digest.update(edges(path) + time_of(path).to_bytes(8, "big"))
         return digest.hexdigest()
 
     def _said(self, names: Sequence[str], places: Sequence[int], labels: bool) -> Iterator[list[Hashable | None]]:

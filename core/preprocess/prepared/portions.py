@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from math import prod
 from pathlib import Path
@@ -24,7 +24,8 @@ from core.preprocess.prepared.manifest import relative
 from core.preprocess.prepared.samples import text_name
 from core.preprocess.prepared.settings import Settings, packages_digest
 from core.preprocess.prepared.shards import Entry, about, shard_path, write_shard
-from core.preprocess.stamp import encoded, stamp_of, stamp_of_text
+from core.preprocess.prepared.versions import Version, read_versions, versions_path, write_versions
+from core.preprocess.stamp import content_of, encoded, stamp_of, stamp_of_text, time_of
 from core.types import DataSpec, Record, Sample
 
 _ROWS, _BYTES = 256, 64 << 20  # files and canonical bytes of a portion, whichever ends first
@@ -57,6 +58,11 @@ class Row:
     def stamp(self) -> bytes:
         """What tells this version of it from another."""
         return stamp_of(self.path) if self.path is not None else stamp_of_text(self.text or "")
+
+    @property
+    def time(self) -> int:
+        """When it was last written; 0 of a text."""
+        return 0 if self.path is None else time_of(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,16 +137,17 @@ def portions_of(
 
 def prepare_portion(portion: Portion) -> Outcome:
     """Read what is not there yet. `UserError` where nothing can be written; a broken file is told of, not raised."""
-    stamps = [row.stamp for row in portion.rows]
+    stamps, times = [row.stamp for row in portion.rows], [row.time for row in portion.rows]
     told, kept = facts_path(portion.folder, portion.number), shard_path(portion.folder, portion.number)
     key = _key(portion, stamps)
     header = {"digest": portion.digest, "key": key}
-    there = _is_told(told, header) and (not portion.keep or about(kept) == header)
+    there = _is_told(told, header) and (not portion.keep or about(kept) == header) and _is_seen(portion, times)
     if not there:
-        facts, entries = list[dict[str, Any]](), list[Entry]()
-        for row, stamp in zip(portion.rows, stamps, strict=True):
+        facts, entries, versions = list[dict[str, Any]](), list[Entry](), list[Version]()
+        for row, stamp, time in zip(portion.rows, stamps, times, strict=True):
             found, sample = _read(row, portion)
             facts.append(found)
+            versions.append(Version(time, _content(row, found, time), row.taken))
             if row.taken and portion.keep:
                 entries.append(Entry(name=row.name, stamp=stamp, path=row.path, sample=sample))
         if portion.keep:
@@ -150,6 +157,7 @@ def prepare_portion(portion: Portion) -> Outcome:
         lines = ({**header, **faults}, *facts)
         with replacing(told, overwrite=True) as beside:
             beside.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        write_versions(versions_path(portion.folder, portion.number), versions)
     return Outcome(modality=portion.settings.modality, number=portion.number, files=len(portion.rows), read=not there)
 
 
@@ -253,6 +261,27 @@ def _is_told(path: Path, header: Mapping[str, Any]) -> bool:
         return False
     packages = found.pop("packages", None)
     return found == header and (packages is None or packages == packages_digest())
+
+
+def _is_seen(portion: Portion, times: list[int]) -> bool:
+    """Whether every file is the version that was read; times that differ for no change are corrected."""
+    path = versions_path(portion.folder, portion.number)
+    versions = read_versions(path)
+    if versions is None or len(versions) != len(times):
+        return False
+    if [one.time for one in versions] == times:
+        return True
+    if not all(one.is_of(row.path) for one, row in zip(versions, portion.rows, strict=True)):
+        return False
+    write_versions(path, (replace(one, time=time) for one, time in zip(versions, times, strict=True)))
+    return True
+
+
+def _content(row: Row, found: Mapping[str, Any], time: int) -> int:
+    """The content that was read; 1 where the file was written meanwhile, which is read again the next time."""
+    if row.path is None:
+        return 0
+    return 1 if row.time != time else found.get("content") or content_of(row.path)
 
 
 def _is_missing(path: Path | None) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from core.errors import PlainWarning, UserError
 from core.preprocess.prepared.manifest import relative
 from core.preprocess.prepared.shards import INDEX, REFUSED, Index, Shard, shard_path
+from core.preprocess.prepared.versions import is_version
 from core.preprocess.stamp import stamp_of, stamp_of_text
 from core.types import Record, Sample
 
@@ -57,7 +58,7 @@ class PreparedSamples:
         row = index.row(name_in(record, modality, self.root))
         if row is None or index.places[row] != REFUSED:
             return False
-        return index.stamps[row].tobytes() == stamp_in(record, modality)
+        return _is_unchanged(index, row, record, modality)
 
     def _row(self, modality: str, record: Record) -> int | None:
         """The row of a study in the index, once its file was found unchanged."""
@@ -68,7 +69,7 @@ class PreparedSamples:
         if row is None:
             return self._warn(modality, f"study '{record.study}' is not among them")
         if not self._checked[modality][row]:
-            if index.stamps[row].tobytes() != stamp_in(record, modality):
+            if not _is_unchanged(index, row, record, modality):
                 return self._warn(modality, f"study '{record.study}' has changed since")
             self._checked[modality][row] = True
         return row
@@ -128,3 +129,10 @@ def stamp_in(record: Record, modality: str) -> bytes:
     """The stamp of a study's first file, or of its text."""
     text = record.texts.get(modality)
     return stamp_of(record.files[modality][0]) if text is None else stamp_of_text(text)
+
+
+def _is_unchanged(index: Index, row: int, record: Record, modality: str) -> bool:
+    """Whether the study's first file, or its text, is what was read when it was prepared."""
+    path = None if modality in record.texts else record.files[modality][0]
+    same = index.stamps[row].tobytes() == stamp_in(record, modality)
+    return same and is_version(path, int(index.times[row]), int(index.contents[row]))

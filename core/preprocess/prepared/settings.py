@@ -13,7 +13,7 @@ from core.building import build_part
 from core.modality import PartConfig, Parts
 from core.types import DataSpec
 
-_FORMAT = 1  # of shards and of what is told about files
+_FORMAT = 2  # of shards and of what is told about files
 
 
 @dataclass(frozen=True)

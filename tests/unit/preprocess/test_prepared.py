@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from PIL import Image
 from trees import GRID, PARTS, PRESET, content, order, picture, prepared, row, studies, tree
 
 from core.errors import PlainWarning, UserError
@@ -108,6 +109,80 @@ def test_a_changed_file_is_read_again_and_one_line_says_so(root, out, change):
     same(found, samples[2])
 
 
+def middle_changed(path):
+    """Another picture under the same name, with the same size, first and last bytes."""
+    before = path.read_bytes()
+    assert len(before) > 3 * 4096
+    path.write_bytes(before[:6000] + bytes(byte ^ 1 for byte in before[6000:7000]) + before[7000:])
+
+
+@pytest.fixture
+def raw(root):
+    """Records of files that are their pixels, and how they are read."""
+    records = tree(root)
+    for place, record in enumerate(records):
+        path = root / f"{place}.tif"
+        Image.fromarray(np.random.default_rng(place).integers(0, 256, (160, 160), dtype=np.uint8)).save(path)
+        records[place] = replace(record, files={"film": (path,)})
+    return records
+
+
+def test_a_change_in_the_middle_of_a_file_is_noticed(root, out, raw):
+    prepared(root, out, raw)
+    old = studies(root, out, raw).sample("film", 2)
+    middle_changed(raw[2].files["film"][0])
+    found, said = said_of(lambda: studies(root, out, raw).sample("film", 2))
+    assert "study 's2' has changed since" in said[0]
+    assert not np.array_equal(found.data, old.data)
+    assert prepared(root, out, raw).read == 6
+    taken = studies(root, out, raw)
+    same(taken.sample("film", 2), found)
+    assert not taken._samples
+
+
+def test_a_copy_with_other_times_is_not_read_again(root, out, raw, monkeypatch):
+    prepared(root, out, raw)
+    monkeypatch.setattr(portions_module, "_read", None)
+    for place in (1, 2):
+        os.utime(raw[place].files["film"][0], ns=(0, 10**18))
+    taken = studies(root, out, raw)
+    _, said = said_of(lambda: [taken.sample("film", place) for place in range(6)])
+    assert not said
+    assert not taken._samples
+    before = content(out / PRESET / "words")
+    assert prepared(root, out, raw).read == 0
+    assert content(out / PRESET / "words") == before
+    monkeypatch.setattr("core.preprocess.prepared.versions.content_of", None)
+    assert prepared(root, out, raw).read == 0, "the new times are known"
+    assert studies(root, out, raw).sample("film", 1).data.shape == (1, 16, 16)
+
+
+def test_only_what_tells_of_times_differs_between_copies(root, out, raw, tmp_path):
+    prepared(root, out, raw)
+    for record in raw:
+        os.utime(record.files["film"][0], ns=(0, 10**18))
+    prepared(root, tmp_path / "again", raw)
+    one, other = content(out), content(tmp_path / "again")
+    differ = {name for name in one if one[name] != other[name]}
+    assert differ == {"manifest.jsonl", f"{PRESET}/film/00000.versions", f"{PRESET}/film/index.safetensors"}
+
+
+def test_a_file_that_is_written_while_it_is_read_is_read_again(root, out, raw, monkeypatch):
+    read = portions_module._read
+
+    def disturbed(row, portion):
+        found = read(row, portion)
+        if row.name == "3.tif":
+            middle_changed(row.path)
+        return found
+
+    monkeypatch.setattr(portions_module, "_read", disturbed)
+    prepared(root, out, raw)
+    monkeypatch.undo()
+    assert prepared(root, out, raw).read == 6
+    same(studies(root, out, raw).sample("film", 3), studies(root, None, raw).sample("film", 3))
+
+
 def test_other_settings_and_new_studies_are_not_taken(root, out):
     records = tree(root)
     prepared(root, out, records[:5])
@@ -193,6 +268,7 @@ def test_nothing_is_read_twice_and_what_is_gone_goes(root, out, small_portions):
     assert sorted(path.name for path in (out / PRESET / "film").iterdir()) == [
         "00000.jsonl",
         "00000.safetensors",
+        "00000.versions",
         "index.safetensors",
     ]
 
