@@ -8,6 +8,7 @@ from hashlib import blake2b
 from random import Random
 
 from core.flow import Flow
+from core.preprocess.stamp import encoded
 from core.recipe import Pools
 from core.types import Record, Split
 
@@ -45,7 +46,7 @@ def split_by_patient(records: Iterable[Record]) -> list[Record]:
 
 
 def _split_of(patient: str) -> Split:
-    tenth = int.from_bytes(blake2b(patient.encode(), digest_size=8).digest(), "big") % 10
+    tenth = int.from_bytes(blake2b(encoded(patient), digest_size=8).digest(), "big") % 10
     return "train" if tenth < 8 else "validation" if tenth == 8 else "test"
 
 

@@ -1,5 +1,6 @@
 """Studies in memory: who may be seen, who says the same, and views that depend on nobody else."""
 
+import os
 import warnings
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import torch
 from core.errors import UserError
 from core.io import TextReaderConfig
 from core.modality import Parts
+from core.pools import split_by_patient
 from core.preprocess import ByteTokenizerConfig
 from core.preprocess.studies import Studies
 from core.testing.toy import TOY_GRID, TOY_VECTOR, scan, write_cohort
@@ -68,6 +70,23 @@ def test_the_fingerprint_is_that_of_the_files(studies):
     assert studies.fingerprint("toy_grid") != first
     fewer = Studies(studies.records[:9], studies.visible[:9], studies.parts)
     assert fewer.fingerprint("toy_grid") != first
+
+
+def test_the_fingerprint_changes_with_the_middle_of_a_file(studies):
+    first = studies.fingerprint("toy_grid")
+    path = studies.records[9].files["toy_grid"][0]
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
+    assert studies.fingerprint("toy_grid") != first
+
+
+def test_names_and_texts_that_are_no_unicode(studies):
+    name = os.fsdecode(b"caf\xe9")
+    records = [replace(record, patient=name + record.patient, study=name) for record in studies.records]
+    (dealt,) = {one.split for one in split_by_patient(records[:1])}
+    assert dealt in ("train", "validation", "test")
+    assert Studies(records, studies.visible, studies.parts).fingerprint("toy_grid") != studies.fingerprint("toy_grid")
+    one, other = (Studies([replace(records[0], texts={"toy_grid": said})], [("toy_grid",)], {}) for said in ("?", name))
+    assert one.fingerprint("toy_grid") != other.fingerprint("toy_grid")
 
 
 def test_a_missing_part_is_named(studies):
