@@ -89,7 +89,9 @@ class PreparedSamples:
         except Exception as error:  # whatever lies there under this name
             return self._warn(modality, f"its index cannot be read ({error})")
         if index.digest != self.digests[modality]:
-            return self._warn(modality, "they were made with other settings of its reader or preprocessing")
+            return self._warn(
+                modality, "they were made with other settings of its reader or preprocessing, or versions of packages"
+            )
         return index
 
     def _shard(self, modality: str, number: int) -> Shard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -11,9 +12,14 @@ from typing import Any
 import core
 from core.building import build_part
 from core.modality import PartConfig, Parts
+from core.packages import distribution_of
 from core.types import DataSpec
 
 _FORMAT = 2  # of shards and of what is told about files
+_DECODERS = (  # distributions that decide on the values of a sample
+    *("nibabel", "numpy", "pillow", "pydicom", "scipy", "SimpleITK", "tokenizers"),
+    *("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "python-gdcm", "pyjpegls"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,12 @@ class Settings:
 
     @cached_property
     def digest(self) -> str:
-        """A name for both and for this version of MedWeave; a preprocessor's own file (a tokenizer) is part of it."""
+        """A name for both, and for the versions of MedWeave, of their plugins and of the packages that decode.
+
+        A preprocessor's own file (a tokenizer) is part of it.
+        """
         told = [_FORMAT, core.__version__, self.modality, _named(self.reader), _named(self.preprocess)]
+        told += [_versions(type(self.reader).__module__, type(self.preprocess).__module__)]
         content = None if self.preprocess is None else self._content(self.preprocess)
         return blake2b(repr((told, content)).encode(), digest_size=16).hexdigest()
 
@@ -71,6 +81,18 @@ def packages_digest() -> str:
 
     told = sorted({(str(one.name).lower(), str(one.version)) for one in distributions()})
     return blake2b(repr(told).encode(), digest_size=8).hexdigest()
+
+
+@lru_cache
+def _versions(*modules: str) -> list[tuple[str, str]]:
+    """The versions of the decoders and of the distributions that these modules were installed with."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    told = []
+    for name in sorted({*_DECODERS, *filter(None, map(distribution_of, modules))}):
+        with suppress(PackageNotFoundError):
+            told.append((name, version(name)))
+    return told
 
 
 def _named(config: Any) -> str:

@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from core.errors import PlainWarning, UserError
 from core.io import centred
 from core.modality import PartConfig, Parts
 from core.preprocess.prepared import portions as portions_module
+from core.preprocess.prepared import settings as settings_module
 from core.preprocess.prepared.alone import alone_in
 from core.preprocess.prepared.manifest import FILE, is_fresh, read_manifest, source_digest, write_manifest
 from core.preprocess.prepared.preparation import prepare
@@ -538,6 +540,26 @@ def test_a_tokenizers_file_is_part_of_the_settings():
     first = digests_of(parts, {}, "mine")
     SAID = "two"
     assert digests_of(parts, {}, "mine") != first
+
+
+@pytest.mark.parametrize("updated", ["pydicom", "mine-scanner"])
+def test_another_decoder_or_plugin_makes_other_samples(root, out, monkeypatch, updated):
+    records = tree(root)
+    prepared(root, out, records)
+    version = metadata.version
+
+    def newer(name):
+        return "99.0" if name == updated else version(name)
+
+    monkeypatch.setattr(metadata, "version", newer)
+    monkeypatch.setattr(settings_module, "distribution_of", lambda module: "mine-scanner" if "image" in module else "")
+    settings_module._versions.cache_clear()
+    try:
+        _, said = said_of(lambda: studies(root, out, records).sample("film", 0))
+        assert "other settings of its reader or preprocessing, or versions of packages" in said[0]
+        assert prepared(root, out, records).read == (12 if updated == "pydicom" else 6)
+    finally:
+        settings_module._versions.cache_clear()
 
 
 def test_shards_say_what_they_are_made_of(root, out):
