@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +12,12 @@ from torch import Tensor
 from core.encode.latents import scaled, unscaled
 from core.errors import UserError
 from core.generate.bundle import Bundle
+from core.generate.frame import given_grid
 from core.generate.joint import sample_jointly
 from core.generate.partners import Couple, Given, Output
 from core.preprocess.collate import uncollate
 from core.recipe import SamplerChoice
-from core.types import Batch, Conditioning, Prompt, Sample
+from core.types import Batch, Conditioning, Geometry, Prompt, Sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +59,21 @@ def generate_latents(bundle: Bundle, asked: Request, sampler: SamplerChoice) -> 
 def decoded(bundle: Bundle, name: str, latents: Tensor) -> Batch:
     """Canonical data of scaled latents."""
     with torch.no_grad():
-        return bundle.part(name, "autoencoder").decode(unscaled(latents, bundle.latent_spec(name)))
+        batch = bundle.part(name, "autoencoder").decode(unscaled(latents, bundle.latent_spec(name)))
+    return replace(batch, modality=name)  # an autoencoder that several share does not know whose latent it was
 
 
-def restored(bundle: Bundle, name: str, batch: Batch) -> list[Sample]:
-    """Samples in original units and default geometry."""
+def restored(bundle: Bundle, name: str, batch: Batch, given: Sequence[Geometry | None] = ()) -> list[Sample]:
+    """Samples in original units, on the grid of the ``given`` image that shows the same points (`given_grid`).
+
+    Where none does they have the default geometry.
+    """
     parts = bundle.run.parts(name)
     if parts.preprocess is None:
         raise UserError(f"modality '{name}' has no preprocessor at this preset; choose another preset")
     preprocess = parts.preprocess.build()
-    return [preprocess.invert(sample) for sample in uncollate(batch)]
+    like = given_grid(parts.data.default_geometry, given)
+    return [preprocess.invert(sample, like) for sample in uncollate(batch)]
 
 
 def encoded_prompt(bundle: Bundle, name: str, batch: Batch) -> Prompt:

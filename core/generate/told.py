@@ -10,17 +10,21 @@ from core.errors import UserError
 from core.generate.bundle import Bundle
 from core.modality import Parts, Reader
 from core.preprocess.collate import collate
-from core.types import Batch, Sample
+from core.types import Batch, Geometry, Sample
 
 _SHOWN = 60  # characters of a value in a message
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Told:
-    """A batch of one, and what provenance says of it: a text, or the SHA-256 of a file; never a path."""
+    """A batch of one, and what provenance says of it: a text, or the SHA-256 of a file; never a path.
+
+    ``geometry``: where the file's image lies.
+    """
 
     batch: Batch
     shown: str
+    geometry: Geometry | None = None
 
 
 def read_told(bundle: Bundle, flag: str, name: str, value: str, *, keep: bool) -> Told:
@@ -35,7 +39,7 @@ def read_told(bundle: Bundle, flag: str, name: str, value: str, *, keep: bool) -
     else:
         sample = reader.read(Path(value))
         shown = sample.data if keep and isinstance(sample.data, str) else _digest(Path(value))
-    return Told(batch=_canonical(flag, sample, value, parts), shown=shown)
+    return Told(batch=_canonical(flag, sample, value, parts), shown=shown, geometry=sample.geometry)
 
 
 def is_file(value: str) -> bool:

@@ -155,17 +155,19 @@ def _write_missing(job: _Job, place: Place) -> list[dict[str, Sample]]:
         for indices in in_batches(job.order.num, job.order.batch):
             missing = [index for index in indices if not place.has(index)]
             if missing or indices[0] < _MOST_SHOWN:
-                batches, studies = _made(job, indices)
-                for index in missing:
-                    place.add(index, partial(_write, job, index, studies[index - indices[0]]))
-                on_sheet = studies[: max(0, _MOST_SHOWN - indices[0])]
-                shown.extend(_for_the_eye(batches, study, row) for row, study in enumerate(on_sheet))
+                batches = _made(job, indices)
+                for row, index in enumerate(indices):
+                    study = _study(job, batches, row)  # one at a time: a given volume may have a fine grid
+                    if index in missing:
+                        place.add(index, partial(_write, job, index, study))
+                    if index < _MOST_SHOWN:
+                        shown.append(_for_the_eye(batches, study, row))
             watch(indices[-1] + 1)
     return shown
 
 
-def _made(job: _Job, indices: Sequence[int]) -> tuple[dict[str, Batch], list[dict[str, Sample]]]:
-    """Canonical batches, and every study in original units."""
+def _made(job: _Job, indices: Sequence[int]) -> dict[str, Batch]:
+    """Canonical batches."""
     bundle, order, rows = job.bundle, job.order, len(indices)
     asked = Request(
         outputs=order.outputs,
@@ -176,9 +178,13 @@ def _made(job: _Job, indices: Sequence[int]) -> tuple[dict[str, Batch], list[dic
         couple=job.couple,
     )
     latents = generate_latents(bundle, asked, order.sampler)
-    batches = {name: decoded(bundle, name, latent) for name, latent in latents.items()}
-    samples = {name: restored(bundle, name, batch) for name, batch in batches.items()}
-    return batches, [{name: samples[name][row] for name in order.outputs} for row in range(rows)]
+    return {name: decoded(bundle, name, latent) for name, latent in latents.items()}
+
+
+def _study(job: _Job, batches: Mapping[str, Batch], row: int) -> dict[str, Sample]:
+    """A row of every batch in original units."""
+    given = [told.geometry for told in job.given.values()]
+    return {name: restored(job.bundle, name, batches[name][[row]], given)[0] for name in job.order.outputs}
 
 
 def _repeated(batch: Batch, rows: int) -> Batch:

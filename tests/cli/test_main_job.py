@@ -144,6 +144,9 @@ def test_generated_studies_are_the_same_in_any_batch_and_say_what_they_are(train
         arguments = ("--num", "3", "--steps", "10", "--seed", "5", "--batch", batch, "--out", f"made{batch}")
         result = run("core.generate", *arguments, cwd=trained, env=ENV)
         assert result.returncode == 0, result.stderr
+    for name in ("toy_vector", "toy_grid"):
+        with safe_open(trained / f"made1/0000/{name}.toy", "np") as file:
+            assert file.metadata()["modality"] == name
     first = values(trained / "made1/0002")
     second = values(trained / "made3/0002")
     other = values(trained / "made3/0001")

@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pydicom
 import pytest
 
 from core.discovery import discover
 from core.errors import UserError
 from core.generate.__main__ import main
+from core.types import Geometry, Provenance, Sample
 
 FLOW = ["--flow", "text-xray,text-ct,ct-mri"]
 SHORT = ["--steps", "4"]
@@ -66,7 +68,25 @@ def test_a_prompt_becomes_files_of_every_modality(trained, run):
         canonical = parts.preprocess.build().apply(sample)
         assert canonical.data.shape == (1, 64, 64)
         assert sample.meta["provenance"]["prompts"] == {"text": '"Small left pleural effusion."'}
+        (notes,) = (trained / "made/0001").glob(f"{name}.*.json")
+        assert json.loads(notes.read_text())["modality"] == name
     assert (trained / "made/contact_sheet.png").is_file()
+
+
+def test_what_follows_a_given_slice_lies_where_it_lies(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    affine = np.array([[0, -9.0, 0, 200], [-9.0, 0, 0, 180], [0, 0, 4.0, -690], [0, 0, 0, 1]])
+    place = Geometry(affine=affine, shape=(40, 48))
+    parts = {name: discover().modalities[name].parts("tiny") for name in OUTPUTS}
+    scan = Sample(modality="ct", data=np.zeros((1, 40, 48), np.float32), geometry=place)
+    parts["ct"].writer.build().write(scan, trained / "given.nii.gz", Provenance(model="m", recipe="r", seed=0, index=0))
+    arguments = ("--given", "ct=given.nii.gz", "--output", "xray,mri", "--couple", "trained", "--num", "1")
+    main([*arguments, "--steps", "2", "--out", "followed"])
+    found = parts["mri"].reader.build().read(trained / "followed/0000/mri.nii.gz").geometry
+    assert found.shape == place.shape
+    assert np.allclose(found.affine, affine, atol=1e-4)
+    notes = json.loads((trained / "followed/0000/xray_frontal.png.json").read_text())
+    assert np.array_equal(notes["affine"], parts["xray_frontal"].data.default_geometry.affine)
 
 
 def test_a_study_is_written_as_dicom(trained, monkeypatch):
