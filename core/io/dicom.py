@@ -118,6 +118,7 @@ def read_pixels(header: Header, layout: Layout) -> np.ndarray:
             _check_codestreams(dataset, layout, path)
         else:
             _check_length(len(dataset.PixelData), layout, path)
+            _note_stray_bits(dataset, layout, path)
         try:
             stored, _ = decoder.as_array(dataset, raw=True, allow_excess_frames=False)
         except (RuntimeError, NotImplementedError) as error:
@@ -217,6 +218,29 @@ def _check_length(found: int, layout: Layout, path: Path) -> None:
         raise UserError(
             f"{path}: has {found} bytes of pixels, {found - expected} more than its header states ({layout.frames} x"
             f" {layout.rows} x {layout.columns}); one of them is wrong; export it again"
+        )
+
+
+def _note_stray_bits(dataset: Dataset, layout: Layout, path: Path) -> None:
+    """A warning where pixels have bits beyond BitsStored that no sign explains: they are no part of a value.
+
+    PS3.5 8.1.1; old files keep overlays there.
+    """
+    if layout.bits_stored == layout.bits_allocated or layout.bits_allocated not in (8, 16):
+        return
+    order = ">" if dataset.is_little_endian is False else "<"
+    stored = np.frombuffer(dataset.PixelData[: layout.num_bytes], dtype=f"{order}u{layout.bits_allocated // 8}")
+    beyond = stored >> layout.bits_stored
+    stray = beyond != 0
+    if layout.signed:
+        negative = (stored >> (layout.bits_stored - 1)) & 1 == 1
+        stray &= ~(negative & (beyond == 2 ** (layout.bits_allocated - layout.bits_stored) - 1))
+    if stray.any():
+        warnings.warn(
+            f"{path.name}: {np.count_nonzero(stray)} pixels have bits beyond BitsStored {layout.bits_stored}, which are"
+            " left out (old files keep overlays there); if their values are wrong, so is BitsStored",
+            UserWarning,
+            stacklevel=2,
         )
 
 

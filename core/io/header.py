@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _KEYWORDS = """
-SOPClassUID Modality ImageType SeriesInstanceUID SeriesNumber SeriesDescription InstanceNumber SyntheticData
+SOPClassUID Modality ImageType SeriesInstanceUID FrameOfReferenceUID SeriesNumber
+SeriesDescription InstanceNumber SyntheticData
 BurnedInAnnotation PresentationIntentType ViewPosition ViewCodeSequence PatientOrientation
 SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns PixelAspectRatio BitsAllocated BitsStored HighBit
 PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit PlanarConfiguration ExtendedOffsetTable

@@ -81,7 +81,7 @@ def _affine(first: Frame, steps: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def demand_alike(frames: Sequence[Frame], what: str) -> None:
-    """`UserError` where slices differ in size, spacing, direction or polarity."""
+    """`UserError` where slices differ in size, spacing, direction, polarity or frame of reference."""
     first = frames[0]
     for frame in frames[1:]:
         faults = {
@@ -89,6 +89,7 @@ def demand_alike(frames: Sequence[Frame], what: str) -> None:
             "pixel spacing": not np.allclose(first.spacing_mm, frame.spacing_mm, rtol=1e-4),
             "orientation": np.abs([first.along - frame.along, first.down - frame.down]).max() > _ANGLE,
             "polarity": first.layout.inverted != frame.layout.inverted,
+            "FrameOfReferenceUID": _states_another(first, frame, "FrameOfReferenceUID"),
         }
         found = [name for name, differs in faults.items() if differs]
         if found:
@@ -96,6 +97,14 @@ def demand_alike(frames: Sequence[Frame], what: str) -> None:
                 f"{what}: {frame.where} has another {' and '.join(found)} than {first.where}, so they are no volume;"
                 " split the series into folders"
             )
+
+
+def _states_another(first: Frame, frame: Frame, keyword: str) -> bool:
+    """Whether both instances state it, differently."""
+    if frame.header is first.header:
+        return False
+    words = first.header.word(keyword), frame.header.word(keyword)
+    return all(words) and words[0] != words[1]
 
 
 def _demand_apart(order: Sequence[Frame], heights: np.ndarray, what: str) -> None:

@@ -10,7 +10,8 @@ from core.io.dicom import SUFFIXES, is_dicom, read_header
 from core.io.header import Header
 from core.io.source import opening
 
-_INDEX = ("dicomdir", ".ds_store", "thumbs.db")  # files that systems put beside images
+_INDEX = ("dicomdir", ".ds_store", "thumbs.db", "icon\r")  # files that systems put beside images
+_START = 132  # bytes until a DICOM file has said that it is one
 _LISTED = 6  # series or files that a message names
 
 
@@ -25,6 +26,10 @@ def the_series_in(folder: Path, max_files: int) -> list[Header]:
         told = "; ".join(_told(headers) for headers in list(found.values())[:_LISTED])
         more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
         raise UserError(f"{folder}: holds {len(found)} series: {told}{more}; name one of its files instead")
+    if "" in found:
+        warnings.warn(
+            PlainWarning(f"{folder}: its files state no SeriesInstanceUID and are taken for one series"), stacklevel=2
+        )
     return next(iter(found.values()))
 
 
@@ -48,17 +53,41 @@ def _series_in(folder: Path, max_files: int, only: str | None = None) -> dict[st
         raise UserError(f"{folder}: holds {len(files)} files, more than max_files = {max_files}; sort it by series")
     for file in files:
         if not is_dicom(file) and not file.name.lower().endswith(SUFFIXES):
+            _demand_content(file)
             others.append(file.name)
             continue
         header = read_header(file)
-        if header.value("Rows") is None:
-            others.append(file.name)
-        else:
+        if header.value("Rows") is not None:
             found.setdefault(header.word("SeriesInstanceUID"), []).append(header)
+        elif only is None or only.startswith(header.word("SeriesInstanceUID")):  # which may be cut, too
+            _demand_no_image(header)
+            others.append(file.name)
     if others and only is None:
         told = ", ".join(others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
         warnings.warn(PlainWarning(f"{folder}: left out what is no DICOM image ({len(others)}): {told}"), stacklevel=2)
     return found
+
+
+def _demand_content(file: Path) -> None:
+    """`UserError` where a file that is named as slices may be holds nothing: it may have been one."""
+    suffix = file.suffix[1:]
+    with opening(file), file.open("rb") as content:
+        if (not suffix or suffix.isdigit()) and not file.name.startswith(".") and not any(content.read(_START)):
+            raise UserError(
+                f"{file}: is empty or begins with nothing but zeros, and may have been a slice; copy it again, or"
+                " remove it"
+            )
+
+
+def _demand_no_image(header: Header) -> None:
+    """`UserError` where an instance without Rows is an image by its SOP class, or ends before that is stated."""
+    from pydicom.uid import UID
+
+    kind = header.word("SOPClassUID")
+    whole = kind and kind == header.dataset.file_meta.get("MediaStorageSOPClassUID", kind)
+    if not whole or "Image Storage" in UID(kind).name:
+        found = UID(kind).name if whole else "no whole SOPClassUID"
+        raise UserError(f"{header.path}: states {found} and no Rows, so it was cut short; copy it again, or remove it")
 
 
 def _entries(folder: Path) -> list[Path]:

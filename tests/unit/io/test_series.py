@@ -322,6 +322,7 @@ WRONG_SERIES = {
     "echo": ({"ImagePositionPatient": [0, 0, 2.5], "EchoTime": "30"}, r"lie at one place \(they differ in EchoTime\)"),
     "uneven": ({"ImagePositionPatient": [0, 0, 5.6]}, "lie unevenly or not on one line"),
     "aside": ({"ImagePositionPatient": [3, 0, 5]}, "lie unevenly or not on one line"),
+    "frame": ({"FrameOfReferenceUID": "1.2.3.66"}, r"002\.dcm has another FrameOfReferenceUID than 000"),
     "no position": ({"ImagePositionPatient": None}, r"002\.dcm: states no ImagePositionPatient"),
 }
 
@@ -444,3 +445,96 @@ def test_an_image_of_no_series(tmp_path):
     path = save(image(stored((4, 5)), SOPClassUID="1.2", Modality="CT"), tmp_path / "a.dcm")
     with pytest.raises(UserError, match=r"a\.dcm: states no SeriesInstanceUID"):
         reader().read(path)
+
+
+def cut_short(path, left):
+    """Of a file so many of its first bytes are left, or all but its Rows."""
+    if left == "all but Rows":
+        put(pydicom.dcmread(path), Rows=None).save_as(path)
+    else:
+        path.write_bytes(path.read_bytes()[:left])
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+@pytest.mark.parametrize("name", ["002", "004"])
+@pytest.mark.parametrize("left", [0, 100, 132, 400, 500, 700, "all but Rows"])
+def test_a_slice_that_was_cut_is_named(tmp_path, left, name, by_file):
+    """In the middle of a series and at its end, where nothing else shows that it is missing."""
+    ct_series(tmp_path, stored(), (0, 0, 0), (0, 0, 2.5), order=range(5))
+    for path in tmp_path.iterdir():
+        path.rename(path.with_suffix(""))
+    cut_short(tmp_path / name, left)
+    with pytest.raises(UserError, match=rf"/{name}: ") as caught:
+        reader().read(tmp_path / "001" if by_file else tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_wherever_a_file_is_cut_the_last_slice_is_missed(tmp_path, by_file):
+    ct_series(tmp_path, stored((3, 4, 4)), (0, 0, 0), (0, 0, 2.5), order=range(3))
+    last = (tmp_path / "002.dcm").rename(tmp_path / "002")
+    whole = last.read_bytes()
+    for left in range(0, len(whole), 11):
+        last.write_bytes(whole[:left])
+        with pytest.raises(UserError, match="002"):
+            reader().read(tmp_path / "001.dcm" if by_file else tmp_path)
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_a_cut_slice_of_another_series_does_not_stop_a_named_file(tmp_path, by_file):
+    ct_series(tmp_path, stored(), (0, 0, 0), (0, 0, 2.5), order=range(5))
+    save(ct_slice(stored((4, 4)), SeriesInstanceUID="1.9", Rows=None), tmp_path / "other.dcm")
+    if by_file:
+        assert reader().read(tmp_path / "001.dcm").data.shape == (1, 5, 6, 7)
+    else:
+        with pytest.raises(UserError, match=r"other\.dcm: states CT Image Storage and no Rows"):
+            reader().read(tmp_path)
+
+
+def test_what_is_no_dicom_stays_harmless(tmp_path):
+    ct_series(tmp_path, stored(), (0, 0, 0), (0, 0, 2.5))
+    for name in (".DS_Store", "Thumbs.db", "._000.dcm", ".nomedia", "Icon\r"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "done.txt").write_bytes(b"")
+    (tmp_path / "README").write_text("a word")
+    report = put(pydicom.Dataset(), SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", SeriesInstanceUID="1.2.3.5")
+    save(report, tmp_path / "report")
+    with pytest.warns(PlainWarning, match=r"no DICOM image \(4\): \.nomedia, README, done\.txt, report") as told:
+        assert reader().read(tmp_path).data.shape == (1, 5, 6, 7)
+    assert len(told) == 1
+
+
+def test_files_of_no_series_are_one_with_a_word(tmp_path):
+    ct_series(tmp_path, stored(), (0, 0, 0), (0, 0, 2.5), SeriesInstanceUID=None)
+    with pytest.warns(PlainWarning, match="state no SeriesInstanceUID and are taken for one series") as told:
+        assert reader().read(tmp_path).data.shape == (1, 5, 6, 7)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "stray"),
+    [
+        (np.array([[0, 200, 1000, 255]], np.uint16), 8, 1),
+        (np.array([[-2048, -1, 0, 2047]], np.int16), 12, 0),  # a sign may go through to the highest bit
+        (np.array([[0x0800, 0x0FFF, 0, 2047]], np.int16), 12, 0),  # or end with the bits that are stored
+        (np.array([[-2049, 2048 + 4096, 0, 5]], np.int16), 12, 2),
+    ],
+)
+@pytest.mark.parametrize("little", [True, False])
+def test_bits_that_belong_to_no_value_are_told_of(tmp_path, values, bits, stray, little):
+    dataset = ct_slice(values if little else values.byteswap(), BitsStored=bits, HighBit=bits - 1)
+    syntax = pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian
+    save(dataset, tmp_path / "a.dcm", syntax=syntax, little=little)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        reader(dims=2).read(tmp_path / "a.dcm")
+    found = [str(one.message) for one in told if "beyond BitsStored" in str(one.message)]
+    assert len(found) == bool(stray)
+    assert all(f"{stray} pixels have bits beyond BitsStored {bits}" in one for one in found)
+
+
+def test_stray_bits_of_a_series_are_one_warning(tmp_path):
+    ct_series(tmp_path, stored() + 3000, (0, 0, 0), (0, 0, 2.5), BitsStored=10, HighBit=9)
+    with pytest.warns(PlainWarning, match=r"beyond BitsStored 10.* \(and 4 more\)$") as told:
+        reader().read(tmp_path)
+    assert len(told) == 1
