@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
 from typing import get_args
 
@@ -60,6 +60,12 @@ class Population:
         lost = [str(path) for path in record.masks.values() if not os.path.exists(path)]  # noqa: PTH110 - never raises
         self._num_lost += len(lost)
         self._lost += lost[: EXAMPLES - len(self._lost)]
+
+    def lose(self, record: Record, names: Collection[str]) -> None:
+        """Count a study anew that has lost these modalities, since their files cannot be read."""
+        held = frozenset(name for name in {**record.files, **record.texts} if record.holds(name))
+        self._held[held, record.split] -= 1
+        self._held[held - {*names}, record.split] += 1
 
     def findings(self, chosen: Sequence[str]) -> Iterator[Finding]:
         """What there is of the chosen modalities."""

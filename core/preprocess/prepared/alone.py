@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,11 +12,12 @@ _LEFT = ".medweave-*"  # what `core.io.replacing` writes to; a kill leaves it
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, own: Sequence[str] = ()) -> Iterator[None]:
     """Make the folder, hold its lock, and remove what a killed process left half-written.
 
-    The system frees the lock when the process ends, however it ends. `UserError`: another process holds it, or nothing
-    can be written there.
+    That is looked for in the folder and in those below that ``own`` names (patterns), in no other: what lies there may
+    be somebody else's. The system frees the lock when the process ends, however it ends. `UserError`: another process
+    holds it, or nothing can be written there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,15 +27,16 @@ def alone_in(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: cannot be written: {reason}; name another folder with --out") from error
     with file:
         _lock(file.fileno(), folder)
-        _tidy(folder)
+        _tidy(folder, own)
         yield
-        _tidy(folder)  # of a worker that outlived a killed process by a moment
+        _tidy(folder, own)  # of a worker that outlived a killed process by a moment
 
 
-def _tidy(folder: Path) -> None:
-    for left in folder.rglob(_LEFT):
-        with suppress(OSError):
-            left.unlink()
+def _tidy(folder: Path, own: Sequence[str]) -> None:
+    for pattern in (_LEFT, *(f"{one}/{_LEFT}" for one in own)):
+        for left in folder.glob(pattern):
+            with suppress(OSError):
+                left.unlink()
 
 
 def _lock(number: int, folder: Path) -> None:

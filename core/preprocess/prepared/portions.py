@@ -98,7 +98,9 @@ def rows_of(record: Record, modality: str, root: Path) -> Iterator[Row]:
         return
     own = {"patient": record.patient, "study": record.study, "split": record.split}
     if modality in record.texts:
-        yield Row(name=text_name(record), path=None, text=record.texts[modality], taken=True, **own)
+        yield Row(
+            name=text_name(record.patient, record.study), path=None, text=record.texts[modality], taken=True, **own
+        )
         return
     for place, path in enumerate(record.files.get(modality, ())):
         yield Row(name=relative(path, root), path=path, text=None, taken=place == 0, **own)

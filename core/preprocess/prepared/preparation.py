@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +12,13 @@ from core.engine.progress import progress
 from core.engine.tensors import write_json
 from core.errors import UserError
 from core.preprocess.audit.examination import examine
+from core.preprocess.audit.facts import Facts
 from core.preprocess.audit.findings import Finding, as_json
 from core.preprocess.audit.population import Population
 from core.preprocess.prepared.alone import alone_in
 from core.preprocess.prepared.manifest import FILE, read_manifest, write_manifest
 from core.preprocess.prepared.portions import portions_of, prepare_portion, told_of
+from core.preprocess.prepared.samples import name_in, text_name
 from core.preprocess.prepared.settings import Settings
 from core.preprocess.prepared.shards import write_index
 from core.preprocess.prepared.workers import in_order
@@ -68,7 +70,7 @@ def prepare(order: Order) -> Report:
     the table.
     """
     _require_apart(order)
-    with alone_in(order.out):
+    with alone_in(order.out, (order.preset, f"{order.preset}/*")):
         _make(order.folder)
         population, manifest = Population(), order.out / FILE
         said = _scan(order, population)
@@ -80,9 +82,11 @@ def prepare(order: Order) -> Report:
             one.require()
         report = Report(files={name: population.files[name] for name in settings})
         numbers = _read_all(order, settings, report)
-        report.findings = [*said, *population.findings(tuple(settings)), *_left_out(population, settings)]
+        lost, examined = set[tuple[str, str]](), list[Finding]()
         for name, one in settings.items():
-            report.findings += examine(name, one.spec, told_of(order.folder / name, numbers[name]))
+            examined += examine(name, one.spec, _noted(told_of(order.folder / name, numbers[name]), name, lost))
+        _lose(order, population, lost)
+        report.findings = [*said, *population.findings(tuple(settings)), *_left_out(population, settings), *examined]
         write_json(order.folder / AUDIT, as_json(report.findings, _about(order, population, report)))
     return report
 
@@ -122,6 +126,23 @@ def _read_all(order: Order, settings: Mapping[str, Settings], report: Report) ->
     return numbers
 
 
+def _noted(told: Iterable[Facts], name: str, lost: set[tuple[str, str]]) -> Iterator[Facts]:
+    """The same, one by one; of what training will leave out, modality and name are noted."""
+    for facts in told:
+        if "fault" in facts and facts["taken"]:
+            lost.add((name, facts["file"] or text_name(facts["patient"], facts["study"])))
+        yield facts
+
+
+def _lose(order: Order, population: Population, lost: Collection[tuple[str, str]]) -> None:
+    """Correct what was counted of studies before their files were read."""
+    for record in read_manifest(order.out / FILE, order.root) if lost else ():
+        held = (name for name in {**record.files, **record.texts} if record.holds(name))
+        names = [name for name in held if (name, name_in(record, name, order.root)) in lost]
+        if names:
+            population.lose(order.split(record), names)
+
+
 def _remove_rest(folder: Path, num: int) -> None:
     """What a larger data set of this name left behind the last portion."""
     for path in folder.glob("[0-9]*.*"):
@@ -158,7 +179,9 @@ def _make(folder: Path) -> None:
 
 
 def _require_apart(order: Order) -> None:
-    """`UserError` where the prepared folder would lie in the data, whose next scan would find it."""
+    """`UserError` where the prepared folder would lie in the data, whose next scan would find it, or the data in it."""
     out, root = order.out.resolve(), order.root.resolve()
     if out.is_relative_to(root):
         raise UserError(f"{order.out} lies in the data set's folder {order.root}; name another one with --out")
+    if root.is_relative_to(out):
+        raise UserError(f"{order.out} holds the data set's folder {order.root}; name a folder of its own with --out")

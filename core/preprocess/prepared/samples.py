@@ -118,13 +118,13 @@ class PreparedSamples:
 def name_in(record: Record, modality: str, root: Path) -> str:
     """What the manifest calls a study's first file, or its text."""
     if modality in record.texts:
-        return text_name(record)
+        return text_name(record.patient, record.study)
     return relative(record.files[modality][0], root)
 
 
-def text_name(record: Record) -> str:
+def text_name(patient: str, study: str) -> str:
     """A text of a table has no file: patient and study stand for it. No path holds a NUL."""
-    return f"{record.patient}\0{record.study}"
+    return f"{patient}\0{study}"
 
 
 def stamp_in(record: Record, modality: str) -> bytes:

@@ -79,6 +79,20 @@ def test_who_is_there(root, audit):
     assert (row(report, "masks").verdict, row(report, "masks").count) == ("error", 1)
 
 
+def test_pairs_are_those_that_training_has(root, audit):
+    """A film that is broken and one that is missing are in no pair; a second film that is broken spoils none."""
+    records = tree(root, MANY)
+    records[0].files["film"][0].write_bytes(b"broken")
+    records[1].files["film"][0].unlink()
+    (root / "second.png").write_bytes(b"broken")
+    records[2] = replace(records[2], files={"film": (*records[2].files["film"], root / "second.png")})
+    report = audit(records)
+    assert row(report, "pairs").numbers == {"train": 11, "validation": 11, "test": 12}
+    assert row(report, "without a partner", "words").count == 2
+    assert row(report, "without a partner", "film").num == 34
+    assert row(report, "files not taken", "film").num == MANY + 1
+
+
 def test_few_patients_and_a_single_split(root, audit):
     report = audit([replace(record, split="train") for record in tree(root, 4)])
     told = row(report, "patients")

@@ -444,10 +444,23 @@ def test_folders_that_cannot_serve(root, out, tmp_path):
         prepared(root, out, records)
     with pytest.raises(UserError, match=r"lies in the data set's folder"):
         prepared(root, root / "prepared", records)
+    for above in (root.parent, root.parent.parent):
+        with pytest.raises(UserError, match=r"holds the data set's folder .*--out"):
+            prepared(root, above, records)
     with pytest.raises(UserError, match=r"no study under"):
         prepared(root, tmp_path / "other", [])
     with alone_in(tmp_path / "busy"), pytest.raises(UserError, match=r"another core\.prepare writes here"):
         prepared(root, tmp_path / "busy", records)
+
+
+def test_only_own_folders_are_tidied(root, out):
+    left, other = out / PRESET / "film", out / "elsewhere" / "film" / "deep"
+    for folder in (left, other):
+        folder.mkdir(parents=True)
+        (folder / ".medweave-01.png").write_bytes(b"half")
+    prepared(root, out, tree(root))
+    assert not list(left.glob(".medweave-*"))
+    assert [path.name for path in other.iterdir()] == [".medweave-01.png"]
 
 
 def test_a_data_set_that_vanishes_on_the_way(root, out):
