@@ -11,7 +11,7 @@ from pathlib import Path
 from core.errors import UserError
 from core.io.mark import Mark
 from core.io.replace import replacing, sync
-from core.io.source import without_nul
+from core.io.source import not_written, without_nul
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def replacing_folder(path: Path, suffix: str, *, overwrite: bool = False) -> Ite
             sync(one)
         _publish(beside, path, suffix, overwrite)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}; check the folder") from error
+        raise not_written(path, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

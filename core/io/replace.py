@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from core.errors import UserError
-from core.io.source import without_nul
+from core.io.source import not_written, without_nul
 
 
 @contextmanager
@@ -29,8 +28,7 @@ def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         sync(beside)
         _publish(beside, path, overwrite)
     except OSError as error:
-        todo = "shorten the name" if error.errno == errno.ENAMETOOLONG else "check the folder"
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}; {todo}") from error
+        raise not_written(path, error) from error
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)

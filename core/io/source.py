@@ -10,6 +10,7 @@ from pathlib import Path
 from core.errors import UserError
 
 _TODO = {errno.ENAMETOOLONG: "shorten it", errno.EACCES: "check its permissions and its folder's"}
+_TODO_WRITING = {errno.ENAMETOOLONG: "shorten the name", errno.ENOSPC: "free some space, or choose another disk"}
 
 
 def readable(path: Path, suffixes: tuple[str, ...]) -> Path:
@@ -57,12 +58,34 @@ def decoding(path: Path, what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # foreign bytes make decoders fail in every way there is
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and _own(error).errno is not None:
             raise _refused(path, error) from error
-        reason = str(error) or type(error).__name__
+        reason = _first_line(error)
         raise UserError(f"{path}: cannot be read as {what}: {reason}; copy or export it again") from error
 
 
+def not_written(path: Path, error: OSError) -> UserError:
+    """The `UserError` of a file or folder that the operating system did not let us write."""
+    own = _own(error)
+    todo = _TODO_WRITING.get(own.errno or 0, "check the folder")
+    return UserError(f"{path}: cannot be written: {own.strerror or _first_line(error)}; {todo}")
+
+
 def _refused(path: Path, error: OSError) -> UserError:
-    todo = _TODO.get(error.errno or 0, "check the path and the disk")
-    return UserError(f"{path}: cannot be opened: {error.strerror or error}; {todo}")
+    own = _own(error)
+    todo = _TODO.get(own.errno or 0, "check the path and the disk")
+    return UserError(f"{path}: cannot be opened: {own.strerror or _first_line(error)}; {todo}")
+
+
+def _own(error: OSError) -> OSError:
+    """What the operating system said: pydicom raises it anew, with a traceback for a text and without its number."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return cause
+        cause = cause.__cause__
+    return error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

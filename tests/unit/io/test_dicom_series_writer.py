@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from core.errors import UserError
 from core.io import DicomSeriesWriterConfig, Window
 from core.io.axes import centred
 from core.io.dicom_mark import kept_mark
+from core.io.replace import replacing
 from core.types import Geometry, Provenance, Sample
 
 CT = DicomSeriesWriterConfig(kind="CT", dims=3, units="HU", windows=(Window(centre=40, width=400, name="soft"),))
@@ -356,3 +358,41 @@ def test_provenance_of_many_letters(folder):
     assert found.ManufacturerModelName.startswith("a/b ü")
     assert len(found.DerivationDescription) <= 1024
     assert kept_mark(found, folder).provenance == told
+
+
+@pytest.fixture
+def small_disk():
+    """A process whose files may have so many bytes only: writing beyond fails as on a full disk."""
+    was = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, was[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, was)
+
+
+@pytest.mark.parametrize("config", [CT, SLICE], ids=["folder", "file"])
+def test_a_full_disk_is_one_sentence(tmp_path, small_disk, provenance, config):
+    shape = (3, 64, 64)[3 - config.dims :]
+    spacing, orientation = (2.0,) * config.dims, "SPL"[3 - config.dims :]
+    sample = Sample(
+        modality="ct", data=np.zeros((1, *shape), np.float32), geometry=centred(shape, spacing, orientation)
+    )
+    writer = config.build()
+    path = tmp_path / f"ct{writer.suffix}"
+    small_disk(3000)
+    with pytest.raises(UserError) as refused:
+        writer.write(sample, path, provenance)
+    assert str(refused.value) == f"{path}: cannot be written: File too large; check the folder"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_space_left_says_what_to_do(folder):
+    def fail():
+        with replacing(folder / "a.dcm"):
+            try:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:  # as pydicom does it
+                raise OSError(
+                    f"With tag (7FE0,0010) got exception: {error}\nTraceback (most recent call last):\n"
+                ) from error
+
+    with pytest.raises(UserError, match=r"a\.dcm: cannot be written: No space left on device; free some space, or"):
+        fail()
