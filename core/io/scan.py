@@ -15,6 +15,7 @@ from core.io.nifti import NiftiReaderConfig
 from core.io.radiograph import RadiographReaderConfig
 from core.io.segmentation import SegmentationReaderConfig
 from core.io.series import SeriesReaderConfig
+from core.io.source import opening, readable, without_nul
 from core.modality import PartConfig
 from core.types import Sample
 
@@ -59,10 +60,14 @@ class ScanReader:
 
     def read(self, path: Path) -> Sample:
         """The scan as its own reader gives it; `UserError` that names the file otherwise."""
-        path = Path(path)
+        path = without_nul(path)
         for reader in self.readers:
             if path.name.lower().endswith(reader.suffixes):
                 return reader.read(path)
-        if self.dicom is not None and "\0" not in str(path) and (path.is_dir() or is_dicom(path)):
+        with opening(path):
+            folder = path.is_dir()
+        if self.dicom is not None and (folder or is_dicom(path)):
             return self.dicom.read(path)
+        if not folder:
+            readable(path, ("",))
         raise UserError(f"{path}: this reader reads {', '.join(self.suffixes)}; convert the file, or set image")

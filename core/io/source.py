@@ -43,6 +43,8 @@ def _checked(path: Path, suffixes: tuple[str, ...]) -> Path:
         raise UserError(f"{path}: this reader reads {', '.join(suffixes)}; convert the file or choose another reader")
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a file")
+    if not path.exists() and path.is_symlink():
+        raise UserError(f"{path}: no such file: it is a link that leads nowhere, or to itself; correct the link")
     if not path.exists():
         raise UserError(f"{path}: no such file; check the path in the manifest")
     if path.stat().st_size == 0:

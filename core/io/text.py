@@ -9,10 +9,11 @@ from typing import Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from core.errors import UserError
+from core.io.dicom import is_dicom
 from core.io.dicom_report import read_report
 from core.io.mark import SYNTHETIC, Mark, write_marked
 from core.io.sections import SectionName, Titles, chosen, listed_names, sections_of
-from core.io.source import opening, readable
+from core.io.source import opening, readable, without_nul
 from core.modality import PartConfig
 from core.types import Provenance, Sample
 
@@ -53,7 +54,7 @@ class TextReaderConfig(PartConfig):
 
 
 class TextReader:
-    """Reads a text file into a string. Text has no geometry."""
+    """Reads a text file, or a file that is DICOM whatever its name, into a string. Text has no geometry."""
 
     suffixes = (".txt", ".dcm")
 
@@ -66,13 +67,15 @@ class TextReader:
         Of a structured report its texts in order, each behind its title. `UserError`: not UTF-8 (with the byte offset),
         binary, no structured report, without any text, too long, or closed to the user.
         """
-        path = readable(path, self.suffixes)
+        path = without_nul(path)
+        dicom = is_dicom(path) or path.suffix.lower() == ".dcm"
+        path = readable(path, ("",) if dicom else self.suffixes)
         with opening(path):
             size = path.stat().st_size
             if size > self.config.max_bytes:
                 raise UserError(f"{path}: {size} bytes, more than max_bytes = {self.config.max_bytes}")
             content = path.read_bytes()
-        if path.suffix.lower() == ".dcm":
+        if dicom:
             return self._report(path)
         text = _decoded(content, path).replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
         meta: dict[str, object] = {"path": str(path)}

@@ -82,6 +82,19 @@ def test_what_is_read_back_is_what_was_written(folder, provenance, text):
     assert found.meta["provenance"]["seed"] == 7
 
 
+@pytest.mark.parametrize("name", ["1.2.840.77", "IM-0001", "r.ima", "r.txt"])
+def test_a_report_is_read_whatever_its_name(folder, provenance, name):
+    WRITER.write(Sample(modality="words", data=REPORT), folder / "r.dcm", provenance)
+    (folder / "r.dcm").rename(folder / name)
+    assert READER.read(folder / name).data == REPORT
+
+
+def test_a_text_needs_its_suffix(folder):
+    (folder / "1.2.840.77").write_text("Clear lungs. " * 20)
+    with pytest.raises(UserError, match=r"77: this reader reads \.txt, \.dcm"):
+        READER.read(folder / "1.2.840.77")
+
+
 def test_control_characters_do_not_reach_the_sections(folder, provenance):
     WRITER.write(Sample(modality="words", data="a\x00b\x1bc\td"), folder / "r.dcm", provenance)
     assert contents(pydicom.dcmread(folder / "r.dcm")) == [("59776-5", "a�b�c\td")]

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from core.errors import PlainWarning, UserError
-from core.io import ImageReaderConfig, NiftiReaderConfig, NiftiWriterConfig, ScanReaderConfig, centred
+from core.io import (
+    ImageReaderConfig,
+    NiftiReaderConfig,
+    NiftiWriterConfig,
+    ScanReaderConfig,
+    SeriesReaderConfig,
+    centred,
+)
 from core.types import Geometry, Sample
 
 ROOT = Path(__file__).parents[3]
@@ -299,3 +306,24 @@ def test_scan_reader_goes_by_suffix(folder, provenance):
     assert ".png" in both.suffixes
     with pytest.raises(UserError, match=r"a\.png: this reader reads \.nii, \.nii\.gz, \.mhd, \.mha;.*set image"):
         ScanReaderConfig(nifti=nifti).build().read(folder / "a.png")
+
+
+@pytest.mark.parametrize("dicom", [None, SeriesReaderConfig(modality="m")])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("none", "no such file; check the path"),
+        ("none.nii", "no such file; check the path"),
+        ("loop", "no such file: it is a link that leads nowhere, or to itself"),
+        ("astray", "no such file: it is a link that leads nowhere"),
+        ("empty", r"the file is empty \(0 bytes\)"),
+        ("a" * 300, "cannot be opened: File name too long"),
+        ("a\0b", "NUL character"),
+    ],
+)
+def test_a_scan_that_is_not_there_is_said_to_be_missing(folder, dicom, name, expected):
+    (folder / "loop").symlink_to(folder / "loop")
+    (folder / "astray").symlink_to(folder / "elsewhere")
+    (folder / "empty").touch()
+    with pytest.raises(UserError, match=expected):
+        ScanReaderConfig(nifti=NiftiReaderConfig(modality="m"), series=dicom).build().read(folder / name)
