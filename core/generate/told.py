@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from core.preprocess.collate import collate
 from core.types import Batch, Geometry, Sample
 
 _SHOWN = 60  # characters of a value in a message
+_SETTING = re.compile(r"\bset \w+ = ")  # how an error of a reader names one
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,9 +39,21 @@ def read_told(bundle: Bundle, flag: str, name: str, value: str, *, keep: bool) -
         _refuse_path(flag, name, value, reader)
         sample, shown = Sample(modality=name, data=value), value
     else:
-        sample = reader.read(Path(value))
+        sample = _read(reader, flag, name, value)
         shown = sample.data if keep and isinstance(sample.data, str) else _digest(Path(value))
     return Told(batch=_canonical(flag, sample, value, parts), shown=shown, geometry=sample.geometry)
+
+
+def _read(reader: Reader, flag: str, name: str, value: str) -> Sample:
+    try:
+        return reader.read(Path(value))
+    except UserError as error:
+        if not _SETTING.search(str(error)):
+            raise
+        raise UserError(
+            f"{error}; for {flag} {name} the settings of the run hold and no others: give a file that needs none (of a"
+            " volume, the file of one slice)"
+        ) from error
 
 
 def is_file(value: str) -> bool:

@@ -3,11 +3,14 @@
 import hashlib
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from core.discovery import discover
 from core.errors import UserError
 from core.generate.told import read_told
+from core.io import NiftiWriterConfig, centred
+from core.types import Provenance, Sample
 
 TEXT = "Small left pleural effusion."
 
@@ -49,3 +52,17 @@ def test_of_a_text_file_the_digest_or_the_text_is_shown(bundle, tmp_path):
 def test_a_text_that_looks_like_a_missing_file_is_refused(bundle, value, expected):
     with pytest.raises(UserError, match=expected):
         told(bundle, value)
+
+
+def test_a_volume_at_a_preset_of_slices_names_what_core_generate_takes(tmp_path):
+    """A reader's own remedy is a setting, and this command has none for readers."""
+    parts = discover().modalities["ct"].parts("tiny")
+    bundle = SimpleNamespace(run=SimpleNamespace(parts=lambda name: parts, config=SimpleNamespace(preset="tiny")))
+    place = centred((4, 5, 6), (1.0, 1.0, 1.0), "SPL")
+    scan = Sample(modality="ct", data=np.zeros((1, 4, 5, 6), np.float32), geometry=place)
+    NiftiWriterConfig().build().write(scan, tmp_path / "ct.nii.gz", Provenance(model="m", recipe="r", seed=0, index=0))
+    with pytest.raises(UserError, match=r"settings of the run hold and no others: give .* the file of one slice\)$"):
+        read_told(bundle, "--given", "ct", str(tmp_path / "ct.nii.gz"), keep=False)
+    with pytest.raises(UserError, match="no such file; check the path") as refused:
+        read_told(bundle, "--given", "ct", str(tmp_path / "none.nii.gz"), keep=False)
+    assert "settings of the run" not in str(refused.value)
