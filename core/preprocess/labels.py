@@ -21,7 +21,7 @@ class LabelPreprocessConfig(GridConfig):
     """Label ``i`` of a map is ``labels[i - 1]``, 0 is nothing; channel ``i - 1`` is 1 where it lies, -1 elsewhere.
 
     Nothing has no channel: a point without a label is -1 in all. ``channels`` is the number of labels, because the
-    networks were made for it. Resampling takes the nearest point.
+    networks were made for it. Resampling takes the nearest point; see `core.preprocess.resample.nearest` on ties.
     """
 
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
