@@ -105,3 +105,13 @@ def test_volumes_share_a_grid_and_the_first_given_one_counts():
     own = centred((8, 8, 8), (5.0, 5.0, 5.0), "SPL")
     first, second = centred((9, 8, 7), (4.0, 3.0, 2.0), "SPL"), centred((5, 5, 5), (1.0, 1.0, 1.0), "SPL")
     assert given_grid(own, [OWN, first, second]) == first
+
+
+@pytest.mark.parametrize("name", ["ct", "mri", "mask_organs"])
+def test_dicom_keeps_the_given_place(bundle, tmp_path, name):
+    given = Geometry(affine=PLACED, shape=(40, 48))
+    parts = bundle.run.parts(name)
+    parts.exports["dicom"].build().write(made(bundle, name, [given])[0], tmp_path / f"{name}.dcm", TOLD)
+    found = parts.reader.build().read(tmp_path / f"{name}.dcm").geometry
+    assert found.shape == given.shape
+    assert np.allclose(found.affine, PLACED)
