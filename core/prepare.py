@@ -64,7 +64,8 @@ def main(arguments: Sequence[str]) -> None:
 
     registry = load_registry(options.registry)
     catalog = discover(registry.plugins.enabled, registry.plugins.modules)
-    source = _placed(registry.data_source(options.data, catalog.datasets), options)
+    known = registry.data_source(options.data, catalog.datasets)
+    source = _placed(known, options)
     if options.dicom is not None:
         Console(highlight=False, soft_wrap=True).print(_written_as_dicom(source, options), markup=False)
         return
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
         console.print(f"'{options.data}' is in {source.root}", markup=False)
     order = replace(order, source=_looked_at(source))
     report = prepare(order)
-    console.print(_told(order, report), markup=False)
+    console.print(_told(order, report, known), markup=False)
     if options.strict:
         _refuse(order, report)
 
@@ -222,8 +223,8 @@ def _planned(source: DataSource, order: Order, settings: Mapping[str, Any], opti
     return "\n".join(lines)
 
 
-def _told(order: Order, report: Report) -> str:
-    """The table, and where everything is."""
+def _told(order: Order, report: Report, known: DataSource) -> str:
+    """The table, where everything is, and whether training looks there."""
     from core.preprocess.audit.findings import table
     from core.preprocess.prepared.preparation import AUDIT
 
@@ -231,8 +232,21 @@ def _told(order: Order, report: Report) -> str:
     new = "" if report.read == files else f" ({files - report.read:,} of them before)"
     lines = [table(report.findings), "", f"{files:,} files were read{new}; all findings: {order.folder / AUDIT}"]
     if order.keep:
-        lines.append(f"samples at preset '{order.preset}': {order.folder}; core.train takes them from there")
+        lines.append(f"samples at preset '{order.preset}': {order.folder}; {_taken(order, known)}")
     return "\n".join(lines).encode(errors="backslashreplace").decode()  # names of files need not be Unicode
+
+
+def _taken(order: Order, known: DataSource) -> str:
+    """Whether training takes the samples, or what is to be set that it does: it looks where the registry says."""
+    folders = {"root": (known.root, order.root), "prepared": (known.prepared, order.out)}
+    unset = [
+        f"datasets.{known.name}.{key} = '{used}'"
+        for key, (said, used) in folders.items()
+        if said is None or said.resolve() != used.resolve()
+    ]
+    if not unset:
+        return "core.train takes them from there"
+    return f"for core.train to take them, set {' and '.join(unset)} in registry.local.toml"
 
 
 def _refuse(order: Order, report: Report) -> None:

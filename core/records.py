@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import get_args
 
@@ -15,6 +15,7 @@ from core.errors import PlainWarning, UserError, listed, unknown
 from core.modality import DatasetAdapter, Modality, PartConfig
 from core.overrides import with_overrides
 from core.pools import dealt, split_by_patient
+from core.preprocess.first_look import without
 from core.preprocess.prepared.manifest import FILE, is_fresh, read_manifest, source_digest
 from core.preprocess.prepared.samples import PreparedSamples
 from core.preprocess.prepared.settings import digests_of
@@ -53,11 +54,16 @@ def make_data(source: DataSource) -> None:
         raise UserError(_failed(source, "make", error)) from error
 
 
-def records_of(source: DataSource, run: Run, prepared: PreparedSamples | None = None) -> list[Record]:
+def records_of(
+    source: DataSource,
+    run: Run,
+    prepared: PreparedSamples | None = None,
+    look: Callable[[list[Record]], list[Record]] = list,
+) -> list[Record]:
     """The studies of a data set, of every split; a pool for each training patient where pools are dealt.
 
     They are those of a fresh manifest where ``core.prepare`` left one, else they are looked for. What ``prepared``
-    found unreadable is left out, with one warning.
+    found unreadable is left out, with one warning. ``look`` may leave out more, before pools are dealt.
     """
     records = list(_known(source))
     if source.entry.split == "by_patient":
@@ -65,6 +71,7 @@ def records_of(source: DataSource, run: Run, prepared: PreparedSamples | None = 
     _refuse_leaks(source, records)
     if prepared is not None:
         records = _without_refused(records, prepared, run.flows.union.modalities)
+    records = look(records)
     if source.entry.deal and run.config.data.pools == "disjoint":
         records = dealt(records, run.flows.union, run.config.seed)
     else:
@@ -150,10 +157,7 @@ def _without_refused(records: list[Record], prepared: PreparedSamples, wanted: C
     for record in records:
         refused = [name for name in wanted if record.holds(name) and prepared.refuses(name, record)]
         num.update(refused)
-        files, texts = (
-            {name: one for name, one in told.items() if name not in refused} for told in (record.files, record.texts)
-        )
-        kept.append(replace(record, files=files, texts=texts) if refused else record)
+        kept.append(without(record, refused) if refused else record)
     if num:
         told = ", ".join(f"{count} of {name}" for name, count in sorted(num.items()))
         warnings.warn(

@@ -11,10 +11,11 @@ from hashlib import blake2b
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError, listed
 from core.modality import DatasetAdapter, PartConfig
+from core.preprocess.first_look import readable
 from core.preprocess.prepared.samples import PreparedSamples
 from core.preprocess.studies import Studies
 from core.records import make_data, prepared_of, readers_of, records_of, source_of
-from core.registry import Registry
+from core.registry import DataSource, Registry
 from core.run import Run
 from core.types import Record
 
@@ -48,8 +49,14 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
         for source in sources:
             make_data(source)
     prepared = prepared_of(sources, run)
-    records = [record for source in sources for record in records_of(source, run, prepared.get(source.name))]
-    studies = partial(_studies, run, readers=readers_of(sources, run), prepared=prepared)
+    readers = readers_of(sources, run)
+    look = partial(_looked_at, run, readers=readers, prepared=prepared)
+    records = [
+        record
+        for source in sources
+        for record in records_of(source, run, prepared.get(source.name), partial(look, source))
+    ]
+    studies = partial(_studies, run, readers=readers, prepared=prepared)
     training, held_out, test = (studies(records, split=split) for split in ("train", "validation", "test"))
     _require_data(run, training)
     if compute.first:
@@ -63,6 +70,22 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
         fingerprint=_fingerprint(training, held_out, test),
         findings_of=told,
     )
+
+
+def _looked_at(
+    run: Run,
+    source: DataSource,
+    records: list[Record],
+    *,
+    readers: Mapping[tuple[str, str], PartConfig],
+    prepared: Mapping[str, PreparedSamples],
+) -> list[Record]:
+    """The studies of a collected data set without what cannot be read, as far as it was not prepared."""
+    if source.adapter.make is not None:
+        return records
+    known = prepared.get(source.name)
+    parts = {name: run.parts(name) for name in run.flows.union.modalities if known is None or not known.holds(name)}
+    return readable(source.name, records, parts, readers)
 
 
 def _studies(

@@ -76,8 +76,20 @@ class Studies:
             return self._samples[name, place]
         found = self._taken(name, place)
         if found is None:
-            found = self._samples[name, place] = self._read(name, place)
+            found = self._samples[name, place] = self._read_or_told(name, place)
         return found
+
+    def fault(self, name: str, place: int) -> str:
+        """Why the file or text of a study cannot be read, empty where it can; nothing is kept.
+
+        `UserError` where the modality has no part for it.
+        """
+        self._build(name, self.records[place])
+        try:
+            self._read(name, place)
+        except UserError as error:
+            return str(error)
+        return ""
 
     def equal(self, names: Sequence[str], places: Sequence[int], *, labels: bool = True) -> Tensor:
         """Bool ``batch batch``: studies with the same text among ``names``, or with the same labels (METHOD E1).
@@ -125,6 +137,25 @@ class Studies:
             self._counted.add((name, place))
             self._count_cut(name, record, found)
         return found
+
+    def _read_or_told(self, name: str, place: int) -> Sample:
+        """Read a study; an error says what to do about such files."""
+        record = self.records[place]
+        self._build(name, record)
+        try:
+            return self._read(name, place)
+        except UserError as error:
+            if not record.dataset:
+                raise
+            raise UserError(
+                f"{error} (python -m core.prepare {record.dataset} lists all such files, and training leaves them out)"
+            ) from error
+
+    def _build(self, name: str, record: Record) -> None:
+        """Make what reads a study; `UserError` where there is no such part, which is no fault of the file."""
+        self._part(name, "preprocess")
+        if name not in record.texts:
+            self._reader(record.dataset, name)
 
     def _read(self, name: str, place: int) -> Sample:
         record = self.records[place]

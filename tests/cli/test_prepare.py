@@ -21,6 +21,8 @@ from core.discovery import discover
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError
 from core.flags import Flags
+from core.preprocess import first_look
+from core.preprocess.studies import Studies
 from core.registry import load_registry
 from core.run import start_run
 from core.stock import take_stock
@@ -132,6 +134,74 @@ def test_a_broken_file_stops_nobody(mine, capsys):
     with pytest.warns(PlainWarning, match="2 of xray_frontal"):
         (stock,) = take_stock(run, registry, discover().datasets)
     assert stock.num_samples(["xray_frontal"]) == len(found.training.having("xray_frontal")), "the plan counts the same"
+
+
+def test_a_broken_file_that_was_not_prepared_is_left_out_before_the_first_step(mine):
+    folder = mine(12)
+    (folder / "images/3.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    (folder / "images/4.png").write_bytes(b"")
+    with pytest.warns(
+        PlainWarning,
+        match=r"data set 'mine': left out what cannot be read: 2 of xray_frontal; e\.g\. mine/images/3\.png: .*core\.prepare",
+    ):
+        _, _, found = cohort()
+    for studies in (found.training, found.held_out, found.test, found.whole):
+        places = studies.having("xray_frontal")
+        if places:
+            studies.batch("xray_frontal", places)
+        assert not {"s3", "s4"} & {studies.records[place].study for place in places}
+        assert {"s3", "s4"}.isdisjoint(record.study for record in studies.records if record.holds("xray_frontal"))
+
+
+def test_what_was_prepared_is_not_looked_at_again(mine, capsys, monkeypatch):
+    mine(12)
+    prepared("--modality", "text", capsys=capsys)
+    looked = []
+    monkeypatch.setattr(Studies, "fault", lambda studies, name, place: looked.append(name) or "")
+    cohort()
+    assert looked == ["xray_frontal"] * 12
+    prepared(capsys=capsys)
+    cohort()
+    assert len(looked) == 12
+
+
+def test_nothing_that_can_be_read_is_one_line(mine):
+    for path in (mine(3) / "images").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"data set 'mine': nothing of xray_frontal can be read \(3\); e\.g\. .*0\.png"):
+        cohort()
+
+
+@pytest.mark.parametrize("most", ["_MOST_FILES", "_MOST_BYTES"])
+def test_a_large_data_set_is_not_looked_at_which_is_said(mine, monkeypatch, most):
+    folder = mine(12)
+    monkeypatch.setattr(first_look, most, 11)
+    (folder / "images/3.png").write_bytes(b"")
+    with pytest.warns(PlainWarning, match=r"12 files are not looked at .*run core\.prepare mine first"):
+        _, _, found = cohort()
+    with pytest.raises(UserError, match=r"3\.png: the file is empty.*python -m core\.prepare mine lists all"):
+        for studies in (found.training, found.held_out, found.test):
+            studies.batch("xray_frontal", studies.having("xray_frontal"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "tiny; core.train takes them from there"),
+        (("--out", "data/prepared/mine", "--root", "mine"), "tiny; core.train takes them from there"),
+        (
+            ("--out", "there"),
+            "for core.train to take them, set datasets.mine.prepared = 'there' in registry.local.toml",
+        ),
+        (
+            ("--root", "copy"),
+            "set datasets.mine.root = 'copy' and datasets.mine.prepared = '{}/copy.prepared' in registry.local.toml",
+        ),
+    ],
+)
+def test_training_is_said_to_look_where_it_looks(mine, capsys, tmp_path, arguments, told):
+    shutil.copytree(mine(3), "copy")
+    assert told.format(tmp_path.resolve()) in prepared(*arguments, capsys=capsys)
 
 
 def test_strict_lists_and_stops(mine, capsys):

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from core.config import Flags, resolve
@@ -16,7 +17,7 @@ from core.records import records_of, source_of
 from core.registry import DatasetEntry, load_registry
 from core.run import start_run
 from core.stock import take_stock
-from core.types import DataSpec, Record
+from core.types import DataSpec, Record, Sample
 
 SHIPPED = load_registry(Path(__file__).parents[2] / "registry.toml")
 NAMES = ("text", "xray_frontal", "xray_lateral", "ct", "mri")
@@ -24,7 +25,8 @@ NAMES = ("text", "xray_frontal", "xray_lateral", "ct", "mri")
 
 class Plain(PartConfig):
     def build(self):
-        return SimpleNamespace()
+        read = Sample(modality="any", data=np.zeros((1, 4, 4), np.float32))
+        return SimpleNamespace(read=lambda path: read, apply=lambda sample: sample)
 
 
 def modality(name):

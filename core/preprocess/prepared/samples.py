@@ -50,6 +50,10 @@ class PreparedSamples:
         same = name == name_in(record, modality, self.root) and stamp == index.stamps[row].tobytes()
         return found if same and shard.digest == index.digest else self._warn(modality, "its shards were replaced")
 
+    def holds(self, modality: str) -> bool:
+        """Whether there are samples of a modality that are made as this run makes them."""
+        return self._index(modality) is not None
+
     def refuses(self, modality: str, record: Record) -> bool:
         """Whether the study's file could not be read when it was prepared, and is still the same."""
         index = self._index(modality)

@@ -53,7 +53,7 @@ def test_too_few_test_studies_stop_no_run(folder, monkeypatch, capsys, num, pati
     """None, one, and four of one patient."""
     import core.records
 
-    def few(source, run, prepared=None):
+    def few(source, run, *others):
         records = records_of(source, run)
         test = [record for record in records if record.split == "test"][:num]
         return [record for record in records if record.split == "train"] + [

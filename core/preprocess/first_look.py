@@ -1,0 +1,90 @@
+"""Files that ``core.prepare`` has not read are looked at before the first step: a broken one would be met late."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from core.errors import PlainWarning, UserError
+from core.modality import PartConfig, Parts
+from core.preprocess.stamp import files_of
+from core.preprocess.studies import Studies
+from core.types import Record
+
+_MOST_FILES, _MOST_BYTES = 2048, 256 << 20  # of a data set: some seconds
+
+
+def without(record: Record, names: Collection[str]) -> Record:
+    """A study without these modalities."""
+    files = {name: paths for name, paths in record.files.items() if name not in names}
+    return replace(record, files=files, texts={name: text for name, text in record.texts.items() if name not in names})
+
+
+def readable(
+    dataset: str, records: list[Record], parts: Mapping[str, Parts], readers: Mapping[tuple[str, str], PartConfig]
+) -> list[Record]:
+    """The studies without what cannot be read of these modalities, with one warning.
+
+    Of each file one look, nothing is kept. A data set of more than 2,048 files or 256 MB is not looked at, which a
+    warning says. `UserError` where a modality cannot be read at all: its settings are wrong, not its files.
+    """
+    seen = [tuple(name for name in parts if record.holds(name)) for record in records]
+    paths = [record.files[name][0] for record, names in zip(records, seen, strict=True) for name in names
+             if name not in record.texts]  # fmt: skip
+    if not _is_small(paths):
+        _warn(
+            f"data set '{dataset}': {len(paths):,} files are not looked at before training, which one that cannot be"
+            f" read would stop late: run core.prepare {dataset} first"
+        )
+        return records
+    studies = Studies([replace(record, dataset=dataset) for record in records], seen, parts, readers)
+    broken, faults = _broken(studies)
+    _refuse_all_broken(dataset, studies, faults)
+    if broken:
+        told = ", ".join(f"{len(said)} of {name}" for name, said in sorted(faults.items()))
+        first = next(said[0] for _, said in sorted(faults.items()))
+        _warn(
+            f"data set '{dataset}': left out what cannot be read: {told}; e.g. {first} (core.prepare {dataset} lists"
+            " all)"
+        )
+    return [without(record, broken[place]) if place in broken else record for place, record in enumerate(records)]
+
+
+def _broken(studies: Studies) -> tuple[dict[int, list[str]], dict[str, list[str]]]:
+    """By study the modalities that cannot be read, and by modality why."""
+    broken, faults = dict[int, list[str]](), dict[str, list[str]]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are heard when the file is read for training
+        for place, names in enumerate(studies.visible):
+            for name in names:
+                fault = studies.fault(name, place)
+                if fault:
+                    broken.setdefault(place, []).append(name)
+                    faults.setdefault(name, []).append(fault)
+    return broken, faults
+
+
+def _refuse_all_broken(dataset: str, studies: Studies, faults: Mapping[str, Sequence[str]]) -> None:
+    held = Counter(name for names in studies.visible for name in names)
+    for name, said in faults.items():
+        if len(said) == held[name]:
+            raise UserError(f"data set '{dataset}': nothing of {name} can be read ({len(said)}); e.g. {said[0]}")
+
+
+def _is_small(paths: Sequence[Path]) -> bool:
+    size = 0
+    for path in paths if len(paths) <= _MOST_FILES else ():
+        try:
+            size += sum(one.stat().st_size for one in files_of(path))
+        except (OSError, ValueError):  # its reader says why
+            continue
+        if size > _MOST_BYTES:
+            return False
+    return len(paths) <= _MOST_FILES
+
+
+def _warn(message: str) -> None:
+    warnings.warn(PlainWarning(message), stacklevel=4)
