@@ -157,6 +157,8 @@ def _write_missing(job: _Job, place: Place) -> list[dict[str, Sample]]:
             if missing or indices[0] < _MOST_SHOWN:
                 batches = _made(job, indices)
                 for row, index in enumerate(indices):
+                    if index not in missing and index >= _MOST_SHOWN:
+                        continue
                     study = _study(job, batches, row)  # one at a time: a given volume may have a fine grid
                     if index in missing:
                         place.add(index, partial(_write, job, index, study))
