@@ -74,10 +74,9 @@ def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None
     for source, table in layers:
         tables = _laid_over(tables, table)
         config = _checked(tables, source)
-    if config.training.long is not None:
-        raise UserError(
-            "training.long: only presets of the registry have one; give --long, or set training.PHASE.steps"
-        )
+    for key, instead in (("long", "give --long, or set training.PHASE.steps"), ("sampler", "set sampler.scale")):
+        if getattr(config.training, key) is not None:
+            raise UserError(f"training.{key}: only presets of the registry have one; {instead}")
     for name in config.data.names:
         if name not in registry.datasets:
             raise unknown("data set", name, registry.datasets)
@@ -110,7 +109,7 @@ def to_toml(config: RunConfig) -> str:
 def _base(registry: Registry, recipe: str, preset: str, *, long: bool) -> dict[str, Any]:
     """The lowest layers: sizes of the preset with what the paper published for it, then the switches."""
     method, sizes = registry.recipe(recipe), registry.preset(preset)
-    training = sizes.model_dump(exclude_none=True, exclude={"long"})
+    training = sizes.model_dump(exclude_none=True, exclude={"long", "sampler"})
     for phase, published in method.train.get(preset, {}).items():
         training[phase] |= published.model_dump(exclude_none=True)
     if long and sizes.long is None:
@@ -122,6 +121,8 @@ def _base(registry: Registry, recipe: str, preset: str, *, long: bool) -> dict[s
     if long and sizes.long is not None:
         training = merged(training, sizes.long.model_dump(exclude_none=True))
     switches = {key: getattr(method, key).model_dump(exclude_none=True) for key in SWITCHES}
+    if sizes.sampler is not None:
+        switches["sampler"] |= sizes.sampler.model_dump()
     named = {"recipe": recipe, "preset": preset, "run": Path("runs") / f"{recipe}-{preset}"}
     return {**named, **switches, "training": training, "aliases": dict(registry.aliases)}
 

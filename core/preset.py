@@ -98,9 +98,15 @@ class Longer(Table):
     measure: OtherMeasuring = OtherMeasuring()
 
 
+class OtherSampling(Table):
+    """What takes the place of a recipe's sampler at this size: how far guidance must part is a matter of size."""
+
+    scale: float = Field(ge=0)
+
+
 class Preset(Table):
     """Sizes of training; the sizes of networks stand in the plugins. ``long`` is laid over the rest by ``--long``.
-    ``log_every`` and ``save_every`` count optimiser steps.
+    ``log_every`` and ``save_every`` count optimiser steps. ``sampler`` is laid over that of the recipe.
     """
 
     title: str = ""
@@ -112,6 +118,7 @@ class Preset(Table):
     guide: Training
     measure: Measuring = Measuring()
     long: Longer | None = None
+    sampler: OtherSampling | None = None
 
     def of(self, phase: Phase) -> Training:
         """The training of one phase."""

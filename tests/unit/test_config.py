@@ -67,7 +67,7 @@ def test_defaults():
     assert plain.flow.of("align") == plain.flow.of("guide") == "text-xray,text-ct,ct-mri"
     assert plain.run == Path("runs/medm2g-tiny")
     assert plain.data.names == ("phantom",)
-    assert plain.training == REGISTRY.preset("tiny").model_copy(update={"long": None})
+    assert plain.training == REGISTRY.preset("tiny").model_copy(update={"long": None, "sampler": None})
 
 
 def test_each_layer_wins_over_the_one_below(tmp_path):
@@ -107,6 +107,15 @@ def test_long_and_steps():
         config(long=True, preset="paper")
     short = config(steps=3, recipe="medisyn", preset="paper")
     assert short.training.diffuse.num_steps(10**6) == 3
+
+
+def test_a_preset_may_part_the_halves_of_guidance_further_than_the_paper():
+    tiny = REGISTRY.preset("tiny").sampler.scale
+    assert config().sampler.scale == config(recipe="medcodi_m").sampler.scale == tiny
+    assert config(preset="paper").sampler == REGISTRY.recipe("medm2g").sampler
+    assert config(set=["sampler.scale=3"]).sampler.scale == 3
+    with pytest.raises(UserError, match=r"training.sampler: only presets of the registry have one; set sampler.scale"):
+        config(set=["training.sampler.scale=3"])
 
 
 def test_phases_and_data_flags():
