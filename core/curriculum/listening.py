@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
 import torch
 
+from core.curriculum.comparable import drawn, have_strangers, patients_of
 from core.curriculum.course import Course
 from core.curriculum.table import Line
-from core.engine.seed import stream
 from core.evaluate.benefit import savings
 from core.generate.bundle import Bundle, Listening
 from core.generate.study import conditionings, encoded_latent
@@ -33,9 +32,10 @@ def listenings(course: Course, pairs: Iterable[tuple[str, str]]) -> list[tuple[L
 
 def _listening(course: Course, receiver: str, sender: str) -> Iterable[tuple[Listening, Line]]:
     studies, seed = course.cohort.held_out, course.run.config.seed
-    places = _places(course, receiver, sender)
-    who = [(studies.records[place].dataset, studies.records[place].patient) for place in places]
-    if 2 * max(Counter(who).values(), default=1) > len(who):
+    most = course.run.config.training.measure.samples
+    places = drawn(studies, sorted((receiver, sender)), most, seed, "listening")
+    who = patients_of(studies, places)
+    if not have_strangers(who):
         return
     none, other = savings(
         flow_state(course.bundle, studies, receiver, places),
@@ -50,13 +50,6 @@ def _listening(course: Course, receiver: str, sender: str) -> Iterable[tuple[Lis
     beside = f"beside another's {other.value:+.4f} [{other.low:.4f}, {other.high:.4f}]; {verdict}"
     what = f"{receiver} listens to {sender}: error saved beside no partner, validation"
     yield Listening(receiver, sender, helps), Line("guide", what, none.value, beside, none.low, none.high)
-
-
-def _places(course: Course, *names: str) -> list[int]:
-    """Validation studies that hold both, drawn as the test studies are."""
-    found = course.cohort.held_out.having(*names)
-    order = torch.randperm(len(found), generator=stream(course.run.config.seed, "listening", *sorted(names))).tolist()
-    return sorted(found[index] for index in order[: course.run.config.training.measure.samples])
 
 
 def flow_state(bundle: Bundle, studies: Studies, name: str, places: Sequence[int]) -> FlowState:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 
@@ -10,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.curriculum.comparable import drawn, have_strangers, patients_of
 from core.curriculum.course import Course
 from core.engine.progress import progress
-from core.engine.seed import stream
 from core.engine.weights import WEIGHTS, load_weights, save_weights
 from core.evaluate.judge import Judge, judge_scores, train_judge
 from core.evaluate.strangers import strangers
@@ -58,9 +57,7 @@ class Subjects:
 
     def places(self, *names: str, most: int | None = None) -> list[int]:
         """Test studies that hold all of these, at most ``most``, drawn from all data sets alike; in their order."""
-        found = self.studies.having(*names)
-        order = torch.randperm(len(found), generator=stream(self.seed, "measure", *names)).tolist()
-        return sorted(found[index] for index in order[: most or self.settings.samples])
+        return drawn(self.studies, names, most or self.settings.samples, self.seed, "measure")
 
     def enough(self, *names: str) -> list[int]:
         """The same, and none where they are too few to compare with each other: two patients at least.
@@ -68,8 +65,7 @@ class Subjects:
         Nor where one patient has more than half of them, for then some would have no stranger.
         """
         places = self.places(*names)
-        most = max(Counter(self.patients(places)).values(), default=0)
-        return places if len(places) >= 2 and 2 * most <= len(places) else []
+        return places if have_strangers(self.patients(places)) else []
 
     def judged(self, name: str) -> bool:
         """Whether there are findings, and labelled training studies to teach a judge."""
@@ -78,7 +74,7 @@ class Subjects:
 
     def patients(self, places: Sequence[int]) -> list[Hashable]:
         """Who they are: two data sets may use one name for two patients."""
-        return [(self.studies.records[place].dataset, self.studies.records[place].patient) for place in places]
+        return patients_of(self.studies, places)
 
     def labels(self, studies: Studies, places: Sequence[int]) -> np.ndarray:
         """``sample finding``: 1 present, 0 absent, NaN unknown."""
