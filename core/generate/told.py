@@ -9,6 +9,7 @@ from pathlib import Path
 
 from core.errors import UserError
 from core.generate.bundle import Bundle
+from core.io.archive import container, member_of
 from core.modality import Parts, Reader
 from core.preprocess.collate import collate
 from core.types import Batch, Geometry, Sample
@@ -59,7 +60,7 @@ def _read(reader: Reader, flag: str, name: str, value: str) -> Sample:
 def is_file(value: str) -> bool:
     """Whether a value names a file."""
     try:
-        return Path(value).is_file()
+        return container(Path(value)).is_file()
     except (OSError, ValueError):  # a long text is no path
         return False
 
@@ -95,8 +96,10 @@ def _canonical(flag: str, sample: Sample, value: str, parts: Parts) -> Batch:
 
 def _digest(path: Path) -> str:
     """The SHA-256 of a file, or of all files in a folder."""
+    member = member_of(path)
+    path = container(path)
     files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"" if member is None else str(member[1:]).encode())
     for one in files:
         digest.update(one.read_bytes())
     return f"sha256:{digest.hexdigest()}"

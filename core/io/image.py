@@ -1,4 +1,4 @@
-"""PNG, JPEG and TIFF of 8 and 16 bits to `Sample`."""
+"""PNG, JPEG and TIFF of 8 and 16 bits, and pictures in an archive of numpy's, to `Sample`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 from pydantic import PositiveFloat, PositiveInt
 
 from core.errors import UserError
+from core.io.archive import SUFFIX, container, member_of, picture_in
 from core.io.axes import Orientation, centred
 from core.io.mark import Mark
 from core.io.pixels import pixels
-from core.io.source import decoding, readable
+from core.io.source import decoding, readable, without_nul
 from core.modality import PartConfig
 from core.types import Geometry, Sample, Space
 
@@ -55,16 +56,17 @@ class ImageReaderConfig(PartConfig):
 
 
 class ImageReader:
-    """Reads a picture into float32 ``channel H W``."""
+    """Reads a picture into float32 ``channel H W``; of an archive, the one that ``images.npz#17`` names."""
 
-    suffixes = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+    suffixes = (".png", ".jpg", ".jpeg", ".tif", ".tiff", SUFFIX)
 
     def __init__(self, config: ImageReaderConfig) -> None:
         self.config = config
 
     def read(self, path: Path) -> Sample:
         """The picture in units and with geometry; `UserError` that names the file for all that is not plain."""
-        path = readable(path, self.suffixes)
+        path = without_nul(path)
+        readable(container(path), self.suffixes)
         with decoding(path, "a picture"), self._opened(path) as image:
             self._check_size(image, path)
             data, stored = pixels(image, self.config.channels, self.config.convert, path)
@@ -79,6 +81,11 @@ class ImageReader:
     def _opened(self, path: Path) -> Any:
         from PIL import Image
 
+        member = member_of(path)
+        if member is not None:
+            return picture_in(member, path)
+        if path.name.lower().endswith(SUFFIX):
+            raise UserError(f"{path}: is an archive of pictures; name one of them, as in {path.name}#0")
         with warnings.catch_warnings():
             # Pillow warns of large pictures; max_megapixels decides here, before a pixel is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -65,7 +65,8 @@ def _upright(image: Any, path: Path) -> tuple[Any, dict[str, int]]:
 
 def _raw_mode(image: Any) -> str:
     """How the file stores a pixel, e.g. ``RGB;16B`` where Pillow will hand out 8-bit ``RGB``."""
-    arguments = image.tile[0][3] if image.tile else ""
+    tile = getattr(image, "tile", ())  # a picture of an archive has none
+    arguments = tile[0][3] if tile else ""
     if isinstance(arguments, (tuple, list)):
         arguments = arguments[0] if arguments else ""
     return str(arguments)

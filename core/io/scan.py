@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import model_validator
 
 from core.errors import UserError
+from core.io.archive import container
 from core.io.dicom import is_dicom
 from core.io.image import ImageReaderConfig
 from core.io.metaimage import MetaImageReader
@@ -62,7 +63,7 @@ class ScanReader:
         """The scan as its own reader gives it; `UserError` that names the file otherwise."""
         path = without_nul(path)
         for reader in self.readers:
-            if path.name.lower().endswith(reader.suffixes):
+            if container(path).name.lower().endswith(reader.suffixes):
                 return reader.read(path)
         with opening(path):
             folder = path.is_dir()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.errors import PlainWarning, UserError
+from core.io.archive import container
 from core.modality import PartConfig, Parts
 from core.preprocess.stamp import files_of
 from core.preprocess.studies import Studies
@@ -76,7 +77,7 @@ def _refuse_all_broken(dataset: str, studies: Studies, faults: Mapping[str, Sequ
 
 def _is_small(paths: Sequence[Path]) -> bool:
     size = 0
-    for path in paths if len(paths) <= _MOST_FILES else ():
+    for path in dict.fromkeys(map(container, paths)) if len(paths) <= _MOST_FILES else ():
         try:
             size += sum(one.stat().st_size for one in files_of(path))
         except (OSError, ValueError):  # its reader says why

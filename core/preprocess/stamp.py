@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from stat import S_ISREG
 
+from core.io.archive import container, member_of
 from core.io.survey import is_index
 
 _EDGE_BYTES = 4096  # of a file's start and end that are looked at
@@ -16,8 +18,10 @@ _VOXELS = (".raw", ".zraw")
 def files_of(path: Path) -> list[Path]:
     """The files that count: of a folder those in it, of a MetaImage header (``.mhd``) also the voxels beside it.
 
-    What systems put beside images (``.DS_Store``, ``DICOMDIR``) does not. `OSError` where a folder cannot be listed.
+    What systems put beside images (``.DS_Store``, ``DICOMDIR``) does not. A picture in an archive is in one file, the
+    archive. `OSError` where a folder cannot be listed.
     """
+    path = container(path)
     if path.is_dir():
         return sorted(one for one in path.iterdir() if one.is_file() and not is_index(one))
     beside = [path.with_suffix(suffix) for suffix in _VOXELS] if path.suffix.lower() == ".mhd" else []
@@ -47,7 +51,7 @@ def time_of(path: Path) -> int:
 
 
 def content_of(path: Path) -> int:
-    """64 bits of all bytes of a file, or of those that count; 0 where they cannot be read."""
+    """64 bits of all bytes of a file, or of those that count, and the number of a picture in it; 0 where unreadable."""
     try:
         return content_hash(path) if _can_be_read(path) else 0
     except (OSError, ValueError):
@@ -56,6 +60,20 @@ def content_of(path: Path) -> int:
 
 def content_hash(path: Path) -> int:
     """The same; `OSError` where they cannot be read."""
+    member = member_of(path)
+    if member is not None:  # each is told apart, and the archive is hashed once for all
+        status = member.file.stat()
+        return short(f"{_hash_of_version(member.file, status.st_size, status.st_mtime_ns)} {member[1:]}")
+    return _hash_of_files(path)
+
+
+@lru_cache(maxsize=4)
+def _hash_of_version(path: Path, size: int, time_ns: int) -> int:
+    """The hash of an archive; ``size`` and ``time_ns`` tell its versions apart."""
+    return _hash_of_files(path)
+
+
+def _hash_of_files(path: Path) -> int:
     digest = blake2b(digest_size=8)
     for one in files_of(path):
         with one.open("rb") as file:
@@ -88,4 +106,5 @@ def _edges(path: Path) -> bytes:
 
 
 def _can_be_read(path: Path) -> bool:
+    path = container(path)
     return path.is_dir() or S_ISREG(path.stat().st_mode)  # a pipe would be waited for

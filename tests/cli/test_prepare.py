@@ -59,9 +59,9 @@ def prepared(*arguments, capsys):
     return capsys.readouterr().out
 
 
-def cohort():
+def cohort(flow=FLOW):
     registry, catalog = load_registry(), discover()
-    run = start_run(resolve(registry, catalog.modalities, Flags(flow=FLOW, data="mine")), catalog.modalities)
+    run = start_run(resolve(registry, catalog.modalities, Flags(flow=flow, data="mine")), catalog.modalities)
     return run, registry, gather_cohort(run, registry, catalog.datasets, Compute("cpu"))
 
 
@@ -309,3 +309,25 @@ def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(mine, cap
 
 def _num(folder):
     return sum(path.is_file() and not path.name.startswith(".") for path in Path(folder).rglob("*"))
+
+
+def test_pictures_of_one_archive(mine, capsys, tmp_path):
+    """Each is a sample of its own: read, told apart, prepared, and missing where the array has no such number."""
+    folder = mine(1)
+    colour = np.random.default_rng(0).integers(0, 256, (6, 30, 30, 3), np.uint8)
+    colour[5] = colour[0]
+    np.savez(folder / "images.npz", colour)
+    rows = [f"s{number},photo_dermoscopy,images.npz#{number},Picture {number}." for number in range(8)]
+    (folder / "manifest.csv").write_text("study_id,modality,file,report\n" + "\n".join(rows) + "\n")
+    prepared(capsys=capsys)
+    audit = json.loads((tmp_path / "data/prepared/mine/tiny/audit.json").read_text())
+    found = {one["check"]: one for one in audit["findings"] if one["where"] == "photo_dermoscopy"}
+    assert "images.npz#6" in json.dumps(found)
+    assert found["same pixels"]["count"] == 2
+    assert found["same bytes"]["count"] == 0
+    with pytest.warns(PlainWarning, match="2 of photo_dermoscopy"):
+        _, _, found = cohort("text-photo_dermoscopy")
+    studies, name = found.training, "photo_dermoscopy"
+    places = [place for place, held in enumerate(studies.visible) if name in held]
+    assert places
+    assert not any(studies.fault(name, place) for place in places)

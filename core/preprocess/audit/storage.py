@@ -6,18 +6,21 @@ import warnings
 from pathlib import Path
 
 from core.errors import UserError
+from core.io.archive import SUFFIX, container
 from core.io.dicom import SUFFIXES, is_dicom, read_header
 from core.preprocess.stamp import files_of
 from core.types import Sample
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", SUFFIX)
 
 
 def stored_as(path: Path, sample: Sample) -> str:
     """E.g. ``PNG L``, ``DICOM MONOCHROME2 12 bit`` (of a folder its first file's), ``NIfTI int16``; else the suffix."""
-    name = path.name.lower()
+    name = container(path).name.lower()
     said = {} if sample.geometry is None else sample.geometry.stored
     try:
+        if name.endswith(SUFFIX):
+            return f"NPZ {said.get('bits')} bit"
         if name.endswith(_PICTURES):
             return _picture(path)
         if path.is_dir() or name.endswith(SUFFIXES) or is_dicom(path):
@@ -30,7 +33,7 @@ def stored_as(path: Path, sample: Sample) -> str:
 
 def is_picture(path: Path) -> bool:
     """Whether a file is of a format that has lost units and position."""
-    return path.name.lower().endswith(_PICTURES)
+    return container(path).name.lower().endswith(_PICTURES)
 
 
 def _picture(path: Path) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from core.building import build_part
 from core.errors import UserError
 from core.io import replacing
+from core.io.archive import SUFFIX, container
 from core.preprocess.audit.facts import facts_of_file, facts_of_text
 from core.preprocess.prepared.manifest import relative
 from core.preprocess.prepared.samples import text_name
@@ -31,7 +32,7 @@ from core.types import DataSpec, Record, Sample
 _ROWS, _BYTES = 256, 64 << 20  # files and canonical bytes of a portion, whichever ends first
 # A portion is also full with 256 of these: so that few volumes are read by many processes, and a kill costs seconds.
 _FULL, _OF_A_FILE, _OF_A_VOLUME = 256, 4, 32
-_FLAT = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".txt")
+_FLAT = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".txt", SUFFIX)
 _built: dict[str, Any] = {}  # parts of this process, by their settings
 
 
@@ -52,7 +53,7 @@ class Row:
         """About how long it takes, by its name alone."""
         if self.path is None:
             return 1
-        return _OF_A_FILE if self.path.name.lower().endswith(_FLAT) else _OF_A_VOLUME
+        return _OF_A_FILE if container(self.path).name.lower().endswith(_FLAT) else _OF_A_VOLUME
 
     @property
     def stamp(self) -> bytes:
@@ -288,7 +289,7 @@ def _content(row: Row, found: Mapping[str, Any], time: int) -> int:
 
 def _is_missing(path: Path | None) -> bool:
     try:
-        return path is not None and not path.exists()
+        return path is not None and not container(path).exists()
     except OSError:  # closed to the user
         return False
 

@@ -13,6 +13,7 @@ ENTRIES = load_registry(Path(__file__).parents[3] / "registry.toml").datasets
 EXPECTED = {
     "bccd_blood_smear": {"photo_smear"},
     "busi_ultrasound": {"photo_ultrasound"},
+    "dermamnist": {"photo_dermoscopy"},
     "drive_chase_fundus": {"photo_fundus"},
     "mixed_samples": {"photo_oct", "photo_histopathology", "photo_endoscopy"},
     "brats2013_2d": {"mri_t1", "mri_t1c", "mri_t2", "mri_flair"},
