@@ -28,18 +28,34 @@ def measure() -> list[dict[str, Any]]:
 
 def measured(run: Path, *flags: str) -> list[dict[str, Any]]:
     """Train in ``run`` and generate four studies in a fresh process."""
-    resumed, begun = run.exists(), time.perf_counter()
+    resumed, begun, ticks = run.exists(), time.perf_counter(), _ticks()
     ended = _trained([sys.executable, "-m", "core.train", "--flow", FLOW, "--run", str(run), *flags], run)
     train_s = time.perf_counter() - begun
-    peak_gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # of the largest process
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     whole = {
         "what": "train",
         "seconds": round(train_s, 1),
-        "peak_gib": round(peak_gib, 2),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "stolen": _stolen(ticks),
+        "peak_gib": round(used.ru_maxrss / 2**20, 2),  # of the largest process
         "resumed": resumed,
     }
     cold = {"what": "generate 4 studies, cold", "seconds": round(_generated(run), 1)}
     return [whole, cold, *_stages(ended), *_table(run)]
+
+
+def _ticks() -> list[int]:
+    """What the processors did since the machine was started; empty where the system does not say."""
+    try:
+        return [int(number) for number in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    except OSError:
+        return []
+
+
+def _stolen(before: list[int]) -> float | str:
+    """The share of the time since ``before`` in which a host of virtual machines served others than this one."""
+    passed = [now - then for now, then in zip(_ticks(), before, strict=False)]
+    return round(passed[7] / sum(passed), 3) if passed and sum(passed) else ""
 
 
 def _trained(command: list[str], run: Path) -> dict[str, float]:
