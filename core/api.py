@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = {
     "core.engine.progress": ("progress",),
+    "core.engine.workers": ("in_order", "num_cores"),
     "core.errors": ("PlainWarning", "UserError"),
     "core.hookspecs": ("hookimpl",),
     "core.modality": (
@@ -93,6 +94,8 @@ __all__ = [
     "ViewsConfig",
     "Writer",
     "hookimpl",
+    "in_order",
+    "num_cores",
     "progress",
     "train_tokenizer",
 ]
@@ -112,6 +115,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from core.engine.progress import progress
+    from core.engine.workers import in_order, num_cores
     from core.errors import PlainWarning, UserError
     from core.hookspecs import hookimpl
     from core.modality import (

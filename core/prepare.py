@@ -139,12 +139,12 @@ def _written_as_dicom(source: DataSource, options: Namespace) -> str:
 def _order(source: DataSource, options: Namespace, registry: Registry, catalog: Catalog) -> Order:
     """What shall be prepared, and how; `UserError` for a wrong preset, flow, modality or setting."""
     from core.config import resolve
+    from core.engine.workers import num_cores
     from core.flags import Flags
     from core.flow import parse_flow
     from core.overrides import with_overrides
     from core.pools import split_by_patient
     from core.preprocess.prepared.preparation import Order
-    from core.preprocess.prepared.workers import num_cores
     from core.records import scanned
 
     config = resolve(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.api import UserError, progress
+from core.api import UserError, in_order, num_cores, progress
 from plugins.phantom.files import PART, PATIENTS, folder_name
 
 
@@ -29,8 +27,8 @@ def make_missing(root: Path, num: int, make: Callable[[int], object], workers: i
 
     ``shown``: with progress on standard error.
     """
-    missing, workers = missing_from(root, num), workers or _cores()
-    made = map(make, missing) if workers == 1 else _in_parallel(make, missing, workers)
+    missing = missing_from(root, num)
+    made = in_order(make, missing, workers or num_cores())
     with progress("phantom patients", num, silent=not (shown and missing)) as watcher:
         for done, _ in enumerate(made, num - len(missing) + 1):
             watcher(done)
@@ -50,20 +48,3 @@ def alone(root: Path) -> Iterator[None]:
         except OSError as error:
             raise UserError(f"{root}: another process is making this cohort; wait for it, or stop it") from error
         yield
-
-
-def _in_parallel(make: Callable[[int], object], missing: Sequence[int], workers: int) -> Iterator[object]:
-    from multiprocessing import get_context
-
-    # Spawned, not forked: a fork inherits locks of threads that it does not have.
-    with ProcessPoolExecutor(min(workers, max(1, len(missing))), mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(make, patient) for patient in missing]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -21,7 +21,7 @@ API = """
 Augmenter Autoencoder Batch BpeTokenizerConfig ByteTokenizerConfig CONTRACT Conditioning Context DataSpec DatasetAdapter Denoiser Geometry
 LabelPreprocessConfig LabelViewsConfig LatentSpec MetricSpec Modality PartConfig Parts PercentilePreprocessConfig PlainWarning Posterior Preprocessor Prompt PromptEncoder
 Provenance RangePreprocessConfig Reader Record Sample Shared Site Space UserError ViewsConfig Writer hookimpl
-progress train_tokenizer
+in_order num_cores progress train_tokenizer
 """
 TRAIN = "--config --data --device --flow --help --long --phase --plan --preset --recipe --registry --run --seed --set --steps -h"
 CHECK = "--help --params --preset --registry -h"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from core.engine.progress import progress
 from core.engine.tensors import write_json
+from core.engine.workers import in_order
 from core.errors import UserError
 from core.preprocess.audit.examination import examine
 from core.preprocess.audit.facts import Facts
@@ -21,7 +22,6 @@ from core.preprocess.prepared.portions import portions_of, prepare_portion, told
 from core.preprocess.prepared.samples import name_in, text_name
 from core.preprocess.prepared.settings import Settings
 from core.preprocess.prepared.shards import write_index
-from core.preprocess.prepared.workers import in_order
 from core.types import Record
 
 AUDIT = "audit.json"

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +100,35 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(cohort, tmp_path):
     (root / "patients" / ".part-abandoned").mkdir()
     make_cohort(root, workers=1, progress=False)  # takes number and seed from the folder
     assert digest(root) == digest(cohort)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_workers_end_with_a_maker_that_is_killed(tmp_path):
+    """They would wait for tasks for ever."""
+    command = [sys.executable, "-m", "core.prepare", "phantom", "--root", tmp_path / "a", "--num", "500"]
+    process = subprocess.Popen(
+        [*command, "--workers", "2"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while len(in_group(process.pid)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(in_group(process.pid)) >= 3
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    while in_group(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not in_group(process.pid)
+
+
+def in_group(group):
+    """The living processes of a group."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            state, _, number = path.read_text().rpartition(")")[2].split()[:3]
+            if int(number) == group and state != "Z":
+                found.append(path)
+    return found
 
 
 def test_a_finished_cohort_is_left_alone(cohort):
