@@ -14,7 +14,7 @@ import numpy as np
 from core.errors import UserError
 
 SUFFIX = ".npz"
-_MEMBER = re.compile(r"(?P<file>.+\.npz)#(?:(?P<array>[^#:]+):)?(?P<index>[0-9]{1,9})", re.IGNORECASE | re.DOTALL)
+_MEMBER = re.compile(r"(?P<file>.+\.npz)#(?:(?P<array>[^#:]+):)?(?P<number>[0-9]{1,9})", re.IGNORECASE | re.DOTALL)
 _MOST_BYTES = 1 << 30  # of an array, which is kept in memory
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _SHAPES = "number x rows x columns, or those and 3 colours"
@@ -25,13 +25,13 @@ class Member(NamedTuple):
 
     file: Path
     array: str | None
-    index: int
+    number: int
 
 
 def member_of(path: Path) -> Member | None:
     """What ``images.npz#17`` and ``dermamnist.npz#val_images:17`` name; ``None`` for the path of a file."""
     said = _MEMBER.fullmatch(str(path))
-    return None if said is None else Member(Path(said["file"]), said["array"], int(said["index"]))
+    return None if said is None else Member(Path(said["file"]), said["array"], int(said["number"]))
 
 
 def container(path: Path) -> Path:
@@ -47,16 +47,16 @@ def picture_in(member: Member, path: Path) -> Any:
     status = member.file.stat()
     try:
         stack = _stack(str(member.file), member.array, status.st_size, status.st_mtime_ns)
-        item = _item(stack, member.index)
+        item = _item(stack, member.number)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return Image.fromarray(item[..., 0] if item.shape[2:] == (1,) else item)
 
 
-def _item(stack: np.ndarray, index: int) -> np.ndarray:
-    if index >= len(stack):
+def _item(stack: np.ndarray, number: int) -> np.ndarray:
+    if number >= len(stack):
         raise UserError(f"its pictures are numbered 0 to {len(stack) - 1}; correct the number behind #")
-    return stack[index]
+    return stack[number]
 
 
 @lru_cache(maxsize=1)  # data sets are read picture by picture, and each would unpack them all
