@@ -13,6 +13,7 @@ from core.curriculum.measures.pictures import pictures
 from core.curriculum.measures.reconstruction import reconstructions
 from core.curriculum.measures.shared_space import retrievals
 from core.curriculum.measures.subjects import Subjects
+from core.curriculum.measures.telling import tellings
 from core.curriculum.measures.translation import translations
 from core.curriculum.table import Line
 from core.preset import Phase
@@ -24,6 +25,7 @@ MEASURES: Mapping[str, tuple[tuple[Phase, ...], Callable[[Subjects], Iterable[Li
     "shared space": (("align",), retrievals),
     "reconstruction": (("autoencoder",), reconstructions),
     "agreement": (("diffuse",), agreements),
+    "what texts tell": (("autoencoder", "diffuse"), tellings),
     "benefit of partners": (("guide",), benefits),
     "coherence": (("align", "guide"), coherences),
     "translation": (("guide",), translations),

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from PIL import Image
 from trees import GRID, PARTS, PRESET, content, order, picture, prepared, row, studies, tree
 
+from core.engine.workers import in_order
 from core.errors import PlainWarning, UserError
 from core.io import centred
 from core.modality import PartConfig, Parts
@@ -27,7 +28,6 @@ from core.preprocess.prepared.preparation import prepare
 from core.preprocess.prepared.samples import PreparedSamples
 from core.preprocess.prepared.settings import digests_of, settings_of
 from core.preprocess.prepared.shards import about, shard_path
-from core.preprocess.prepared.workers import in_order
 from core.types import Record, Sample
 
 

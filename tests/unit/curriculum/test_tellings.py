@@ -1,0 +1,90 @@
+"""The rows of what generated texts tell: a reader who finds letters, labels that are known, the floor of strangers."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from core.curriculum.measures.telling import tellings
+from core.types import Record
+
+NUM, FINDINGS = 200, ("effusion", "nodule", "no_finding")
+LETTERS = {"e": "effusion", "n": "nodule"}
+
+
+class FakeSubjects:
+    """Texts are the first letters of their findings in capitals where present; a share of generated ones is garbled."""
+
+    def __init__(self, garbled=0.0, reader=True):
+        draw = np.random.default_rng(0)
+        self.truth = draw.integers(0, 2, (NUM, 3)).astype(float)
+        self.garbled, self.draw, self.reader = garbled, draw, reader
+        self.findings, self.grids, self.seed = FINDINGS, ("picture",), 0
+        self.run = SimpleNamespace(
+            outputs=("told", "picture"),
+            parts=lambda name: SimpleNamespace(data=SimpleNamespace(kind="tokens" if name == "told" else "grid")),
+            prompt_sources=lambda name: ("picture", "other"),
+        )
+        self.studies = SimpleNamespace(
+            records=[Record(patient=str(index), study=str(index)) for index in range(NUM)],
+            batch=lambda name, places: self.written(places),
+        )
+
+    def written(self, places):
+        letters = [(("E" if row[0] else "e") + ("N" if row[1] else "n")) for row in self.truth]
+        return [letters[place] for place in places]
+
+    def enough(self, *names):
+        return list(range(NUM))
+
+    def labels(self, studies, places):
+        return self.truth[list(places)]
+
+    def patients(self, places):
+        return list(places)
+
+    def reconstructed(self, name, places):
+        return [self.written(places)]
+
+    def generated(self, outputs, places, **settings):
+        assert settings == {"prompts": ["picture"], "couple": False, "title": "picture to told"}
+        texts = self.written(places)
+        return {"told": [["?" if self.draw.random() < self.garbled else text for text in texts]]}
+
+    def texts(self, name, batches):
+        return [text for batch in batches for text in batch]
+
+    def told(self, texts, places):
+        if not self.reader:
+            return [{} for _ in texts]
+        return [{LETTERS[one.lower()]: int(one.isupper()) for one in text if one != "?"} for text in texts]
+
+
+def rows(subjects):
+    return {line.what: line for line in tellings(subjects)}
+
+
+def test_true_texts_are_found_true_and_strangers_are_not():
+    found = rows(FakeSubjects())
+    start = "told from picture: findings told, micro F1, "
+    assert [found[start + way].value for way in ("real", "reconstructed", "generated")] == [1.0, 1.0, 1.0]
+    floor = found[start + "another patient's prompt"]
+    assert 0.4 < floor.value < 0.6  # every second finding of every second text
+    assert found["told from picture: texts that tell of a finding, present or absent"].value == 1.0
+    assert len(found) == 5  # `other` is no image
+
+
+@pytest.mark.parametrize("garbled", [0.5, 1.0])
+def test_garbled_texts_tell_of_nothing(garbled):
+    found = rows(FakeSubjects(garbled))
+    legible = found["told from picture: texts that tell of a finding, present or absent"]
+    assert legible.value == pytest.approx(1 - garbled, abs=0.1)
+    score = found["told from picture: findings told, micro F1, generated"].value
+    # Half of the calls are missing and none is wrong: F1 = 2 (1/2) / (1/2 + 1).
+    assert score == pytest.approx({0.5: 2 / 3, 1.0: 0.0}[garbled], abs=0.08)
+
+
+def test_where_nobody_reads_nothing_is_generated():
+    subjects = FakeSubjects(reader=False)
+    subjects.generated = None
+    assert rows(subjects) == {}
