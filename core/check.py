@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from core.cli import Parser, path, run
 from core.errors import UserError, unknown
+from core.layout import columns, labelled
 
 if TYPE_CHECKING:
     from core.discovery import Catalog
@@ -52,12 +53,14 @@ def listing(catalog: Catalog, sources: Sequence[str]) -> str:
     for plugin in catalog.plugins:
         state = str(plugin.error) if plugin.error else "" if plugin.enabled else "off in the registry"
         lines.append(f"  {plugin.name:<14}{plugin.source:<28}{state}".rstrip())
-    lines += ["", f"  {'modality':<16}{'plugin':<14}{'presets':<30}title"]
-    for name, modality in sorted(catalog.modalities.items()):
-        lines.append(f"  {name:<16}{catalog.owner[name]:<14}{', '.join(modality.presets):<30}{modality.title}")
-    lines += ["", f"  {'data set':<16}{'modalities':<44}licence"]
+    modalities = sorted(catalog.modalities.items())
+    rows = [(name, catalog.owner[name], ", ".join(one.presets), one.title) for name, one in modalities]
+    lines += ["", *columns([("modality", "plugin", "presets", "title"), *rows])]
+    column = 2 + max(map(len, ("data set", *catalog.datasets)))
+    lines += ["", *labelled("data set", "modalities (licence)", indent=2, column=column)]
     for name, dataset in sorted(catalog.datasets.items()):
-        lines.append(f"  {name:<16}{', '.join(dataset.modalities):<44}  {dataset.licence}")
+        told = f"{', '.join(dataset.modalities) or 'as its table says'} ({dataset.licence})"
+        lines += labelled(name, told, indent=2, column=column)
     return "\n".join(lines)
 
 

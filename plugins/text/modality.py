@@ -49,9 +49,9 @@ _TINY = _parts(
     ),
     VectorDenoiserConfig(
         width=64,
-        model_width=32,
+        model_width=64,
         prompt_width=128,
-        multipliers=(1, 2),
+        multipliers=(1, 1),
         attention=(True, True),
         num_blocks=1,
         num_heads=4,
