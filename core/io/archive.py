@@ -16,7 +16,7 @@ from core.errors import UserError
 SUFFIX = ".npz"
 _MEMBER = re.compile(r"(?P<file>.+\.npz)#(?:(?P<array>[^#:]+):)?(?P<number>[0-9]{1,9})", re.IGNORECASE | re.DOTALL)
 _MOST_BYTES = 1 << 30  # of an array, which is kept in memory
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_VERSION = (1, 0)  # later ones are for long headers, which no picture needs and a lying one may state up to 4 GiB of
 _SHAPES = "number x rows x columns, or those and 3 colours"
 
 
@@ -96,9 +96,9 @@ def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dt
 
 def _read_header(content: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(content)
-    if version not in _HEADERS:
-        raise UserError(f"its array is of .npy version {version}, expected 1.0 or 2.0; save it again with numpy.savez")
-    shape, _, dtype = _HEADERS[version](content)
+    if version != _VERSION:
+        raise UserError(f"its array is of .npy version {version}, expected {_VERSION}; save it again with numpy.savez")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(content)
     return shape, dtype
 
 

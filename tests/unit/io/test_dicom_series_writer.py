@@ -303,14 +303,10 @@ def test_a_full_disk_leaves_nothing(folder, provenance, monkeypatch, config):
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
-def test_a_read_only_folder_is_refused(folder, provenance):
-    folder.chmod(0o500)
-    try:
-        with pytest.raises(UserError, match="Permission denied"):
-            CT.build().write(volume(), folder / "scan", provenance)
-    finally:
-        folder.chmod(0o700)
+def test_a_read_only_folder_is_refused(folder, provenance, read_only):
+    CT.build().write(volume(), folder / "scan", provenance)  # nobody may not import what is the superuser's
+    with read_only() as closed, pytest.raises(UserError, match=rf"{closed}.*Permission denied"):
+        CT.build().write(volume(), closed / "scan", provenance)
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(folder, provenance, monkeypatch):

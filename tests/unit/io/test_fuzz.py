@@ -106,9 +106,9 @@ def metaimages(folder):
 
 
 def texts(folder):
-    """In three encodings; any bytes may be a text, or none."""
-    seeds = [REPORT.encode(), REPORT.encode("utf-8-sig"), REPORT.encode("utf-16")]
-    return TextReaderConfig(modality="m").build(), seeds[:2], folder / "a.txt", {}
+    """With a byte order mark and without."""
+    seeds = [REPORT.encode(), REPORT.encode("utf-8-sig")]
+    return TextReaderConfig(modality="m").build(), seeds, folder / "a.txt", {}
 
 
 def reports(folder):
@@ -121,19 +121,19 @@ def reports(folder):
 CASES = (nifti, packed_nifti, torn_gzip, pictures, archives, torn_archives, metaimages, texts, reports)
 
 
+def num_read(case, folder, num):
+    """How many of so many mutations were read; what a reader may not do fails in `attack`."""
+    reader, seeds, path, settings = case(folder)
+    return attack(reader, seeds, path, num, **settings)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_300_mutations(tmp_path, case):
-    attacked(case, tmp_path, 300)
+    assert 0 < num_read(case, tmp_path, 300) < 300
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_10_000_mutations(tmp_path, case):
-    attacked(case, tmp_path, 10_000)
-
-
-def attacked(case, folder, num):
-    reader, seeds, path, settings = case(folder)
-    num_read = attack(reader, seeds, path, num, **settings)
-    assert 0 < num_read < num
+    assert 0 < num_read(case, tmp_path, 10_000) < 10_000
