@@ -74,7 +74,7 @@ def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None
     for source, table in layers:
         tables = _laid_over(tables, table)
         config = _checked(tables, source)
-    for key, instead in (("long", "give --long, or set training.PHASE.steps"), ("sampler", "set sampler.scale")):
+    for key, instead in (("long", "give --long, or set training.PHASE.steps"), ("sampler", "set sampler.KEY")):
         if getattr(config.training, key) is not None:
             raise UserError(f"training.{key}: only presets of the registry have one; {instead}")
     for name in config.data.names:
@@ -122,7 +122,7 @@ def _base(registry: Registry, recipe: str, preset: str, *, long: bool) -> dict[s
         training = merged(training, sizes.long.model_dump(exclude_none=True))
     switches = {key: getattr(method, key).model_dump(exclude_none=True) for key in SWITCHES}
     if sizes.sampler is not None:
-        switches["sampler"] |= sizes.sampler.model_dump()
+        switches["sampler"] |= sizes.sampler.model_dump(exclude_none=True)
     named = {"recipe": recipe, "preset": preset, "run": Path("runs") / f"{recipe}-{preset}"}
     return {**named, **switches, "training": training, "aliases": dict(registry.aliases)}
 

@@ -99,9 +99,14 @@ class Longer(Table):
 
 
 class OtherSampling(Table):
-    """What takes the place of a recipe's sampler at this size: how far guidance must part is a matter of size."""
+    """What takes the place of a recipe's sampler at this size, key by key: how far guidance must part, and how many
+    steps a study is worth, are matters of size.
+    """
 
-    scale: float = Field(ge=0)
+    solver: Solver | None = None
+    steps: int | None = Field(default=None, ge=1)
+    eta: float | None = Field(default=None, ge=0, le=1)
+    scale: float | None = Field(default=None, ge=0)
 
 
 class Preset(Table):

@@ -9,7 +9,7 @@ from typing import Any
 from core.building import build_part
 from core.engine.compute import Compute
 from core.engine.seed import seeded
-from core.engine.weights import load_weights, save_weights
+from core.engine.weights import load_about, load_weights, save_weights
 from core.errors import UserError
 from core.rounds import WeightSet
 
@@ -45,8 +45,9 @@ class Networks:
         return key in self._homes or key in self._about
 
     def about(self, key: str) -> Mapping[str, Any]:
-        """What was noted with a weight set when it was saved; empty where it was not."""
-        self.of(key)
+        """What was noted with a weight set when it was saved; empty where it was not. Builds no network."""
+        if key not in self._about and key in self._homes:
+            self._about[key] = load_about(self._homes[key])
         return self._about.get(key, {})
 
     def save(self, phase: str, key: str, **about: Any) -> None:

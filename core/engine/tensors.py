@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,13 +29,24 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors on the CPU and their description; `UserError` where the file is missing, cut short or not ours."""
+    with _opened(path) as (file, about):
+        # Cloned: torch's own memory is aligned, and so every run adds in the same order.
+        return {name: file.get_tensor(name).clone() for name in file.keys()}, about  # noqa: SIM118
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The description alone; `UserError` as `read_tensors`."""
+    with _opened(path) as (_, about):
+        return about
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})[_KEY])
-            # Cloned: torch's own memory is aligned, and so every run adds in the same order.
-            return {name: file.get_tensor(name).clone() for name in file.keys()}, about  # noqa: SIM118
+            yield file, json.loads((file.metadata() or {})[_KEY])
     except KeyError:
         raise UserError(f"{path}: holds no description; it was not written by MedWeave") from None
     except (OSError, ValueError, SafetensorError) as error:

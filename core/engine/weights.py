@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engine.tensors import read_tensors, write_json, write_tensors
+from core.engine.tensors import read_about, read_tensors, write_json, write_tensors
 from core.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,13 +33,25 @@ def load_weights(module: Module, folder: Path) -> dict[str, Any]:
 
     Raises `UserError` where the file is missing or broken, or the names or shapes do not fit.
     """
-    try:
+    with _readable(folder):
         state, about = read_tensors(folder / WEIGHTS)
-    except UserError as error:
-        raise UserError(f"{folder}: no readable weights ({error}); train this part, or name another folder") from error
     require_fit(state, module.state_dict(), folder)
     module.load_state_dict(state, strict=True)
     return about
+
+
+def load_about(folder: Path) -> dict[str, Any]:
+    """The description of saved weights; `UserError` where the file is missing or broken."""
+    with _readable(folder):
+        return read_about(folder / WEIGHTS)
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{folder}: no readable weights ({error}); train this part, or name another folder") from error
 
 
 def require_fit(found: Mapping[str, Tensor], own: Mapping[str, Tensor], where: Path) -> None:

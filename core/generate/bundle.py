@@ -76,7 +76,6 @@ class Bundle:
         """The pairs of outputs that phase ``guide`` has really coupled, in the order of its flow (METHOD E15)."""
         learned: set[frozenset[str]] = set()
         for name in (name for name in self.run.outputs if self.coupled(name)):
-            self.environment(name)
             found = self.networks.about(f"context.{name}").get("pairs", ())
             learned |= {frozenset(pair) for pair in found}
         pairs = dict.fromkeys(pair for edge in self.run.flows.guide.edges for pair in edge.coupled)
