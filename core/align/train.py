@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,9 @@ from core.preprocess.studies import Studies
 from core.preset import Training
 from core.recipe import AlignChoice
 from core.types import Batch
+
+Places = tuple[int, ...]
+Key = tuple[str, Places]  # a modality, and the studies that a pair is drawn from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,57 +74,91 @@ class _Contrast:
 
     def losses(self, step: int, share: Share) -> tuple[Terms, Notes]:
         """Contrast of every pair, and invariance of every image that is trained."""
-        draws = stream(self.trainer.seed, "align", self.of.name, step)
+        drawn = self._drawn(step)
+        pooled, invariances = self._encoded(drawn, step, share)
         contrasts: dict[str, Tensor] = {}
-        invariances: dict[str, Tensor] = {}
         notes: dict[str, float | Tensor] = {}
-        drawn: dict[tuple[int, ...], list[int]] = {}
-        encoded: dict[tuple[str, tuple[int, ...]], Tensor] = {}
         for pair, able in self.places.items():
-            # Pairs that the same studies hold share one batch, in which each modality is encoded once.
-            if able not in drawn:
-                size = min(self.of.training.batch, len(able))
-                drawn[able] = [able[index] for index in torch.randperm(len(able), generator=draws)[:size].tolist()]
-            places, size = drawn[able], len(drawn[able])
-            for name in pair:
-                if (name, able) not in encoded:
-                    encoded[name, able] = self._pooled(name, places, step, share, invariances)
-            a, b = (encoded[name, able] for name in pair)
-            label, equal = "-".join(pair), self._equal(pair, places)
+            a, b = (pooled[name, able] for name in pair)
+            label, equal = "-".join(pair), self._equal(pair, drawn[able])
             with torch.autocast(self.compute.device.type, enabled=False):
                 contrasts[f"contrast {label}"] = info_nce(a, b, self.temperature.logit_scale, equal)
             if equal is not None:
-                notes[f"masked {label}"] = (equal.sum() - size) / 2
+                notes[f"masked {label}"] = (equal.sum() - len(drawn[able])) / 2
         if self.trainer.due(step) and invariances:
             groups = {"contrast": [*contrasts.values()], "invariance": [*invariances.values()]}
             notes |= gradient_norms(groups, self.parameters, self.compute)
         return contrasts | invariances, notes | {"temperature": self.temperature.logit_scale.detach().neg().exp()}
 
-    def _pooled(
-        self, name: str, places: Sequence[int], step: int, share: Share, invariances: dict[str, Tensor]
-    ) -> Tensor:
-        """Pooled vectors ``batch width`` of the whole batch, float32; of an image that is trained, of its first view.
+    def _drawn(self, step: int) -> dict[Places, list[int]]:
+        """The studies of a step. Pairs that the same studies hold share them."""
+        draws = stream(self.trainer.seed, "align", self.of.name, step)
+        drawn = {}
+        for able in dict.fromkeys(self.places.values()):
+            size = min(self.of.training.batch, len(able))
+            drawn[able] = [able[index] for index in torch.randperm(len(able), generator=draws)[:size].tolist()]
+        return drawn
 
-        Adds the invariance term of the two views, once per modality.
+    def _encoded(
+        self, drawn: Mapping[Places, Sequence[int]], step: int, share: Share
+    ) -> tuple[dict[Key, Tensor], dict[str, Tensor]]:
+        """Pooled vectors ``batch width`` of the whole batch by modality and studies, float32; invariance by image.
+
+        Each modality is encoded once. An image that is trained is seen in two views; contrast reads the first.
         """
-        studies, choice, size, term = self.of.studies, self.of.choice, len(places), f"invariance {name}"
-        rows = share.rows(size)
-        if name not in self.invariance or term in invariances:
-            return self._encoded(name, studies.batch(name, places)[rows], size)
-        purposes = [(self.trainer.seed, "view", self.of.name, step, number) for number in (0, 1)]
-        views = [studies.view(name, places[rows], *purpose) for purpose in purposes]
-        first, second = (self._encoded(name, view, size) for view in views)
-        with torch.autocast(self.compute.device.type, enabled=False):
-            loss = self.invariance.loss(name, first, second, choice.invariance_lambda)
-        invariances[term] = choice.invariance_weight * loss
-        return first
+        keys = list(dict.fromkeys((name, able) for pair, able in self.places.items() for name in pair))
+        sizes = {key: len(drawn[key[1]]) for key in keys}
+        viewed = {name: (name, able) for name, able in reversed(keys) if name in self.invariance}
+        first, second = (
+            {key: self._view(key, drawn[key[1]], step, number, share) for key in keys if key in viewed.values()}
+            for number in (0, 1)
+        )
+        for key in (key for key in keys if key not in first):
+            first[key] = self.of.studies.batch(key[0], drawn[key[1]])[share.rows(sizes[key])]
+        one, two = self._pooled(first, sizes), self._pooled(second, sizes)
+        invariances = {}
+        for name, able in second:
+            with torch.autocast(self.compute.device.type, enabled=False):
+                term = self.invariance.loss(name, one[name, able], two[name, able], self.of.choice.invariance_lambda)
+            invariances[f"invariance {name}"] = self.of.choice.invariance_weight * term
+        return one, invariances
 
-    def _encoded(self, name: str, rows: Batch, size: int) -> Tensor:
-        pooled = self.of.encoders[name](self.compute.placed(rows)).pooled
-        return self.compute.gathered(pooled.float(), size)
+    def _view(self, key: Key, places: Sequence[int], step: int, number: int, share: Share) -> Batch:
+        rows, purpose = share.rows(len(places)), ("view", self.of.name, step, number)
+        return self.of.studies.view(key[0], places[rows], self.trainer.seed, *purpose)
+
+    def _pooled(self, batches: Mapping[Key, Batch], sizes: Mapping[Key, int]) -> dict[Key, Tensor]:
+        """What the encoders make of each batch, ``sizes`` rows in all processes together.
+
+        Images that share an encoder go through it together: batch normalisation would learn each by its own statistics,
+        and afterwards read all of them by those of the mixture (docs/decisions/0016).
+        """
+        pooled = {}
+        for keys in self._together(batches):
+            encoder = self.of.encoders[keys[0][0]]
+            found = encoder(self.compute.placed(_joined([batches[key] for key in keys]))).pooled.float()
+            parts = found.split([len(batches[key].data) for key in keys])
+            pooled |= {key: self.compute.gathered(part, sizes[key]) for key, part in zip(keys, parts, strict=True)}
+        return pooled
+
+    def _together(self, batches: Mapping[Key, Batch]) -> list[list[Key]]:
+        """The batches by what goes through an encoder at once: images of one shape."""
+        groups: dict[Hashable, list[Key]] = {}
+        for key, batch in batches.items():
+            image = self.of.studies.parts[key[0]].data.kind == "grid"
+            shape = tuple(batch.data.shape[1:]) if image else key
+            groups.setdefault((id(self.of.encoders[key[0]]), shape), []).append(key)
+        return list(groups.values())
 
     def _equal(self, pair: tuple[str, str], places: Sequence[int]) -> Tensor | None:
         """Bool ``batch batch``: studies that say the same and so are no negatives of each other."""
         if self.of.choice.equal_reports != "masked":
             return None
         return self.compute.placed(self.of.studies.equal(pair, places))
+
+
+def _joined(batches: Sequence[Batch]) -> Batch:
+    """Batches of images of one shape as one, under the name of the first."""
+    if len(batches) == 1:
+        return batches[0]
+    return Batch(modality=batches[0].modality, data=torch.cat([batch.data for batch in batches]))

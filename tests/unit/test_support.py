@@ -103,7 +103,10 @@ def test_limits_name_existing_switches():
         ({"phase": "guide"}, "give --phase autoencoder,diffuse,guide"),
         ({"phase": "align,diffuse"}, "phase 'diffuse' goes on from autoencoder"),
         ({"set": ["guide.context=none"]}, "guide.context = 'none' leaves phase 'guide' nothing to train"),
-        ({"preset": "small", "set": ["sampler.solver=heun"]}, "sampler.eta = 1.0 needs the solver 'ddim', found 'heun'"),
+        (
+            {"preset": "small", "set": ["sampler.solver=heun"]},
+            "sampler.eta = 1.0 needs the solver 'ddim', found 'heun'",
+        ),
         ({"set": ["training.guide.accumulate=2"]}, "training.guide.accumulate = 2: with guide.contrast a whole batch"),
         ({"set": ["training.align.accumulate=2"]}, "training.align.accumulate = 2: alignment compares a whole batch"),
     ],

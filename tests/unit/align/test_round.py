@@ -1,6 +1,7 @@
 """A round of alignment: what is masked, what is invariant, what the log tells."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from core.engine.trainer import Trainer
 from core.preprocess.studies import Studies
 from core.preset import Training
 from core.recipe import AlignChoice
-from core.testing.toy import TOY_GRID, TOY_VECTOR, scan, write_cohort
+from core.testing.toy import TOY_GRID, TOY_VECTOR, ToyReaderConfig, scan, write_cohort
 
 TOYS = {modality.name: modality for modality in (TOY_GRID, TOY_VECTOR)}
 
@@ -85,6 +86,47 @@ def test_masking_can_be_switched_off(rows):
     first, *_ = rows(labels=lambda place: {"finding": 1}, equal_reports="negatives")
     assert "masked toy_grid-toy_vector" not in first
     assert first["contrast toy_grid-toy_vector"] > 1
+
+
+def test_images_that_share_an_encoder_go_through_it_together(tmp_path):
+    """Batch normalisation then learns the statistics by which it reads them afterwards, those of the mixture."""
+    write_cohort(tmp_path / "toy", 40)
+    records = list(scan(tmp_path / "toy"))
+    other = replace(TOY_GRID.parts("tiny"), reader=ToyReaderConfig(modality="toy_other"))
+    parts = {name: toy.parts("tiny") for name, toy in TOYS.items()} | {"toy_other": other}
+    for record in records:
+        record.files["toy_other"] = record.files["toy_grid"]
+    seen = [
+        ("toy_grid", "toy_other", "toy_vector") if place < 30 else ("toy_grid", "toy_vector") for place in range(40)
+    ]
+    shared, vector = Counting(TOY_GRID.parts("tiny").prompt.build()), TOY_VECTOR.parts("tiny").prompt.build()
+    trainer = Trainer(
+        compute=Compute("cpu"), log=RunLog(tmp_path / "run" / "metrics.jsonl"), folder=tmp_path / "run", seed=0,
+        log_every=4, save_every=100,
+    )  # fmt: skip
+    train_round(
+        trainer,
+        Alignment(
+            name="1", encoders={"toy_grid": shared, "toy_other": shared, "toy_vector": vector},
+            trained={"grid.prompt": shared, "vector.prompt": vector},
+            pairs=[("toy_grid", "toy_vector"), ("toy_other", "toy_vector")], studies=Studies(records, seen, parts),
+            training=Training(steps=2, batch=8, learning_rate=1e-3),
+            choice=AlignChoice(centre="toy_vector", visual_invariance=True),
+        ),
+    )  # fmt: skip
+    assert shared.rows == [16] * 4, "two steps of two views, both modalities at once"
+
+
+class Counting(torch.nn.Module):
+    """An encoder that notes how many rows it is given."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder, self.width, self.rows = encoder, encoder.width, []
+
+    def forward(self, batch):
+        self.rows.append(len(batch))
+        return self.encoder(batch)
 
 
 def test_the_projector_standardises_every_output():
