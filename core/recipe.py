@@ -54,6 +54,8 @@ class AlignChoice(Table):
 
     ``centre`` is the modality that all others are aligned with (E2); it need not be in a user's flow.
     ``encoders = "given"``: prompt encoders come trained and stay frozen. ``image_encoder`` concerns preset ``paper``.
+    ``equal_reports``: studies that say the same are negatives of each other, or masked; ``soft`` gives every pair of
+    studies a target by how much their labels say the same, ``softness`` sharp (docs/decisions/0016).
     """
 
     centre: str
@@ -63,7 +65,8 @@ class AlignChoice(Table):
     invariance_weight: float = Field(default=1.0, ge=0)
     invariance_lambda: float = Field(default=0.0051, ge=0)
     temperature: float = Field(default=0.07, gt=0)
-    equal_reports: Literal["masked", "negatives"] = "masked"
+    equal_reports: Literal["masked", "negatives", "soft"] = "masked"
+    softness: float = Field(default=0.1, gt=0)
 
 
 class PromptChoice(Table):

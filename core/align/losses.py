@@ -1,4 +1,4 @@
-"""Losses of the shared space: contrast (METHOD E1) and visual invariance (METHOD E3)."""
+"""Losses of the shared space: contrast (METHOD E1), with soft targets too, and visual invariance (METHOD E3)."""
 
 from __future__ import annotations
 
@@ -25,6 +25,22 @@ def info_nce(a: Tensor, b: Tensor, logit_scale: Tensor, equal: Tensor | None = N
         off_diagonal = ~torch.eye(len(a), dtype=torch.bool, device=a.device)
         logits = logits.masked_fill(equal & off_diagonal, float("-inf"))
     target = torch.arange(len(a), device=a.device)
+    return F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
+
+
+def semantic_matching(a: Tensor, b: Tensor, logit_scale: Tensor, alike: Tensor, softness: float) -> Tensor:
+    """Contrast with soft targets, both directions summed (MedCLIP, Wang et al. 2022, semantic matching loss).
+
+    As `info_nce`, but a row is to find what says the same as its partner in proportion to ``softmax(alike /
+    softness)``; ``alike`` (``batch batch``, symmetric) is how much two studies say the same, at most 1. With a small
+    ``softness`` and no two studies alike it is `info_nce`.
+    """
+    import math
+
+    import torch.nn.functional as F
+
+    logits = a @ b.T * logit_scale.clamp(0, math.log(100)).exp()
+    target = F.softmax(alike / softness, dim=1)
     return F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
 
 

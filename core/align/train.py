@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from core.align.invariance import Invariance, gradient_norms
-from core.align.losses import info_nce
+from core.align.losses import info_nce, semantic_matching
 from core.align.temperature import Temperature
 from core.engine.loop import Notes, Stage, Terms
 from core.engine.seed import stream
@@ -82,7 +82,7 @@ class _Contrast:
             a, b = (pooled[name, able] for name in pair)
             label, equal = "-".join(pair), self._equal(pair, drawn[able])
             with torch.autocast(self.compute.device.type, enabled=False):
-                contrasts[f"contrast {label}"] = info_nce(a, b, self.temperature.logit_scale, equal)
+                contrasts[f"contrast {label}"] = self._contrast(a, b, pair, drawn[able], equal)
             if equal is not None:
                 notes[f"masked {label}"] = (equal.sum() - len(drawn[able])) / 2
         if self.trainer.due(step) and invariances:
@@ -149,6 +149,15 @@ class _Contrast:
             shape = tuple(batch.data.shape[1:]) if image else key
             groups.setdefault((id(self.of.encoders[key[0]]), shape), []).append(key)
         return list(groups.values())
+
+    def _contrast(
+        self, a: Tensor, b: Tensor, pair: tuple[str, str], places: Sequence[int], equal: Tensor | None
+    ) -> Tensor:
+        scale, choice = self.temperature.logit_scale, self.of.choice
+        if choice.equal_reports == "soft":
+            alike = self.compute.placed(self.of.studies.alike(pair, places))
+            return semantic_matching(a, b, scale, alike, choice.softness)
+        return info_nce(a, b, scale, equal)
 
     def _equal(self, pair: tuple[str, str], places: Sequence[int]) -> Tensor | None:
         """Bool ``batch batch``: studies that say the same and so are no negatives of each other."""

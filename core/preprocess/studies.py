@@ -105,6 +105,24 @@ class Studies:
             same |= (group[:, None] == group) & (group >= 0)
         return same
 
+    def alike(self, names: Sequence[str], places: Sequence[int]) -> Tensor:
+        """Float ``batch batch``: cosine of what the labels of two studies say is present; 1 where `equal`.
+
+        Studies in which nothing is present are alike. A study without labels is like itself and its equals alone.
+        """
+        import torch
+        import torch.nn.functional as F
+
+        labels = [self.records[place].labels for place in places]
+        present = [{name for name, value in own.items() if value > 0} or {""} for own in labels]
+        findings = sorted(set().union(*present))
+        told = [
+            [float(bool(own) and finding in found) for finding in findings]
+            for own, found in zip(labels, present, strict=True)
+        ]
+        rows = F.normalize(torch.tensor(told), dim=1)
+        return (rows @ rows.T).masked_fill(self.equal(names, places), 1.0)
+
     def fingerprint(self, name: str) -> str:
         """A name for the files of one modality that may be seen: their names, sizes, times, first and last bytes."""
         digest = blake2b(digest_size=16)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from core.align.losses import barlow_twins, info_nce
+from core.align.losses import barlow_twins, info_nce, semantic_matching
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -45,6 +45,25 @@ def test_the_logit_scale_is_clamped_to_clips_range():
     a, b = unit(5), unit(5)
     assert float(info_nce(a, b, torch.tensor(50.0))) == float(info_nce(a, b, torch.tensor(math.log(100))))
     assert float(info_nce(a, b, torch.tensor(-3.0))) == float(info_nce(a, b, torch.tensor(0.0)))
+
+
+def test_soft_targets_are_the_papers_sum():
+    a, b, temperature, softness = unit(6), unit(6), 0.3, 0.2
+    alike = unit(6, width=3)
+    alike = alike @ alike.T
+    target = np.exp(alike.numpy() / softness)
+    target /= target.sum(1, keepdims=True)
+    found = 0.0
+    for logits in (a.numpy() @ b.numpy().T / temperature, b.numpy() @ a.numpy().T / temperature):
+        found -= (target * (logits - np.log(np.exp(logits).sum(1, keepdims=True)))).sum(1).mean()
+    loss = semantic_matching(a, b, torch.tensor(math.log(1 / temperature)), alike, softness)
+    assert float(loss) == pytest.approx(found, rel=1e-5)
+
+
+def test_soft_targets_of_studies_with_nothing_in_common_are_those_of_info_nce():
+    a, b, scale = unit(5), unit(5), torch.tensor(1.0)
+    sharp = semantic_matching(a, b, scale, torch.eye(5), 0.01)
+    assert float(sharp) == pytest.approx(float(info_nce(a, b, scale)), rel=1e-6)
 
 
 def test_equal_reports_are_no_negatives_of_each_other():

@@ -1,6 +1,7 @@
 """A round of alignment: what is masked, what is invariant, what the log tells."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -86,6 +87,13 @@ def test_masking_can_be_switched_off(rows):
     first, *_ = rows(labels=lambda place: {"finding": 1}, equal_reports="negatives")
     assert "masked toy_grid-toy_vector" not in first
     assert first["contrast toy_grid-toy_vector"] > 1
+
+
+def test_soft_targets_ask_for_what_the_labels_have_in_common(rows):
+    """All studies say the same, so every partner is as good as the own: chance is the best that can be reached."""
+    first, *_ = rows(labels=lambda place: {"finding": 1}, equal_reports="soft")
+    assert first["contrast toy_grid-toy_vector"] >= 2 * math.log(16) - 1e-4
+    assert "masked toy_grid-toy_vector" not in first
 
 
 def test_images_that_share_an_encoder_go_through_it_together(tmp_path):

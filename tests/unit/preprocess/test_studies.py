@@ -60,6 +60,16 @@ def test_equal_text_or_equal_labels_say_the_same():
     assert torch.equal(studies.equal(["words"], range(5)), expected)
 
 
+def test_labels_say_how_much_two_studies_are_alike():
+    rows = [([1], {"a": 1, "b": 1}), ([2], {"a": 1, "b": 0}), ([3], {"a": 0}), ([4], {"b": 0}), ([5], {}), ([5, 6], {})]
+    half = 0.5**0.5
+    expected = torch.eye(6)
+    for one, other, value in [(0, 1, half), (2, 3, 1.0)]:
+        expected[one, other] = expected[other, one] = value
+    assert torch.allclose(told(rows).alike(["words"], range(6)), expected)
+    assert told([([5], {}), ([5], {"a": 1})]).alike(["words"], range(2))[0, 1] == 1, "the same text"
+
+
 def test_the_fingerprint_is_that_of_the_files(studies):
     first = studies.fingerprint("toy_grid")
     assert first == studies.fingerprint("toy_grid")
