@@ -136,9 +136,10 @@ def _sampler(bundle: Bundle, steps: int | None, scale: float | None, solver: str
     from core.errors import explain
     from core.recipe import SamplerChoice
 
-    changed = {
-        key: value for key, value in (("steps", steps), ("scale", scale), ("solver", solver)) if value is not None
-    }
+    # Only DDIM draws noise on its way: another solver takes the run's place with its eta left out.
+    eta = 0.0 if solver is not None and solver != "ddim" else None
+    asked = {"steps": steps, "scale": scale, "solver": solver, "eta": eta}
+    changed = {key: value for key, value in asked.items() if value is not None}
     try:
         return SamplerChoice.model_validate(bundle.run.config.sampler.model_dump() | changed)
     except ValidationError as error:
