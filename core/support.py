@@ -135,6 +135,11 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             f"training.align.accumulate = {config.training.align.accumulate}: alignment compares a whole batch with"
             " itself and cannot accumulate; set it to 1"
         )
+    if config.align.equal_reports != "soft" and config.align.softness != _default(config, "align.softness"):
+        yield (
+            f"align.softness = {config.align.softness} is followed with align.equal_reports 'soft' only, found"
+            f" '{config.align.equal_reports}'; set align.equal_reports=soft, or leave align.softness out"
+        )
 
 
 def _pair_entries(registry: Registry, flow: Flow) -> Iterator[str]:

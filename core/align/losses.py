@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,12 +16,10 @@ def info_nce(a: Tensor, b: Tensor, logit_scale: Tensor, equal: Tensor | None = N
     the logarithm of 1 / temperature. ``equal`` (bool ``batch batch``): pairs that say the same ("no acute process")
     and so are no negatives of each other; the diagonal is ignored. The result is a scalar.
     """
-    import math
-
     import torch
     import torch.nn.functional as F
 
-    logits = a @ b.T * logit_scale.clamp(0, math.log(100)).exp()
+    logits = _logits(a, b, logit_scale)
     if equal is not None:
         off_diagonal = ~torch.eye(len(a), dtype=torch.bool, device=a.device)
         logits = logits.masked_fill(equal & off_diagonal, float("-inf"))
@@ -29,19 +28,22 @@ def info_nce(a: Tensor, b: Tensor, logit_scale: Tensor, equal: Tensor | None = N
 
 
 def semantic_matching(a: Tensor, b: Tensor, logit_scale: Tensor, alike: Tensor, softness: float) -> Tensor:
-    """Contrast with soft targets, both directions summed (MedCLIP, Wang et al. 2022, semantic matching loss).
+    """Contrast with soft targets (MedCLIP, Wang et al. 2022, semantic matching loss), both directions summed as in E1.
 
     As `info_nce`, but a row is to find what says the same as its partner in proportion to ``softmax(alike /
     softness)``; ``alike`` (``batch batch``, symmetric) is how much two studies say the same, at most 1. With a small
     ``softness`` and no two studies alike it is `info_nce`.
     """
-    import math
-
     import torch.nn.functional as F
 
-    logits = a @ b.T * logit_scale.clamp(0, math.log(100)).exp()
+    logits = _logits(a, b, logit_scale)
     target = F.softmax(alike / softness, dim=1)
     return F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
+
+
+def _logits(a: Tensor, b: Tensor, logit_scale: Tensor) -> Tensor:
+    """Cosines over the temperature, within CLIP's bounds."""
+    return a @ b.T * logit_scale.clamp(0, math.log(100)).exp()
 
 
 def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal_weight: float = 0.0051) -> Tensor:

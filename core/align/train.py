@@ -21,8 +21,7 @@ from core.preset import Training
 from core.recipe import AlignChoice
 from core.types import Batch
 
-Places = tuple[int, ...]
-Key = tuple[str, Places]  # a modality, and the studies that a pair is drawn from
+Key = tuple[str, int]  # a modality, and the number of the draw that its studies come from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +66,9 @@ class _Contrast:
     def __init__(self, trainer: Trainer, of: Alignment) -> None:
         self.trainer, self.of, self.compute = trainer, of, trainer.compute
         self.places = {pair: tuple(of.studies.require(*pair)) for pair in of.pairs}
+        # Pairs that the same studies hold share a draw.
+        self.able = list(dict.fromkeys(self.places.values()))
+        self.draw_of = {pair: self.able.index(able) for pair, able in self.places.items()}
         self.temperature = Temperature(of.choice.temperature)
         viewed = of.trained if of.choice.visual_invariance else {}
         self.invariance = Invariance(of.encoders, viewed, of.studies, trainer.seed)
@@ -78,37 +80,37 @@ class _Contrast:
         pooled, invariances = self._encoded(drawn, step, share)
         contrasts: dict[str, Tensor] = {}
         notes: dict[str, float | Tensor] = {}
-        for pair, able in self.places.items():
-            a, b = (pooled[name, able] for name in pair)
-            label, equal = "-".join(pair), self._equal(pair, drawn[able])
+        for pair, draw in self.draw_of.items():
+            a, b = (pooled[name, draw] for name in pair)
+            label, equal = "-".join(pair), self._equal(pair, drawn[draw])
             with torch.autocast(self.compute.device.type, enabled=False):
-                contrasts[f"contrast {label}"] = self._contrast(a, b, pair, drawn[able], equal)
+                contrasts[f"contrast {label}"] = self._contrast(a, b, pair, drawn[draw], equal)
             if equal is not None:
-                notes[f"masked {label}"] = (equal.sum() - len(drawn[able])) / 2
+                notes[f"masked {label}"] = (equal.sum() - len(drawn[draw])) / 2
         if self.trainer.due(step) and invariances:
             groups = {"contrast": [*contrasts.values()], "invariance": [*invariances.values()]}
             notes |= gradient_norms(groups, self.parameters, self.compute)
         return contrasts | invariances, notes | {"temperature": self.temperature.logit_scale.detach().neg().exp()}
 
-    def _drawn(self, step: int) -> dict[Places, list[int]]:
-        """The studies of a step. Pairs that the same studies hold share them."""
+    def _drawn(self, step: int) -> list[list[int]]:
+        """The studies of a step, by the number of the draw."""
         draws = stream(self.trainer.seed, "align", self.of.name, step)
-        drawn = {}
-        for able in dict.fromkeys(self.places.values()):
+        drawn = []
+        for able in self.able:
             size = min(self.of.training.batch, len(able))
-            drawn[able] = [able[index] for index in torch.randperm(len(able), generator=draws)[:size].tolist()]
+            drawn.append([able[index] for index in torch.randperm(len(able), generator=draws)[:size].tolist()])
         return drawn
 
     def _encoded(
-        self, drawn: Mapping[Places, Sequence[int]], step: int, share: Share
+        self, drawn: Sequence[Sequence[int]], step: int, share: Share
     ) -> tuple[dict[Key, Tensor], dict[str, Tensor]]:
-        """Pooled vectors ``batch width`` of the whole batch by modality and studies, float32; invariance by image.
+        """Pooled vectors ``batch width`` of the whole batch by modality and draw, float32; invariance by image.
 
         Each modality is encoded once. An image that is trained is seen in two views; contrast reads the first.
         """
-        keys = list(dict.fromkeys((name, able) for pair, able in self.places.items() for name in pair))
+        keys = list(dict.fromkeys((name, draw) for pair, draw in self.draw_of.items() for name in pair))
         sizes = {key: len(drawn[key[1]]) for key in keys}
-        viewed = {name: (name, able) for name, able in reversed(keys) if name in self.invariance}
+        viewed = {name: (name, draw) for name, draw in reversed(keys) if name in self.invariance}
         first, second = (
             {key: self._view(key, drawn[key[1]], step, number, share) for key in keys if key in viewed.values()}
             for number in (0, 1)
@@ -117,9 +119,9 @@ class _Contrast:
             first[key] = self.of.studies.batch(key[0], drawn[key[1]])[share.rows(sizes[key])]
         one, two = self._pooled(first, sizes), self._pooled(second, sizes)
         invariances = {}
-        for name, able in second:
+        for name, draw in second:
             with torch.autocast(self.compute.device.type, enabled=False):
-                term = self.invariance.loss(name, one[name, able], two[name, able], self.of.choice.invariance_lambda)
+                term = self.invariance.loss(name, one[name, draw], two[name, draw], self.of.choice.invariance_lambda)
             invariances[f"invariance {name}"] = self.of.choice.invariance_weight * term
         return one, invariances
 

@@ -47,7 +47,7 @@ def test_the_logit_scale_is_clamped_to_clips_range():
     assert float(info_nce(a, b, torch.tensor(-3.0))) == float(info_nce(a, b, torch.tensor(0.0)))
 
 
-def test_soft_targets_are_the_papers_sum():
+def test_soft_targets_are_the_cross_entropies_written_out():
     a, b, temperature, softness = unit(6), unit(6), 0.3, 0.2
     alike = unit(6, width=3)
     alike = alike @ alike.T

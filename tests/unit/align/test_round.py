@@ -21,6 +21,11 @@ from core.testing.toy import TOY_GRID, TOY_VECTOR, ToyReaderConfig, scan, write_
 TOYS = {modality.name: modality for modality in (TOY_GRID, TOY_VECTOR)}
 
 
+def trainer(run):
+    log = RunLog(run / "metrics.jsonl")
+    return Trainer(compute=Compute("cpu"), log=log, folder=run, seed=0, log_every=4, save_every=100)
+
+
 @pytest.fixture
 def rows(tmp_path):
     """Trains a short round and returns the rows of its log; ``trained``: which of the two encoders."""
@@ -35,12 +40,8 @@ def rows(tmp_path):
         for name, toy in TOYS.items():
             with seeded(0, name):
                 encoders[name] = toy.parts("tiny").prompt.build()
-        trainer = Trainer(
-            compute=Compute("cpu"), log=RunLog(tmp_path / "run" / "metrics.jsonl"), folder=tmp_path / "run", seed=0,
-            log_every=4, save_every=100,
-        )  # fmt: skip
         train_round(
-            trainer,
+            trainer(tmp_path / "run"),
             Alignment(
                 name="1", encoders=encoders, trained={f"{name}.prompt": encoders[name] for name in trained},
                 pairs=[tuple(TOYS)], studies=studies, training=Training(steps=8, batch=16, learning_rate=1e-3),
@@ -108,12 +109,8 @@ def test_images_that_share_an_encoder_go_through_it_together(tmp_path):
         ("toy_grid", "toy_other", "toy_vector") if place < 30 else ("toy_grid", "toy_vector") for place in range(40)
     ]
     shared, vector = Counting(TOY_GRID.parts("tiny").prompt.build()), TOY_VECTOR.parts("tiny").prompt.build()
-    trainer = Trainer(
-        compute=Compute("cpu"), log=RunLog(tmp_path / "run" / "metrics.jsonl"), folder=tmp_path / "run", seed=0,
-        log_every=4, save_every=100,
-    )  # fmt: skip
     train_round(
-        trainer,
+        trainer(tmp_path / "run"),
         Alignment(
             name="1", encoders={"toy_grid": shared, "toy_other": shared, "toy_vector": vector},
             trained={"grid.prompt": shared, "vector.prompt": vector},
