@@ -54,8 +54,8 @@ class AlignChoice(Table):
 
     ``centre`` is the modality that all others are aligned with (E2); it need not be in a user's flow.
     ``encoders = "given"``: prompt encoders come trained and stay frozen. ``image_encoder`` concerns preset ``paper``.
-    ``equal_reports``: studies that say the same are negatives of each other, or masked; ``soft`` gives every pair of
-    studies a target by how much their labels say the same, ``softness`` sharp (docs/decisions/0016).
+    ``equal_reports``: studies that say the same are negatives of each other, or masked; ``soft`` gives a text and every
+    other study a target by how much their labels say the same, ``softness`` sharp (docs/decisions/0016).
     """
 
     centre: str

@@ -155,17 +155,22 @@ class _Contrast:
     def _contrast(
         self, a: Tensor, b: Tensor, pair: tuple[str, str], places: Sequence[int], equal: Tensor | None
     ) -> Tensor:
-        scale, choice = self.temperature.logit_scale, self.of.choice
-        if choice.equal_reports == "soft":
+        scale = self.temperature.logit_scale
+        if self._soft(pair):
             alike = self.compute.placed(self.of.studies.alike(pair, places))
-            return semantic_matching(a, b, scale, alike, choice.softness)
+            return semantic_matching(a, b, scale, alike, self.of.choice.softness)
         return info_nce(a, b, scale, equal)
 
     def _equal(self, pair: tuple[str, str], places: Sequence[int]) -> Tensor | None:
         """Bool ``batch batch``: studies that say the same and so are no negatives of each other."""
-        if self.of.choice.equal_reports != "masked":
+        if self.of.choice.equal_reports == "negatives" or self._soft(pair):
             return None
         return self.compute.placed(self.of.studies.equal(pair, places))
+
+    def _soft(self, pair: tuple[str, str]) -> bool:
+        """Whether a pair has soft targets: where one of the two is a text. Two images share more than findings."""
+        spoken = any(self.of.studies.parts[name].data.kind == "tokens" for name in pair)
+        return spoken and self.of.choice.equal_reports == "soft"
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.errors import UserError
@@ -22,7 +23,8 @@ class GridPromptEncoder(nn.Module):
         self._shape = (config.channels, *config.space)
         self.network: Any = _plane_network(config) if len(config.space) == 2 else _volume_network(config)
         self._plain = config.convolutions is None
-        self.head = PromptHead(config.width, config.prompt_width)
+        self._cells, self._places = config.cells, config.places
+        self.head = PromptHead(config.width, config.prompt_width, (config.places or 0) ** len(config.space))
 
     def forward(self, batch: Batch) -> Prompt:
         """``batch.data`` ``batch channel *space`` to a `Prompt` of one token per patch and one before them.
@@ -32,7 +34,15 @@ class GridPromptEncoder(nn.Module):
         if tuple(batch.data.shape[1:]) != self._shape:
             raise UserError(f"the prompt encoder takes data {self._shape}, found {tuple(batch.data.shape[1:])}")
         features = self._features(batch.data)
-        return self.head(features, features.new_ones(features.shape[:2]).bool())
+        return self.head(features, features.new_ones(features.shape[:2]).bool(), self._parts(features))
+
+    def _parts(self, features: Tensor) -> Tensor | None:
+        """Means ``batch places width`` of the patches of each place, row by row."""
+        if self._places is None:
+            return None
+        image = features.transpose(1, 2).unflatten(2, self._cells)
+        pool: Any = F.adaptive_avg_pool2d if len(self._cells) == 2 else F.adaptive_avg_pool3d
+        return pool(image, self._places).flatten(2).transpose(1, 2)
 
     def _features(self, data: Tensor) -> Tensor:
         found = self.network(data if self._plain else _standardised(data))

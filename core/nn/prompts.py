@@ -24,17 +24,26 @@ class GridPromptEncoderConfig(PartConfig):
     ``width``, ``depth`` and ``num_heads`` are the transformer's, ``prompt_width`` that of the prompt.
     ``convolutions``: widths of the four stages of a residual network that cuts the patches, in 2-D and with a patch of
     8; a few hundred studies teach it, and do not teach linear patches (timm's hybrid). Every channel of a sample is
-    standardised before it. Raises `UserError` for sizes that do not fit together.
+    standardised before it. ``places``: the pooled vector is made from the means of so many parts along each axis and of
+    all patches, and so can tell where something is.
+
+    Raises `UserError` for sizes that do not fit together.
     """
 
     channels: PositiveInt
     space: tuple[int, ...]
     patch: PositiveInt | tuple[PositiveInt, ...] = 16
     convolutions: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] | None = None
+    places: PositiveInt | None = None
     width: PositiveInt = 384
     depth: PositiveInt = 6
     num_heads: PositiveInt = 6
     prompt_width: PositiveInt
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """Number of patches along each axis."""
+        return tuple(size // patch for size, patch in zip(self.space, self.patches, strict=True))
 
     @property
     def patches(self) -> tuple[int, ...]:
@@ -52,6 +61,8 @@ class GridPromptEncoderConfig(PartConfig):
         for size, patch in zip(self.space, self.patches, strict=True):
             divides(name, "patch", patch, space=size)
         divides(name, "num_heads", self.num_heads, width=self.width)
+        if self.places is not None:
+            divides(name, "places", self.places, patches=self.cells)
         if self.convolutions is not None and self.patches != (STRIDE, STRIDE):
             raise UserError(f"{name}: convolutions cut patches of {STRIDE} in 2-D, found {self.patch} in {self.space}")
         return self

@@ -109,7 +109,7 @@ def test_limits_name_existing_switches():
         ),
         ({"set": ["training.guide.accumulate=2"]}, "training.guide.accumulate = 2: with guide.contrast a whole batch"),
         (
-            {"set": ["align.softness=0.3"]},
+            {"set": ["align.softness=0.3", "align.equal_reports=masked"]},
             "align.softness = 0.3 is followed with align.equal_reports 'soft' only, found",
         ),
         ({"set": ["training.align.accumulate=2"]}, "training.align.accumulate = 2: alignment compares a whole batch"),

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,10 +14,14 @@ from core.engine.compute import Compute
 from core.engine.log import RunLog
 from core.engine.seed import seeded
 from core.engine.trainer import Trainer
+from core.modality import PartConfig, Parts
+from core.nn import TextPromptEncoderConfig
+from core.preprocess.grid import CANONICAL
 from core.preprocess.studies import Studies
 from core.preset import Training
 from core.recipe import AlignChoice
 from core.testing.toy import TOY_GRID, TOY_VECTOR, ToyReaderConfig, scan, write_cohort
+from core.types import DataSpec
 
 TOYS = {modality.name: modality for modality in (TOY_GRID, TOY_VECTOR)}
 
@@ -31,7 +36,7 @@ def rows(tmp_path):
     """Trains a short round and returns the rows of its log; ``trained``: which of the two encoders."""
     write_cohort(tmp_path / "toy", 40)
 
-    def call(trained=tuple(TOYS), labels=None, **choice):
+    def call(trained=tuple(TOYS), labels=None, kinds=None, **choice):
         records = list(scan(tmp_path / "toy"))
         for place, record in enumerate(records):
             record.labels.update((labels or (lambda place: {}))(place))
@@ -90,11 +95,51 @@ def test_masking_can_be_switched_off(rows):
     assert first["contrast toy_grid-toy_vector"] > 1
 
 
-def test_soft_targets_ask_for_what_the_labels_have_in_common(rows):
-    """All studies say the same, so every partner is as good as the own: chance is the best that can be reached."""
-    first, *_ = rows(labels=lambda place: {"finding": 1}, equal_reports="soft")
-    assert first["contrast toy_grid-toy_vector"] >= 2 * math.log(16) - 1e-4
-    assert "masked toy_grid-toy_vector" not in first
+@pytest.mark.parametrize(("choice", "masked"), [("soft", None), ("masked", 28), ("negatives", None)])
+def test_soft_targets_are_for_texts(tmp_path, choice, masked):
+    """A batch whose labels all say the same: with soft targets every image is as good for a report as its own.
+
+    Two images share more than their findings, and are contrasted as with masks.
+    """
+    write_cohort(tmp_path / "toy", 8)
+    records = list(scan(tmp_path / "toy"))
+    for place, record in enumerate(records):
+        record.labels["finding"] = 1
+        record.texts["told"] = "abcdefgh"[place]
+    told = Parts(
+        data=DataSpec(kind="tokens", space=(8,), vocabulary=128),
+        preprocess=LettersConfig(),
+        prompt=TextPromptEncoderConfig(vocabulary=128, length=8, width=16, depth=1, num_heads=2, prompt_width=16),
+    )
+    parts = {"told": told} | {name: toy.parts("tiny") for name, toy in TOYS.items()}
+    encoders = {name: part.prompt.build() for name, part in parts.items()}
+    train_round(
+        trainer(tmp_path / "run"),
+        Alignment(
+            name="1", encoders=encoders, trained={f"{name}.prompt": module for name, module in encoders.items()},
+            pairs=[("told", "toy_grid"), ("toy_grid", "toy_vector")], studies=Studies(records, [tuple(parts)] * 8, parts),
+            training=Training(steps=1, batch=8, learning_rate=1e-3),
+            choice=AlignChoice(centre="told", equal_reports=choice),
+        ),
+    )  # fmt: skip
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first.get("masked told-toy_grid") == masked
+    assert first.get("masked toy_grid-toy_vector") == (None if choice == "negatives" else 28)
+    if choice == "soft":
+        assert first["contrast told-toy_grid"] >= 2 * math.log(8) - 1e-4, "no better than chance can be asked for"
+    if choice != "negatives":
+        assert first["contrast toy_grid-toy_vector"] == pytest.approx(0, abs=1e-6)
+
+
+class LettersConfig(PartConfig):
+    """Preprocesses a text to the codes of its letters."""
+
+    def build(self):
+        return self
+
+    def apply(self, sample):
+        codes = np.array([ord(letter) for letter in sample.data])
+        return replace(sample, data=codes, meta={CANONICAL: True})
 
 
 def test_images_that_share_an_encoder_go_through_it_together(tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import pytest
 import torch
 
@@ -11,11 +14,12 @@ from core.nn import GridPromptEncoderConfig, TextPromptEncoderConfig
 from core.types import Batch
 
 PLANE = GridPromptEncoderConfig(channels=2, space=(8, 12), patch=4, width=16, depth=2, num_heads=2, prompt_width=10)
+PLACES = PLANE.model_copy(update={"space": (8, 16), "places": 2})
 VOLUME = PLANE.model_copy(update={"space": (4, 8, 8)})
 TEXT = TextPromptEncoderConfig(vocabulary=30, length=9, width=16, depth=2, num_heads=2, prompt_width=10)
 
 
-@pytest.fixture(params=[PLANE, VOLUME, TEXT], ids=["plane", "volume", "text"])
+@pytest.fixture(params=[PLANE, PLACES, VOLUME, TEXT], ids=["plane", "places", "volume", "text"])
 def config(request):
     return request.param
 
@@ -43,7 +47,7 @@ def test_it_keeps_the_protocol(config, encoder):
     assert encoder.width == 10
     batch = batch_for(config)
     prompt = encoder(batch)
-    length = {2: 6, 3: 4}[len(config.space)] if config is not TEXT else 7
+    length = 7 if config is TEXT else math.prod(config.cells)
     assert prompt.tokens.shape == (3, 1 + length, 10)
     assert prompt.pooled.shape == (3, 10)
     torch.testing.assert_close(prompt.pooled.norm(dim=-1), torch.ones(3))
@@ -96,6 +100,21 @@ def test_state_dict_round_trip(config, encoder):
     again = config.build().eval()
     again.load_state_dict(encoder.state_dict())
     assert torch.equal(encoder(batch_for(config)).tokens, again(batch_for(config)).tokens)
+
+
+@pytest.mark.parametrize("space", [(8, 16), (8, 8, 16)])
+def test_places_are_the_means_of_their_own_patches(space, randomised):
+    config = PLANE.model_copy(update={"space": space, "places": 2})
+    encoder = build(config, randomised)
+    asked = {}
+    encoder.head.to_pooled.register_forward_pre_hook(lambda module, inputs: asked.update(summary=inputs[0]))
+    prompt = encoder(batch_for(config))
+    features = encoder._features(batch_for(config).data).unflatten(1, config.cells)
+    halves = [[slice(0, cells // 2), slice(cells // 2, None)] for cells in config.cells]
+    means = [features[(slice(None), *where)].flatten(1, -2).mean(1) for where in itertools.product(*halves)]
+    expected = torch.cat([features.flatten(1, -2).mean(1), *means], dim=1)
+    torch.testing.assert_close(asked["summary"], expected, rtol=1e-5, atol=1e-6)
+    assert prompt.pooled.shape == (3, 10)
 
 
 def test_ids_in_the_padding_do_not_matter(randomised):
