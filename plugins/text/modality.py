@@ -45,7 +45,7 @@ _TINY = _parts(
     ReportTokenizerConfig(length=128, path=_SHIPPED, vocabulary=1024),
     (128, 3, 4),
     TextAutoencoderConfig(
-        vocabulary=1024, length=128, latent_width=64, width=128, depth=2, num_heads=4, pool="mean", beta=0.02
+        vocabulary=1024, length=128, latent_width=64, width=128, depth=2, num_heads=4, pool="mean", beta=0.01
     ),
     VectorDenoiserConfig(
         width=64,
