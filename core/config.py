@@ -1,4 +1,4 @@
-"""Run options: preset < recipe switches < run file < flags < ``--set``.
+"""Run options: preset < recipe switches (its sampler below the preset's) < run file < flags < ``--set``.
 
 The result is written to the run folder and repeats the run: it holds every switch and every size that was used.
 

@@ -70,7 +70,7 @@ class OtherTraining(Table):
 class Measuring(Table):
     """How much is generated and looked at for the final table.
 
-    ``samples``: studies of the test split. ``steps`` and ``solver`` of sampling, the recipe's where left out.
+    ``samples``: studies of the test split. ``steps`` and ``solver`` of sampling, the run's where left out.
     ``judge_epochs``: training of the judges of generated images.
     """
 

@@ -53,9 +53,11 @@ class AlignChoice(Table):
     """Shared latent space (METHOD 1).
 
     ``centre`` is the modality that all others are aligned with (E2); it need not be in a user's flow.
-    ``encoders = "given"``: prompt encoders come trained and stay frozen. ``image_encoder`` concerns preset ``paper``.
-    ``equal_reports``: studies that say the same are negatives of each other, or masked; ``soft`` gives a text and every
-    other study a target by how much their labels say the same, ``softness`` sharp (docs/decisions/0016).
+    ``encoders = "given"``: prompt encoders come trained and stay frozen. ``image_encoder`` says what the paper has;
+    presets choose their own. ``temperature``: where the contrast starts, within CLIP's bounds.
+    ``equal_reports``: whether studies that say the same are ``negatives`` of each other or ``masked``. With ``soft``
+    the targets of a pair with a text are shared by how much the labels of two studies say the same, the more evenly
+    the higher ``target_temperature``; two images are masked (docs/decisions/0016).
     """
 
     centre: str
@@ -64,15 +66,15 @@ class AlignChoice(Table):
     visual_invariance: bool = False
     invariance_weight: float = Field(default=1.0, ge=0)
     invariance_lambda: float = Field(default=0.0051, ge=0)
-    temperature: float = Field(default=0.07, gt=0)
+    temperature: float = Field(default=0.07, ge=0.01, le=1)
     equal_reports: Literal["masked", "negatives", "soft"] = "masked"
-    softness: float = Field(default=0.1, gt=0)
+    target_temperature: float = Field(default=0.1, gt=0)
 
 
 class PromptChoice(Table):
     """What a denoiser is prompted with (METHOD 2).
 
-    ``sources``: neighbours in either flow, in the align flow only, or the centre only (an ablation).
+    ``sources``: neighbours in either flow, in the align flow only, or the centre only (MediSyn; elsewhere an ablation).
     ``sampling``: one of all non-empty subsets (E5), one prompt, or all that there are.
     ``drop``: probability per sample of the null prompt (E6). ``pooled_only``: of hearing the pooled vectors without
     tokens, which prepares for prompts of modalities that never met this one (E6b).

@@ -135,10 +135,13 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             f"training.align.accumulate = {config.training.align.accumulate}: alignment compares a whole batch with"
             " itself and cannot accumulate; set it to 1"
         )
-    if config.align.equal_reports != "soft" and config.align.softness != _default(config, "align.softness"):
+    if _aligns(config) and config.training.align.batch < 2:
+        yield "training.align.batch = 1: a study alone has nothing to be told from; set it to 2 or more"
+    target, default = config.align.target_temperature, _default(config, "align.target_temperature")
+    if config.align.equal_reports != "soft" and target != default:
         yield (
-            f"align.softness = {config.align.softness} is followed with align.equal_reports 'soft' only, found"
-            f" '{config.align.equal_reports}'; set align.equal_reports=soft, or leave align.softness out"
+            f"align.target_temperature = {target} is followed with align.equal_reports 'soft' only, found"
+            f" '{config.align.equal_reports}'; set align.equal_reports=soft, or leave align.target_temperature out"
         )
 
 

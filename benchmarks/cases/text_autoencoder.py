@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-CPU_S, BATCH, LEARNING_RATE, WARM_UP = 300.0, 16, 2e-3, 50
+CPU_S, BATCH, LEARNING_RATE, WARM_UP = 300.0, 32, 2e-3, 20
 TRAINED, HELD_OUT = 20_000, 512
 
 

@@ -27,17 +27,17 @@ def info_nce(a: Tensor, b: Tensor, logit_scale: Tensor, equal: Tensor | None = N
     return F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
 
 
-def semantic_matching(a: Tensor, b: Tensor, logit_scale: Tensor, alike: Tensor, softness: float) -> Tensor:
-    """Contrast with soft targets (MedCLIP, Wang et al. 2022, semantic matching loss), both directions summed as in E1.
+def semantic_matching(a: Tensor, b: Tensor, logit_scale: Tensor, similarity: Tensor, temperature: float) -> Tensor:
+    """InfoNCE with soft targets, both directions summed (METHOD E1; MedCLIP, Wang et al. 2022, semantic matching loss).
 
-    As `info_nce`, but a row is to find what says the same as its partner in proportion to ``softmax(alike /
-    softness)``; ``alike`` (``batch batch``, symmetric) is how much two studies say the same, at most 1. With a small
-    ``softness`` and no two studies alike it is `info_nce`.
+    As `info_nce`, but a row is to find what says the same as its partner in proportion to ``softmax(similarity /
+    temperature)``; ``similarity`` ``batch batch``, symmetric, 1 for studies that say the same. The lower the
+    ``temperature`` of the targets and the less similar the studies, the nearer it is to `info_nce`.
     """
     import torch.nn.functional as F
 
     logits = _logits(a, b, logit_scale)
-    target = F.softmax(alike / softness, dim=1)
+    target = F.softmax(similarity / temperature, dim=1)
     return F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
 
 

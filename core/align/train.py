@@ -52,7 +52,7 @@ def train_round(trainer: Trainer, of: Alignment) -> float:
             modules={**of.trained, "temperature": contrast.temperature, **contrast.invariance.modules},
             losses=contrast.losses,
             training=of.training,
-            steps=of.training.num_steps(sum(map(len, contrast.places.values()))),
+            steps=of.training.num_steps(max(map(len, contrast.able))),  # every step draws of each
             learning_rate=of.training.learning_rate,
             whole=True,
         )
@@ -76,17 +76,16 @@ class _Contrast:
 
     def losses(self, step: int, share: Share) -> tuple[Terms, Notes]:
         """Contrast of every pair, and invariance of every image that is trained."""
+        self.temperature.bound()
         drawn = self._drawn(step)
         pooled, invariances = self._encoded(drawn, step, share)
         contrasts: dict[str, Tensor] = {}
         notes: dict[str, float | Tensor] = {}
         for pair, draw in self.draw_of.items():
-            a, b = (pooled[name, draw] for name in pair)
-            label, equal = "-".join(pair), self._equal(pair, drawn[draw])
             with torch.autocast(self.compute.device.type, enabled=False):
-                contrasts[f"contrast {label}"] = self._contrast(a, b, pair, drawn[draw], equal)
-            if equal is not None:
-                notes[f"masked {label}"] = (equal.sum() - len(drawn[draw])) / 2
+                term, told = self._contrast(pair, drawn[draw], *(pooled[name, draw] for name in pair))
+            contrasts[f"contrast {'-'.join(pair)}"] = term
+            notes |= told
         if self.trainer.due(step) and invariances:
             groups = {"contrast": [*contrasts.values()], "invariance": [*invariances.values()]}
             notes |= gradient_norms(groups, self.parameters, self.compute)
@@ -153,24 +152,21 @@ class _Contrast:
         return list(groups.values())
 
     def _contrast(
-        self, a: Tensor, b: Tensor, pair: tuple[str, str], places: Sequence[int], equal: Tensor | None
-    ) -> Tensor:
-        scale = self.temperature.logit_scale
-        if self._soft(pair):
-            alike = self.compute.placed(self.of.studies.alike(pair, places))
-            return semantic_matching(a, b, scale, alike, self.of.choice.softness)
-        return info_nce(a, b, scale, equal)
+        self, pair: tuple[str, str], places: Sequence[int], a: Tensor, b: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The contrast of a pair, and how many pairs of studies were no negatives of each other where some are masked.
 
-    def _equal(self, pair: tuple[str, str], places: Sequence[int]) -> Tensor | None:
-        """Bool ``batch batch``: studies that say the same and so are no negatives of each other."""
-        if self.of.choice.equal_reports == "negatives" or self._soft(pair):
-            return None
-        return self.compute.placed(self.of.studies.equal(pair, places))
-
-    def _soft(self, pair: tuple[str, str]) -> bool:
-        """Whether a pair has soft targets: where one of the two is a text. Two images share more than findings."""
-        spoken = any(self.of.studies.parts[name].data.kind == "tokens" for name in pair)
-        return spoken and self.of.choice.equal_reports == "soft"
+        Soft targets are for a text and something else. Two images share more than findings, and are masked instead.
+        """
+        choice, studies, scale = self.of.choice, self.of.studies, self.temperature.logit_scale
+        spoken = any(studies.parts[name].data.kind == "tokens" for name in pair)
+        if choice.equal_reports == "soft" and spoken:
+            similarity = self.compute.placed(studies.label_similarity(pair, places))
+            return semantic_matching(a, b, scale, similarity, choice.target_temperature), {}
+        if choice.equal_reports == "negatives":
+            return info_nce(a, b, scale), {}
+        equal = self.compute.placed(studies.equal(pair, places))
+        return info_nce(a, b, scale, equal), {f"masked {'-'.join(pair)}": (equal.sum() - len(places)) / 2}
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from core.align.train import Alignment, train_round
 from core.curriculum.course import Course
@@ -14,7 +15,7 @@ from core.engine.seed import stream
 from core.evaluate.retrieval import recall_at
 from core.rounds import Round
 
-_MOST_FOR_MEAN, _ROWS = 1024, 64
+_MOST_FOR_MEAN = 1024
 
 
 def align(course: Course) -> None:
@@ -62,20 +63,23 @@ def _mean(course: Course, name: str) -> list[float]:
     found, total = studies.having(name), None
     order = torch.randperm(len(found), generator=stream(course.run.config.seed, "mean prompt", name)).tolist()
     places = [found[index] for index in order[:_MOST_FOR_MEAN]]
-    for start in range(0, len(places), _ROWS):
+    for batch in studies.batches(name, places):
         with torch.no_grad():
-            pooled = encoder(course.compute.placed(studies.batch(name, places[start : start + _ROWS]))).pooled.sum(0)
+            pooled = encoder(course.compute.placed(batch)).pooled.sum(0)
         total = pooled if total is None else total + pooled
     return [] if total is None else (total / len(places)).tolist()
+
+
+def _pooled(course: Course, name: str, places: Sequence[int]) -> Tensor:
+    """Pooled vectors ``sample width`` of validation studies."""
+    encoder = course.bundle.part(name, "prompt").eval()
+    with torch.no_grad():
+        batches = course.cohort.held_out.batches(name, places)
+        return torch.cat([encoder(course.compute.placed(batch)).pooled for batch in batches])
 
 
 def _retrieval(course: Course, first: str, second: str) -> Line:
     studies = course.cohort.held_out
     places = studies.having(first, second)
-    pooled = []
-    for name in (first, second):
-        with torch.no_grad():
-            batch = course.compute.placed(studies.batch(name, places))
-            pooled.append(course.bundle.part(name, "prompt").eval()(batch).pooled)
-    found = recall_at(*pooled, k=5)
+    found = recall_at(*(_pooled(course, name, places) for name in (first, second)), k=5)
     return Line("align", f"{first} finds {second}: R@5, held out", found, f"chance {5 / max(5, len(places)):.3f}")

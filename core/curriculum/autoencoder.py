@@ -50,14 +50,25 @@ def _measured(course: Course, modality: str) -> LatentSpec:
 def _held_out(course: Course, modality: str) -> Line:
     """What comes back: the mean absolute error, or the share of texts that are the same token by token."""
     studies, module = course.cohort.held_out, course.bundle.part(modality, "autoencoder")
-    batch = course.compute.placed(studies.batch(modality, studies.having(modality)))
-    with torch.no_grad():
-        made = module.decode(module.encode(batch).mean)
-    if studies.parts[modality].data.kind == "tokens":
-        same = [_tokens(batch, row) == _tokens(made, row) for row in range(len(batch))]
-        return Line("autoencoder", f"{modality}: back token by token, held out", sum(same) / len(same))
-    error = float((made.data - batch.data).abs().float().mean())
-    return Line("autoencoder", f"{modality}: mean absolute error, held out", error)
+    tokens = studies.parts[modality].data.kind == "tokens"
+    found: list[float] = []
+    for batch in studies.batches(modality, studies.having(modality)):
+        placed = course.compute.placed(batch)
+        with torch.no_grad():
+            made = module.decode(module.encode(placed).mean)
+        found += _same(placed, made) if tokens else _errors(placed, made)
+    what = "back token by token" if tokens else "mean absolute error"
+    return Line("autoencoder", f"{modality}: {what}, held out", sum(found) / len(found))
+
+
+def _errors(batch: Batch, made: Batch) -> list[float]:
+    """Mean absolute error of every sample."""
+    return (made.data - batch.data).abs().float().flatten(1).mean(1).tolist()
+
+
+def _same(batch: Batch, made: Batch) -> list[float]:
+    """1 for every text that came back token by token."""
+    return [float(_tokens(batch, row) == _tokens(made, row)) for row in range(len(batch))]
 
 
 def _tokens(batch: Batch, row: int) -> list[int]:

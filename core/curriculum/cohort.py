@@ -57,15 +57,17 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
         for record in records_of(source, run, prepared.get(source.name), partial(look, source))
     ]
     studies = partial(_studies, run, readers=readers, prepared=prepared)
-    training, held_out, test = (studies(records, split=split) for split in ("train", "validation", "test"))
+    training, held_out = (studies(records, split=split) for split in ("train", "validation"))
+    test = studies(_measured(records), split="test")
     _require_data(run, training)
     if compute.first:
         _warn_of_nothing_held_out(run, held_out)
+        _warn_of_one_split_for_both(records)
     told = {one.name: one.adapter.findings_of for one in sources if one.adapter.findings_of is not None}
     return Cohort(
         training=training,
         held_out=held_out,
-        test=test if test.records else held_out,
+        test=test,
         whole=studies([replace(record, pool=None) for record in records], split="train"),
         fingerprint=_fingerprint(training, held_out, test),
         findings_of=told,
@@ -108,7 +110,7 @@ def _require_data(run: Run, training: Studies) -> None:
         for name in (name for weights in run.once(phase) for name in weights.owners) if phase in phases else ():
             training.require(name)
     for pair in (pair for one in run.rounds("align") for pair in one.edge.pairs) if "align" in phases else ():
-        training.require(*pair)
+        training.require(*pair, least=2)  # alone, a study has nothing to be told from
     for one in run.rounds("guide") if "guide" in phases else ():
         if not any(training.having(*pair) for pair in one.edge.pairs):
             training.require(*one.edge.pairs[0])
@@ -119,6 +121,28 @@ def _require_data(run: Run, training: Studies) -> None:
                 f"no study to train on holds {name} and one of its prompts ({', '.join(sources)}): name data sets that"
                 " do with --data, or change the flow"
             )
+
+
+def _measured(records: Sequence[Record]) -> list[Record]:
+    """The records with those of split ``validation`` as split ``test`` where a data set has no other."""
+    known = {record.dataset for record in records if record.split == "test"}
+    return [
+        replace(record, split="test") if record.split == "validation" and record.dataset not in known else record
+        for record in records
+    ]
+
+
+def _warn_of_one_split_for_both(records: Sequence[Record]) -> None:
+    splits: dict[str, set[str]] = {}
+    for record in records:
+        splits.setdefault(record.dataset, set()).add(record.split)
+    missing = [name for name, found in splits.items() if "validation" in found and "test" not in found]
+    if missing:
+        message = (
+            f"no test studies in {', '.join(missing)}: measured on validation studies, on which readable findings and"
+            " helpful partners are chosen too; give a test split for figures to publish"
+        )
+        warnings.warn(PlainWarning(message), stacklevel=3)
 
 
 def _warn_of_nothing_held_out(run: Run, held_out: Studies) -> None:

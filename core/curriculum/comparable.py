@@ -23,6 +23,17 @@ def patients_of(studies: Studies, places: Sequence[int]) -> list[Hashable]:
     return [(studies.records[place].dataset, studies.records[place].patient) for place in places]
 
 
+def interleaved(places: Sequence[int], patients: Sequence[Hashable], size: int) -> list[int]:
+    """The places dealt patient by patient into batches of at most ``size``, one batch after the other.
+
+    Studies of one patient stand together in a data set, so that a batch of neighbours might hold nobody else.
+    """
+    first = {patient: index for index, patient in reversed([*enumerate(patients)])}
+    order = sorted(range(len(places)), key=lambda index: (first[patients[index]], index))
+    num = max(1, -(-len(places) // size))
+    return [places[index] for batch in range(num) for index in order[batch::num]]
+
+
 def have_strangers(patients: Sequence[Hashable]) -> bool:
     """Whether everyone has a stranger: two patients at least, and none with more than half of the studies."""
     return len(patients) >= 2 and 2 * max(Counter(patients).values()) <= len(patients)

@@ -56,7 +56,7 @@ def flow_state(bundle: Bundle, studies: Studies, name: str, places: Sequence[int
     """A modality of studies on its way, with the null prompt."""
     bundle.sites(name)
     with torch.no_grad():
-        latent = encoded_latent(bundle, name, studies.batch(name, list(places)))
+        latent = torch.cat([encoded_latent(bundle, name, batch) for batch in studies.batches(name, list(places))])
         _, null = conditionings(bundle, name, {}, len(places))
     return FlowState(
         latent=latent,

@@ -15,7 +15,6 @@ from core.types import Posterior
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ROWS = 64  # samples encoded at once
 _SHARD = 1024  # samples per file: what a kill can cost, and what a process takes at a time
 
 
@@ -47,9 +46,9 @@ def _encoded(module: Any, name: str, places: Sequence[int], studies: Studies, co
 
     module.eval()
     means, logvars = [], []
-    for start in range(0, len(places), _ROWS):
+    for batch in studies.batches(name, places):
         with torch.no_grad():
-            found = module.encode(compute.placed(studies.batch(name, places[start : start + _ROWS])))
+            found = module.encode(compute.placed(batch))
         means.append(found.mean.float().cpu())
         logvars.append(found.logvar.float().cpu())
     return {"mean": torch.cat(means), "logvar": torch.cat(logvars)}

@@ -69,14 +69,16 @@ def agreement_ratio(
 
     (AUROC - 1/2) of generated images over that of reconstructions of the same studies' images, both averaged over the
     ``readable`` findings (bool ``finding``, see `core.evaluate.auroc.readable`): 1 is as good, 0 is chance. One draw of
-    patients serves both. A resample in which reconstructions are no better than chance has no ratio and is left out.
-    Raises `UserError` where no finding is readable.
+    patients serves both. A finding of which the studies hold one class only is left out, as in `agreement`; a resample
+    in which another loses a class, or reconstructions are no better than chance, has no ratio and is left out. NaN
+    where no readable finding has both classes. Raises `UserError` where no finding is readable.
     """
     chosen = np.asarray(readable, dtype=bool)
     generated, labels = _checked(generated, labels, len(chosen))
     reconstructed, _ = _checked(reconstructed, labels, len(chosen))
     if not chosen.any():
         raise UserError("no finding is readable on real images: this judge can say nothing of generated ones")
+    chosen = chosen & ~np.isnan(aurocs(generated, labels))
     made, kept, told = generated[:, chosen], reconstructed[:, chosen], labels[:, chosen]
 
     def ratio(rows: np.ndarray) -> float:

@@ -21,8 +21,8 @@ class Retrieval:
     """How well queries find their own entry.
 
     ``recall``, ``chance`` and ``ceiling`` by number of entries looked at. ``ceiling``: what a query can reach that
-    cannot tell its own entry from equal ones. ``median_rank`` counts from 1. Ceiling and chance are those of the same
-    galleries as the recall.
+    cannot tell its own entry from equal ones. ``median_rank`` counts from 1, ``chance_rank`` is what chance would make
+    of it. All are of the same galleries.
     """
 
     num: int
@@ -30,6 +30,7 @@ class Retrieval:
     chance: dict[int, float]
     ceiling: dict[int, float]
     median_rank: Interval
+    chance_rank: float
 
 
 def recall_at(queries: Tensor, gallery: Tensor, k: int) -> float:
@@ -64,6 +65,7 @@ def retrieval(
         recall={k: mean_interval(rank < k, patients, seed=seed) for k in at},
         chance={k: reachable(same.sum(1), k) for k in at},
         ceiling={k: reachable(alike.sum(1), k) for k in at},
+        chance_rank=float(np.median(same.sum(1)) + 1) / 2,
         median_rank=bootstrap(lambda rows: float(np.median(rank[rows])) + 1, len(rank), patients=patients, seed=seed),
     )
 

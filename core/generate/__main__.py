@@ -38,9 +38,9 @@ def parser() -> Parser:
     flags.add_argument("--out", type=path, required=True, help="folder for the studies and the contact sheet")
     flags.add_argument("--run", type=path, help="the run folder (default: that of the default recipe and preset)")
     flags.add_argument("--seed", type=int, default=0, help="one number decides every draw (default: 0)")
-    flags.add_argument("--steps", type=int, help="sampling steps (default: the recipe's)")
-    flags.add_argument("--scale", type=float, help="classifier-free guidance scale (default: the recipe's)")
-    flags.add_argument("--solver", help="ddim, euler, heun or dpmpp_2m (default: the recipe's)")
+    flags.add_argument("--steps", type=int, help="sampling steps (default: the run's)")
+    flags.add_argument("--scale", type=float, help="classifier-free guidance scale (default: the run's)")
+    flags.add_argument("--solver", help="ddim, euler, heun or dpmpp_2m (default: the run's)")
     flags.add_argument(
         "--couple",
         choices=("helpful", "trained", "all", "none"),
@@ -58,7 +58,7 @@ def parser() -> Parser:
         "--format", metavar="NAME", help="file format of all outputs, e.g. dicom (default: each modality's own)"
     )
     flags.add_argument("--overwrite", action="store_true", help="replace generated studies that are there")
-    flags.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    flags.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     flags.add_argument("--registry", type=path, help="registry.toml to use instead of the one found")
     return flags
 

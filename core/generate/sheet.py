@@ -44,27 +44,28 @@ def contact_sheet(
     return sheet
 
 
-def write_sheet(sheet: Image, path: Path, *, synthetic: bool = True) -> None:
-    """Write a sheet as PNG; a ``synthetic`` one says so, to the eye and to programs."""
+def write_sheet(sheet: Image, path: Path, *, synthetic: bool = True, but: str = "") -> None:
+    """Write a sheet as PNG; a ``synthetic`` one says so, to the eye and to programs, ``but`` of what is none in it."""
     from PIL.PngImagePlugin import PngInfo
 
     from core.io.mark import SYNTHETIC
 
     text = PngInfo()
     if synthetic:
-        sheet = _with_warning(sheet)
+        aside = f" (but for the {but})" if but else ""
+        sheet = _with_warning(sheet, _WARNING + aside)
         text.add_text("Synthetic", "true")
-        text.add_text("Description", SYNTHETIC)
+        text.add_text("Description", SYNTHETIC + aside)
     with replacing(path, overwrite=True) as beside:
         sheet.save(beside, format="PNG", pnginfo=text)
 
 
-def _with_warning(sheet: Image) -> Image:
+def _with_warning(sheet: Image, warning: str) -> Image:
     """The sheet below a black strip with white words: metadata get lost, pictures get copied."""
     from PIL import Image, ImageDraw
 
     marked = Image.new("L", (sheet.width, sheet.height + _HEAD), 0)
-    ImageDraw.Draw(marked).text((_MARGIN, 4), _WARNING, fill=255)
+    ImageDraw.Draw(marked).text((_MARGIN, 4), warning, fill=255)
     marked.paste(sheet, (0, _HEAD))
     return marked
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.errors import UserError
+from core.nn.batch_norm import BatchNorm2d
 from core.nn.prompt_head import PromptHead
 from core.nn.prompts import STRIDE, GridPromptEncoderConfig
 from core.types import Batch, Prompt
@@ -23,8 +24,8 @@ class GridPromptEncoder(nn.Module):
         self._shape = (config.channels, *config.space)
         self.network: Any = _plane_network(config) if len(config.space) == 2 else _volume_network(config)
         self._plain = config.convolutions is None
-        self._cells, self._places = config.cells, config.places
-        self.head = PromptHead(config.width, config.prompt_width, (config.places or 0) ** len(config.space))
+        self._cells, self._regions = config.cells, config.regions
+        self.head = PromptHead(config.width, config.prompt_width, (config.regions or 0) ** len(config.space))
 
     def forward(self, batch: Batch) -> Prompt:
         """``batch.data`` ``batch channel *space`` to a `Prompt` of one token per patch and one before them.
@@ -34,15 +35,15 @@ class GridPromptEncoder(nn.Module):
         if tuple(batch.data.shape[1:]) != self._shape:
             raise UserError(f"the prompt encoder takes data {self._shape}, found {tuple(batch.data.shape[1:])}")
         features = self._features(batch.data)
-        return self.head(features, features.new_ones(features.shape[:2]).bool(), self._parts(features))
+        return self.head(features, features.new_ones(features.shape[:2]).bool(), self._means(features))
 
-    def _parts(self, features: Tensor) -> Tensor | None:
-        """Means ``batch places width`` of the patches of each place, row by row."""
-        if self._places is None:
+    def _means(self, features: Tensor) -> Tensor | None:
+        """``batch regions width``: the mean over the patches of each region, row by row."""
+        if self._regions is None:
             return None
         image = features.transpose(1, 2).unflatten(2, self._cells)
         pool: Any = F.adaptive_avg_pool2d if len(self._cells) == 2 else F.adaptive_avg_pool3d
-        return pool(image, self._places).flatten(2).transpose(1, 2)
+        return pool(image, self._regions).flatten(2).transpose(1, 2)
 
     def _features(self, data: Tensor) -> Tensor:
         found = self.network(data if self._plain else _standardised(data))
@@ -91,6 +92,7 @@ class _Convolutions(nn.Module):
             num_classes=0,
             global_pool="",
             output_stride=STRIDE,
+            norm_layer=BatchNorm2d,
         )
 
     def forward(self, data: Tensor) -> Tensor:

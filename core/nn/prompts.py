@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -24,8 +24,9 @@ class GridPromptEncoderConfig(PartConfig):
     ``width``, ``depth`` and ``num_heads`` are the transformer's, ``prompt_width`` that of the prompt.
     ``convolutions``: widths of the four stages of a residual network that cuts the patches, in 2-D and with a patch of
     8; a few hundred studies teach it, and do not teach linear patches (timm's hybrid). Every channel of a sample is
-    standardised before it. ``places``: the pooled vector is made from the means of so many parts along each axis and of
-    all patches, and so can tell where something is.
+    standardised before it. ``regions``: into how many every axis is cut; the pooled vector is made from the mean of
+    each (4: of 4 x 4 in 2-D) beside the mean of all patches, and so can tell where something is. Left out: from the
+    mean of all alone.
 
     Raises `UserError` for sizes that do not fit together.
     """
@@ -34,7 +35,7 @@ class GridPromptEncoderConfig(PartConfig):
     space: tuple[int, ...]
     patch: PositiveInt | tuple[PositiveInt, ...] = 16
     convolutions: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] | None = None
-    places: PositiveInt | None = None
+    regions: Annotated[int, Field(ge=2)] | None = None
     width: PositiveInt = 384
     depth: PositiveInt = 6
     num_heads: PositiveInt = 6
@@ -61,8 +62,8 @@ class GridPromptEncoderConfig(PartConfig):
         for size, patch in zip(self.space, self.patches, strict=True):
             divides(name, "patch", patch, space=size)
         divides(name, "num_heads", self.num_heads, width=self.width)
-        if self.places is not None:
-            divides(name, "places", self.places, patches=self.cells)
+        if self.regions is not None:
+            divides(name, "regions", self.regions, patches=self.cells)
         if self.convolutions is not None and self.patches != (STRIDE, STRIDE):
             raise UserError(f"{name}: convolutions cut patches of {STRIDE} in 2-D, found {self.patch} in {self.space}")
         return self

@@ -75,7 +75,7 @@ def _reduced(
             space=space,
             patch=8,
             convolutions=(24, 48, 72, 96) if len(space) == 2 else None,
-            places=4 if len(space) == 2 else None,
+            regions=4 if len(space) == 2 else None,
             width=128,
             depth=1 if len(space) == 2 else 3,
             num_heads=4,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from core.types import Batch, Record, Sample
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+ROWS = 64  # studies that go through a network at once
 
 
 class Studies:
@@ -50,19 +53,24 @@ class Studies:
         """Places of the studies in which all of these modalities may be seen."""
         return [place for place, seen in enumerate(self.visible) if set(names) <= set(seen)]
 
-    def require(self, *names: str) -> list[int]:
-        """The same, and a `UserError` where there is none."""
+    def require(self, *names: str, least: int = 1) -> list[int]:
+        """The same, and a `UserError` where there are fewer than ``least``."""
         places = self.having(*names)
-        if not places:
-            what = " and ".join(names)
+        if len(places) < least:
+            found = f"only {len(places)} (of {least} at least)" if places else "no"
             raise UserError(
-                f"no study to train on holds {what}: name data sets that do with --data, or change the flow"
+                f"{found} study to train on holds {' and '.join(names)}: name data sets that do with --data, or change"
+                " the flow"
             )
         return places
 
     def batch(self, name: str, places: Sequence[int]) -> Batch:
         """The canonical samples of one modality from these studies."""
         return collate([self.sample(name, place) for place in places], self.parts[name].data)
+
+    def batches(self, name: str, places: Sequence[int]) -> Iterator[Batch]:
+        """The same, in batches of at most `ROWS` studies in their order: however many there are, memory holds them."""
+        return (self.batch(name, places[start : start + ROWS]) for start in range(0, len(places), ROWS))
 
     def view(self, name: str, places: Sequence[int], seed: int, *purpose: str | int) -> Batch:
         """A random view of each sample (METHOD E3), each drawn from a stream of its own."""
@@ -105,22 +113,22 @@ class Studies:
             same |= (group[:, None] == group) & (group >= 0)
         return same
 
-    def alike(self, names: Sequence[str], places: Sequence[int]) -> Tensor:
+    def label_similarity(self, names: Sequence[str], places: Sequence[int]) -> Tensor:
         """Float ``batch batch``: cosine of what the labels of two studies say is present; 1 where `equal`.
 
-        Studies in which nothing is present are alike. A study without labels is like itself and its equals alone.
+        Studies with nothing present are similar where the same findings are known absent in both: what has no label is
+        unknown, and speaks for nothing. A study without labels is similar to itself and its equals alone.
         """
         import torch
         import torch.nn.functional as F
 
         labels = [self.records[place].labels for place in places]
-        present = [{name for name, value in own.items() if value > 0} or {""} for own in labels]
-        findings = sorted(set().union(*present))
-        told = [
-            [float(bool(own) and finding in found) for finding in findings]
-            for own, found in zip(labels, present, strict=True)
-        ]
-        rows = F.normalize(torch.tensor(told), dim=1)
+        told = [{name for name, value in own.items() if value > 0} or {frozenset(own)} for own in labels]
+        columns = {what: index for index, what in enumerate(dict.fromkeys(chain.from_iterable(told)))}
+        rows = torch.zeros(len(places), len(columns))
+        for row, (own, said) in enumerate(zip(labels, told, strict=True)):
+            rows[row, [columns[what] for what in said]] = float(bool(own))
+        rows = F.normalize(rows, dim=1)
         return (rows @ rows.T).masked_fill(self.equal(names, places), 1.0)
 
     def fingerprint(self, name: str) -> str:

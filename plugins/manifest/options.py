@@ -20,7 +20,8 @@ class ManifestOptions(PartConfig):
     empty one leaves the rows out, a word that is not listed stays as it is. ``caption``: the text of a study without a
     report, ``{labels}`` in it its labels by their ``names`` (others as they are), or such a text for each modality;
     ``unlabelled``: where it has none.
-    ``counts``: a label ``RBC:15`` is ``RBC``, told with its number.
+    ``counts``: a label ``RBC:15`` is ``RBC``, told with its number. ``uncoded``: labels that say only that a study has
+    none.
     """
 
     columns: tuple[str, ...] = Field(default=("modality",), min_length=1)
@@ -29,6 +30,7 @@ class ManifestOptions(PartConfig):
     unlabelled: str = ""
     names: Mapping[str, str] = Field(default_factory=dict)
     counts: bool = False
+    uncoded: tuple[str, ...] = ()
 
     @field_validator("caption")
     @classmethod
@@ -49,7 +51,7 @@ class ManifestOptions(PartConfig):
         for row in rows:
             for label in filter(None, (one.strip() for one in row.get("labels", "").split("|"))):
                 name, _, number = label.rpartition(":") if self.counts and ":" in label else (label, "", "")
-                if number != "0":
+                if number != "0" and name not in self.uncoded:
                     found[name] = number
         return found
 

@@ -10,7 +10,7 @@ import pytest
 from core.config import Flags, resolve
 from core.curriculum.cohort import gather_cohort
 from core.engine.compute import Compute
-from core.errors import UserError
+from core.errors import PlainWarning, UserError
 from core.modality import DatasetAdapter, Modality, PartConfig, Parts
 from core.pools import split_by_patient
 from core.records import records_of, source_of
@@ -114,11 +114,29 @@ def test_an_adapter_is_told_its_options(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_no_study_of_a_pair(tmp_path):
+@pytest.mark.parametrize(
+    ("together", "told"),
+    [(0, "no study to train on holds text and ct"), (1, r"only 1 \(of 2 at least\) study to train")],
+)
+def test_too_few_studies_of_a_pair(tmp_path, together, told):
+    def scan(root):
+        apart = [Record(patient=name, study=name, files={name: (root,)}) for name in NAMES]
+        return [*apart, *(Record(patient="p", study="p", files=dict.fromkeys(NAMES, (root,))) for _ in range(together))]
+
     run, registry = started(tmp_path, flow="text-ct")
-    lonely = DatasetAdapter(
-        name="any", title="", modalities=NAMES, licence="", citation="",
-        scan=lambda root: [Record(patient=name, study=name, files={name: (root,)}) for name in NAMES],
-    )  # fmt: skip
-    with pytest.raises(UserError, match="no study to train on holds text and ct"):
+    lonely = DatasetAdapter(name="any", title="", modalities=NAMES, licence="", citation="", scan=scan)
+    with pytest.raises(UserError, match=told):
         gather_cohort(run, registry, {"phantom": lonely}, Compute("cpu"))
+
+
+def test_a_data_set_without_test_studies_is_measured_on_validation_studies(tmp_path):
+    def scan(root):
+        for index, split in enumerate(["train"] * 4 + ["validation"] * 3):
+            yield Record(patient=f"p{index}", study=f"s{index}", split=split, files=dict.fromkeys(NAMES, (root,)))
+
+    run, registry = started(tmp_path, flow="text-ct")
+    found = DatasetAdapter(name="any", title="", modalities=NAMES, licence="", citation="", scan=scan)
+    with pytest.warns(PlainWarning, match="no test studies in phantom: measured on validation studies"):
+        cohort = gather_cohort(run, registry, {"phantom": found}, Compute("cpu"))
+    assert [record.study for record in cohort.test.records] == ["s4", "s5", "s6"]
+    assert [record.study for record in cohort.held_out.records] == ["s4", "s5", "s6"]

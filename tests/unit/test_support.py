@@ -109,9 +109,10 @@ def test_limits_name_existing_switches():
         ),
         ({"set": ["training.guide.accumulate=2"]}, "training.guide.accumulate = 2: with guide.contrast a whole batch"),
         (
-            {"set": ["align.softness=0.3", "align.equal_reports=masked"]},
-            "align.softness = 0.3 is followed with align.equal_reports 'soft' only, found",
+            {"set": ["align.target_temperature=0.3", "align.equal_reports=masked"]},
+            "align.target_temperature = 0.3 is followed with align.equal_reports 'soft' only, found",
         ),
+        ({"set": ["training.align.batch=1"]}, "training.align.batch = 1: a study alone has nothing to be told from"),
         ({"set": ["training.align.accumulate=2"]}, "training.align.accumulate = 2: alignment compares a whole batch"),
     ],
 )

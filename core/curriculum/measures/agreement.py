@@ -72,7 +72,7 @@ def _readable(subjects: Subjects, name: str) -> np.ndarray:
 def _found_by_labels(subjects: Subjects, name: str, places: Sequence[int], scores: np.ndarray) -> Line:
     """R@5 of a reader who knows the labels: images ranked by the likelihood that the judge gives to a study's labels.
 
-    What this many pixels and patients allow; no model that learns from reports alone is expected above it.
+    What this many pixels and patients allow a network that learns the labels of all training patients.
     """
     labels = np.nan_to_num(subjects.labels(subjects.studies, places), nan=0.5)
     told, logits = torch.from_numpy(labels), torch.from_numpy(scores).double()

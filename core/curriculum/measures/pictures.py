@@ -31,14 +31,22 @@ def pictures(subjects: Subjects) -> Iterator[Line]:
     if centre is not None and centre in here:
         rest = [name for name in outputs if name != centre]
         told = subjects.generated(rest, places, prompts=[centre], title="pictures, prompted")
-        _sheet(
-            subjects, "prompted", {centre: real[centre], **told}, f"generated together from the {centre} of each row"
-        )
-    _sheet(subjects, "unprompted", subjects.generated(outputs, places, title="pictures"), "generated without a prompt")
+        what = f"generated together from the {centre} of each row"
+        _sheet(subjects, "prompted", {centre: real[centre], **told}, what, synthetic=True, but=centre)
+    made = subjects.generated(outputs, places, title="pictures")
+    _sheet(subjects, "unprompted", made, "generated without a prompt", synthetic=True)
     yield from ()
 
 
-def _sheet(subjects: Subjects, name: str, batches: Mapping[str, Sequence[Batch]], what: str) -> None:
+def _sheet(
+    subjects: Subjects,
+    name: str,
+    batches: Mapping[str, Sequence[Batch]],
+    what: str,
+    *,
+    synthetic: bool = False,
+    but: str = "",
+) -> None:
     if not subjects.course.compute.first or not batches:
         return
     samples = {key: _for_the_eye(subjects, key, rows) for key, rows in batches.items()}
@@ -47,7 +55,7 @@ def _sheet(subjects: Subjects, name: str, batches: Mapping[str, Sequence[Batch]]
     sheet = contact_sheet([{key: rows[row] for key, rows in samples.items()} for row in range(num)], titles, [what])
     folder: Path = subjects.run.config.run / FOLDER
     folder.mkdir(exist_ok=True)
-    write_sheet(sheet, folder / f"{name}.png", synthetic=name == "unprompted")
+    write_sheet(sheet, folder / f"{name}.png", synthetic=synthetic, but=but)
 
 
 def _for_the_eye(subjects: Subjects, name: str, batches: Sequence[Batch]) -> list[Sample]:

@@ -16,7 +16,11 @@ _LEAST = 8  # studies for a gallery
 
 
 def retrievals(subjects: Subjects) -> Iterator[Line]:
-    """R@5 of every ordered pair with chance and ceiling; of pairs that never met in matched galleries too."""
+    """R@5 of every ordered pair with chance and ceiling; where patients have strata, in matched galleries too.
+
+    Pairs were trained on each other (paired), held by the same training studies and yet not trained on each other (seen
+    together), or seen by the model in different patients only (never paired).
+    """
     flow = subjects.run.flows.align
     names = [name for name in flow.modalities if subjects.run.parts(name).prompt is not None]
     paired = {frozenset(pair) for edge in flow.edges for pair in edge.pairs}
@@ -24,11 +28,12 @@ def retrievals(subjects: Subjects) -> Iterator[Line]:
         places = subjects.places(first, second, most=len(subjects.studies.records))
         if len(places) < _LEAST:
             continue
-        never = frozenset((first, second)) not in paired
-        yield _line(subjects, first, second, places, "never paired" if never else "paired", None)
+        together = bool(subjects.course.cohort.training.having(first, second))
+        kind = "paired" if frozenset((first, second)) in paired else "seen together" if together else "never paired"
+        yield _line(subjects, first, second, places, kind, None)
         strata = [tuple(sorted(subjects.studies.records[place].strata.items())) for place in places]
-        if never and any(strata):
-            yield _line(subjects, first, second, places, "never paired, matched gallery", strata)
+        if any(strata):
+            yield _line(subjects, first, second, places, f"{kind}, matched gallery", strata)
 
 
 def _line(
@@ -51,7 +56,7 @@ def _line(
         seed=subjects.seed,
     )
     beside = (
-        f"chance {found.chance[_K]:.3f}, ceiling {found.ceiling[_K]:.3f}, median rank {found.median_rank.value:.0f} of"
-        f" {found.num}"
+        f"chance {found.chance[_K]:.3f}, ceiling {found.ceiling[_K]:.3f}, median rank {found.median_rank.value:.0f}"
+        f" (by chance {found.chance_rank:.0f})"
     )
     return line(f"{first} finds {second}: R@{_K}, {kind}", found.recall[_K], beside)

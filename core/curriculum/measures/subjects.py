@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from core.curriculum.comparable import drawn, have_strangers, patients_of
+from core.curriculum.comparable import drawn, have_strangers, interleaved, patients_of
 from core.curriculum.course import Course
 from core.engine.progress import progress
 from core.engine.weights import WEIGHTS, load_weights, save_weights
+from core.errors import UserError
 from core.evaluate.judge import Judge, judge_scores, train_judge
 from core.evaluate.strangers import strangers
 from core.generate.partners import Couple
 from core.generate.study import Request, decoded, generate_latents, helpful_couples, in_batches, restored
-from core.preprocess.studies import Studies
+from core.preprocess.studies import ROWS, Studies
 from core.preset import Measuring
 from core.recipe import SamplerChoice
 from core.types import Batch
-
-_ROWS = 64
 
 
 class Subjects:
@@ -60,12 +59,13 @@ class Subjects:
         return drawn(self.studies, names, most or self.settings.samples, self.seed, "measure")
 
     def enough(self, *names: str) -> list[int]:
-        """The same, and none where they are too few to compare with each other: two patients at least.
+        """The same, patients mixed, and none where they are too few to compare with each other: two patients at least.
 
         Nor where one patient has more than half of them, for then some would have no stranger.
         """
         places = self.places(*names)
-        return places if have_strangers(self.patients(places)) else []
+        who = self.patients(places)
+        return interleaved(places, who, ROWS) if have_strangers(who) else []
 
     def judged(self, name: str) -> bool:
         """Whether there are findings, and labelled training studies to teach a judge."""
@@ -83,15 +83,13 @@ class Subjects:
 
     def data(self, name: str, places: Sequence[int], studies: Studies | None = None) -> Tensor:
         """Canonical data of studies, on the CPU."""
-        studies = studies or self.studies
-        return torch.cat([studies.batch(name, list(part)).data for part in _parts(places)])
+        return torch.cat([batch.data for batch in (studies or self.studies).batches(name, places)])
 
     def pooled(self, name: str) -> Mapping[int, Tensor]:
         """The pooled prompt of every test study that holds a modality, by place."""
         if name not in self._pooled:
             places = self.studies.having(name)
-            batches = (self.studies.batch(name, list(part)) for part in _parts(places))
-            rows = [self.embedded(name, batch) for batch in batches]
+            rows = [self.embedded(name, batch) for batch in self.studies.batches(name, places)]
             self._pooled[name] = dict(zip(places, torch.cat(rows) if rows else (), strict=True))
         return self._pooled[name]
 
@@ -103,10 +101,9 @@ class Subjects:
     def reconstructed(self, name: str, places: Sequence[int]) -> list[Batch]:
         """What the autoencoder makes of studies."""
         module, made = self.bundle.part(name, "autoencoder").eval(), []
-        for part in _parts(places):
+        for batch in self.studies.batches(name, places):
             with torch.no_grad():
-                batch = self.course.compute.placed(self.studies.batch(name, list(part)))
-                made.append(module.decode(module.encode(batch).mean).to("cpu"))
+                made.append(module.decode(module.encode(self.course.compute.placed(batch)).mean).to("cpu"))
         return made
 
     def generated(
@@ -126,7 +123,7 @@ class Subjects:
         """
         listeners: Couple = helpful_couples(self.bundle, outputs, given) if couple else {}
         made: dict[str, list[Batch]] = {name: [] for name in outputs}
-        size = -(-len(places) // -(-len(places) // _ROWS))  # even batches, so that none holds a single patient
+        size = self._even(places, shuffled)
         with progress(f"measure {title or 'generate'}", len(places), silent=not self.course.compute.first) as watch:
             for indices in in_batches(len(places), size):
                 rows = [places[index] for index in indices]
@@ -143,6 +140,15 @@ class Subjects:
                     made[name].append(decoded(self.bundle, name, latents).to("cpu"))
                 watch(indices[-1] + 1)
         return made
+
+    def _even(self, places: Sequence[int], shuffled: bool) -> int:
+        """The size of even batches; where partners are ``shuffled``, of as many as leave nobody without a stranger."""
+        for num in range(-(-len(places) // ROWS), 0, -1):
+            size = -(-len(places) // num)
+            batches = (places[start : start + size] for start in range(0, len(places), size))
+            if not shuffled or all(have_strangers(self.patients(batch)) for batch in batches):
+                return size
+        raise UserError("one patient has more than half of the studies: there are too few of others to compare with")
 
     def judge(self, name: str) -> Judge:
         """A small network that reads the findings in a modality, trained on real training images; kept in the run."""
@@ -182,7 +188,7 @@ class Subjects:
 
 
 def _sampler(recipe: SamplerChoice, settings: Measuring) -> SamplerChoice:
-    """The recipe's sampler with what the preset says of measuring; solvers other than DDIM draw no noise."""
+    """The run's sampler with what the preset says of measuring; solvers other than DDIM draw no noise."""
     solver = settings.solver or recipe.solver
     eta = recipe.eta if solver == "ddim" else 0.0
     return recipe.model_copy(update={"solver": solver, "eta": eta, "steps": settings.steps or recipe.steps})
@@ -191,7 +197,3 @@ def _sampler(recipe: SamplerChoice, settings: Measuring) -> SamplerChoice:
 def joined(batches: Sequence[Batch]) -> Tensor:
     """The data of batches of images as one tensor."""
     return torch.cat([batch.data for batch in batches])
-
-
-def _parts(places: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (places[start : start + _ROWS] for start in range(0, len(places), _ROWS))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from core.align.projector import Projector
+from core.align.temperature import Temperature
 from core.align.train import Alignment, train_round
 from core.engine.compute import Compute
 from core.engine.log import RunLog
@@ -177,6 +178,37 @@ class Counting(torch.nn.Module):
     def forward(self, batch):
         self.rows.append(len(batch))
         return self.encoder(batch)
+
+
+def test_the_temperature_stays_within_its_bounds():
+    """A clamp alone has no gradient outside: what has left the bounds would never come back."""
+    temperature = Temperature(0.01)
+    with torch.no_grad():
+        temperature.logit_scale.add_(1)
+    temperature.bound()
+    assert temperature.value == pytest.approx(0.01)
+
+
+def test_an_epoch_sees_every_study_once(tmp_path):
+    """Two pairs of the same 40 studies: a step draws 8 for both, so that an epoch is 5 steps."""
+    write_cohort(tmp_path / "toy", 40)
+    records = list(scan(tmp_path / "toy"))
+    for record in records:
+        record.files["toy_other"] = record.files["toy_grid"]
+    other = replace(TOY_GRID.parts("tiny"), reader=ToyReaderConfig(modality="toy_other"))
+    parts = {name: toy.parts("tiny") for name, toy in TOYS.items()} | {"toy_other": other}
+    encoders = {name: part.prompt.build() for name, part in parts.items()}
+    train_round(
+        trainer(tmp_path / "run"),
+        Alignment(
+            name="1", encoders=encoders, trained={"vector.prompt": encoders["toy_vector"]},
+            pairs=[("toy_vector", "toy_grid"), ("toy_vector", "toy_other")],
+            studies=Studies(records, [tuple(parts)] * 40, parts),
+            training=Training(steps=1, epochs=1, batch=8, learning_rate=1e-3), choice=AlignChoice(centre="toy_vector"),
+        ),
+    )  # fmt: skip
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 4
 
 
 def test_the_projector_standardises_every_output():

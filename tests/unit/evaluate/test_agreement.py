@@ -103,6 +103,16 @@ def test_the_ratio_of_a_generator_that_reaches_half():
     assert (itself.value, itself.low, itself.high) == (1.0, 1.0, 1.0), "one draw of patients serves both sides"
 
 
+def test_a_readable_finding_that_nobody_has_is_left_out_of_both():
+    scores, labels = cohort(60, (1.0, 1.0))
+    rare = np.column_stack([labels, np.zeros(60)])
+    three = np.column_stack([scores, scores[:, 0]])
+    found = agreement_ratio(three, three, rare, readable=[True, True, True])
+    assert found == agreement_ratio(scores, scores, labels, readable=[True, True])
+    nobody = agreement_ratio(three, three, rare * 0, readable=[True, True, True])
+    assert np.isnan(nobody.value)
+
+
 def test_the_ratio_covers_the_truth_and_chance_is_zero():
     labels = cohort(800, (1.5, 1.5))[1]
     rng = np.random.default_rng(5)

@@ -26,6 +26,11 @@ def test_without_options_nothing_is_made_up(records):
     assert one.labels == {"RBC:3": 1, "WBC:1": 1}
 
 
+def test_a_label_that_says_that_there_is_none_is_none(records):
+    rows = [["a", "smear", "", "a.png", "", "No Indexing"], ["b", "smear", "", "b.png", "", "Opacity|No Indexing"]]
+    assert [one.labels for one in records(rows, uncoded=["No Indexing"])] == [{}, {"Opacity": 1}]
+
+
 def test_words_of_the_table_become_modalities_and_some_are_left_out(records):
     rows = [["a", "mri", kind, f"{kind}.nii", "", ""] for kind in ("T1", "T2")] + [["a", "label", "M", "m.nii", "", ""]]
     names = {"mri/T1": "mri_t1", "label/M": ""}

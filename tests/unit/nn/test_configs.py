@@ -55,7 +55,7 @@ WRONG = [
     (GridPromptEncoderConfig, {**PROMPT, "patch": 12}, r"space 32 must be multiples of 12 \(patch\)"),
     (GridPromptEncoderConfig, {**PROMPT, "patch": (8, 8, 8)}, "one per axis"),
     (GridPromptEncoderConfig, {**PROMPT, "num_heads": 5}, "multiples of 5"),
-    (GridPromptEncoderConfig, {**PROMPT, "places": 3}, r"must be multiples of 3 \(places\)"),
+    (GridPromptEncoderConfig, {**PROMPT, "regions": 3}, r"must be multiples of 3 \(regions\)"),
     (TextPromptEncoderConfig, {**TEXT, "num_heads": 5}, "multiples of 5"),
 ]
 

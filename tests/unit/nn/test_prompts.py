@@ -14,12 +14,12 @@ from core.nn import GridPromptEncoderConfig, TextPromptEncoderConfig
 from core.types import Batch
 
 PLANE = GridPromptEncoderConfig(channels=2, space=(8, 12), patch=4, width=16, depth=2, num_heads=2, prompt_width=10)
-PLACES = PLANE.model_copy(update={"space": (8, 16), "places": 2})
+REGIONS = PLANE.model_copy(update={"space": (8, 16), "regions": 2})
 VOLUME = PLANE.model_copy(update={"space": (4, 8, 8)})
 TEXT = TextPromptEncoderConfig(vocabulary=30, length=9, width=16, depth=2, num_heads=2, prompt_width=10)
 
 
-@pytest.fixture(params=[PLANE, PLACES, VOLUME, TEXT], ids=["plane", "places", "volume", "text"])
+@pytest.fixture(params=[PLANE, REGIONS, VOLUME, TEXT], ids=["plane", "regions", "volume", "text"])
 def config(request):
     return request.param
 
@@ -103,8 +103,8 @@ def test_state_dict_round_trip(config, encoder):
 
 
 @pytest.mark.parametrize("space", [(8, 16), (8, 8, 16)])
-def test_places_are_the_means_of_their_own_patches(space, randomised):
-    config = PLANE.model_copy(update={"space": space, "places": 2})
+def test_regions_are_the_means_of_their_own_patches(space, randomised):
+    config = PLANE.model_copy(update={"space": space, "regions": 2})
     encoder = build(config, randomised)
     asked = {}
     encoder.head.to_pooled.register_forward_pre_hook(lambda module, inputs: asked.update(summary=inputs[0]))

@@ -61,13 +61,27 @@ def test_equal_text_or_equal_labels_say_the_same():
 
 
 def test_labels_say_how_much_two_studies_are_alike():
-    rows = [([1], {"a": 1, "b": 1}), ([2], {"a": 1, "b": 0}), ([3], {"a": 0}), ([4], {"b": 0}), ([5], {}), ([5, 6], {})]
+    rows = [([1], {"a": 1, "b": 1}), ([2], {"a": 1, "b": 0}), ([3], {"a": 0, "b": 0}), ([4], {"b": 0, "a": 0.0}),
+            ([5], {}), ([5, 6], {})]  # fmt: skip
     half = 0.5**0.5
     expected = torch.eye(6)
     for one, other, value in [(0, 1, half), (2, 3, 1.0)]:
         expected[one, other] = expected[other, one] = value
-    assert torch.allclose(told(rows).alike(["words"], range(6)), expected)
-    assert told([([5], {}), ([5], {"a": 1})]).alike(["words"], range(2))[0, 1] == 1, "the same text"
+    assert torch.allclose(told(rows).label_similarity(["words"], range(6)), expected)
+    assert told([([5], {}), ([5], {"a": 1})]).label_similarity(["words"], range(2))[0, 1] == 1, "the same text"
+
+
+def test_unknown_findings_make_no_two_studies_similar():
+    """No pneumothorax in one, no effusion in the other: of each the other's finding is unknown."""
+    studies = told([([1], {"a": 0}), ([2], {"b": 0}), ([3], {"normal": 1}), ([4], {"a": 0, "b": 0})])
+    assert torch.equal(studies.label_similarity(["words"], range(4)), torch.eye(4))
+
+
+def test_batches_hold_every_study_once_and_in_order(studies, monkeypatch):
+    monkeypatch.setattr("core.preprocess.studies.ROWS", 4)
+    batches = [batch.data for batch in studies.batches("toy_grid", range(9))]
+    assert [len(batch) for batch in batches] == [4, 4, 1]
+    assert torch.equal(torch.cat(batches), studies.batch("toy_grid", range(9)).data)
 
 
 def test_the_fingerprint_is_that_of_the_files(studies):
