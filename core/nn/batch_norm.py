@@ -16,18 +16,18 @@ class BatchNorm2d(nn.BatchNorm2d):
     is the same. Processes may hold different numbers of rows, and must come here equally often.
     """
 
-    def forward(self, data: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """``batch channel H W``, normalised by channel."""
         if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-            return super().forward(data)
-        x = data.float()
+            return super().forward(input)
+        x = input.float()
         count = _summed(x.new_tensor([x.numel() / x.shape[1]]))
         mean = _summed(x.sum((0, 2, 3))) / count
         centred = x - mean[:, None, None]
         variance = _summed(centred.square().sum((0, 2, 3))) / count
         self._remember(mean.detach(), variance.detach() * count / (count - 1))
         normal = centred * (variance + self.eps).rsqrt()[:, None, None]
-        return (normal * self.weight[:, None, None] + self.bias[:, None, None]).to(data.dtype)
+        return (normal * self.weight[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
