@@ -123,7 +123,9 @@ def test_every_voxel_through_a_dicom_series(scan, tmp_path, provenance):
     CT.parts("tiny3d").exports["dicom"].build().write(volume, tmp_path / "ct", provenance)
     unmarked(tmp_path / "ct")
     reader = SeriesReaderConfig(modality="ct", units="HU", rescale="require").build()
-    close(reader.read(tmp_path / "ct"), volume, 0.5001)
+    found = reader.read(tmp_path / "ct")
+    assert found.geometry.shape == volume.geometry.shape
+    close(found, volume, 0.5001)
 
 
 def test_a_point_of_the_patient_has_one_value_in_both_files(file, scan, tmp_path, provenance):
