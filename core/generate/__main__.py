@@ -148,6 +148,6 @@ def _sampler(bundle: Bundle, steps: int | None, scale: float | None, solver: str
 
 
 if __name__ == "__main__":
-    # Libraries make millions of objects that stay; a tenth of a cold start went to looking for garbage among them.
+    # Libraries make millions of objects that stay; a tenth of importing went to looking for garbage among them.
     gc.set_threshold(100_000, 20, 100)
     run(main)
