@@ -18,9 +18,9 @@ GROUPS = {
     "Retrieval in the shared space": (" finds ",),
     "Agreement of images with the report that prompts them": ("AUROC", "agreement", "through the judge"),
     "What generated reports tell": ("findings told", "texts that tell"),
-    "Coherence of joint generation": (": cosine, ",),
+    "Coherence of joint generation": (": cosine, ", ": findings that differ, share, "),
     "Translation": (" from a given ",),
-    "Coupling: noise that a clean partner explains": (" told by ",),
+    "Coupling: noise that a partner at the same noise level explains": (" told by ",),
 }
 TRAINING = "While training"
 
@@ -61,8 +61,16 @@ def _table(heading: str, short: dict[tuple[str, str], Row], long: dict[tuple[str
     )
     for key in keys:
         values = " | ".join(_value(run.get(key)) for run in runs.values())
-        yield f"| {key[1]} | {values} | {(long.get(key) or short[key])['beside']} |"
+        yield f"| {key[1]} | {values} | {_beside([run[key]['beside'] for run in runs.values() if key in run])} |"
     yield ""
+
+
+def _beside(told: list[str]) -> str:
+    """What a row is to be read beside; where the runs differ, a slash parts them, in the order of the columns."""
+    pieces = [text.split(", ") for text in told]
+    if len({len(one) for one in pieces}) > 1:
+        return " / ".join(text or "-" for text in told)
+    return ", ".join(" / ".join(dict.fromkeys(same)) for same in zip(*pieces, strict=True))
 
 
 def _value(row: Row | None) -> str:

@@ -57,7 +57,9 @@ class AlignChoice(Table):
     presets choose their own. ``temperature``: where the contrast starts, within CLIP's bounds.
     ``equal_reports``: whether studies that say the same are ``negatives`` of each other or ``masked``. With ``soft``
     the targets of a pair with a text are shared by how much the labels of two studies say the same, the more evenly
-    the higher ``target_temperature``; two images are masked (docs/decisions/0016).
+    the higher ``target_temperature``; two images are masked (docs/decisions/0016). ``findings_weight``: how much the
+    pooled vectors are asked to tell the labels, which one reader for all modalities of a round learns
+    (docs/decisions/0017); 0 leaves it out.
     """
 
     centre: str
@@ -69,6 +71,7 @@ class AlignChoice(Table):
     temperature: float = Field(default=0.07, ge=0.01, le=1)
     equal_reports: Literal["masked", "negatives", "soft"] = "masked"
     target_temperature: float = Field(default=0.1, gt=0)
+    findings_weight: float = Field(default=0.0, ge=0)
 
 
 class PromptChoice(Table):

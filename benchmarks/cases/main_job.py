@@ -28,6 +28,13 @@ def measure() -> list[dict[str, Any]]:
 
 def measured(run: Path, *flags: str) -> list[dict[str, Any]]:
     """Train in ``run`` and generate four studies in a fresh process."""
+    whole, ended = trained(run, *flags)
+    cold = {"what": "generate 4 studies, cold", "seconds": round(_generated(run), 1)}
+    return [whole, cold, *stages(ended), *_table(run)]
+
+
+def trained(run: Path, *flags: str) -> tuple[dict[str, Any], dict[str, float]]:
+    """The row of the whole training, and when each stage was seen finished."""
     resumed, begun, ticks = run.exists(), time.perf_counter(), _ticks()
     ended = _trained([sys.executable, "-m", "core.train", "--flow", FLOW, "--run", str(run), *flags], run)
     train_s = time.perf_counter() - begun
@@ -40,8 +47,7 @@ def measured(run: Path, *flags: str) -> list[dict[str, Any]]:
         "peak_gib": round(used.ru_maxrss / 2**20, 2),  # of the largest process
         "resumed": resumed,
     }
-    cold = {"what": "generate 4 studies, cold", "seconds": round(_generated(run), 1)}
-    return [whole, cold, *_stages(ended), *_table(run)]
+    return whole, ended
 
 
 def _ticks() -> list[int]:
@@ -78,7 +84,8 @@ def _finished(run: Path) -> dict[str, Any]:
         return {}
 
 
-def _stages(ended: dict[str, float]) -> list[dict[str, Any]]:
+def stages(ended: dict[str, float]) -> list[dict[str, Any]]:
+    """Rows: the seconds that each stage took."""
     times = [0.0, *ended.values()]
     return [
         {"what": stage, "seconds": round(end - start, 1)}

@@ -1,4 +1,4 @@
-"""Losses of the shared space: contrast (METHOD E1), with soft targets too, and visual invariance (METHOD E3)."""
+"""Losses of the shared space: contrast (METHOD E1), with soft targets and findings too, and visual invariance (E3)."""
 
 from __future__ import annotations
 
@@ -44,6 +44,18 @@ def semantic_matching(a: Tensor, b: Tensor, logit_scale: Tensor, similarity: Ten
 def _logits(a: Tensor, b: Tensor, logit_scale: Tensor) -> Tensor:
     """Cosines over the temperature, within CLIP's bounds."""
     return a @ b.T * logit_scale.clamp(0, math.log(100)).exp()
+
+
+def finding_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy, the mean over the known labels times the number of findings (docs/decisions/0017).
+
+    Both ``batch finding``; a label is 1 present, 0 absent, NaN unknown. 0 where none is known.
+    """
+    import torch.nn.functional as F
+
+    known = ~labels.isnan()
+    losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0), reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1) * labels.shape[1]
 
 
 def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal_weight: float = 0.0051) -> Tensor:

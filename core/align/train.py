@@ -1,14 +1,15 @@
-"""Phase ``align``: one round of central alignment (METHOD E1-E3)."""
+"""Phase ``align``: one round of central alignment (METHOD E1-E3), with findings where a recipe asks for them."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from core.align.findings import Findings, findings_of
 from core.align.invariance import Invariance, gradient_norms
 from core.align.losses import info_nce, semantic_matching
 from core.align.temperature import Temperature
@@ -49,7 +50,7 @@ def train_round(trainer: Trainer, of: Alignment) -> float:
         Stage(
             phase="align",
             name=of.name,
-            modules={**of.trained, "temperature": contrast.temperature, **contrast.invariance.modules},
+            modules={**of.trained, **contrast.modules},
             losses=contrast.losses,
             training=of.training,
             steps=of.training.num_steps(max(map(len, contrast.able))),  # every step draws of each
@@ -72,10 +73,17 @@ class _Contrast:
         self.temperature = Temperature(of.choice.temperature)
         viewed = of.trained if of.choice.visual_invariance else {}
         self.invariance = Invariance(of.encoders, viewed, of.studies, trainer.seed)
+        self.findings = _findings(of, {place for places in self.able for place in places})
         self.parameters = list(dict.fromkeys(p for module in of.trained.values() for p in module.parameters()))
 
+    @property
+    def modules(self) -> dict[str, Any]:
+        """What trains beside the encoders, and is thrown away."""
+        findings = {} if self.findings is None else {"findings": self.findings}
+        return {"temperature": self.temperature, **self.invariance.modules, **findings}
+
     def losses(self, step: int, share: Share) -> tuple[Terms, Notes]:
-        """Contrast of every pair, and invariance of every image that is trained."""
+        """Contrast of every pair, invariance of every image that is trained, and what all tell of findings."""
         self.temperature.bound()
         drawn = self._drawn(step)
         pooled, invariances = self._encoded(drawn, step, share)
@@ -89,7 +97,8 @@ class _Contrast:
         if self.trainer.due(step) and invariances:
             groups = {"contrast": [*contrasts.values()], "invariance": [*invariances.values()]}
             notes |= gradient_norms(groups, self.parameters, self.compute)
-        return contrasts | invariances, notes | {"temperature": self.temperature.logit_scale.detach().neg().exp()}
+        terms = contrasts | invariances | self._told(pooled, drawn)
+        return terms, notes | {"temperature": self.temperature.logit_scale.detach().neg().exp()}
 
     def _drawn(self, step: int) -> list[list[int]]:
         """The studies of a step, by the number of the draw."""
@@ -151,6 +160,17 @@ class _Contrast:
             groups.setdefault((id(self.of.encoders[key[0]]), shape), []).append(key)
         return list(groups.values())
 
+    def _told(self, pooled: Mapping[Key, Tensor], drawn: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """What the pooled vectors tell of findings, by modality; of a modality in two draws, the mean."""
+        terms: dict[str, list[Tensor]] = {}
+        if self.findings is None:
+            return {}
+        for (name, draw), vectors in pooled.items():
+            with torch.autocast(self.compute.device.type, enabled=False):
+                terms.setdefault(name, []).append(self.findings.loss(vectors, drawn[draw]))
+        weight = self.of.choice.findings_weight
+        return {f"findings {name}": weight * torch.stack(found).mean() for name, found in terms.items()}
+
     def _contrast(
         self, pair: tuple[str, str], places: Sequence[int], a: Tensor, b: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -167,6 +187,12 @@ class _Contrast:
             return info_nce(a, b, scale), {}
         equal = self.compute.placed(studies.equal(pair, places))
         return info_nce(a, b, scale, equal), {f"masked {'-'.join(pair)}": (equal.sum() - len(places)) / 2}
+
+
+def _findings(of: Alignment, places: Iterable[int]) -> Findings | None:
+    """The reader of findings, where the recipe asks for one and the studies have labels that differ."""
+    names = findings_of(of.studies, places) if of.choice.findings_weight else ()
+    return Findings(names, of.studies, next(iter(of.encoders.values())).width) if names else None
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:

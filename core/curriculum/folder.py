@@ -78,13 +78,25 @@ class RunFolder:
         path = self.path / "progress.json"
         if not path.exists():
             return {"data": data, "stages": {}}
-        progress = json.loads(path.read_text(encoding="utf-8"))
+        progress = _progress(path)
         if progress["data"] != data:
             raise UserError(
                 f"{self.path}: the studies are not those that the run was started with (added, removed, or in another"
                 " split); restore them, or name another folder with --run"
             )
         return progress
+
+
+def _progress(path: Path) -> dict[str, Any]:
+    """What ``progress.json`` holds; `UserError` where it is damaged."""
+    instead = "restore it, or name another folder with --run"
+    try:
+        progress = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: is damaged ({error}); {instead}") from error
+    if not isinstance(progress, dict) or not {"data", "stages"} <= progress.keys():
+        raise UserError(f"{path}: is damaged (expected 'data' and 'stages'); {instead}")
+    return progress
 
 
 def _start(path: Path, config: RunConfig) -> None:

@@ -41,7 +41,7 @@ def refuse_unheard_given(
     bundle: Bundle, outputs: Sequence[str], given: Collection[str], couple: Couple | None, way: str
 ) -> None:
     """`UserError` for a given modality that no output listens to; ``way`` is the ``--couple`` that was chosen."""
-    heard = {name: _partners(bundle, name, given, couple) for name in outputs}
+    heard = {name: partners_of(bundle, name, given, couple) for name in outputs}
     for partner in given:
         if not any(partner in names for names in heard.values()):
             known = trained_couples(bundle, outputs, bundle.run.flows.union.modalities)
@@ -52,10 +52,11 @@ def refuse_unheard_given(
             )
 
 
-def _partners(bundle: Bundle, output: str, given: Collection[str], couple: Couple | None) -> Collection[str]:
+def partners_of(bundle: Bundle, output: str, others: Collection[str], couple: Couple | None) -> Collection[str]:
+    """Those of the ``others`` that an output listens to; one that has not learned to listen hears nobody."""
     if not bundle.coupled(output):
         return ()
-    return given if couple is None else couple.get(output, ())
+    return others if couple is None else couple.get(output, ())
 
 
 def _who(heard: Mapping[str, Collection[str]], verb: str) -> str:

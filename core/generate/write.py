@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -17,7 +17,8 @@ from core.engine.progress import progress
 from core.errors import UserError, unknown
 from core.generate.bundle import Bundle
 from core.generate.formats import in_order, writers_of
-from core.generate.heard import refuse_unheard_given, refuse_unheard_prompts
+from core.generate.frame import given_grid
+from core.generate.heard import partners_of, prompts_heard_by, refuse_unheard_given, refuse_unheard_prompts
 from core.generate.partners import Couple
 from core.generate.place import SHEET, Command, Place, opened
 from core.generate.sheet import contact_sheet, write_sheet
@@ -35,7 +36,7 @@ from core.generate.study import (
 from core.generate.told import Told, read_told
 from core.preprocess.collate import uncollate
 from core.recipe import SamplerChoice
-from core.types import Batch, Provenance, Sample
+from core.types import Batch, Prompt, Provenance, Sample
 
 _MOST_SHOWN = 16  # studies on the contact sheet
 _PACKAGES = ("medweave", "torch", "diffusers", "monai")
@@ -63,13 +64,17 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Job:
-    """An order whose files were read and whose names were found to be right."""
+    """An order whose files were read and whose names were found to be right.
+
+    ``heard``: by output, which of the prompts and given parts it depends on, named as in provenance.
+    """
 
     bundle: Bundle
     order: Order
     prompts: Mapping[str, Told]
     given: Mapping[str, Told]
     couple: Couple | None
+    heard: Mapping[str, Collection[str]]
     writers: Mapping[str, Any]
     weights: str
 
@@ -98,8 +103,8 @@ def _job(bundle: Bundle, order: Order) -> _Job:
     given = {name: read_told(bundle, "--given", name, value, keep=keep) for name, value in order.given.items()}
     couple = _couple(bundle, order)
     with torch.no_grad():
-        heard = {name: encoded_prompt(bundle, name, told.batch) for name, told in prompts.items()}
-    refuse_unheard_prompts(bundle, order.outputs, heard)
+        encoded = {name: encoded_prompt(bundle, name, told.batch) for name, told in prompts.items()}
+    refuse_unheard_prompts(bundle, order.outputs, encoded)
     refuse_unheard_given(bundle, order.outputs, tuple(given), couple, order.couple)
     return _Job(
         bundle=bundle,
@@ -107,6 +112,7 @@ def _job(bundle: Bundle, order: Order) -> _Job:
         prompts=prompts,
         given=given,
         couple=couple,
+        heard=_heard(bundle, order.outputs, encoded, given, couple),
         writers=writers_of(bundle.run, order.outputs, order.format),
         weights=_weights(bundle),
     )
@@ -131,10 +137,41 @@ def _couple(bundle: Bundle, order: Order) -> Couple | None:
     return couples(bundle, order.outputs, tuple(order.given))
 
 
+def _heard(
+    bundle: Bundle,
+    outputs: Sequence[str],
+    prompts: Mapping[str, Prompt],
+    given: Mapping[str, Told],
+    couple: Couple | None,
+) -> dict[str, set[str]]:
+    """By output, what it depends on: what it hears, whose grid it takes, and what its partners heard."""
+    partners = {name: partners_of(bundle, name, {*outputs, *given}, couple) for name in outputs}
+    heard = {
+        name: prompts_heard_by(bundle, name, prompts)
+        | {_as_given(one) for one in given if one in partners[name] or one == _grid_from(bundle, name, given)}
+        for name in outputs
+    }
+    for _ in outputs:  # as far as a chain of partners can reach
+        for name in outputs:
+            heard[name] = heard[name].union(*(heard[one] for one in partners[name] if one in heard))
+    return heard
+
+
+def _grid_from(bundle: Bundle, output: str, given: Mapping[str, Told]) -> str | None:
+    """The given image whose grid an output takes."""
+    own = bundle.run.parts(output).data.default_geometry
+    return next((name for name, told in given.items() if given_grid(own, [told.geometry]) is not None), None)
+
+
+def _as_given(name: str) -> str:
+    """How provenance names a given part, which may be a prompt too."""
+    return f"given {name}"
+
+
 def _command(job: _Job) -> Command:
     """What the bytes of the studies depend on."""
     bundle, order = job.bundle, job.order
-    settings = _provenance(job, 0).model_dump(mode="json", exclude={"index"})
+    settings = _provenance(job, 0, _told(job)).model_dump(mode="json", exclude={"index"})
     settings |= {"batch": order.batch, "device": str(bundle.networks.compute.device), "format": order.format}
     files = {name: f"{name}{writer.suffix}" for name, writer in job.writers.items()}
     return Command(order.num, files, settings)
@@ -195,15 +232,20 @@ def _repeated(batch: Batch, rows: int) -> Batch:
 
 def _write(job: _Job, index: int, study: Mapping[str, Sample], place: Path) -> None:
     """Write the files of one study."""
-    provenance = _provenance(job, index)
     for name in in_order(job.writers):
         writer = job.writers[name]
-        writer.write(study[name], place / f"{name}{writer.suffix}", provenance)
+        heard = {key: told for key, told in _told(job).items() if key in job.heard[name]}
+        writer.write(study[name], place / f"{name}{writer.suffix}", _provenance(job, index, heard))
 
 
-def _provenance(job: _Job, index: int) -> Provenance:
+def _told(job: _Job) -> dict[str, Told]:
+    """All prompts and given parts, named as in provenance."""
+    return {**job.prompts, **{_as_given(name): one for name, one in job.given.items()}}
+
+
+def _provenance(job: _Job, index: int, told: Mapping[str, Told]) -> Provenance:
+    """How a file was made; ``told``: what its output depends on."""
     order, config = job.order, job.bundle.run.config
-    told = {**job.prompts, **{f"given {name}": one for name, one in job.given.items()}}
     return Provenance(
         model=config.run.resolve().name,
         recipe=config.recipe,
@@ -211,8 +253,14 @@ def _provenance(job: _Job, index: int) -> Provenance:
         seed=order.seed,
         index=index,
         sampling={**{key: str(value) for key, value in order.sampler.model_dump().items()}, "couple": order.couple},
-        versions={**{name: version(name) for name in _PACKAGES}, "weights": job.weights},
+        versions={**{name: version(name) for name in _PACKAGES}, "weights": job.weights, "order": _order(job)},
     )
+
+
+def _order(job: _Job) -> str:
+    """A name for all prompts and given parts: the files of a study share it, whatever each of them heard."""
+    shown = json.dumps({name: one.shown for name, one in _told(job).items()}, sort_keys=True)
+    return f"sha256:{hashlib.sha256(shown.encode()).hexdigest()}"
 
 
 def _for_the_eye(batches: Mapping[str, Batch], study: Mapping[str, Sample], row: int) -> dict[str, Sample]:

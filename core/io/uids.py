@@ -51,7 +51,9 @@ def patient_id(provenance: Provenance) -> str:
 
 
 def _told(provenance: Provenance) -> str:
-    return json.dumps(provenance.model_dump(mode="json"), sort_keys=True)
+    """What the files of a study share. Where an order is named, that stands for the prompts: each file has its own."""
+    own = {"prompts"} if "order" in provenance.versions else set()
+    return json.dumps(provenance.model_dump(mode="json", exclude=own), sort_keys=True)
 
 
 def _digest(sample: Sample) -> str:

@@ -232,6 +232,19 @@ def test_a_given_partner_and_a_prompt_change_what_is_made(trained, generate, vec
     assert told == f"sha256:{hashlib.sha256(Path(vector).read_bytes()).hexdigest()}"
 
 
+def test_a_file_names_the_prompts_that_its_output_heard(trained, generate, vector):
+    command = ("--prompt", f"toy_vector={vector}", "--num", "1", "--steps", "2", "--out", "heard")
+    generate(*command)
+    study = trained / "heard/0000"
+    assert list(provenance(study / "toy_grid.toy")["prompts"]) == ["toy_vector"]
+    assert provenance(study / "toy_vector.toy")["prompts"] == {}
+    made = (study / "toy_grid.toy").stat().st_mtime_ns
+    (trained / "heard/manifest.csv").unlink()
+    generate(*command)
+    assert (study / "toy_grid.toy").stat().st_mtime_ns == made
+    assert (trained / "heard/manifest.csv").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

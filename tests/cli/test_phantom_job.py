@@ -47,6 +47,7 @@ def test_every_phase_and_measure_ran(trained):
         "text: autoencoder, all findings survive",
         "mri told by ct: error saved by the true partner, trained",
         "mri told by xray_frontal: error saved by the true partner, zero-shot",
+        "all coupled pairs, prompted by text: cosine, real studies",
         "all coupled pairs, prompted by text: cosine, joint minus independent",
         "mri from a given ct: SSIM gained",
     ):

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from core.align.losses import barlow_twins, info_nce, semantic_matching
+from core.align.losses import barlow_twins, finding_loss, info_nce, semantic_matching
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -64,6 +64,15 @@ def test_soft_targets_of_studies_with_nothing_in_common_are_those_of_info_nce():
     a, b, scale = unit(5), unit(5), torch.tensor(1.0)
     sharp = semantic_matching(a, b, scale, torch.eye(5), 0.01)
     assert float(sharp) == pytest.approx(float(info_nce(a, b, scale)), rel=1e-6)
+
+
+def test_the_loss_of_findings_is_the_cross_entropy_of_what_is_known():
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
+    labels = torch.tensor([[1.0, float("nan"), 0.0], [0.0, 1.0, float("nan")]])
+    probability = 1 / (1 + np.exp(-logits.numpy().astype(np.float64)))
+    known = [probability[0, 0], 1 - probability[0, 2], 1 - probability[1, 0], probability[1, 1]]
+    assert float(finding_loss(logits, labels)) == pytest.approx(-3 * np.log(known).mean(), rel=1e-6)
+    assert float(finding_loss(logits, torch.full((2, 3), float("nan")))) == 0
 
 
 def test_equal_reports_are_no_negatives_of_each_other():

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import sys
 import time
@@ -23,6 +24,7 @@ STAGES = [
     "diffuse toy_grid.denoiser",
     "guide 1 toy_vector-toy_grid",
 ]
+LAST = 39  # step of every stage
 
 # What a run was started with, and a plan that holds the speed that was measured on the way.
 _APART = ("config.toml", "plan.txt")
@@ -34,18 +36,19 @@ def contents(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in files}
 
 
-def in_stage(run: Path, stage: str, step: int):
+def position(run: Path) -> tuple[int, int]:
+    """The number of a stage, and its step, that the log shows last; before all of them where it shows none."""
+    try:
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        lines = []
+    rows = [json.loads(line) for line in lines if line.endswith("}")]
+    return (STAGES.index(rows[-1]["phase"]), rows[-1]["step"]) if rows else (-1, LAST)
+
+
+def in_stage(run: Path, number: int, step: int):
     """The log shows this step of this stage, or a later one."""
-
-    def reached():
-        try:
-            lines = (run / "metrics.jsonl").read_text().splitlines()
-        except FileNotFoundError:
-            return False
-        rows = [json.loads(line) for line in lines if line.endswith("}")]
-        return any(row["phase"] == stage and row["step"] >= step for row in rows[-20:])
-
-    return reached
+    return lambda: position(run) >= (number, step)
 
 
 def writing(run: Path, pattern: str):
@@ -53,16 +56,17 @@ def writing(run: Path, pattern: str):
     return lambda: any(run.glob(f"{pattern}/.medweave-*"))
 
 
+def stages_behind(run: Path) -> list[str]:
+    """The stages that a run has finished."""
+    try:
+        return [*json.loads((run / "progress.json").read_text())["stages"]]
+    except FileNotFoundError:
+        return []
+
+
 def finished(run: Path, number: int):
     """So many stages are behind us: the next one has not begun, or has just."""
-
-    def reached():
-        try:
-            return len(json.loads((run / "progress.json").read_text())["stages"]) >= number
-        except FileNotFoundError:
-            return False
-
-    return reached
+    return lambda: len(stages_behind(run)) >= number
 
 
 def kill_when(process, reached) -> bool:
@@ -77,26 +81,52 @@ def kill_when(process, reached) -> bool:
 
 
 def moments(run: Path, draw: random.Random):
+    """What to wait for, and the positions from which and below which the kill is to leave the log."""
     between = draw.sample(range(1, len(STAGES)), 2)
-    for number, stage in enumerate(STAGES):
-        yield in_stage(run, stage, draw.randrange(1, 36))
+    for number in range(len(STAGES)):
+        step = draw.randrange(5, 25)
+        yield in_stage(run, number, step), (number, step), (number, LAST)
         if number + 1 in between:
-            yield finished(run, number + 1)
+            yield finished(run, number + 1), (number, LAST), (number + 1, 5)
+
+
+def kill_between(start, run: Path, reached, first, end):
+    """SIGKILL when ``reached`` holds. Where it came too late, on a busy machine, the run is put back and tried again."""
+    before = run.with_name(f"before {run}")
+    shutil.rmtree(before, ignore_errors=True)
+    shutil.copytree(run, before)
+    assert position(run) < first, "the run was to get there after its start"
+    for _ in range(30):
+        process = start("--run", str(run))
+        if kill_when(process, reached) and first <= position(run) < end:
+            return
+        assert process.exitcode in (0, -signal.SIGKILL)
+        shutil.rmtree(run)
+        shutil.copytree(before, run)
+    pytest.fail(f"30 kills came too late to find the run between {first} and {end}")
+
+
+def in_progress(run: Path) -> list[str]:
+    """The stages that a killed run has begun and not finished: they have steps in the log and are not behind it."""
+    begun = {json.loads(line)["phase"] for line in (run / "metrics.jsonl").read_text().splitlines()}
+    return sorted(begun - {*stages_behind(run)})
 
 
 def test_a_run_killed_in_every_phase_equals_the_undisturbed_one(start, whole):
     seed = random.SystemRandom().randrange(10**6)
     print(f"moments drawn with seed {seed}")
-    run, kills = Path("killed"), 0
-    for reached in moments(run, random.Random(seed)):
-        kills += kill_when(start("--run", str(run)), reached)
+    run, killed = Path("killed"), []
+    run.mkdir()
+    for reached, first, end in moments(run, random.Random(seed)):
+        kill_between(start, run, reached, first, end)
+        killed += in_progress(run)
+    assert {*killed} == {*STAGES}, f"a stage of every phase is killed half-way, with seed {seed}"
     last = start("--run", str(run))
     last.join(200)
     assert last.exitcode == 0
-    assert kills >= 5, f"the runs ended too early to be killed: {kills} kills with seed {seed}"
     expected, found = contents(whole), contents(run)
     steps = [(row["phase"], row["step"]) for row in map(json.loads, found["metrics.jsonl"].splitlines())]
-    assert steps == [(stage, step) for stage in STAGES for step in range(40)]
+    assert steps == [(stage, step) for stage in STAGES for step in range(LAST + 1)]
     assert found["metrics.jsonl"] == expected["metrics.jsonl"]
     assert found == expected, "weights, latents, table lines: bit for bit"
 
@@ -154,7 +184,7 @@ def test_another_configuration_is_refused_with_the_difference(whole, capsys, arg
 
 def test_two_processes_cannot_train_in_one_folder(start, capsys):
     first = start("--run", "twice")
-    while first.is_alive() and not in_stage(Path("twice"), STAGES[0], 0)():
+    while first.is_alive() and not in_stage(Path("twice"), 0, 0)():
         time.sleep(0.001)
     assert train_here("--run", "twice") == 2
     assert "twice: another process trains in this folder" in capsys.readouterr().err

@@ -11,10 +11,14 @@ from safetensors.torch import load_file
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 # One step that hardly moves the weights: what follows it is compared at the same place. Batches of 15 do not halve.
-ONE_STEP = ["--flow", "toy_vector-toy_grid", "--data", "toy", "--phase", "autoencoder,align,diffuse", "--steps", "1"]
+PHASES = ("autoencoder", "align", "diffuse", "guide")
+ONE_STEP = ["--flow", "toy_vector-toy_grid", "--data", "toy", "--phase", ",".join(PHASES), "--steps", "1"]
+# In guide some studies have a clean partner or none, and not as many of them in both processes.
+ONE_STEP += ["--set=guide.clean=0.4", "--set=guide.partner_drop=0.4"]
+ONE_STEP += ["--set=training.measure.samples=8", "--set=training.measure.steps=4"]
 ONE_STEP += [
     f"--set=training.{phase}.{setting}"
-    for phase in ("autoencoder", "align", "diffuse")
+    for phase in PHASES
     for setting in ("learning_rate=1e-12", "batch=15", "clip=1e9")
 ]
 
@@ -52,8 +56,12 @@ def folder(tmp_path_factory):
 def test_gradients_are_those_of_one_process(folder):
     one, two = gradients(folder, "one"), gradients(folder, "two")
     assert one.keys() == two.keys()
-    assert {name.split("_")[0] for name in one} == {"autoencoder", "align", "diffuse"}
+    assert {name.split("_")[0] for name in one} == set(PHASES)
     assert any("projector" in name for name in one)
+    # What the environment contrast trains reads the rows of both processes (METHOD E14).
+    contrasted = [value for name, value in one.items() if "to_pooled" in name or "/contrast." in name]
+    assert len(contrasted) == 5
+    assert all(value.abs().max() > 1e-2 for value in contrasted)
     for name, expected in one.items():
         largest = float(expected.abs().max())
         assert float((two[name] - expected).abs().max()) <= 1e-5 * max(largest, 1e-3), name
@@ -64,7 +72,7 @@ def test_losses_are_those_of_one_process(folder):
         [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")
     ]
-    assert len(rows[0]) == len(rows[1]) == 5
+    assert len(rows[0]) == len(rows[1]) == 6
     for one, two in zip(*rows, strict=True):
         assert one.keys() == two.keys()
         for key, value in one.items():

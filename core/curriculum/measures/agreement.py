@@ -8,10 +8,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from core.curriculum.measures.calls import readable_findings
 from core.curriculum.measures.subjects import Subjects, joined
 from core.curriculum.table import Line, line
-from core.evaluate.agreement import agreement, agreement_ratio
-from core.evaluate.auroc import readable
+from core.evaluate.agreement import Agreement, agreement, agreement_ratio
 from core.evaluate.retrieval import retrieval
 from core.evaluate.strangers import strangers
 
@@ -33,7 +33,7 @@ def _of(subjects: Subjects, centre: str, name: str) -> Iterator[Line]:
     if not places or not subjects.judged(name):
         return
     labels, who = subjects.labels(subjects.studies, places), subjects.patients(places)
-    chosen = _readable(subjects, name)
+    chosen = readable_findings(subjects, name)
     everyone = subjects.studies.having(name)
     real = subjects.scores(name, subjects.data(name, everyone))
     yield _found_by_labels(subjects, name, everyone, real)
@@ -47,26 +47,17 @@ def _of(subjects: Subjects, centre: str, name: str) -> Iterator[Line]:
     }
     scores["another patient's prompt"] = scores["generated"][strangers(len(places), who)]
     means = {
-        way: agreement(found, labels, subjects.findings, chosen=chosen, patients=who, seed=subjects.seed).macro
+        way: agreement(found, labels, subjects.findings, chosen=chosen, patients=who, seed=subjects.seed)
         for way, found in scores.items()
     }
     for way, mean in means.items():
-        yield line(f"{name}: findings, mean AUROC, {way}", mean, _told(subjects, chosen) if way == "real" else "")
-    if not means["reconstructed"].low > CHANCE:  # a share of nothing
+        yield line(f"{name}: findings, mean AUROC, {way}", mean.macro, _by_finding(mean, chosen))
+    if not means["reconstructed"].macro.low > CHANCE:  # a share of nothing
         return
     ratio = agreement_ratio(
         scores["generated"], scores["reconstructed"], labels, readable=chosen, patients=who, seed=subjects.seed
     )
     yield line(f"{name}: agreement with {centre}, share of the ceiling", ratio)
-
-
-def _readable(subjects: Subjects, name: str) -> np.ndarray:
-    """The findings that the judge reads on the validation split: chosen there, so that the test split stays fair."""
-    studies = subjects.course.cohort.held_out
-    places = studies.having(name)
-    if not places:
-        return np.zeros(len(subjects.findings), dtype=bool)
-    return readable(subjects.scores(name, subjects.data(name, places, studies)), subjects.labels(studies, places))
 
 
 def _found_by_labels(subjects: Subjects, name: str, places: Sequence[int], scores: np.ndarray) -> Line:
@@ -86,6 +77,7 @@ def _found_by_labels(subjects: Subjects, name: str, places: Sequence[int], score
     return line(f"{name}: found by its labels through the judge, R@5", found.recall[5], "a practical ceiling")
 
 
-def _told(subjects: Subjects, chosen: np.ndarray) -> str:
-    names = [name for name, read in zip(subjects.findings, chosen, strict=True) if read]
-    return f"readable: {', '.join(names) or 'none'}"
+def _by_finding(found: Agreement, chosen: np.ndarray) -> str:
+    """The findings that the judge reads, each with its AUROC; one that all or none of the studies have has none."""
+    each = [(name, one.value) for (name, one), read in zip(found.by_finding.items(), chosen, strict=True) if read]
+    return ", ".join(f"{name} {value:.2f}" for name, value in each if not np.isnan(value))

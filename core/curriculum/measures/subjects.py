@@ -78,8 +78,7 @@ class Subjects:
 
     def labels(self, studies: Studies, places: Sequence[int]) -> np.ndarray:
         """``sample finding``: 1 present, 0 absent, NaN unknown."""
-        rows = [[studies.records[place].labels.get(name, np.nan) for name in self.findings] for place in places]
-        return np.array(rows, dtype=np.float64).reshape(len(places), len(self.findings))
+        return studies.labels(self.findings, places).double().numpy()
 
     def data(self, name: str, places: Sequence[int], studies: Studies | None = None) -> Tensor:
         """Canonical data of studies, on the CPU."""

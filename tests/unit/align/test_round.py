@@ -96,6 +96,37 @@ def test_masking_can_be_switched_off(rows):
     assert first["contrast toy_grid-toy_vector"] > 1
 
 
+def half(place):
+    return {"found": place % 2, "everywhere": 1}
+
+
+def test_both_ends_learn_to_tell_findings_that_some_have_and_others_lack(rows):
+    """The reader knows nothing at first: of the one finding that differs a coin knows as much."""
+    first, *_, last = rows(labels=half, findings_weight=1.0)
+    for name in TOYS:
+        assert first[f"findings {name}"] == pytest.approx(math.log(2), rel=1e-6)
+    assert last["findings toy_grid"] != first["findings toy_grid"]
+
+
+def test_a_frozen_end_is_read_too(rows):
+    assert "findings toy_vector" in rows(("toy_grid",), labels=half, findings_weight=1.0)[0]
+
+
+def test_the_weight_of_findings_scales_their_terms(rows):
+    first, *_ = rows(labels=half, findings_weight=0.5)
+    assert first["findings toy_grid"] == pytest.approx(math.log(2) / 2, rel=1e-6)
+    assert first["loss"] == pytest.approx(
+        sum(value for key, value in first.items() if key.startswith(("cont", "find")))
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "weight"), [(half, 0.0), (None, 1.0), (lambda place: {"found": 1}, 1.0)], ids=["off", "none", "all"]
+)
+def test_where_there_is_nothing_to_tell_nothing_is_asked(rows, labels, weight):
+    assert not [key for key in rows(labels=labels, findings_weight=weight)[0] if key.startswith("findings")]
+
+
 @pytest.mark.parametrize(("choice", "masked"), [("soft", None), ("masked", 28), ("negatives", None)])
 def test_soft_targets_are_for_texts(tmp_path, choice, masked):
     """A batch whose labels all say the same: with soft targets every image is as good for a report as its own.

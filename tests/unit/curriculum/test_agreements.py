@@ -23,13 +23,18 @@ class FakeSubjects:
         self.images["generated"] = fidelity * self.truth + noise[2]
         self.centre, self.grids, self.findings, self.seed = "told", ("picture",), FINDINGS, 0
         self.run = SimpleNamespace(prompt_sources=lambda name: ("told",))
-        records = [Record(patient=str(index), study=str(index)) for index in range(NUM)]
-        self.studies = SimpleNamespace(records=records, having=lambda *names: list(range(NUM)))
-        self.course = SimpleNamespace(cohort=SimpleNamespace(held_out=self.studies))
         self.asked = []
+        self.hold(self.truth)
+
+    def hold(self, truth):
+        """Test and validation studies of these labels."""
+        self.truth = truth
+        records = [Record(patient=str(index), study=str(index)) for index in range(len(truth))]
+        self.studies = SimpleNamespace(records=records, having=lambda *names: list(range(len(truth))))
+        self.course = SimpleNamespace(cohort=SimpleNamespace(held_out=self.studies))
 
     def enough(self, *names):
-        return list(range(NUM))
+        return list(range(len(self.truth)))
 
     def judged(self, name):
         return True
@@ -83,3 +88,50 @@ def test_nothing_readable_nothing_generated():
     lines = [line.what for line in agreements(subjects)]
     assert lines == ["picture: found by its labels through the judge, R@5"]
     assert subjects.asked == []
+
+
+def columns(*findings):
+    """Scores ``sample finding`` from those of single findings."""
+    return np.array(findings, dtype=float).T
+
+
+def test_by_finding_and_only_those_that_the_judge_reads():
+    """Three studies have a finding and three have not: an AUROC is the share of nine pairs that are in order."""
+    subjects = FakeSubjects(1.0)
+    subjects.findings = ("effusion", "heart", "nodule", "fracture")
+    subjects.hold(columns([1, 1, 1, 0, 0, 0], [0, 1, 0, 1, 0, 1], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1]))
+    held_out = SimpleNamespace(having=lambda *names: list(range(6)))
+    subjects.course.cohort.held_out = held_out
+    # On validation studies `nodule` is read no better than chance, and all others rightly; `fracture` too.
+    validation = columns([9, 8, 7, 3, 2, 1], [1, 9, 2, 8, 3, 7], [9, 1, 5, 9, 1, 5], [9, 8, 7, 3, 2, 1])
+    test = subjects.data
+    subjects.data = lambda name, places, studies=None: (
+        torch.from_numpy(validation[list(places)]) if studies is held_out else test(name, places)
+    )
+    labels = subjects.labels
+    known = columns([1, 1, 1, 0, 0, 0], [0, 1, 0, 1, 0, 1], [1, 1, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0])
+    subjects.labels = lambda studies, places: known[list(places)] if studies is held_out else labels(studies, places)
+    order = [9, 8, 7, 6, 5, 4]
+    subjects.images = {
+        "real": columns([9, 8, 7, 3, 2, 1], [3, 9, 2, 8, 7, 6], order, order),  # 9 of 9, 8 of 9 (6 lies below 7)
+        "reconstructed": columns([9, 8, 3, 7, 2, 1], [1, 9, 2, 8, 3, 7], order, order),  # 8, 9
+        "generated": columns([9, 2, 3, 7, 8, 1], [4, 1, 2, 9, 3, 5], order, order),  # 3 + 1 + 1, 0 + 3 + 3
+    }
+    beside = {line.what: line.beside for line in agreements(subjects)}
+    found = {way: beside[f"picture: findings, mean AUROC, {way}"] for way in ("real", "reconstructed", "generated")}
+    assert found == {
+        "real": "effusion 1.00, heart 0.89",
+        "reconstructed": "effusion 0.89, heart 1.00",
+        "generated": "effusion 0.56, heart 0.67",
+    }
+    # Each has the score of the study before: 1, 9, 2 over 3, 7, 8, and 4, 2, 3 over 5, 1, 9.
+    assert beside["picture: findings, mean AUROC, another patient's prompt"] == "effusion 0.33, heart 0.33"
+    assert beside["picture: agreement with told, share of the ceiling"] == ""
+
+
+def test_means_are_of_the_findings_that_are_told():
+    subjects = FakeSubjects(1.0)
+    subjects.images["real"][:, 1] = np.random.default_rng(2).normal(size=NUM)
+    for line in agreements(subjects):
+        if ", mean AUROC, " in line.what:
+            assert line.beside == f"effusion {line.value:.2f}"

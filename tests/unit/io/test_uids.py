@@ -48,6 +48,13 @@ def test_everything_in_the_provenance_counts(what):
     assert what(told()) == what(told())
 
 
+@pytest.mark.parametrize("what", [study_uid, frame_of_reference_uid, patient_id])
+def test_outputs_of_one_order_are_one_study_whatever_each_has_heard(what):
+    first, second = ({"weights": "a", "order": order} for order in "xy")
+    assert what(told(versions=first, prompts={"text": "x"})) == what(told(versions=first))
+    assert what(told(versions=first)) != what(told(versions=second))
+
+
 def test_a_series_counts_modality_values_and_place():
     one, moved = told(), centred((2, 2), (1, 2), "PL")
     others = [

@@ -1,0 +1,42 @@
+"""The folder of a run whose progress cannot be read."""
+
+from pathlib import Path
+
+import pytest
+
+from core.config import Flags, resolve
+from core.curriculum.folder import RunFolder
+from core.errors import UserError
+from core.registry import load_registry
+
+REGISTRY = load_registry(Path(__file__).parents[3] / "registry.toml")
+
+
+@pytest.fixture
+def config(tmp_path):
+    return resolve(REGISTRY, ["toy_vector", "toy_grid"], Flags(flow="toy_vector-toy_grid", run=tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"data": "seen", "stages": {', b"\xff\xfe", b"null", b"[]", b'{"data": "seen"}']
+)
+def test_a_damaged_progress_is_one_line_that_says_what_to_do(config, content):
+    RunFolder(config, "seen").close()
+    path = config.run / "progress.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as refusal:
+        RunFolder(config, "seen")
+    line = str(refusal.value)
+    assert line.startswith(f"{path}: is damaged (")
+    assert line.endswith("; restore it, or name another folder with --run")
+    assert "\n" not in line
+
+
+def test_a_whole_progress_is_read(config):
+    started = RunFolder(config, "seen")
+    started.finish("align 1 a-b", "align", ["a.prompt"], [])
+    started.close()
+    again = RunFolder(config, "seen")
+    assert again.lines("align 1 a-b") == []
+    assert again.homes() == {"a.prompt": config.run / "align" / "a.prompt"}
+    again.close()

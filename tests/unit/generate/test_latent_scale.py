@@ -1,0 +1,47 @@
+"""Sampling needs the scale that the phase ``autoencoder`` has measured (METHOD E7)."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from core.config import Flags, resolve
+from core.engine.networks import Networks
+from core.errors import UserError
+from core.generate.bundle import Bundle
+from core.generate.study import decoded
+from core.registry import load_registry
+from core.rounds import weight_sets
+from core.run import start_run
+from core.testing.toy import TOY_GRID, TOY_VECTOR
+
+REGISTRY = load_registry(Path(__file__).parents[3] / "registry.toml")
+TOYS = {one.name: one for one in (TOY_VECTOR, TOY_GRID)}
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A run of which no stage is finished."""
+    run = start_run(resolve(REGISTRY, TOYS, Flags(flow="toy_vector-toy_grid")), TOYS)
+    sets = weight_sets(run.flows.union.modalities, run.modalities, run.config.preset)
+    here = SimpleNamespace(placed=lambda value: value, first=True)
+    return Bundle(run, Networks(sets, {}, tmp_path, 0, here))
+
+
+def test_latents_without_a_scale_are_not_decoded(bundle):
+    with pytest.raises(UserError) as refusal:
+        decoded(bundle, "toy_grid", torch.zeros(1, 2, 4, 4))
+    assert str(refusal.value) == (
+        "'toy_grid' has no latent scale yet: run the phase 'autoencoder' too (--phase autoencoder,...)"
+    )
+
+
+def test_the_scale_of_another_modality_is_not_taken(bundle):
+    """An autoencoder that several share has measured some of them only."""
+    about = {"space": [4, 4], "channels": 2, "scale": [2.0, 2.0], "shift": [0.0, 0.0]}
+    bundle.networks.save("autoencoder", "toy_grid.autoencoder", latents={"toy_grid": about})
+    assert bundle.latent_spec("toy_grid").scale == (2.0, 2.0)
+    bundle.networks.save("autoencoder", "toy_grid.autoencoder", latents={"toy_view": about})
+    with pytest.raises(UserError, match="'toy_grid' has no latent scale yet"):
+        bundle.latent_spec("toy_grid")
