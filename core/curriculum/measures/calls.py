@@ -23,8 +23,10 @@ def calls(subjects: Subjects, name: str, batches: Sequence[Batch], places: Seque
         told = subjects.told(subjects.texts(name, batches), places)
         rows = [[one.get(finding, 0) if one else np.nan for finding in subjects.findings] for one in told]
         return np.array(rows, dtype=np.float64).reshape(nobody.shape)
+    if name not in subjects.grids:
+        return nobody
     chosen = readable_findings(subjects, name)
-    if name not in subjects.grids or not chosen.any():
+    if not chosen.any():
         return nobody
     thresholds = best_thresholds(*_validation(subjects, name))
     return np.where(chosen, subjects.scores(name, joined(batches)) > thresholds, nobody)

@@ -61,7 +61,7 @@ def _compared(
     whole = [place for place in places if place in subjects.studies.having(*outputs)]
     cosine, apart = partial(_cosines, subjects), partial(_apart, subjects, places)
     if whole:
-        real = {name: [subjects.studies.batch(name, whole)] for name in outputs}
+        real = {name: list(subjects.studies.batches(name, whole)) for name in outputs}
         found = mean_interval(_mean(cosine(real, pairs), None), subjects.patients(whole), seed=subjects.seed)
         yield line(f"all coupled pairs, {told}: cosine, real studies", found)
     yield from _lines(subjects, f"{told}: cosine", {way: cosine(made, pairs) for way, made in ways.items()}, places)
@@ -71,10 +71,11 @@ def _compared(
 
 def _lines(subjects: Subjects, what: str, ways: Mapping[str, Measured], places: Sequence[int]) -> Iterator[Line]:
     """All pairs together by way of generating, then the differences, of each pair too."""
-    who, pairs = (
-        subjects.patients(places),
-        [pair for pair in ways["joint"] if all(pair in one for one in ways.values())],
-    )
+    who = subjects.patients(places)
+    pairs = [pair for pair in ways["joint"] if all(pair in one for one in ways.values())]
+    if not pairs:
+        return
+    ways = {way: {pair: found[pair] for pair in pairs} for way, found in ways.items()}
     for pair in (None, *pairs):
         values = {way: _mean(found, pair) for way, found in ways.items()}
         compared = coherence(values["joint"], {way: values[way] for way in _WAYS[1:]}, patients=who, seed=subjects.seed)
@@ -98,9 +99,9 @@ def _cosines(subjects: Subjects, made: Made, pairs: Sequence[Pair]) -> Measured:
 
 def _apart(subjects: Subjects, places: Sequence[int], made: Made, pairs: Sequence[Pair]) -> Measured:
     """The share of findings that one shows and the other does not, ``sample`` by pair; pairs that both can be read."""
-    called = {name: calls(subjects, name, made[name], places) for pair in pairs for name in pair}
-    known = {name for name, found in called.items() if not np.isnan(found).all()}
-    return {pair: hamming(*(called[name] for name in pair)) for pair in pairs if known.issuperset(pair)}
+    called = {name: calls(subjects, name, made[name], places) for name in {name for pair in pairs for name in pair}}
+    found = {pair: hamming(*(called[name] for name in pair)) for pair in pairs}
+    return {pair: one for pair, one in found.items() if not np.isnan(one).all()}
 
 
 def _mean(found: Measured, pair: Pair | None) -> np.ndarray:
