@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -10,6 +10,8 @@ from core.align.losses import finding_loss
 from core.preprocess.studies import Studies
 
 _SCALE = 10.0  # of pooled vectors, which have unit norm: no large weights are needed to be sure
+
+TextReader = Callable[[str], Mapping[str, int]]
 
 
 def findings_of(studies: Studies, places: Iterable[int]) -> tuple[str, ...]:
@@ -22,12 +24,13 @@ class Findings(nn.Module):
     """A linear layer from the pooled vector of any modality to the logits of the findings; gone after its round.
 
     Both ends of a pair are read by the same weights, so that what a report says of a finding points where the image
-    shows it.
+    shows it. ``readers``: what reads the findings in a text of a data set, by its name; they stand in for labels where
+    a study has none.
     """
 
-    def __init__(self, names: Sequence[str], studies: Studies, width: int) -> None:
+    def __init__(self, names: Sequence[str], studies: Studies, readers: Mapping[str, TextReader], width: int) -> None:
         super().__init__()
-        self._names, self._studies = names, studies
+        self.names, self._studies, self._readers = names, studies, readers
         self.read = nn.Linear(width, len(names))
         nn.init.zeros_(self.read.weight)  # nothing is known at first
         nn.init.zeros_(self.read.bias)
@@ -36,6 +39,25 @@ class Findings(nn.Module):
         """``batch width`` of unit norm to logits ``batch finding``."""
         return self.read(_SCALE * pooled)
 
-    def loss(self, pooled: Tensor, places: Sequence[int]) -> Tensor:
-        """How well the pooled vectors of these studies tell their labels; a scalar."""
-        return finding_loss(self(pooled), self._studies.labels(self._names, places).to(pooled.device))
+    def loss(self, name: str, pooled: Tensor, places: Sequence[int]) -> Tensor:
+        """How well the pooled vectors of one modality of these studies tell their labels; a scalar."""
+        rows = [self._told(name, place) for place in places]
+        labels = [[told.get(finding, float("nan")) for finding in self.names] for told in rows]
+        return finding_loss(self(pooled), pooled.new_tensor(labels))
+
+    def alone(self, name: str, paired: Collection[int]) -> tuple[int, ...]:
+        """The studies outside of the pairs that show a modality and whose findings are known.
+
+        Patients of another round's pool are left to it.
+        """
+        records, taken = self._studies.records, set(paired)
+        rest = (place for place in self._studies.having(name) if place not in taken and records[place].pool is None)
+        return tuple(place for place in rest if records[place].labels or self._reader(name, place))
+
+    def _told(self, name: str, place: int) -> Mapping[str, int]:
+        record, reader = self._studies.records[place], self._reader(name, place)
+        return record.labels if record.labels or reader is None else reader(record.texts[name])
+
+    def _reader(self, name: str, place: int) -> TextReader | None:
+        record = self._studies.records[place]
+        return self._readers.get(record.dataset) if name in record.texts else None

@@ -47,7 +47,9 @@ def _logits(a: Tensor, b: Tensor, logit_scale: Tensor) -> Tensor:
 
 
 def finding_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy, the mean over the known labels times the number of findings (docs/decisions/0017).
+    """Binary cross-entropy, the mean over the known labels times the number of findings.
+
+    What pooled vectors tell of findings, beside the contrast (METHOD E1; ours, docs/decisions/0017).
 
     Both ``batch finding``; a label is 1 present, 0 absent, NaN unknown. 0 where none is known.
     """

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from core.align.findings import Findings, findings_of
+from core.align.findings import Findings, TextReader, findings_of
 from core.align.invariance import Invariance, gradient_norms
 from core.align.losses import info_nce, semantic_matching
 from core.align.temperature import Temperature
@@ -27,7 +27,10 @@ Key = tuple[str, int]  # a modality, and the number of the draw that its studies
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """What a round is made of. ``encoders`` by modality; only those in ``trained``, by weight set, are not frozen."""
+    """What a round is made of. ``encoders`` by modality; only those in ``trained``, by weight set, are not frozen.
+
+    ``readers``: what reads the findings in the texts of a data set, by its name.
+    """
 
     name: str
     encoders: Mapping[str, Any]
@@ -36,6 +39,7 @@ class Alignment:
     studies: Studies
     training: Training
     choice: AlignChoice
+    readers: Mapping[str, TextReader] = field(default_factory=dict)
 
 
 def train_round(trainer: Trainer, of: Alignment) -> float:
@@ -74,6 +78,11 @@ class _Contrast:
         viewed = of.trained if of.choice.visual_invariance else {}
         self.invariance = Invariance(of.encoders, viewed, of.studies, trainer.seed)
         self.findings = _findings(of, {place for places in self.able for place in places})
+        # A draw for each pair, then one of the studies that have no partner and can be read for findings.
+        self.alone = _alone(of, self.findings, self.able)
+        self.drawn_from = [*self.able, *self.alone.values()]
+        self.keys = [(name, draw) for pair, draw in self.draw_of.items() for name in pair]
+        self.keys += [(name, len(self.able) + number) for number, name in enumerate(self.alone)]
         self.parameters = list(dict.fromkeys(p for module in of.trained.values() for p in module.parameters()))
 
     @property
@@ -104,7 +113,7 @@ class _Contrast:
         """The studies of a step, by the number of the draw."""
         draws = stream(self.trainer.seed, "align", self.of.name, step)
         drawn = []
-        for able in self.able:
+        for able in self.drawn_from:
             size = min(self.of.training.batch, len(able))
             drawn.append([able[index] for index in torch.randperm(len(able), generator=draws)[:size].tolist()])
         return drawn
@@ -116,7 +125,7 @@ class _Contrast:
 
         Each modality is encoded once. An image that is trained is seen in two views; contrast reads the first.
         """
-        keys = list(dict.fromkeys((name, draw) for pair, draw in self.draw_of.items() for name in pair))
+        keys = list(dict.fromkeys(self.keys))
         sizes = {key: len(drawn[key[1]]) for key in keys}
         viewed = {name: (name, draw) for name, draw in reversed(keys) if name in self.invariance}
         first, second = (
@@ -161,15 +170,15 @@ class _Contrast:
         return list(groups.values())
 
     def _told(self, pooled: Mapping[Key, Tensor], drawn: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """What the pooled vectors tell of findings, by modality; of a modality in two draws, the mean."""
-        terms: dict[str, list[Tensor]] = {}
+        """What the pooled vectors tell of findings, by modality; of a modality in two draws, the sum."""
+        terms: dict[str, Tensor] = {}
         if self.findings is None:
-            return {}
+            return terms
         for (name, draw), vectors in pooled.items():
             with torch.autocast(self.compute.device.type, enabled=False):
-                terms.setdefault(name, []).append(self.findings.loss(vectors, drawn[draw]))
-        weight = self.of.choice.findings_weight
-        return {f"findings {name}": weight * torch.stack(found).mean() for name, found in terms.items()}
+                term = self.of.choice.findings_weight * self.findings.loss(name, vectors, drawn[draw])
+            terms[f"findings {name}"] = terms.get(f"findings {name}", 0) + term
+        return terms
 
     def _contrast(
         self, pair: tuple[str, str], places: Sequence[int], a: Tensor, b: Tensor
@@ -192,7 +201,18 @@ class _Contrast:
 def _findings(of: Alignment, places: Iterable[int]) -> Findings | None:
     """The reader of findings, where the recipe asks for one and the studies have labels that differ."""
     names = findings_of(of.studies, places) if of.choice.findings_weight else ()
-    return Findings(names, of.studies, next(iter(of.encoders.values())).width) if names else None
+    width = next(iter(of.encoders.values())).width
+    return Findings(names, of.studies, of.readers, width) if names else None
+
+
+def _alone(of: Alignment, findings: Findings | None, able: Sequence[Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """By modality that is trained, the studies without a partner whose findings are known."""
+    if findings is None:
+        return {}
+    paired = {place for places in able for place in places}
+    trained = [name for name, encoder in of.encoders.items() if any(encoder is one for one in of.trained.values())]
+    found = {name: findings.alone(name, paired) for name in trained}
+    return {name: places for name, places in found.items() if places}
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:

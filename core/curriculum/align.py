@@ -43,6 +43,7 @@ def _train(course: Course, one: Round) -> Iterator[Line]:
             studies=course.cohort.training,
             training=config.training.align,
             choice=config.align,
+            readers=course.cohort.findings_of,
         ),
     )
     for key in one.trains:

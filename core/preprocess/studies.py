@@ -113,13 +113,6 @@ class Studies:
             same |= (group[:, None] == group) & (group >= 0)
         return same
 
-    def labels(self, findings: Sequence[str], places: Sequence[int]) -> Tensor:
-        """Float ``batch finding``: 1 present, 0 absent, NaN unknown."""
-        import torch
-
-        rows = [[self.records[place].labels.get(name, float("nan")) for name in findings] for place in places]
-        return torch.tensor(rows, dtype=torch.float32).reshape(len(places), len(findings))
-
     def label_similarity(self, names: Sequence[str], places: Sequence[int]) -> Tensor:
         """Float ``batch batch``: cosine of what the labels of two studies say is present; 1 where `equal`.
 

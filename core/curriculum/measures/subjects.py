@@ -78,7 +78,8 @@ class Subjects:
 
     def labels(self, studies: Studies, places: Sequence[int]) -> np.ndarray:
         """``sample finding``: 1 present, 0 absent, NaN unknown."""
-        return studies.labels(self.findings, places).double().numpy()
+        rows = [[studies.records[place].labels.get(name, np.nan) for name in self.findings] for place in places]
+        return np.array(rows, dtype=np.float64).reshape(len(places), len(self.findings))
 
     def data(self, name: str, places: Sequence[int], studies: Studies | None = None) -> Tensor:
         """Canonical data of studies, on the CPU."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.align.findings import Findings
 from core.align.projector import Projector
 from core.align.temperature import Temperature
 from core.align.train import Alignment, train_round
@@ -22,7 +23,7 @@ from core.preprocess.studies import Studies
 from core.preset import Training
 from core.recipe import AlignChoice
 from core.testing.toy import TOY_GRID, TOY_VECTOR, ToyReaderConfig, scan, write_cohort
-from core.types import DataSpec
+from core.types import DataSpec, Record
 
 TOYS = {modality.name: modality for modality in (TOY_GRID, TOY_VECTOR)}
 
@@ -34,14 +35,18 @@ def trainer(run):
 
 @pytest.fixture
 def rows(tmp_path):
-    """Trains a short round and returns the rows of its log; ``trained``: which of the two encoders."""
+    """Trains a short round and returns the rows of its log; ``trained``: which of the two encoders.
+
+    ``lonely``: so many studies at the end show the vector alone.
+    """
     write_cohort(tmp_path / "toy", 40)
 
-    def call(trained=tuple(TOYS), labels=None, kinds=None, **choice):
+    def call(trained=tuple(TOYS), labels=None, lonely=0, **choice):
         records = list(scan(tmp_path / "toy"))
         for place, record in enumerate(records):
             record.labels.update((labels or (lambda place: {}))(place))
-        studies = Studies(records, [tuple(TOYS)] * 40, {name: toy.parts("tiny") for name, toy in TOYS.items()})
+        seen = [tuple(TOYS)] * (40 - lonely) + [("toy_vector",)] * lonely
+        studies = Studies(records, seen, {name: toy.parts("tiny") for name, toy in TOYS.items()})
         encoders = {}
         for name, toy in TOYS.items():
             with seeded(0, name):
@@ -106,6 +111,49 @@ def test_both_ends_learn_to_tell_findings_that_some_have_and_others_lack(rows):
     for name in TOYS:
         assert first[f"findings {name}"] == pytest.approx(math.log(2), rel=1e-6)
     assert last["findings toy_grid"] != first["findings toy_grid"]
+
+
+@pytest.mark.parametrize(("trained", "draws"), [(tuple(TOYS), 2), (("toy_grid",), 1)], ids=["trained", "frozen"])
+def test_studies_without_a_partner_teach_what_is_trained(rows, trained, draws):
+    first, *_ = rows(trained, labels=half, lonely=12, findings_weight=1.0)
+    assert first["findings toy_vector"] == pytest.approx(draws * math.log(2), rel=1e-6)
+    assert first["findings toy_grid"] == pytest.approx(math.log(2), rel=1e-6)
+
+
+def reader(names=("found",), texts=(), dataset="d", pool=None):
+    """A reader of findings in four studies: two labelled ones, and two texts that only ``dataset`` can read."""
+    records = [
+        Record(patient=str(place), study="s", files={"toy_grid": ("x",)}, split="train", labels={"found": place})
+        for place in (0, 1)
+    ]
+    records += [
+        Record(patient=f"t{text}", study="s", texts={"told": text}, split="train", dataset=dataset, pool=pool)
+        for text in texts
+    ]
+    seen = [("toy_grid",)] * 2 + [("told",)] * len(texts)
+    return Findings(names, Studies(records, seen, {}), {"d": lambda text: {"found": int(text == "big heart")}}, 4)
+
+
+@torch.no_grad()
+def test_labels_are_what_studies_have_and_what_is_read_in_texts_without():
+    findings = reader(texts=("big heart", "nothing"))
+    findings.read.weight.data[0, 0] = 1.0
+    pooled = torch.nn.functional.one_hot(torch.tensor([0, 0]), 4).float()  # a logit of 10 for each
+    sure, wrong = math.log1p(math.exp(-10)), 10 + math.log1p(math.exp(-10))
+    assert float(findings.loss("told", pooled, [2, 3])) == pytest.approx((sure + wrong) / 2, rel=1e-5)
+    assert float(findings.loss("toy_grid", pooled, [1, 1])) == pytest.approx(sure, rel=1e-3)
+    assert float(findings.loss("told", pooled[:1], [2])) == pytest.approx(sure, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [({}, (2, 3)), ({"dataset": "another"}, ()), ({"pool": 2}, ())],
+    ids=["readable", "nobody reads them", "of another round"],
+)
+def test_texts_without_a_partner_teach_where_they_can_be_read(where, expected):
+    findings = reader(texts=("big heart", "nothing"), **where)
+    assert findings.alone("told", []) == expected
+    assert findings.alone("toy_grid", [0]) == (1,)
 
 
 def test_a_frozen_end_is_read_too(rows):
