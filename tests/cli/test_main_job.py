@@ -232,17 +232,20 @@ def test_a_given_partner_and_a_prompt_change_what_is_made(trained, generate, vec
     assert told == f"sha256:{hashlib.sha256(Path(vector).read_bytes()).hexdigest()}"
 
 
-def test_a_file_names_the_prompts_that_its_output_heard(trained, generate, vector):
-    command = ("--prompt", f"toy_vector={vector}", "--num", "1", "--steps", "2", "--out", "heard")
+@pytest.mark.parametrize(("couple", "told"), [("none", []), ("trained", ["toy_vector"])])
+def test_a_file_names_the_prompts_that_its_output_or_a_partner_heard(trained, generate, vector, couple, told):
+    """The vector is no prompt of itself: it depends on one through the grid alone, where it listens to it."""
+    out = f"heard_{couple}"
+    command = ("--prompt", f"toy_vector={vector}", "--num", "1", "--steps", "2", "--couple", couple, "--out", out)
     generate(*command)
-    study = trained / "heard/0000"
+    study = trained / out / "0000"
     assert list(provenance(study / "toy_grid.toy")["prompts"]) == ["toy_vector"]
-    assert provenance(study / "toy_vector.toy")["prompts"] == {}
+    assert list(provenance(study / "toy_vector.toy")["prompts"]) == told
     made = (study / "toy_grid.toy").stat().st_mtime_ns
-    (trained / "heard/manifest.csv").unlink()
+    (trained / out / "manifest.csv").unlink()
     generate(*command)
     assert (study / "toy_grid.toy").stat().st_mtime_ns == made
-    assert (trained / "heard/manifest.csv").is_file()
+    assert (trained / out / "manifest.csv").is_file()
 
 
 @pytest.mark.parametrize(
