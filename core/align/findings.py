@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain, islice
 
 from torch import Tensor, nn
 
 from core.align.losses import finding_loss
+from core.engine.seed import seeded
 from core.preprocess.studies import Studies
 
 _SCALE = 10.0  # of pooled vectors, which have unit norm: no large weights are needed to be sure
+
+_TEXTS = 256  # that show what a reader knows
 
 TextReader = Callable[[str], Mapping[str, int]]
 
@@ -25,14 +29,18 @@ class Findings(nn.Module):
 
     Both ends of a pair are read by the same weights, so that what a report says of a finding points where the image
     shows it. ``readers``: what reads the findings in a text of a data set, by its name; they stand in for labels where
-    a study has none.
+    a study has none. Of a text that tells of any finding what it does not mention is absent, as far as the reader is
+    seen to know it: a label "no finding" is told by no text.
     """
 
-    def __init__(self, names: Sequence[str], studies: Studies, readers: Mapping[str, TextReader], width: int) -> None:
+    def __init__(
+        self, names: Sequence[str], studies: Studies, readers: Mapping[str, TextReader], width: int, seed: int
+    ) -> None:
         super().__init__()
         self.names, self._studies, self._readers = names, studies, readers
-        self.read = nn.Linear(width, len(names))
-        nn.init.zeros_(self.read.weight)  # nothing is known at first
+        self._known_by: dict[str, frozenset[str]] = {}
+        with seeded(seed, "findings"):
+            self.read = nn.Linear(width, len(names))
         nn.init.zeros_(self.read.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
@@ -56,7 +64,19 @@ class Findings(nn.Module):
 
     def _told(self, name: str, place: int) -> Mapping[str, int]:
         record, reader = self._studies.records[place], self._reader(name, place)
-        return record.labels if record.labels or reader is None else reader(record.texts[name])
+        if record.labels or reader is None:
+            return record.labels
+        told = reader(record.texts[name])
+        return {**dict.fromkeys(self._known(name, record.dataset), 0), **told} if told else {}
+
+    def _known(self, name: str, dataset: str) -> frozenset[str]:
+        """The findings that a reader finds in some texts of its data set, present or absent."""
+        if dataset not in self._known_by:
+            records = (record for record in self._studies.records if record.dataset == dataset)
+            texts = (record.texts[name] for record in records if name in record.texts)
+            found = [self._readers[dataset](text) for text in islice(texts, _TEXTS)]
+            self._known_by[dataset] = frozenset(chain.from_iterable(found))
+        return self._known_by[dataset]
 
     def _reader(self, name: str, place: int) -> TextReader | None:
         record = self._studies.records[place]

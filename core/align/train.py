@@ -77,7 +77,7 @@ class _Contrast:
         self.temperature = Temperature(of.choice.temperature)
         viewed = of.trained if of.choice.visual_invariance else {}
         self.invariance = Invariance(of.encoders, viewed, of.studies, trainer.seed)
-        self.findings = _findings(of, {place for places in self.able for place in places})
+        self.findings = _findings(of, {place for places in self.able for place in places}, trainer.seed)
         # A draw for each pair, then one of the studies that have no partner and can be read for findings.
         self.alone = _alone(of, self.findings, self.able)
         self.drawn_from = [*self.able, *self.alone.values()]
@@ -198,11 +198,11 @@ class _Contrast:
         return info_nce(a, b, scale, equal), {f"masked {'-'.join(pair)}": (equal.sum() - len(places)) / 2}
 
 
-def _findings(of: Alignment, places: Iterable[int]) -> Findings | None:
+def _findings(of: Alignment, places: Iterable[int], seed: int) -> Findings | None:
     """The reader of findings, where the recipe asks for one and the studies have labels that differ."""
     names = findings_of(of.studies, places) if of.choice.findings_weight else ()
     width = next(iter(of.encoders.values())).width
-    return Findings(names, of.studies, of.readers, width) if names else None
+    return Findings(names, of.studies, of.readers, width, seed) if names else None
 
 
 def _alone(of: Alignment, findings: Findings | None, able: Sequence[Sequence[int]]) -> dict[str, tuple[int, ...]]:

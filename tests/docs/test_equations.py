@@ -8,7 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/reference/equations.md").read_text(encoding="utf-8")
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| E")]
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if re.match(r"\| [EF]\d", line)
+]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
@@ -31,9 +33,9 @@ def test_tests_exist_and_use_the_function(row):
 
 def test_every_function_that_cites_an_equation_is_listed():
     listed = {row[0].split()[0] for row in ROWS}
-    planned = set(re.findall(r"\bE\d+\b", PAGE.partition("Planned")[2]))
+    planned = set(re.findall(r"\b[EF]\d+\b", PAGE.partition("Planned")[2]))
     cited = set()
     for path in (ROOT / "core").rglob("*.py"):
-        for citation in re.findall(r"METHOD ((?:E\d+[a-c]?(?:, | and |-)?)+)", path.read_text(encoding="utf-8")):
-            cited |= set(re.findall(r"E\d+", citation))
+        for citation in re.findall(r"METHOD ((?:[EF]\d+[a-c]?(?:, | and |-)?)+)", path.read_text(encoding="utf-8")):
+            cited |= set(re.findall(r"[EF]\d+", citation))
     assert cited <= listed | planned, cited - listed - planned

@@ -101,19 +101,35 @@ def test_masking_can_be_switched_off(rows):
     assert first["contrast toy_grid-toy_vector"] > 1
 
 
+@pytest.fixture
+def blind(monkeypatch):
+    """A reader of findings that sees nothing: a coin knows as much."""
+    monkeypatch.setattr("core.align.findings._SCALE", 0.0)
+
+
 def half(place):
     return {"found": place % 2, "everywhere": 1}
 
 
-def test_both_ends_learn_to_tell_findings_that_some_have_and_others_lack(rows):
-    """The reader knows nothing at first: of the one finding that differs a coin knows as much."""
-    first, *_, last = rows(labels=half, findings_weight=1.0)
+@pytest.mark.usefixtures("blind")
+def test_both_ends_are_asked_for_findings_that_some_have_and_others_lack(rows):
+    """Of two labels one is everywhere: the other alone is asked for."""
+    first, *_ = rows(labels=half, findings_weight=1.0)
     for name in TOYS:
         assert first[f"findings {name}"] == pytest.approx(math.log(2), rel=1e-6)
-    assert last["findings toy_grid"] != first["findings toy_grid"]
+
+
+def test_pooled_vectors_are_pulled_to_what_the_findings_say():
+    """The step that lowers the loss makes the finding likelier where it is present, and less likely where it is not."""
+    findings = reader()
+    pooled = torch.nn.functional.one_hot(torch.tensor([0, 0]), 4).float().requires_grad_()
+    findings.loss("toy_grid", pooled, [0, 1]).backward()
+    moved = findings(pooled.detach() - 0.01 * pooled.grad) - findings(pooled.detach())
+    assert moved[0] < 0 < moved[1]
 
 
 @pytest.mark.parametrize(("trained", "draws"), [(tuple(TOYS), 2), (("toy_grid",), 1)], ids=["trained", "frozen"])
+@pytest.mark.usefixtures("blind")
 def test_studies_without_a_partner_teach_what_is_trained(rows, trained, draws):
     first, *_ = rows(trained, labels=half, lonely=12, findings_weight=1.0)
     assert first["findings toy_vector"] == pytest.approx(draws * math.log(2), rel=1e-6)
@@ -131,18 +147,34 @@ def reader(names=("found",), texts=(), dataset="d", pool=None):
         for text in texts
     ]
     seen = [("toy_grid",)] * 2 + [("told",)] * len(texts)
-    return Findings(names, Studies(records, seen, {}), {"d": lambda text: {"found": int(text == "big heart")}}, 4)
+    return Findings(names, Studies(records, seen, {}), {"d": read}, 4, seed=0)
+
+
+def read(text):
+    return {"found": 1} if text == "big heart" else {"found": 0} if text == "nothing" else {"lost": 0} if text else {}
 
 
 @torch.no_grad()
 def test_labels_are_what_studies_have_and_what_is_read_in_texts_without():
     findings = reader(texts=("big heart", "nothing"))
-    findings.read.weight.data[0, 0] = 1.0
+    findings.read.weight.data[0] = torch.tensor([1.0, 0, 0, 0])
     pooled = torch.nn.functional.one_hot(torch.tensor([0, 0]), 4).float()  # a logit of 10 for each
     sure, wrong = math.log1p(math.exp(-10)), 10 + math.log1p(math.exp(-10))
     assert float(findings.loss("told", pooled, [2, 3])) == pytest.approx((sure + wrong) / 2, rel=1e-5)
     assert float(findings.loss("toy_grid", pooled, [1, 1])) == pytest.approx(sure, rel=1e-3)
     assert float(findings.loss("told", pooled[:1], [2])) == pytest.approx(sure, rel=1e-3)
+
+
+@torch.no_grad()
+def test_what_a_text_does_not_mention_is_absent_as_far_as_its_reader_knows_it():
+    """ "no_finding" is a label that no text tells: of it nothing is asked, nor of a text that tells nothing."""
+    findings = reader(names=("found", "lost", "no_finding"), texts=("big heart", "lungs", ""))
+    findings.read.weight.data[:] = torch.tensor([[1.0, 0, 0, 0]] * 3)
+    pooled = torch.nn.functional.one_hot(torch.tensor([0]), 4).float()
+    sure, wrong = math.log1p(math.exp(-10)), 10 + math.log1p(math.exp(-10))
+    assert float(findings.loss("told", pooled, [2])) == pytest.approx(3 * (sure + wrong) / 2, rel=1e-5)
+    assert float(findings.loss("told", pooled, [3])) == pytest.approx(3 * wrong, rel=1e-5)
+    assert float(findings.loss("told", pooled, [4])) == 0
 
 
 @pytest.mark.parametrize(
@@ -160,6 +192,7 @@ def test_a_frozen_end_is_read_too(rows):
     assert "findings toy_vector" in rows(("toy_grid",), labels=half, findings_weight=1.0)[0]
 
 
+@pytest.mark.usefixtures("blind")
 def test_the_weight_of_findings_scales_their_terms(rows):
     first, *_ = rows(labels=half, findings_weight=0.5)
     assert first["findings toy_grid"] == pytest.approx(math.log(2) / 2, rel=1e-6)
