@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import blake2b
 from random import Random
@@ -13,22 +13,19 @@ from core.recipe import Pools
 from core.types import Record, Split
 
 
-def deal_pools(patients: Iterable[str], shares: Sequence[int], seed: int = 0) -> dict[str, int]:
-    """Patient to pool, 1 to ``len(shares)`` (the ``index`` of a round), in proportion to ``shares``.
+def deal_pools(patients: Iterable[str], num_pools: int, seed: int = 0) -> dict[str, int]:
+    """Patient to pool, 1 to ``num_pools`` (the ``index`` of a round); sizes differ by one at most.
 
-    Every pool gets one patient before any gets a second. Depends on the set of patients, shares and seed only, not on
-    their order.
+    Depends on the set of patients and the seed only, not on their order.
     """
     order = sorted(set(patients))
     Random(seed).shuffle(order)
-    turns = [pool for turn in range(max(shares)) for pool, share in enumerate(shares, 1) if turn < share]
-    return {patient: turns[place % len(turns)] for place, patient in enumerate(order)}
+    return {patient: 1 + place % num_pools for place, patient in enumerate(order)}
 
 
 def dealt(records: Iterable[Record], flow: Flow, seed: int = 0) -> list[Record]:
     """Records whose training patients are dealt into one pool per edge; other splits keep everything.
 
-    As many patients for every pair: a round that joins two images with one text has twice those of a round with one.
     A patient with a single modality of the flow pairs nothing, and is in no pool: everybody may see it.
     """
     records = list(records)
@@ -36,8 +33,7 @@ def dealt(records: Iterable[Record], flow: Flow, seed: int = 0) -> list[Record]:
     for record in records:
         if record.split == "train":
             held.setdefault(record.patient, set()).update(name for name in flow.modalities if record.holds(name))
-    paired = (patient for patient, names in held.items() if len(names) > 1)
-    pools = deal_pools(paired, [len(edge.pairs) for edge in flow.edges], seed)
+    pools = deal_pools((patient for patient, names in held.items() if len(names) > 1), len(flow.edges), seed)
     return [replace(record, pool=pools.get(record.patient)) for record in records]
 
 

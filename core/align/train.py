@@ -95,18 +95,20 @@ class _Contrast:
         """Contrast of every pair, invariance of every image that is trained, and what all tell of findings."""
         self.temperature.bound()
         drawn = self._drawn(step)
-        pooled, invariances = self._encoded(drawn, step, share)
+        views, invariances = self._encoded(drawn, step, share)
         contrasts: dict[str, Tensor] = {}
         notes: dict[str, float | Tensor] = {}
         for pair, draw in self.draw_of.items():
-            with torch.autocast(self.compute.device.type, enabled=False):
-                term, told = self._contrast(pair, drawn[draw], *(pooled[name, draw] for name in pair))
-            contrasts[f"contrast {'-'.join(pair)}"] = term
-            notes |= told
+            for pooled in views:
+                with torch.autocast(self.compute.device.type, enabled=False):
+                    term, told = self._contrast(pair, drawn[draw], *(pooled[name, draw] for name in pair))
+                title = f"contrast {'-'.join(pair)}"
+                contrasts[title] = contrasts.get(title, 0) + term / len(views)
+                notes |= told
         if self.trainer.due(step) and invariances:
             groups = {"contrast": [*contrasts.values()], "invariance": [*invariances.values()]}
             notes |= gradient_norms(groups, self.parameters, self.compute)
-        terms = contrasts | invariances | self._told(pooled, drawn)
+        terms = contrasts | invariances | self._told(views, drawn)
         return terms, notes | {"temperature": self.temperature.logit_scale.detach().neg().exp()}
 
     def _drawn(self, step: int) -> list[list[int]]:
@@ -120,10 +122,11 @@ class _Contrast:
 
     def _encoded(
         self, drawn: Sequence[Sequence[int]], step: int, share: Share
-    ) -> tuple[dict[Key, Tensor], dict[str, Tensor]]:
+    ) -> tuple[list[dict[Key, Tensor]], dict[str, Tensor]]:
         """Pooled vectors ``batch width`` of the whole batch by modality and draw, float32; invariance by image.
 
-        Each modality is encoded once. An image that is trained is seen in two views; contrast reads the first.
+        An image that is trained is seen in two views, and everything else is encoded once: two sets of vectors, which
+        differ by the views, or one where there are none.
         """
         keys = list(dict.fromkeys(self.keys))
         sizes = {key: len(drawn[key[1]]) for key in keys}
@@ -140,7 +143,7 @@ class _Contrast:
             with torch.autocast(self.compute.device.type, enabled=False):
                 term = self.invariance.loss(name, one[name, draw], two[name, draw], self.of.choice.invariance_lambda)
             invariances[f"invariance {name}"] = self.of.choice.invariance_weight * term
-        return one, invariances
+        return [one, one | two] if two else [one], invariances
 
     def _view(self, key: Key, places: Sequence[int], step: int, number: int, share: Share) -> Batch:
         rows, purpose = share.rows(len(places)), ("view", self.of.name, step, number)
@@ -169,15 +172,15 @@ class _Contrast:
             groups.setdefault((id(self.of.encoders[key[0]]), shape), []).append(key)
         return list(groups.values())
 
-    def _told(self, pooled: Mapping[Key, Tensor], drawn: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """What the pooled vectors tell of findings, by modality; of a modality in two draws, the sum."""
+    def _told(self, views: Sequence[Mapping[Key, Tensor]], drawn: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """What the pooled vectors tell of findings, by modality; the mean over views, the sum over draws."""
         terms: dict[str, Tensor] = {}
         if self.findings is None:
             return terms
-        for (name, draw), vectors in pooled.items():
+        for (name, draw), vectors in ((key, found) for pooled in views for key, found in pooled.items()):
             with torch.autocast(self.compute.device.type, enabled=False):
                 term = self.of.choice.findings_weight * self.findings.loss(name, vectors, drawn[draw])
-            terms[f"findings {name}"] = terms.get(f"findings {name}", 0) + term
+            terms[f"findings {name}"] = terms.get(f"findings {name}", 0) + term / len(views)
         return terms
 
     def _contrast(

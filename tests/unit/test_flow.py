@@ -266,22 +266,11 @@ def record(patient: str, split: str = "train", pool: int | None = None) -> Recor
 
 def test_pools_are_even_disjoint_and_repeatable():
     patients = [f"p{number}" for number in range(100)]
-    pools = deal_pools(patients, [1, 1, 1], seed=1)
+    pools = deal_pools(patients, 3, seed=1)
     sizes = [list(pools.values()).count(pool) for pool in (1, 2, 3)]
     assert sorted(sizes) == [33, 33, 34]
-    assert pools == deal_pools(reversed(patients), [1, 1, 1], seed=1)
-    assert pools != deal_pools(patients, [1, 1, 1], seed=2)
-
-
-@pytest.mark.parametrize(("num", "sizes"), [(100, [50, 25, 25]), (4, [2, 1, 1]), (3, [1, 1, 1]), (2, [1, 1, 0])])
-def test_pools_follow_their_shares_and_none_goes_without(num, sizes):
-    pools = list(deal_pools(map(str, range(num)), [2, 1, 1]).values())
-    assert [pools.count(pool) for pool in (1, 2, 3)] == sizes
-
-
-def test_a_round_with_two_pairs_has_twice_the_patients_of_one():
-    pools = [item.pool for item in dealt([record(f"p{number}") for number in range(80)], parse(MEDM2G))]
-    assert [pools.count(pool) for pool in (1, 2, 3)] == [40, 20, 20]
+    assert pools == deal_pools(reversed(patients), 3, seed=1)
+    assert pools != deal_pools(patients, 3, seed=2)
 
 
 def test_a_pool_shows_its_round_and_held_out_patients_everything():

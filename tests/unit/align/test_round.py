@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from core.align.findings import Findings
+from core.align.losses import info_nce
 from core.align.projector import Projector
 from core.align.temperature import Temperature
 from core.align.train import Alignment, train_round
@@ -71,6 +72,22 @@ def test_images_are_seen_in_two_views_and_both_gradients_are_logged(rows):
     assert first["gradient of contrast"] > 0
     assert first["gradient of invariance"] > 0
     assert first["loss"] == pytest.approx(first["contrast toy_grid-toy_vector"] + first["invariance toy_grid"])
+
+
+@pytest.mark.parametrize("views", [True, False])
+def test_contrast_is_the_mean_over_the_views(rows, monkeypatch, views):
+    terms = []
+
+    def noted(*vectors):
+        terms.append(info_nce(*vectors))
+        return terms[-1]
+
+    monkeypatch.setattr("core.align.train.info_nce", noted)
+    first, *_ = rows(visual_invariance=views)
+    seen = [float(term.detach()) for term in terms[: 2 if views else 1]]
+    assert len(set(seen)) == len(seen)
+    assert len(terms) == 8 * len(seen)
+    assert first["contrast toy_grid-toy_vector"] == pytest.approx(sum(seen) / len(seen), rel=1e-6)
 
 
 def test_the_weight_scales_the_term(rows):
