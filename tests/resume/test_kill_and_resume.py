@@ -53,7 +53,14 @@ def in_stage(run: Path, number: int, step: int):
 
 def writing(run: Path, pattern: str):
     """A file is being written."""
-    return lambda: any(run.glob(f"{pattern}/.medweave-*"))
+
+    def reached():
+        try:
+            return any(run.glob(f"{pattern}/.medweave-*"))
+        except FileNotFoundError:  # a folder that was listed is gone: its stage has ended
+            return False
+
+    return reached
 
 
 def stages_behind(run: Path) -> list[str]:
