@@ -125,15 +125,17 @@ class _Contrast:
     ) -> tuple[list[dict[Key, Tensor]], dict[str, Tensor]]:
         """Pooled vectors ``batch width`` of the whole batch by modality and draw, float32; invariance by image.
 
-        An image that is trained is seen in two views, and everything else is encoded once: two sets of vectors, which
-        differ by the views, or one where there are none.
+        An image that is trained is seen in views, the first draw of each in two, and everything else as it is: two sets
+        of vectors, which differ by the second views, or one where there are none.
         """
         keys = list(dict.fromkeys(self.keys))
         sizes = {key: len(drawn[key[1]]) for key in keys}
-        viewed = {name: (name, draw) for name, draw in reversed(keys) if name in self.invariance}
+        viewed = [key for key in keys if key[0] in self.invariance]
+        firsts = {name: (name, draw) for name, draw in reversed(viewed)}
+        twice = [key for key in viewed if key == firsts[key[0]]]
         first, second = (
-            {key: self._view(key, drawn[key[1]], step, number, share) for key in keys if key in viewed.values()}
-            for number in (0, 1)
+            {key: self._view(key, drawn[key[1]], step, number, share) for key in seen}
+            for number, seen in enumerate((viewed, twice))
         )
         for key in (key for key in keys if key not in first):
             first[key] = self.of.studies.batch(key[0], drawn[key[1]])[share.rows(sizes[key])]

@@ -38,15 +38,15 @@ def trainer(run):
 def rows(tmp_path):
     """Trains a short round and returns the rows of its log; ``trained``: which of the two encoders.
 
-    ``lonely``: so many studies at the end show the vector alone.
+    ``lonely``: so many studies at the end show one modality, ``shown``, alone.
     """
     write_cohort(tmp_path / "toy", 40)
 
-    def call(trained=tuple(TOYS), labels=None, lonely=0, **choice):
+    def call(trained=tuple(TOYS), labels=None, lonely=0, shown="toy_vector", **choice):
         records = list(scan(tmp_path / "toy"))
         for place, record in enumerate(records):
             record.labels.update((labels or (lambda place: {}))(place))
-        seen = [tuple(TOYS)] * (40 - lonely) + [("toy_vector",)] * lonely
+        seen = [tuple(TOYS)] * (40 - lonely) + [(shown,)] * lonely
         studies = Studies(records, seen, {name: toy.parts("tiny") for name, toy in TOYS.items()})
         encoders = {}
         for name, toy in TOYS.items():
@@ -151,6 +151,14 @@ def test_studies_without_a_partner_teach_what_is_trained(rows, trained, draws):
     first, *_ = rows(trained, labels=half, lonely=12, findings_weight=1.0)
     assert first["findings toy_vector"] == pytest.approx(draws * math.log(2), rel=1e-6)
     assert first["findings toy_grid"] == pytest.approx(math.log(2), rel=1e-6)
+
+
+def test_an_image_that_is_trained_is_never_seen_as_it_is(rows, monkeypatch):
+    """Nor one without a partner; the vector, which has no views, is."""
+    read, batch = set(), Studies.batch
+    monkeypatch.setattr(Studies, "batch", lambda self, name, places: read.add(name) or batch(self, name, places))
+    rows(labels=half, lonely=12, shown="toy_grid", findings_weight=1.0, visual_invariance=True)
+    assert read == {"toy_vector"}
 
 
 def reader(names=("found",), texts=(), dataset="d", pool=None):
