@@ -59,7 +59,7 @@ class AlignChoice(Table):
     the targets of a pair with a text are shared by how much the labels of two studies say the same, the more evenly
     the higher ``target_temperature``; two images are masked (docs/decisions/0016). ``findings_weight``: how much the
     pooled vectors are asked to tell the labels, which one reader for all modalities of a round learns
-    (docs/decisions/0017); 0 leaves it out.
+    (docs/decisions/0017); 0 leaves it out, and so do studies without labels that differ.
     """
 
     centre: str

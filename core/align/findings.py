@@ -18,7 +18,7 @@ _TEXTS = 256  # that show what a reader knows
 TextReader = Callable[[str], Mapping[str, int]]
 
 
-def findings_of(studies: Studies, places: Iterable[int]) -> tuple[str, ...]:
+def findings_that_differ(studies: Studies, places: Iterable[int]) -> tuple[str, ...]:
     """The labels that some of these studies have and others lack: what there is to tell."""
     told = {item for place in places for item in studies.records[place].labels.items()}
     return tuple(sorted({name for name, _ in told if {(name, 0), (name, 1)} <= told}))
@@ -48,10 +48,10 @@ class Findings(nn.Module):
         return self.read(_SCALE * pooled)
 
     def loss(self, name: str, pooled: Tensor, places: Sequence[int]) -> Tensor:
-        """How well the pooled vectors of one modality of these studies tell their labels; a scalar."""
+        """How well the pooled vectors of one modality of these studies tell their labels, summed over the findings."""
         rows = [self._told(name, place) for place in places]
         labels = [[told.get(finding, float("nan")) for finding in self.names] for told in rows]
-        return finding_loss(self(pooled), pooled.new_tensor(labels))
+        return len(self.names) * finding_loss(self(pooled), pooled.new_tensor(labels))
 
     def alone(self, name: str, paired: Collection[int]) -> tuple[int, ...]:
         """The studies outside of the pairs that show a modality and whose findings are known.

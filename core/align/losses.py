@@ -47,17 +47,16 @@ def _logits(a: Tensor, b: Tensor, logit_scale: Tensor) -> Tensor:
 
 
 def finding_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy, the mean over the known labels times the number of findings.
+    """Binary cross-entropy, the mean over the known labels; 0 where none is known.
 
-    What pooled vectors tell of findings, beside the contrast (METHOD E1; ours, docs/decisions/0017).
-
-    Both ``batch finding``; a label is 1 present, 0 absent, NaN unknown. 0 where none is known.
+    Of what pooled vectors tell of findings, beside the contrast (METHOD E1; ours, docs/decisions/0017), and of judges.
+    Both ``batch finding``; a label is 1 present, 0 absent, NaN unknown.
     """
     import torch.nn.functional as F
 
     known = ~labels.isnan()
-    losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0), reduction="none")
-    return (losses * known).sum() / known.sum().clamp(min=1) * labels.shape[1]
+    losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0).to(logits), reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
 
 
 def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal_weight: float = 0.0051) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.align.findings import Findings, TextReader, findings_of
+from core.align.findings import Findings, TextReader, findings_that_differ
 from core.align.invariance import Invariance, gradient_norms
 from core.align.losses import info_nce, semantic_matching
 from core.align.temperature import Temperature
@@ -205,7 +205,7 @@ class _Contrast:
 
 def _findings(of: Alignment, places: Iterable[int], seed: int) -> Findings | None:
     """The reader of findings, where the recipe asks for one and the studies have labels that differ."""
-    names = findings_of(of.studies, places) if of.choice.findings_weight else ()
+    names = findings_that_differ(of.studies, places) if of.choice.findings_weight else ()
     width = next(iter(of.encoders.values())).width
     return Findings(names, of.studies, of.readers, width, seed) if names else None
 

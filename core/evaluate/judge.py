@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from core.align.losses import finding_loss
 from core.engine.seed import seeded, stream
 from core.errors import UserError
 
@@ -65,7 +66,7 @@ def train_judge(
         for _ in range(epochs):
             order = torch.randperm(len(data), generator=draws)[: len(data) // batch * batch]
             for rows in order.view(-1, batch).to(data.device):
-                loss = masked_loss(judge(varied(data[rows], draws)), labels[rows])
+                loss = finding_loss(judge(varied(data[rows], draws)), labels[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -77,13 +78,6 @@ def train_judge(
 def judge_scores(judge: nn.Module, data: Tensor, *, batch: int = 256) -> Tensor:
     """Logits ``sample finding`` of images ``sample channel *space``, on the CPU."""
     return torch.cat([judge(part).float().cpu() for part in data.split(batch)])
-
-
-def masked_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy over the known labels, both ``sample finding``; 0 where none is known."""
-    known = ~labels.isnan()
-    losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0).to(logits), reduction="none")
-    return (losses * known).sum() / known.sum().clamp(min=1)
 
 
 def varied(data: Tensor, generator: Generator, *, jitter: float = 0.06) -> Tensor:

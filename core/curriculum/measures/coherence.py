@@ -92,14 +92,15 @@ def _pairs(subjects: Subjects, outputs: Sequence[str]) -> list[Pair]:
 
 def _cosines(subjects: Subjects, made: Made, pairs: Sequence[Pair]) -> Measured:
     """Cosines in the shared space, ``sample`` by pair."""
-    names = {name for pair in pairs for name in pair}
+    names = dict.fromkeys(name for pair in pairs for name in pair)
     pooled = {name: torch.cat([subjects.embedded(name, batch) for batch in made[name]]) for name in names}
     return {(first, second): cosines(pooled[first], pooled[second]) for first, second in pairs}
 
 
 def _apart(subjects: Subjects, places: Sequence[int], made: Made, pairs: Sequence[Pair]) -> Measured:
     """The share of findings that one shows and the other does not, ``sample`` by pair; pairs that both can be read."""
-    called = {name: calls(subjects, name, made[name], places) for name in {name for pair in pairs for name in pair}}
+    names = dict.fromkeys(name for pair in pairs for name in pair)  # in one order: processes train judges together
+    called = {name: calls(subjects, name, made[name], places) for name in names}
     found = {pair: hamming(*(called[name] for name in pair)) for pair in pairs}
     return {pair: one for pair, one in found.items() if not np.isnan(one).all()}
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 import core  # noqa: F401
+from core.align.losses import finding_loss
 from core.errors import UserError
-from core.evaluate.judge import Judge, judge_scores, masked_loss, train_judge, varied
+from core.evaluate.judge import Judge, judge_scores, train_judge, varied
 
 torch.set_num_threads(1)
 
@@ -56,8 +57,8 @@ def test_the_same_seed_is_the_same_judge_and_nothing_else_moves():
 def test_the_loss_counts_known_labels_alone():
     logits = torch.tensor([[0.0, 2.0], [-1.0, 30.0]])
     labels = torch.tensor([[1.0, float("nan")], [0.0, float("nan")]])
-    assert float(masked_loss(logits, labels)) == pytest.approx((np.log(2) + np.log1p(np.exp(-1))) / 2)
-    assert float(masked_loss(logits, torch.full((2, 2), float("nan")))) == 0.0
+    assert float(finding_loss(logits, labels)) == pytest.approx((np.log(2) + np.log1p(np.exp(-1))) / 2)
+    assert float(finding_loss(logits, torch.full((2, 2), float("nan")))) == 0.0
 
 
 def test_unknown_labels_train_nothing():
