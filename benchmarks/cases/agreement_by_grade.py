@@ -1,0 +1,101 @@
+"""Do generated images follow the grade that their report tells of, or only the finding?
+
+    python benchmarks/run.py agreement_by_grade
+
+Needs the finished run of `main_job_long`. The same test patients, judges and noise as the agreement of its table; each
+grade of a finding is measured against all patients without it, averaged over the findings that the judge reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from core.config import resolve
+from core.curriculum import Course
+from core.curriculum.measures.calls import readable_findings
+from core.curriculum.measures.subjects import Subjects, joined
+from core.discovery import discover
+from core.engine.compute import Compute
+from core.evaluate.auroc import auroc
+from core.flags import Flags
+from core.registry import load_registry
+from core.run import start_run
+from plugins.phantom.files import PARAMETERS
+from plugins.phantom.findings import GRADES
+
+RUN = Path("runs/benchmark-main-job-long")
+CENTRE, NOT_GRADED = "text", "no_finding"
+FEWEST = 3  # patients of a grade, below which a finding has no AUROC of it
+
+
+def measure() -> list[dict[str, Any]]:
+    """A row per modality and kind of image: mean AUROC of each grade."""
+    if not (RUN / "report.html").exists():
+        raise SystemExit(f"{RUN} is not finished: run main_job_long first")
+    subjects = Subjects(_course())
+    return [
+        row for name in subjects.grids if CENTRE in subjects.run.prompt_sources(name) for row in _of(subjects, name)
+    ]
+
+
+def _course() -> Course:
+    """The run as it was trained; nothing is trained again."""
+    registry = load_registry()
+    catalog = discover(registry.plugins.enabled, registry.plugins.modules)
+    config = resolve(registry, catalog.modalities, Flags(config=RUN / "config.toml"))
+    return Course(start_run(config, catalog.modalities), registry, catalog.datasets, Compute(config.device))
+
+
+def _of(subjects: Subjects, name: str) -> Iterator[dict[str, Any]]:
+    places = subjects.enough(CENTRE, name)
+    if not places or not (chosen := readable_findings(subjects, name)).any():
+        return
+    labels, grades = subjects.labels(subjects.studies, places), [_grades(subjects, place) for place in places]
+    images = {
+        "real": subjects.data(name, places),
+        "reconstructed": joined(subjects.reconstructed(name, places)),
+        **{f"generated, guidance {scale:g}": _generated(subjects, name, places, scale) for scale in _scales(subjects)},
+    }
+    for way, data in images.items():
+        scores, row = subjects.scores(name, data), {"modality": name, "images": way}
+        for grade in GRADES:
+            found = [
+                _auroc(scores[:, column], labels[:, column], [one.get(finding) == grade for one in grades])
+                for column, finding in enumerate(subjects.findings)
+                if chosen[column] and finding != NOT_GRADED
+            ]
+            row |= {grade: round(float(np.nanmean(found)), 3), f"findings, {grade}": int((~np.isnan(found)).sum())}
+        yield row
+
+
+def _scales(subjects: Subjects) -> list[float]:
+    """No guidance, and the scale of the run."""
+    return sorted({1.0, subjects.sampler.scale})
+
+
+def _generated(subjects: Subjects, name: str, places: list[int], scale: float) -> Tensor:
+    of_the_run = subjects.sampler
+    subjects.sampler = of_the_run.model_copy(update={"scale": scale})
+    made = subjects.generated([name], places, prompts=[CENTRE], couple=False, title=f"{name}, guidance {scale:g}")
+    subjects.sampler = of_the_run
+    return joined(made[name])
+
+
+def _grades(subjects: Subjects, place: int) -> dict[str, str]:
+    """Findings of a patient with their grades, from the parameters that lie beside the patient's files."""
+    record = subjects.studies.records[place]
+    parameters = next(iter(record.files.values()))[0].parent / PARAMETERS
+    return {one["name"]: one["grade"] for one in json.loads(parameters.read_text())["findings"]}
+
+
+def _auroc(scores: np.ndarray, labels: np.ndarray, graded: list[bool]) -> float:
+    """Of the patients with this grade against those without the finding; NaN where they are too few."""
+    of_grade = np.array(graded)
+    counted = of_grade | (labels == 0)
+    return auroc(scores[counted], of_grade[counted].astype(float)) if of_grade.sum() >= FEWEST else float("nan")
