@@ -145,7 +145,11 @@ class DatasetAdapter:
     leaves those that are there; by keyword it may take ``seed``, ``workers`` and ``progress``.
 
     ``findings_of(text)`` reads a text of this data set: finding (a name among ``Record.labels``) to 1 present or 0
-    absent, without those that it does not mention. Measures ask it what generated texts tell.
+    absent, without those that it does not mention. Measures ask it what generated texts tell, alignment what texts
+    without labels tell.
+
+    ``details_of(text)`` reads what a text says of a finding beyond that, as ``FINDING/DETAIL`` to 1 or 0: its side, its
+    grade. What is not said is left out. Alignment asks it.
     """
 
     name: str
@@ -156,6 +160,7 @@ class DatasetAdapter:
     scan: Callable[..., Iterable[Record]]
     make: Callable[..., None] | None = None
     findings_of: Callable[[str], Mapping[str, int]] | None = None
+    details_of: Callable[[str], Mapping[str, int]] | None = None
     dicom: Callable[..., None] | None = None
 
     def write_dicom(self, root: Path, out: Path, patients: int, **options: Any) -> None:

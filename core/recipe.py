@@ -56,10 +56,10 @@ class AlignChoice(Table):
     ``encoders = "given"``: prompt encoders come trained and stay frozen. ``image_encoder`` says what the paper has;
     presets choose their own. ``temperature``: where the contrast starts, within CLIP's bounds.
     ``equal_reports``: whether studies that say the same are ``negatives`` of each other or ``masked``. With ``soft``
-    the targets of a pair with a text are shared by how much the labels of two studies say the same, the more evenly
-    the higher ``target_temperature``; two images are masked (docs/decisions/0016). ``findings_weight``: how much the
-    pooled vectors are asked to tell the labels, which one reader for all modalities of a round learns
-    (docs/decisions/0017); 0 leaves it out, and so do studies without labels that differ.
+    the targets of a pair with a text are shared by how much two studies tell the same, by their labels and by what can
+    be read in their reports, the more evenly the higher ``target_temperature``; two images are masked
+    (docs/decisions/0016). ``findings_weight``: how much the pooled vectors are asked to tell that too, which one reader
+    for all modalities of a round learns (docs/decisions/0017); 0 leaves it out, and so do studies that do not differ.
     """
 
     centre: str

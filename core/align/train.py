@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from core.align.findings import Findings, TextReader, findings_that_differ
+from core.align.findings import Findings
 from core.align.invariance import Invariance, gradient_norms
 from core.align.losses import info_nce, semantic_matching
 from core.align.temperature import Temperature
+from core.align.told import TextReader, Told
 from core.engine.loop import Notes, Stage, Terms
 from core.engine.seed import stream
 from core.engine.share import Share
@@ -29,7 +30,7 @@ Key = tuple[str, int]  # a modality, and the number of the draw that its studies
 class Alignment:
     """What a round is made of. ``encoders`` by modality; only those in ``trained``, by weight set, are not frozen.
 
-    ``readers``: what reads the findings in the texts of a data set, by its name.
+    ``findings_of`` and ``details_of`` read the texts of a data set, by its name.
     """
 
     name: str
@@ -39,7 +40,8 @@ class Alignment:
     studies: Studies
     training: Training
     choice: AlignChoice
-    readers: Mapping[str, TextReader] = field(default_factory=dict)
+    findings_of: Mapping[str, TextReader] = field(default_factory=dict)
+    details_of: Mapping[str, TextReader] = field(default_factory=dict)
 
 
 def train_round(trainer: Trainer, of: Alignment) -> float:
@@ -77,9 +79,11 @@ class _Contrast:
         self.temperature = Temperature(of.choice.temperature)
         viewed = of.trained if of.choice.visual_invariance else {}
         self.invariance = Invariance(of.encoders, viewed, of.studies, trainer.seed)
-        self.findings = _findings(of, {place for places in self.able for place in places}, trainer.seed)
+        self.told = Told(of.studies, _texts(of), of.findings_of, of.details_of)
+        paired = {place for places in self.able for place in places}
+        self.findings = _findings(of, self.told, paired, trainer.seed)
         # A draw for each pair, then one of the studies that have no partner and can be read for findings.
-        self.alone = _alone(of, self.findings, self.able)
+        self.alone = {} if self.findings is None else _alone(of, self.told, paired)
         self.drawn_from = [*self.able, *self.alone.values()]
         self.keys = [(name, draw) for pair, draw in self.draw_of.items() for name in pair]
         self.keys += [(name, len(self.able) + number) for number, name in enumerate(self.alone)]
@@ -108,7 +112,7 @@ class _Contrast:
         if self.trainer.due(step) and invariances:
             groups = {"contrast": [*contrasts.values()], "invariance": [*invariances.values()]}
             notes |= gradient_norms(groups, self.parameters, self.compute)
-        terms = contrasts | invariances | self._told(views, drawn)
+        terms = contrasts | invariances | self._asked(views, drawn)
         return terms, notes | {"temperature": self.temperature.logit_scale.detach().neg().exp()}
 
     def _drawn(self, step: int) -> list[list[int]]:
@@ -174,14 +178,14 @@ class _Contrast:
             groups.setdefault((id(self.of.encoders[key[0]]), shape), []).append(key)
         return list(groups.values())
 
-    def _told(self, views: Sequence[Mapping[Key, Tensor]], drawn: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    def _asked(self, views: Sequence[Mapping[Key, Tensor]], drawn: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """What the pooled vectors tell of findings, by modality; the mean over views, the sum over draws."""
         terms: dict[str, Tensor] = {}
         if self.findings is None:
             return terms
         for (name, draw), vectors in ((key, found) for pooled in views for key, found in pooled.items()):
             with torch.autocast(self.compute.device.type, enabled=False):
-                term = self.of.choice.findings_weight * self.findings.loss(name, vectors, drawn[draw])
+                term = self.of.choice.findings_weight * self.findings.loss(vectors, drawn[draw])
             terms[f"findings {name}"] = terms.get(f"findings {name}", 0) + term / len(views)
         return terms
 
@@ -195,7 +199,8 @@ class _Contrast:
         choice, studies, scale = self.of.choice, self.of.studies, self.temperature.logit_scale
         spoken = any(studies.parts[name].data.kind == "tokens" for name in pair)
         if choice.equal_reports == "soft" and spoken:
-            similarity = self.compute.placed(studies.label_similarity(pair, places))
+            told = [self.told.all_of(place) for place in places]
+            similarity = self.compute.placed(studies.label_similarity(pair, places, told))
             return semantic_matching(a, b, scale, similarity, choice.target_temperature), {}
         if choice.equal_reports == "negatives":
             return info_nce(a, b, scale), {}
@@ -203,20 +208,22 @@ class _Contrast:
         return info_nce(a, b, scale, equal), {f"masked {'-'.join(pair)}": (equal.sum() - len(places)) / 2}
 
 
-def _findings(of: Alignment, places: Iterable[int], seed: int) -> Findings | None:
-    """The reader of findings, where the recipe asks for one and the studies have labels that differ."""
-    names = findings_that_differ(of.studies, places) if of.choice.findings_weight else ()
+def _texts(of: Alignment) -> list[str]:
+    """The modalities of the round that are texts."""
+    return [name for name in of.encoders if of.studies.parts[name].data.kind == "tokens"]
+
+
+def _findings(of: Alignment, told: Told, paired: Iterable[int], seed: int) -> Findings | None:
+    """The reader of findings, where the recipe asks for one and the studies differ in some."""
+    names = told.differing(paired) if of.choice.findings_weight else ()
     width = next(iter(of.encoders.values())).width
-    return Findings(names, of.studies, of.readers, width, seed) if names else None
+    return Findings(names, told, width, seed) if names else None
 
 
-def _alone(of: Alignment, findings: Findings | None, able: Sequence[Sequence[int]]) -> dict[str, tuple[int, ...]]:
+def _alone(of: Alignment, told: Told, paired: Collection[int]) -> dict[str, tuple[int, ...]]:
     """By modality that is trained, the studies without a partner whose findings are known."""
-    if findings is None:
-        return {}
-    paired = {place for places in able for place in places}
     trained = [name for name, encoder in of.encoders.items() if any(encoder is one for one in of.trained.values())]
-    found = {name: findings.alone(name, paired) for name in trained}
+    found = {name: told.alone(name, paired) for name in trained}
     return {name: places for name, places in found.items() if places}
 
 

@@ -43,7 +43,8 @@ def _train(course: Course, one: Round) -> Iterator[Line]:
             studies=course.cohort.training,
             training=config.training.align,
             choice=config.align,
-            readers=course.cohort.findings_of,
+            findings_of=course.cohort.findings_of,
+            details_of=course.cohort.details_of,
         ),
     )
     for key in one.trains:

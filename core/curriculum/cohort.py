@@ -26,7 +26,8 @@ class Cohort:
 
     ``held_out`` (split ``validation``) is looked at while training goes on, ``test`` once at the end; it is the
     validation split where a data set has no other. ``whole`` is the training split with nothing hidden, for judges of
-    generated data, which are no part of the model. ``findings_of`` reads texts, by data set, where one can.
+    generated data, which are no part of the model. ``findings_of`` and ``details_of`` read texts, by data set, where
+    one can.
     """
 
     training: Studies
@@ -35,6 +36,7 @@ class Cohort:
     whole: Studies
     fingerprint: str
     findings_of: Mapping[str, Callable[[str], Mapping[str, int]]] = field(default_factory=dict)
+    details_of: Mapping[str, Callable[[str], Mapping[str, int]]] = field(default_factory=dict)
 
 
 def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter], compute: Compute) -> Cohort:
@@ -63,14 +65,14 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
     if compute.first:
         _warn_of_nothing_held_out(run, held_out)
         _warn_of_one_split_for_both(records)
-    told = {one.name: one.adapter.findings_of for one in sources if one.adapter.findings_of is not None}
     return Cohort(
         training=training,
         held_out=held_out,
         test=test,
         whole=studies([replace(record, pool=None) for record in records], split="train"),
         fingerprint=_fingerprint(training, held_out, test),
-        findings_of=told,
+        findings_of={one.name: one.adapter.findings_of for one in sources if one.adapter.findings_of is not None},
+        details_of={one.name: one.adapter.details_of for one in sources if one.adapter.details_of is not None},
     )
 
 

@@ -87,6 +87,11 @@ class Studies:
             found = self._samples[name, place] = self._read_or_told(name, place)
         return found
 
+    def text(self, name: str, place: int) -> str:
+        """What a study says in a modality of texts, as far as its reader keeps it."""
+        self._build(name, self.records[place])
+        return str(self._kept_of(name, place).data)
+
     def fault(self, name: str, place: int) -> str:
         """Why the file or text of a study cannot be read, empty where it can; nothing is kept.
 
@@ -113,23 +118,26 @@ class Studies:
             same |= (group[:, None] == group) & (group >= 0)
         return same
 
-    def label_similarity(self, names: Sequence[str], places: Sequence[int]) -> Tensor:
-        """Float ``batch batch``: cosine of what the labels of two studies say is present; 1 where `equal`.
+    def label_similarity(
+        self, names: Sequence[str], places: Sequence[int], told: Sequence[Mapping[str, int]] | None = None
+    ) -> Tensor:
+        """Float ``batch batch``: cosine of what the labels of two studies say is present; 1 where a text is the same.
 
+        ``told``: what is known of each study, where that is not its labels alone.
         Studies with nothing present are similar where the same findings are known absent in both: what has no label is
         unknown, and speaks for nothing. A study without labels is similar to itself and its equals alone.
         """
         import torch
         import torch.nn.functional as F
 
-        labels = [self.records[place].labels for place in places]
-        told = [{name for name, value in own.items() if value > 0} or {frozenset(own)} for own in labels]
-        columns = {what: index for index, what in enumerate(dict.fromkeys(chain.from_iterable(told)))}
+        labels = [self.records[place].labels for place in places] if told is None else told
+        present = [{name for name, value in own.items() if value > 0} or {frozenset(own)} for own in labels]
+        columns = {what: index for index, what in enumerate(dict.fromkeys(chain.from_iterable(present)))}
         rows = torch.zeros(len(places), len(columns))
-        for row, (own, said) in enumerate(zip(labels, told, strict=True)):
+        for row, (own, said) in enumerate(zip(labels, present, strict=True)):
             rows[row, [columns[what] for what in said]] = float(bool(own))
         rows = F.normalize(rows, dim=1)
-        return (rows @ rows.T).masked_fill(self.equal(names, places), 1.0)
+        return (rows @ rows.T).masked_fill(self.equal(names, places, labels=False), 1.0)
 
     def fingerprint(self, name: str) -> str:
         """A name for the files of one modality that may be seen: their names, sizes, times, first and last bytes."""
@@ -184,14 +192,16 @@ class Studies:
             self._reader(record.dataset, name)
 
     def _read(self, name: str, place: int) -> Sample:
+        found = self._part(name, "preprocess").apply(self._kept_of(name, place))
+        self._count_cut(name, self.records[place], found)
+        return found
+
+    def _kept_of(self, name: str, place: int) -> Sample:
+        """What a study holds of a modality, before it is made canonical."""
         record = self.records[place]
         if name in record.texts:
-            sample = Sample(modality=name, data=self._kept(record, name))
-        else:
-            sample = self._reader(record.dataset, name).read(record.files[name][0])
-        found = self._part(name, "preprocess").apply(sample)
-        self._count_cut(name, record, found)
-        return found
+            return Sample(modality=name, data=self._kept(record, name))
+        return self._reader(record.dataset, name).read(record.files[name][0])
 
     def _kept(self, record: Record, name: str) -> str:
         """What the reader keeps of a text that stands in a table, where it has such a choice."""

@@ -45,6 +45,13 @@ def findings_of(text: str) -> dict[str, int]:
     return {name: int(statement.present) for name, statement in read_report(text).items()}
 
 
+def details_of(text: str) -> dict[str, int]:
+    """See `plugins.phantom.reading.read_details`."""
+    from plugins.phantom.reading import read_details
+
+    return read_details(text)
+
+
 PHANTOM = DatasetAdapter(
     name="phantom",
     title="Computed torsos with known findings",
@@ -55,4 +62,5 @@ PHANTOM = DatasetAdapter(
     make=make,
     dicom=write_dicom,
     findings_of=findings_of,
+    details_of=details_of,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from plugins.phantom.findings import FINDINGS
+from plugins.phantom.findings import FINDINGS, GRADES
 from plugins.phantom.phrases import ADVERBS, CLEAR, CUES, GRADE_WORDS, NORMAL, PARENCHYMA
 
 _NEGATIVE = re.compile(r"\b(no|not|without|normal|sharp)\b")
@@ -14,6 +14,7 @@ _GRADES = {
     grade: re.compile(rf"(?<![\w-])({'|'.join((*GRADE_WORDS[grade], *ADVERBS[grade]))})(?![\w-])")
     for grade in GRADE_WORDS
 }
+_ON_BOTH_SIDES = "edema"  # no report says so
 _ZONES = {"upper": "upper", "mid": "middle", "lower": "lower"}
 
 
@@ -38,6 +39,18 @@ def read_report(report: str) -> dict[str, Statement]:
     return found
 
 
+def read_details(report: str) -> dict[str, int]:
+    """Sides of present findings and the grades that they reach, as far as they are told: ``FINDING/DETAIL``."""
+    found = {}
+    for name, said in read_report(report).items():
+        if said.present and said.side != "none" and name != _ON_BOTH_SIDES:
+            found |= {f"{name}/{side}": int(said.side in (side, "bilateral")) for side in ("left", "right")}
+        if said.present and said.grade is not None:
+            reached = GRADES.index(said.grade)
+            found |= {f"{name}/{grade}": int(GRADES.index(grade) <= reached) for grade in GRADES[1:]}
+    return found
+
+
 def _read_sentence(sentence: str) -> list[tuple[str, Statement]]:
     if sentence in NORMAL:
         return [(name, Statement(False)) for name in FINDINGS]
@@ -53,7 +66,7 @@ def _positive(sentence: str, name: str) -> Statement:
     grade = next((grade for grade, words in _GRADES.items() if words.search(sentence)), None)
     zone = next((zone for word, zone in _ZONES.items() if re.search(rf"\b{word}\b", sentence)), None)
     side = next((side for side in ("left", "right") if re.search(rf"\b{side}\b", sentence)), "none")
-    if re.search(r"\b(bilateral|both)\b", sentence) or name == "edema":
+    if re.search(r"\b(bilateral|both)\b", sentence) or name == _ON_BOTH_SIDES:
         side = "bilateral"
     has_zone = name in ("consolidation", "lung_lesion")
     return Statement(True, bool(_DOUBTFUL.search(sentence)), side, grade, zone if has_zone else None)

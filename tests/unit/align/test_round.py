@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+import core.align.train
 from core.align.findings import Findings
 from core.align.losses import info_nce
 from core.align.projector import Projector
 from core.align.temperature import Temperature
+from core.align.told import Told
 from core.align.train import Alignment, train_round
 from core.engine.compute import Compute
 from core.engine.log import RunLog
@@ -19,6 +21,7 @@ from core.engine.seed import seeded
 from core.engine.trainer import Trainer
 from core.modality import PartConfig, Parts
 from core.nn import TextPromptEncoderConfig
+from core.preprocess import ByteTokenizerConfig
 from core.preprocess.grid import CANONICAL
 from core.preprocess.studies import Studies
 from core.preset import Training
@@ -124,6 +127,16 @@ def blind(monkeypatch):
     monkeypatch.setattr("core.align.findings._SCALE", 0.0)
 
 
+def told(texts=()):
+    """Two labelled studies, and unlabelled ones whose text speaks of a big heart, or of nothing."""
+    records = [Record(patient=str(place), study="s", labels={"found": place, "lost": place}) for place in (0, 1)]
+    records += [Record(patient=f"t{text}", study="s", texts={"told": text}, dataset="d") for text in texts]
+    letters = ByteTokenizerConfig(length=16)
+    parts = {"told": Parts(data=letters.spec, preprocess=letters)}
+    studies = Studies(records, [()] * 2 + [("told",)] * len(texts), parts)
+    return Told(studies, ["told"], {"d": lambda text: {"found": 1, "lost": 1} if text else {}})
+
+
 def half(place):
     return {"found": place % 2, "everywhere": 1}
 
@@ -138,9 +151,9 @@ def test_both_ends_are_asked_for_findings_that_some_have_and_others_lack(rows):
 
 def test_pooled_vectors_are_pulled_to_what_the_findings_say():
     """The step that lowers the loss makes the finding likelier where it is present, and less likely where it is not."""
-    findings = reader()
+    findings = Findings(("found",), told(), 4, seed=0)
     pooled = torch.nn.functional.one_hot(torch.tensor([0, 0]), 4).float().requires_grad_()
-    findings.loss("toy_grid", pooled, [0, 1]).backward()
+    findings.loss(pooled, [0, 1]).backward()
     moved = findings(pooled.detach() - 0.01 * pooled.grad) - findings(pooled.detach())
     assert moved[0] < 0 < moved[1]
 
@@ -161,56 +174,16 @@ def test_an_image_that_is_trained_is_never_seen_as_it_is(rows, monkeypatch):
     assert read == {"toy_vector"}
 
 
-def reader(names=("found",), texts=(), dataset="d", pool=None):
-    """A reader of findings in four studies: two labelled ones, and two texts that only ``dataset`` can read."""
-    records = [
-        Record(patient=str(place), study="s", files={"toy_grid": ("x",)}, split="train", labels={"found": place})
-        for place in (0, 1)
-    ]
-    records += [
-        Record(patient=f"t{text}", study="s", texts={"told": text}, split="train", dataset=dataset, pool=pool)
-        for text in texts
-    ]
-    seen = [("toy_grid",)] * 2 + [("told",)] * len(texts)
-    return Findings(names, Studies(records, seen, {}), {"d": read}, 4, seed=0)
-
-
-def read(text):
-    return {"found": 1} if text == "big heart" else {"found": 0} if text == "nothing" else {"lost": 0} if text else {}
-
-
 @torch.no_grad()
-def test_labels_are_what_studies_have_and_what_is_read_in_texts_without():
-    findings = reader(texts=("big heart", "nothing"))
-    findings.read.weight.data[0] = torch.tensor([1.0, 0, 0, 0])
-    pooled = torch.nn.functional.one_hot(torch.tensor([0, 0]), 4).float()  # a logit of 10 for each
+def test_the_loss_is_the_sum_over_what_is_known_and_unknown_ones_teach_nothing():
+    findings = Findings(("found", "lost"), told(texts=("big heart", "")), 4, seed=0)
+    findings.read.weight.data[:] = torch.tensor([[1.0, 0, 0, 0]] * 2)
+    pooled = torch.nn.functional.one_hot(torch.tensor([0]), 4).float()  # a logit of 10 for each
     sure, wrong = math.log1p(math.exp(-10)), 10 + math.log1p(math.exp(-10))
-    assert float(findings.loss("told", pooled, [2, 3])) == pytest.approx((sure + wrong) / 2, rel=1e-5)
-    assert float(findings.loss("toy_grid", pooled, [1, 1])) == pytest.approx(sure, rel=1e-3)
-    assert float(findings.loss("told", pooled[:1], [2])) == pytest.approx(sure, rel=1e-3)
-
-
-@torch.no_grad()
-def test_what_a_text_does_not_mention_is_absent_as_far_as_its_reader_knows_it():
-    """ "no_finding" is a label that no text tells: of it nothing is asked, nor of a text that tells nothing."""
-    findings = reader(names=("found", "lost", "no_finding"), texts=("big heart", "lungs", ""))
-    findings.read.weight.data[:] = torch.tensor([[1.0, 0, 0, 0]] * 3)
-    pooled = torch.nn.functional.one_hot(torch.tensor([0]), 4).float()
-    sure, wrong = math.log1p(math.exp(-10)), 10 + math.log1p(math.exp(-10))
-    assert float(findings.loss("told", pooled, [2])) == pytest.approx(3 * (sure + wrong) / 2, rel=1e-5)
-    assert float(findings.loss("told", pooled, [3])) == pytest.approx(3 * wrong, rel=1e-5)
-    assert float(findings.loss("told", pooled, [4])) == 0
-
-
-@pytest.mark.parametrize(
-    ("where", "expected"),
-    [({}, (2, 3)), ({"dataset": "another"}, ()), ({"pool": 2}, ())],
-    ids=["readable", "nobody reads them", "of another round"],
-)
-def test_texts_without_a_partner_teach_where_they_can_be_read(where, expected):
-    findings = reader(texts=("big heart", "nothing"), **where)
-    assert findings.alone("told", []) == expected
-    assert findings.alone("toy_grid", [0]) == (1,)
+    assert float(findings.loss(pooled, [0])) == pytest.approx(2 * wrong, rel=1e-5)
+    assert float(findings.loss(pooled, [1])) == pytest.approx(2 * sure, rel=1e-3)
+    assert float(findings.loss(pooled, [2])) == pytest.approx(2 * sure, rel=1e-3)
+    assert float(findings.loss(pooled, [3])) == 0
 
 
 def test_a_frozen_end_is_read_too(rows):
@@ -233,12 +206,9 @@ def test_where_there_is_nothing_to_tell_nothing_is_asked(rows, labels, weight):
     assert not [key for key in rows(labels=labels, findings_weight=weight)[0] if key.startswith("findings")]
 
 
-@pytest.mark.parametrize(("choice", "masked"), [("soft", None), ("masked", 28), ("negatives", None)])
-def test_soft_targets_are_for_texts(tmp_path, choice, masked):
-    """A batch whose labels all say the same: with soft targets every image is as good for a report as its own.
-
-    Two images share more than their findings, and are contrasted as with masks.
-    """
+@pytest.fixture
+def reported(tmp_path):
+    """Trains a step on eight studies that all have the finding, each with a report of one letter; returns its row."""
     write_cohort(tmp_path / "toy", 8)
     records = list(scan(tmp_path / "toy"))
     for place, record in enumerate(records):
@@ -250,23 +220,51 @@ def test_soft_targets_are_for_texts(tmp_path, choice, masked):
         prompt=TextPromptEncoderConfig(vocabulary=128, length=8, width=16, depth=1, num_heads=2, prompt_width=16),
     )
     parts = {"told": told} | {name: toy.parts("tiny") for name, toy in TOYS.items()}
-    encoders = {name: part.prompt.build() for name, part in parts.items()}
-    train_round(
-        trainer(tmp_path / "run"),
-        Alignment(
-            name="1", encoders=encoders, trained={f"{name}.prompt": module for name, module in encoders.items()},
-            pairs=[("told", "toy_grid"), ("toy_grid", "toy_vector")], studies=Studies(records, [tuple(parts)] * 8, parts),
-            training=Training(steps=1, batch=8, learning_rate=1e-3),
-            choice=AlignChoice(centre="told", equal_reports=choice),
-        ),
-    )  # fmt: skip
-    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+
+    def call(details_of=None, **choice):
+        encoders = {name: part.prompt.build() for name, part in parts.items()}
+        train_round(
+            trainer(tmp_path / "run"),
+            Alignment(
+                name="1", encoders=encoders, trained={f"{name}.prompt": module for name, module in encoders.items()},
+                pairs=[("told", "toy_grid"), ("toy_grid", "toy_vector")],
+                studies=Studies(records, [tuple(parts)] * 8, parts),
+                training=Training(steps=1, batch=8, learning_rate=1e-3),
+                choice=AlignChoice(centre="told", **choice), details_of=details_of or {},
+            ),
+        )  # fmt: skip
+        return json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+
+    return call
+
+
+@pytest.mark.parametrize(("choice", "masked"), [("soft", None), ("masked", 28), ("negatives", None)])
+def test_soft_targets_are_for_texts(reported, choice, masked):
+    """A batch whose labels all say the same: with soft targets every image is as good for a report as its own.
+
+    Two images share more than their findings, and are contrasted as with masks.
+    """
+    first = reported(equal_reports=choice)
     assert first.get("masked told-toy_grid") == masked
     assert first.get("masked toy_grid-toy_vector") == (None if choice == "negatives" else 28)
     if choice == "soft":
         assert first["contrast told-toy_grid"] >= 2 * math.log(8) - 1e-4, "no better than chance can be asked for"
     if choice != "negatives":
         assert first["contrast toy_grid-toy_vector"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.usefixtures("blind")
+def test_what_only_reports_tell_is_asked_of_all_and_tells_studies_apart(reported, monkeypatch):
+    """Half of the findings are on the left: the other half is no longer as good for such a report."""
+    asked, match = [], core.align.train.semantic_matching
+    monkeypatch.setattr("core.align.train.semantic_matching", lambda *a: asked.append(a[3]) or match(*a))
+    first = reported(
+        {"": lambda text: {"finding/left": int(text in "abcd")}}, equal_reports="soft", findings_weight=1.0
+    )
+    for name in ("told", *TOYS):
+        assert first[f"findings {name}"] == pytest.approx(math.log(2), rel=1e-6)
+    same, other = 1.0, 0.5**0.5
+    assert sorted({round(float(value), 4) for value in asked[0].flatten()}) == [round(other, 4), same]
 
 
 class LettersConfig(PartConfig):

@@ -6,7 +6,7 @@ import pytest
 from plugins.phantom.findings import FINDINGS, Finding, draw_findings
 from plugins.phantom.grammar import write_report
 from plugins.phantom.phrases import ABSENT, GRADES_OF, PRESENT
-from plugins.phantom.reading import read_report
+from plugins.phantom.reading import read_details, read_report
 from plugins.phantom.reports import draw_reports
 
 
@@ -22,6 +22,17 @@ def test_every_finding_is_read_back_with_side_grade_and_zone(drawn):
         told = {name: said for name, said in read_report(report).items() if said.present}
         wanted = {finding.name: (finding.side, finding.grade, finding.zone) for finding in findings}
         assert {name: (said.side, said.grade, said.zone) for name, said in told.items()} == wanted, report
+
+
+def test_details_are_sides_and_the_grades_that_a_finding_reaches():
+    report = "Moderate left pleural effusion. Severe bilateral consolidation. Mild pulmonary edema. No pneumothorax."
+    assert read_details(report) == {
+        "pleural_effusion/left": 1, "pleural_effusion/right": 0,
+        "pleural_effusion/moderate": 1, "pleural_effusion/severe": 0,
+        "consolidation/left": 1, "consolidation/right": 1, "consolidation/moderate": 1, "consolidation/severe": 1,
+        "edema/moderate": 0, "edema/severe": 0,
+    }  # fmt: skip
+    assert read_details("There is a pneumothorax.") == {}
 
 
 def test_what_is_denied_is_absent(drawn):

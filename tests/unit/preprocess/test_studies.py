@@ -69,6 +69,8 @@ def test_labels_say_how_much_two_studies_are_alike():
         expected[one, other] = expected[other, one] = value
     assert torch.allclose(told(rows).label_similarity(["words"], range(6)), expected)
     assert told([([5], {}), ([5], {"a": 1})]).label_similarity(["words"], range(2))[0, 1] == 1, "the same text"
+    unlabelled = told([(ids, {}) for ids, _ in rows])
+    assert torch.allclose(unlabelled.label_similarity(["words"], range(6), [own for _, own in rows]), expected)
 
 
 def test_unknown_findings_make_no_two_studies_similar():

@@ -1,0 +1,90 @@
+"""What is asked of pooled vectors: labels, what reports say where there are none, and details of what is present."""
+
+import pytest
+
+from core.align.told import Told
+from core.modality import Parts
+from core.preprocess import ByteTokenizerConfig
+from core.preprocess.studies import Studies
+from core.types import Record
+
+BYTES = ByteTokenizerConfig(length=64)
+SIDES = ("effusion/left", "effusion/right")
+
+
+def findings(text):
+    """Of two findings those that are named; a third is named by no text."""
+    return {name: int(f"no {name}" not in text) for name in ("effusion", "edema") if name in text}
+
+
+def details(text):
+    sides = {"left", "right"} & set(text.split())
+    return {f"effusion/{side}": int(side in sides) for side in ("left", "right")} if sides else {}
+
+
+def told(*texts, labels=(), texts_of_the_round=("report",), seen=("report", "image"), dataset="d", pool=None):
+    """Studies with a text each, and with labels as far as there are some."""
+    records = [
+        Record(
+            patient=str(place), study="s", texts={"report": text}, files={"image": ("x",)}, dataset=dataset, pool=pool,
+            labels=labels[place] if place < len(labels) else {},
+        )
+        for place, text in enumerate(texts)
+    ]  # fmt: skip
+    studies = Studies(records, [seen] * len(texts), {"report": Parts(data=BYTES.spec, preprocess=BYTES)})
+    return Told(studies, texts_of_the_round, {"d": findings}, {"d": details})
+
+
+def test_labels_are_believed_rather_than_texts():
+    labelled = told("effusion", "no effusion", labels=({"effusion": 0, "rare": 1},))
+    assert labelled.of(0, ("effusion", "rare")) == {"effusion": 0, "rare": 1}
+    assert labelled.of(1, ("effusion", "rare")) == {"effusion": 0}
+
+
+def test_what_a_text_does_not_mention_is_absent_as_far_as_its_reader_knows_it():
+    """Of what its reader never tells nothing is known, nor of a text that tells nothing."""
+    names = ("effusion", "edema", "no_finding")
+    read = told("effusion", "no edema", "clear")
+    assert read.of(0, names) == {"effusion": 1, "edema": 0}
+    assert read.of(1, names) == {"effusion": 0, "edema": 0}
+    assert read.of(2, names) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "expected"),
+    [
+        ("left effusion", {}, {"effusion/left": 1, "effusion/right": 0}),
+        ("left effusion", {"effusion": 1}, {"effusion/left": 1, "effusion/right": 0}),
+        ("effusion", {"effusion": 1}, {}),
+        ("edema on the left", {"effusion": 0}, {"effusion/left": 0, "effusion/right": 0}),
+        ("no effusion", {}, {"effusion/left": 0, "effusion/right": 0}),
+    ],
+    ids=["read", "read beside a label", "not said", "absent by its label", "absent by its text"],
+)
+def test_a_finding_has_the_details_that_its_text_tells_and_an_absent_one_has_none(text, labels, expected):
+    assert told(text, labels=(labels,)).of(0, SIDES) == expected
+
+
+@pytest.mark.parametrize("hidden", [{"texts_of_the_round": ()}, {"seen": ("image",)}], ids=["round", "study"])
+def test_texts_that_the_round_does_not_see_are_not_read(hidden):
+    blind = told("left effusion", "right effusion", labels=({"effusion": 1}, {"effusion": 0}), **hidden)
+    assert blind.of(0, ("effusion", *SIDES)) == {"effusion": 1}
+    assert blind.differing([0, 1]) == ("effusion",)
+
+
+def test_only_what_differs_is_asked_for():
+    """Edema is everywhere here; all effusions that have a side are on the left until one is on the right."""
+    left = told("left effusion and edema", "edema, no effusion", "left effusion, edema")
+    assert left.differing([0, 1, 2]) == ("effusion",)
+    assert told("left effusion", "right effusion").differing([0, 1]) == SIDES
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [({}, (1, 2)), ({"dataset": "another"}, ()), ({"pool": 2}, ())],
+    ids=["readable", "nobody reads them", "of another round"],
+)
+def test_studies_without_a_partner_teach_where_they_can_be_read(where, expected):
+    studies = told("effusion", "no effusion", "edema", **where)
+    assert studies.alone("image", [0]) == expected
+    assert studies.alone("unseen", [0]) == ()
