@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain, islice
 
+from core.errors import UserError
 from core.preprocess.studies import Studies
 
 _TEXTS = 256  # that show what a reader knows
@@ -89,7 +90,11 @@ class Told:
         return dict.fromkeys(self._known(record.dataset), 0) | told if told else {}
 
     def _details_of(self, place: int) -> Mapping[str, int]:
-        return self._read(place, self._detail_readers)
+        found = self._read(place, self._detail_readers)
+        if wrong := [name for name in found if _finding(name) == name]:
+            whose = f"data set '{self._studies.records[place].dataset}': details_of"
+            raise UserError(f"{whose} tells '{wrong[0]}', which names no finding; name it FINDING/DETAIL")
+        return found
 
     def _known_to(self, dataset: str) -> frozenset[str]:
         """The findings that a reader finds in some texts of its data set, present or absent."""

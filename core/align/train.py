@@ -200,7 +200,7 @@ class _Contrast:
         spoken = any(studies.parts[name].data.kind == "tokens" for name in pair)
         if choice.equal_reports == "soft" and spoken:
             told = [self.told.all_of(place) for place in places]
-            similarity = self.compute.placed(studies.label_similarity(pair, places, told))
+            similarity = self.compute.placed(studies.similarity(pair, places, told))
             return semantic_matching(a, b, scale, similarity, choice.target_temperature), {}
         if choice.equal_reports == "negatives":
             return info_nce(a, b, scale), {}

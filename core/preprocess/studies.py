@@ -118,23 +118,20 @@ class Studies:
             same |= (group[:, None] == group) & (group >= 0)
         return same
 
-    def label_similarity(
-        self, names: Sequence[str], places: Sequence[int], told: Sequence[Mapping[str, int]] | None = None
-    ) -> Tensor:
-        """Float ``batch batch``: cosine of what the labels of two studies say is present; 1 where a text is the same.
+    def similarity(self, names: Sequence[str], places: Sequence[int], told: Sequence[Mapping[str, int]]) -> Tensor:
+        """Float ``batch batch``: cosine of what is told present of two studies; 1 where they share a text.
 
-        ``told``: what is known of each study, where that is not its labels alone.
-        Studies with nothing present are similar where the same findings are known absent in both: what has no label is
-        unknown, and speaks for nothing. A study without labels is similar to itself and its equals alone.
+        ``told``: of each study findings to 1 present or 0 absent. Studies with nothing present are similar where the
+        same findings are known absent in both: what is not told is unknown, and speaks for nothing. A study of which
+        nothing is told is similar to itself and to those with its text.
         """
         import torch
         import torch.nn.functional as F
 
-        labels = [self.records[place].labels for place in places] if told is None else told
-        present = [{name for name, value in own.items() if value > 0} or {frozenset(own)} for own in labels]
+        present = [{name for name, value in own.items() if value > 0} or {frozenset(own)} for own in told]
         columns = {what: index for index, what in enumerate(dict.fromkeys(chain.from_iterable(present)))}
         rows = torch.zeros(len(places), len(columns))
-        for row, (own, said) in enumerate(zip(labels, present, strict=True)):
+        for row, (own, said) in enumerate(zip(told, present, strict=True)):
             rows[row, [columns[what] for what in said]] = float(bool(own))
         rows = F.normalize(rows, dim=1)
         return (rows @ rows.T).masked_fill(self.equal(names, places, labels=False), 1.0)

@@ -3,6 +3,7 @@
 import pytest
 
 from core.align.told import Told
+from core.errors import UserError
 from core.modality import Parts
 from core.preprocess import ByteTokenizerConfig
 from core.preprocess.studies import Studies
@@ -88,3 +89,10 @@ def test_studies_without_a_partner_teach_where_they_can_be_read(where, expected)
     studies = told("effusion", "no effusion", "edema", **where)
     assert studies.alone("image", [0]) == expected
     assert studies.alone("unseen", [0]) == ()
+
+
+def test_a_detail_that_names_no_finding_is_refused():
+    wrong = told("left effusion")
+    wrong._detail_readers = {"d": lambda text: {"left": 1}}
+    with pytest.raises(UserError, match="'d': details_of tells 'left', which names no finding"):
+        wrong.all_of(0)

@@ -67,16 +67,16 @@ def test_labels_say_how_much_two_studies_are_alike():
     expected = torch.eye(6)
     for one, other, value in [(0, 1, half), (2, 3, 1.0)]:
         expected[one, other] = expected[other, one] = value
-    assert torch.allclose(told(rows).label_similarity(["words"], range(6)), expected)
-    assert told([([5], {}), ([5], {"a": 1})]).label_similarity(["words"], range(2))[0, 1] == 1, "the same text"
-    unlabelled = told([(ids, {}) for ids, _ in rows])
-    assert torch.allclose(unlabelled.label_similarity(["words"], range(6), [own for _, own in rows]), expected)
+    assert torch.allclose(told(rows).similarity(["words"], range(6), [own for _, own in rows]), expected)
+    same = told([([5], {}), ([5], {})]).similarity(["words"], range(2), [{}, {"a": 1}])
+    assert same[0, 1] == 1, "the same text"
 
 
 def test_unknown_findings_make_no_two_studies_similar():
     """No pneumothorax in one, no effusion in the other: of each the other's finding is unknown."""
-    studies = told([([1], {"a": 0}), ([2], {"b": 0}), ([3], {"normal": 1}), ([4], {"a": 0, "b": 0})])
-    assert torch.equal(studies.label_similarity(["words"], range(4)), torch.eye(4))
+    findings = [{"a": 0}, {"b": 0}, {"normal": 1}, {"a": 0, "b": 0}]
+    studies = told([([place], {}) for place in range(4)])
+    assert torch.equal(studies.similarity(["words"], range(4), findings), torch.eye(4))
 
 
 def test_batches_hold_every_study_once_and_in_order(studies, monkeypatch):
