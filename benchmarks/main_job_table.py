@@ -6,6 +6,7 @@ They stand in docs/explanation/results.md; a test holds that page to the files i
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ GROUPS = {
     "Coupling: noise that a partner at the same noise level explains": (" told by ",),
 }
 TRAINING = "While training"
+_COMMA = re.compile(r", (?![^\[]*\])")  # none inside an interval
 
 Row = dict[str, Any]
 
@@ -67,7 +69,7 @@ def _table(heading: str, short: dict[tuple[str, str], Row], long: dict[tuple[str
 
 def _beside(told: list[str]) -> str:
     """What a row is to be read beside; where the runs differ, a slash parts them, in the order of the columns."""
-    pieces = [text.split(", ") for text in told]
+    pieces = [_COMMA.split(text) for text in told]
     if len({len(one) for one in pieces}) > 1:
         return " / ".join(text or "-" for text in told)
     return ", ".join(" / ".join(dict.fromkeys(same)) for same in zip(*pieces, strict=True))

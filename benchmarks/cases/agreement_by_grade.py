@@ -36,19 +36,19 @@ FEWEST = 3  # patients of a grade, below which a finding has no AUROC of it
 
 def measure() -> list[dict[str, Any]]:
     """A row per modality and kind of image: mean AUROC of each grade."""
-    if not (RUN / "report.html").exists():
-        raise SystemExit(f"{RUN} is not finished: run main_job_long first")
-    subjects = Subjects(_course())
+    subjects = Subjects(course_of(RUN))
     return [
         row for name in subjects.grids if CENTRE in subjects.run.prompt_sources(name) for row in _of(subjects, name)
     ]
 
 
-def _course() -> Course:
-    """The run as it was trained; nothing is trained again."""
+def course_of(run: Path) -> Course:
+    """A finished run as it was trained; nothing is trained again."""
+    if not (run / "report.html").exists():
+        raise SystemExit(f"{run} is not finished: run main_job_long first")
     registry = load_registry()
     catalog = discover(registry.plugins.enabled, registry.plugins.modules)
-    config = resolve(registry, catalog.modalities, Flags(config=RUN / "config.toml"))
+    config = resolve(registry, catalog.modalities, Flags(config=run / "config.toml"))
     return Course(start_run(config, catalog.modalities), registry, catalog.datasets, Compute(config.device))
 
 

@@ -21,3 +21,13 @@ def test_every_line_of_a_run_has_its_place(case):
     if not lines:
         pytest.skip(f"{case} has no results yet")
     assert {main_job_table.group_of(*key) for key in lines} == {*main_job_table.GROUPS, main_job_table.TRAINING}
+
+
+def test_intervals_stay_whole_where_two_runs_are_told_apart():
+    told = [
+        f"beside another's {value} [{value}, {value}]; {what}" for value, what in (("+0.1", "helps"), ("+0.2", "no"))
+    ]
+    row = {"phase": "guide", "what": "mri listens to ct", "value": 0.1, "low": 0.0, "high": 0.2}
+    rows = [{("guide", row["what"]): row | {"beside": text}} for text in told]
+    table = list(main_job_table._table(main_job_table.TRAINING, *rows))
+    assert f"| {' / '.join(told)} |" in table[-2]

@@ -12,10 +12,11 @@ from core.curriculum.measures.calls import readable_findings
 from core.curriculum.measures.subjects import Subjects, joined
 from core.curriculum.table import Line, line
 from core.evaluate.agreement import Agreement, agreement, agreement_ratio
-from core.evaluate.retrieval import retrieval
+from core.evaluate.retrieval import Retrieval, retrieval
 from core.evaluate.strangers import strangers
 
 CHANCE = 0.5  # AUROC
+_K = 5
 
 
 def agreements(subjects: Subjects) -> Iterator[Line]:
@@ -36,7 +37,8 @@ def _of(subjects: Subjects, centre: str, name: str) -> Iterator[Line]:
     chosen = readable_findings(subjects, name)
     everyone = subjects.studies.having(name)
     real = subjects.scores(name, subjects.data(name, everyone))
-    yield _found_by_labels(subjects, name, everyone, real)
+    found = found_by_labels(subjects, everyone, real).recall[_K]
+    yield line(f"{name}: found by its labels through the judge, R@{_K}", found, "a practical ceiling")
     if not chosen.any():
         return
     made = subjects.generated([name], places, prompts=[centre], couple=False, title=f"{centre} to {name}")
@@ -60,21 +62,21 @@ def _of(subjects: Subjects, centre: str, name: str) -> Iterator[Line]:
     yield line(f"{name}: agreement with {centre}, share of the ceiling", ratio)
 
 
-def _found_by_labels(subjects: Subjects, name: str, places: Sequence[int], scores: np.ndarray) -> Line:
-    """R@5 of a reader who knows the labels: images ranked by the likelihood that the judge gives to a study's labels.
+def found_by_labels(subjects: Subjects, places: Sequence[int], scores: np.ndarray) -> Retrieval:
+    """Images found by a reader who knows the labels: ranked by the likelihood that a judge gives to a study's labels.
 
-    What this many pixels and patients allow a network that learns the labels of all training patients.
+    ``scores`` are the judge's logits ``sample finding`` of the images of the test studies at ``places``. What this many
+    pixels and patients allow a network that learns labels.
     """
     labels = np.nan_to_num(subjects.labels(subjects.studies, places), nan=0.5)
     told, logits = torch.from_numpy(labels), torch.from_numpy(scores).double()
-    found = retrieval(
+    return retrieval(
         torch.cat([told, 1 - told], 1),
         torch.cat([F.logsigmoid(logits), F.logsigmoid(-logits)], 1),
         patients=subjects.patients(places),
-        at=(5,),
+        at=(_K,),
         seed=subjects.seed,
     )
-    return line(f"{name}: found by its labels through the judge, R@5", found.recall[5], "a practical ceiling")
 
 
 def _by_finding(found: Agreement, chosen: np.ndarray) -> str:
