@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from core.costs import describe_costs
@@ -70,7 +71,14 @@ def _holdings(run: Run, stock: Stock) -> str:
     counts = {name: stock.num_samples((name,)) for name in run.flows.union.modalities}
     held = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "no modality of the run"
     patients = len({record.patient for record in stock.records})
-    return f"{len(stock.records)} studies of {patients} patients in {stock.root}; training sees {held}"
+    alone = "".join(f", {count} of them {name} alone" for name, count in _alone(run, stock).items())
+    return f"{len(stock.records)} studies of {patients} patients{alone}, in {stock.root}; training sees {held}"
+
+
+def _alone(run: Run, stock: Stock) -> Counter[str]:
+    """Studies that hold one modality of the run and no other, by modality: reports without an image, say."""
+    held = [[name for name in run.flows.union.modalities if record.holds(name)] for record in stock.records]
+    return Counter(names[0] for names in held if len(names) == 1 < len(run.flows.union.modalities))
 
 
 def _phase(run: Run, registry: Registry, stocks: Sequence[Stock], phase: Phase) -> list[str]:

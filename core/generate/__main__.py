@@ -49,7 +49,9 @@ def parser() -> Parser:
         help="which outputs listen to each other: of the pairs of the guide flow those that were shown to gain from it"
         " (helpful, default), every one (trained), all, or none",
     )
-    flags.add_argument("--batch", type=int, default=16, help="studies made at once (default: 16); does not change them")
+    flags.add_argument(
+        "--batch", type=int, default=16, help="studies made at once (default: 16); changes rounding alone"
+    )
     flags.add_argument(
         "--keep-prompt",
         action="store_true",
@@ -110,7 +112,8 @@ def main(arguments: Sequence[str]) -> None:
         if len(set(names)) < len(names):
             raise UserError(f"{kind}: a modality stands there twice ({', '.join(names)}); give each once")
     write_studies(bundle, order, options.out)
-    print(f"{order.num} studies ({', '.join(order.outputs)}) in {options.out}; its {SHEET} shows them")
+    made = "1 study" if order.num == 1 else f"{order.num} studies"
+    print(f"{made} ({', '.join(order.outputs)}) in {options.out}; its {SHEET} shows what was made")
 
 
 def _pair(flag: str, text: str) -> tuple[str, str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _CELL, _MARGIN, _HEAD = 192, 6, 22
 _LETTERS = 34  # of text in a line of a cell
 _LINES = 15
+_MADE = "MedWeave command"
 _WARNING = "SYNTHETIC, not a patient"
 
 
@@ -44,8 +45,11 @@ def contact_sheet(
     return sheet
 
 
-def write_sheet(sheet: Image, path: Path, *, synthetic: bool = True, but: str = "") -> None:
-    """Write a sheet as PNG; a ``synthetic`` one says so, to the eye and to programs, ``but`` of what is none in it."""
+def write_sheet(sheet: Image, path: Path, *, synthetic: bool = True, but: str = "", made: str = "") -> None:
+    """Write a sheet as PNG; a ``synthetic`` one says so, to the eye and to programs, ``but`` of what is none in it.
+
+    ``made``: JSON, how its studies were made.
+    """
     from PIL.PngImagePlugin import PngInfo
 
     from core.io.mark import SYNTHETIC
@@ -56,6 +60,8 @@ def write_sheet(sheet: Image, path: Path, *, synthetic: bool = True, but: str = 
         sheet = _with_warning(sheet, _WARNING + aside)
         text.add_text("Synthetic", "true")
         text.add_text("Description", SYNTHETIC + aside)
+        if made:
+            text.add_itxt(_MADE, made)
     with replacing(path, overwrite=True) as beside:
         sheet.save(beside, format="PNG", pnginfo=text)
 

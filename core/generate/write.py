@@ -85,14 +85,15 @@ def write_studies(bundle: Bundle, order: Order, folder: Path) -> None:
     Studies that the same order has written to the folder before are kept, and those that are missing are made.
     """
     job = _job(bundle, order)
-    with opened(folder, _command(job), overwrite=order.overwrite) as place:
+    command = _command(job)
+    with opened(folder, command, overwrite=order.overwrite) as place:
         if place.finished():
             return
         shown = _write_missing(job, place)
         place.write_manifest()
         titles = {name: bundle.run.modalities[name].title for name in order.outputs}
         rows = [f"study {index}" for index in range(len(shown))]
-        write_sheet(contact_sheet(shown, titles, rows), folder / SHEET)
+        write_sheet(contact_sheet(shown, titles, rows), folder / SHEET, made=json.dumps(command.settings))
 
 
 def _job(bundle: Bundle, order: Order) -> _Job:

@@ -71,4 +71,6 @@ class ScanReader:
             return self.dicom.read(path)
         if not folder:
             readable(path, ("",))
-        raise UserError(f"{path}: this reader reads {', '.join(self.suffixes)}; convert the file, or set image")
+        raise UserError(
+            f"{path}: this reader reads {', '.join(self.suffixes)}; convert the file, or set reader.image for pictures"
+        )

@@ -46,7 +46,7 @@ def _checked(path: Path, suffixes: tuple[str, ...]) -> Path:
     if not path.exists() and path.is_symlink():
         raise UserError(f"{path}: no such file: it is a link that leads nowhere, or to itself; correct the link")
     if not path.exists():
-        raise UserError(f"{path}: no such file; check the path in the manifest")
+        raise UserError(f"{path}: no such file; check the path")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty (0 bytes); copy or export it again")
     return path

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 from core.discovery import discover
 from core.errors import UserError
@@ -71,7 +72,9 @@ def test_a_prompt_becomes_files_of_every_modality(trained, run):
         assert sample.meta["provenance"]["prompts"] == {"text": '"Small left pleural effusion."'}
         (notes,) = (trained / "made/0001").glob(f"{name}.*.json")
         assert json.loads(notes.read_text())["modality"] == name
-    assert (trained / "made/contact_sheet.png").is_file()
+    with Image.open(trained / "made/contact_sheet.png") as sheet:
+        command = json.loads(sheet.text["MedWeave command"])
+    assert (command["seed"], command["prompts"]) == (0, {"text": '"Small left pleural effusion."'})
 
 
 def test_what_follows_a_given_slice_lies_where_it_lies(trained, monkeypatch):

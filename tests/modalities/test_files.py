@@ -77,7 +77,7 @@ def test_hounsfield_units_survive(tmp_path):
 def test_ct_reads_a_picture_only_when_told_its_window(tmp_path):
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "a.png")
     reader = CT.parts("tiny").reader
-    with pytest.raises(UserError, match=r"a\.png.*set image"):
+    with pytest.raises(UserError, match=r"a\.png.*set reader.image"):
         reader.build().read(tmp_path / "a.png")
     window = ImageReaderConfig(modality="ct", orientation="PL", units="HU", value_range=(-160, 240))
     assert reader.model_copy(update={"image": window}).build().read(tmp_path / "a.png").data.max() == 240

@@ -167,6 +167,15 @@ def test_no_data_is_marked(tmp_path):
     assert "text-ct" in text
 
 
+def test_reports_without_an_image_are_not_told_as_patients_with_images(tmp_path):
+    reports = [Record(patient=f"r{number}", study="1", texts={"text": "Clear lungs."}) for number in range(30)]
+    whole = cohort(12)
+    both = replace(whole, scan=lambda root: [*whole.scan(root), *reports])
+    data = section(plan(tmp_path, datasets={"phantom": both}), "DATA")
+    assert "42 studies of 42 patients, 30 of them text alone, in" in " ".join(data.split())
+    assert "alone" not in section(plan(tmp_path), "DATA")
+
+
 def test_modality_without_data(tmp_path):
     text = plan(tmp_path, datasets={"phantom": cohort(6, ("text", "ct"))}, set=["data.pools=all"])
     assert "no data for xray_frontal, xray_lateral, mri" in " ".join(text.split())

@@ -304,7 +304,7 @@ def test_scan_reader_goes_by_suffix(folder, provenance):
     assert both.read(folder / "a.png").geometry.orientation == "PL"
     assert both.read(folder / "a.nii.gz").geometry.orientation == "LP"
     assert ".png" in both.suffixes
-    with pytest.raises(UserError, match=r"a\.png: this reader reads \.nii, \.nii\.gz, \.mhd, \.mha;.*set image"):
+    with pytest.raises(UserError, match=r"a\.png: this reader reads \.nii, \.nii\.gz, \.mhd, \.mha;.*set reader.image"):
         ScanReaderConfig(nifti=nifti).build().read(folder / "a.png")
 
 
