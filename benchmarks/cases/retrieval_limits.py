@@ -9,18 +9,16 @@ patients, or from those alone whose images alignment saw. Beside it, the shared 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks.cases.agreement_by_grade import RUN, course_of
 from core.curriculum.measures.agreement import found_by_labels
+from core.curriculum.measures.shared_space import found_in_shared_space
 from core.curriculum.measures.subjects import Subjects
 from core.evaluate.judge import judge_scores, train_judge
-from core.evaluate.retrieval import Retrieval, retrieval
+from core.evaluate.retrieval import Retrieval
 from core.preprocess.studies import Studies
 
 CENTRE, AT, SEEDS = "text", 5, 3
@@ -37,7 +35,9 @@ def measure() -> list[dict[str, Any]]:
             continue
         for title, studies in taught.items():
             rows += _judges(subjects, name, title, studies)
-        rows.append({"modality": name, "reader": "shared space, by the report"} | _told(_space(subjects, name)))
+        places = subjects.places(CENTRE, name, most=len(subjects.studies.records))
+        found = found_in_shared_space(subjects, CENTRE, name, places)
+        rows.append({"modality": name, "reader": "shared space, by the report"} | _told(found))
     return rows
 
 
@@ -63,20 +63,7 @@ def _epochs(subjects: Subjects, num: int) -> int:
     return round(subjects.settings.judge_epochs * every / num)
 
 
-def _space(subjects: Subjects, name: str) -> Retrieval:
-    places = subjects.places(CENTRE, name, most=len(subjects.studies.records))
-    queries, gallery = (_pooled(subjects, one, places) for one in (CENTRE, name))
-    return retrieval(queries, gallery, patients=subjects.patients(places), at=(AT,), seed=subjects.seed)
-
-
-def _pooled(subjects: Subjects, name: str, places: Sequence[int]) -> Tensor:
-    known = subjects.pooled(name)
-    return torch.stack([known[place] for place in places])
-
-
 def _told(found: Retrieval) -> dict[str, Any]:
     recall = found.recall[AT]
-    numbers = {"recall": recall.value, "low": recall.low, "high": recall.high}
-    return {name: round(float(np.float64(value)), 3) for name, value in numbers.items()} | {
-        "median_rank": found.median_rank.value
-    }
+    numbers = {"recall": recall.value, "low": recall.low, "high": recall.high, "median_rank": found.median_rank.value}
+    return {name: round(value, 3) for name, value in numbers.items()}

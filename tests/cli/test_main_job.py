@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors import safe_open
 
 from core.discovery import discover
@@ -93,6 +94,10 @@ def test_the_run_folder_is_complete(trained):
     other = [name for name in names if not name.endswith((".safetensors", ".json", ".jsonl", ".toml"))]
     pictures = [f"samples/{name}.png" for name in ("real", "reconstructed", "unprompted")]
     assert other == ["plan.txt", "report.html", *pictures]
+    with Image.open(run / pictures[0]) as real, Image.open(run / pictures[-1]) as generated:
+        assert not real.text
+        made = json.loads(generated.text["MedWeave command"])
+    assert (made["model"], made["seed"], made["sampling"]["solver"]) == ("medm2g-tiny", 0, "dpmpp_2m")
     report = (run / "report.html").read_text()
     assert "toy_grid finds toy_vector" in report
     assert report.count("data:image/png;base64,") == 3

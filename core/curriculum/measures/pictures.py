@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -55,7 +56,14 @@ def _sheet(
     sheet = contact_sheet([{key: rows[row] for key, rows in samples.items()} for row in range(num)], titles, [what])
     folder: Path = subjects.run.config.run / FOLDER
     folder.mkdir(exist_ok=True)
-    write_sheet(sheet, folder / f"{name}.png", synthetic=synthetic, but=but)
+    write_sheet(sheet, folder / f"{name}.png", synthetic=synthetic, but=but, made=_made(subjects))
+
+
+def _made(subjects: Subjects) -> str:
+    """How the studies of a sheet were made."""
+    config, sampler = subjects.run.config, subjects.sampler
+    made = {"model": config.run.resolve().name, "recipe": config.recipe, "seed": subjects.seed}
+    return json.dumps(made | {"sampling": sampler.model_dump(mode="json")})
 
 
 def _for_the_eye(subjects: Subjects, name: str, batches: Sequence[Batch]) -> list[Sample]:

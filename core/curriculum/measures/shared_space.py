@@ -9,7 +9,7 @@ import torch
 
 from core.curriculum.measures.subjects import Subjects
 from core.curriculum.table import Line, line
-from core.evaluate.retrieval import retrieval
+from core.evaluate.retrieval import Retrieval, retrieval
 
 _K = 5
 _LEAST = 8  # studies for a gallery
@@ -44,9 +44,25 @@ def _line(
     kind: str,
     strata: Sequence[Hashable] | None,
 ) -> Line:
+    found = found_in_shared_space(subjects, first, second, places, strata)
+    beside = (
+        f"chance {found.chance[_K]:.3f}, ceiling {found.ceiling[_K]:.3f}, median rank {found.median_rank.value:.0f}"
+        f" (by chance {found.chance_rank:.0f})"
+    )
+    return line(f"{first} finds {second}: R@{_K}, {kind}", found.recall[_K], beside)
+
+
+def found_in_shared_space(
+    subjects: Subjects,
+    first: str,
+    second: str,
+    places: Sequence[int],
+    strata: Sequence[Hashable] | None = None,
+) -> Retrieval:
+    """How one modality of the test studies at ``places`` finds another; with ``strata`` in matched galleries."""
     known = (subjects.pooled(name) for name in (first, second))
     queries, gallery = (torch.stack([pooled[place] for place in places]) for pooled in known)
-    found = retrieval(
+    return retrieval(
         queries,
         gallery,
         patients=subjects.patients(places),
@@ -55,8 +71,3 @@ def _line(
         at=(_K,),
         seed=subjects.seed,
     )
-    beside = (
-        f"chance {found.chance[_K]:.3f}, ceiling {found.ceiling[_K]:.3f}, median rank {found.median_rank.value:.0f}"
-        f" (by chance {found.chance_rank:.0f})"
-    )
-    return line(f"{first} finds {second}: R@{_K}, {kind}", found.recall[_K], beside)
