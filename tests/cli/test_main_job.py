@@ -97,7 +97,7 @@ def test_the_run_folder_is_complete(trained):
     with Image.open(run / pictures[0]) as real, Image.open(run / pictures[-1]) as generated:
         assert not real.text
         made = json.loads(generated.text["MedWeave command"])
-    assert (made["model"], made["seed"], made["sampling"]["solver"]) == ("medm2g-tiny", 0, "dpmpp_2m")
+    assert (made["recipe"], made["seed"], made["sampling"]["solver"]) == ("medm2g", 0, "dpmpp_2m")
     report = (run / "report.html").read_text()
     assert "toy_grid finds toy_vector" in report
     assert report.count("data:image/png;base64,") == 3

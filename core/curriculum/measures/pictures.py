@@ -60,9 +60,9 @@ def _sheet(
 
 
 def _made(subjects: Subjects) -> str:
-    """How the studies of a sheet were made."""
+    """How the studies of a sheet were made; not in which folder, on which no file of a run depends."""
     config, sampler = subjects.run.config, subjects.sampler
-    made = {"model": config.run.resolve().name, "recipe": config.recipe, "seed": subjects.seed}
+    made = {"recipe": config.recipe, "preset": config.preset, "seed": subjects.seed}
     return json.dumps(made | {"sampling": sampler.model_dump(mode="json")})
 
 
