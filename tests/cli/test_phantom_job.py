@@ -1,6 +1,7 @@
 """The main job on a small phantom cohort, a few steps of every phase, and what it generates."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -13,9 +14,10 @@ from core.generate.__main__ import main
 from core.types import Geometry, Provenance, Sample
 
 FLOW = ["--flow", "text-xray,text-ct,ct-mri"]
-SHORT = ["--steps", "4"]
+SHORT = ["--steps", "10", "--set", "training.log_every=1"]
 for setting in ("samples=8", "steps=2", "judge_epochs=1"):
     SHORT += ["--set", f"training.measure.{setting}"]
+GOLDEN_LOSSES = Path(__file__).parents[1] / "golden/tiny_losses.json"  # written by tests/golden/write_tiny_losses.py
 OUTPUTS = ("xray_frontal", "xray_lateral", "ct", "mri")
 
 
@@ -54,6 +56,20 @@ def test_every_phase_and_measure_ran(trained):
     ):
         assert phrase in table
     assert "next: python -m core.generate" in table
+
+
+def test_the_first_losses_of_every_stage_are_the_golden_ones(trained):
+    """Ten losses of `tiny` a stage: whoever changes what is computed must say so by writing them anew."""
+    golden = json.loads(GOLDEN_LOSSES.read_text())
+    losses = {}
+    for line in (trained / "runs/medm2g-tiny/metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        losses.setdefault(row["phase"], []).append(row["loss"])
+    assert list(losses) == list(golden)
+    for stage, expected in golden.items():
+        assert len(expected) == 10
+        # Processors round differently, and ten steps let that grow.
+        assert losses[stage][:10] == pytest.approx(expected, rel=1e-3, abs=1e-4), stage
 
 
 def test_a_prompt_becomes_files_of_every_modality(trained, run):
