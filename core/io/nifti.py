@@ -138,8 +138,13 @@ class NiftiReader:
             data = data[..., 0]
         geometry = Geometry(affine=affine, shape=data.shape, stored={"dtype": kind})
         if self.config.dims == 2 and not flat:
-            return chosen_slice(data, geometry, self.config.volume, path)
+            return chosen_slice(data, geometry, self.config.volume, path, read_mask)
         return data, geometry if mark is None else _as_marked(geometry, mark, path)
+
+
+def read_mask(path: Path) -> Sample:
+    """A mask of a volume: three axes on a grid of its own."""
+    return NiftiReaderConfig(modality="mask", dims=3).build().read(path)
 
 
 def _listed(spacing: np.ndarray) -> str:

@@ -16,6 +16,7 @@ from core.io.frames import Frame, frames_of
 from core.io.header import Header
 from core.io.labelling import Labels, Match, Others, Overlap, mapped, painted
 from core.io.mark import Mark
+from core.io.nifti import read_mask
 from core.io.segments import Segment
 from core.io.series import SeriesReaderConfig, as_marked
 from core.io.slices import SliceChoice, chosen_slice
@@ -97,7 +98,7 @@ class SegmentationReader:
             geometry = Geometry(affine=slots.affine, shape=data.shape)
             geometry = geometry if mark is None else as_marked(geometry, mark, path)
             if self.config.dims == 2 and single is None:
-                data, geometry = chosen_slice(data, geometry, self.config.volume, path)
+                data, geometry = chosen_slice(data, geometry, self.config.volume, path, read_mask)
         meta: dict[str, Any] = {"path": str(path), "units": LABEL_UNITS, "matched": self.config.match != "number"}
         meta |= {} if mark is None else mark.meta()
         data = np.ascontiguousarray(data)

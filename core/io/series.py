@@ -17,6 +17,7 @@ from core.io.frames import Frame, frames_of, is_localizer
 from core.io.grayscale import is_padding, modality_of
 from core.io.header import Header
 from core.io.mark import Mark
+from core.io.nifti import read_mask
 from core.io.radiograph import check_kind, lies_apart
 from core.io.slices import SliceChoice, chosen_slice
 from core.io.source import decoding, without_nul
@@ -87,7 +88,7 @@ class SeriesReader:
             geometry = Geometry(affine=affine, shape=data.shape, stored=_stored(frames[0]))
             geometry = geometry if mark is None else as_marked(geometry, mark, path)
             if self.config.dims == 2 and data.ndim == 3:
-                data, geometry = chosen_slice(data, geometry, self.config.volume, path)
+                data, geometry = chosen_slice(data, geometry, self.config.volume, path, read_mask)
         meta: dict[str, Any] = {"path": str(path), "units": self.config.units} | ({} if mark is None else mark.meta())
         data = np.ascontiguousarray(data)
         return Sample(modality=self.config.modality, data=data[None], geometry=geometry, meta=meta)

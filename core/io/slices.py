@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,9 @@ from pydantic import (
 )
 
 from core.errors import UserError
-from core.types import Geometry
+from core.types import Geometry, Sample
+
+MaskReader = Callable[[Path], Sample]
 
 
 class SliceAt(BaseModel):
@@ -55,8 +58,10 @@ SliceChoice = Annotated[Literal["refuse", "middle"] | SliceAt, WrapValidator(_in
 """What a volume does where a slice is expected: refuse, give its middle axial slice, or the one that is named."""
 
 
-def chosen_slice(data: np.ndarray, geometry: Geometry, choice: SliceChoice, path: Path) -> tuple[np.ndarray, Geometry]:
-    """The slice that ``choice`` names; ``data`` is ``*space`` with three axes.
+def chosen_slice(
+    data: np.ndarray, geometry: Geometry, choice: SliceChoice, path: Path, read_mask: MaskReader
+) -> tuple[np.ndarray, Geometry]:
+    """The slice that ``choice`` names; ``data`` is ``*space`` with three axes, ``read_mask`` opens a mask beside it.
 
     The third column of the slice's affine is the step to the next slice. `UserError` that names ``path``: refused, no
     such slice, or no mask of it.
@@ -67,7 +72,7 @@ def chosen_slice(data: np.ndarray, geometry: Geometry, choice: SliceChoice, path
             f"{path}: holds a volume of shape {data.shape}, expected a slice; choose a preset for volumes, give one"
             ' slice, or set volume = "middle", or a table with one of index, superior_mm and mask'
         )
-    index = data.shape[axis] // 2 if choice == "middle" else _named(geometry, axis, choice, path)
+    index = data.shape[axis] // 2 if choice == "middle" else _named(geometry, axis, choice, path, read_mask)
     order = [kept for kept in range(3) if kept != axis] + [axis]
     affine = geometry.affine[:, [*order, 3]]
     affine[:3, 3] = geometry.affine[:3, 3] + index * geometry.affine[:3, axis]
@@ -81,7 +86,7 @@ def upright_axis(geometry: Geometry) -> int:
     return int(np.argmax(upright))
 
 
-def _named(geometry: Geometry, axis: int, choice: SliceAt, path: Path) -> int:
+def _named(geometry: Geometry, axis: int, choice: SliceAt, path: Path, read_mask: MaskReader) -> int:
     num = geometry.shape[axis]
     if choice.index is not None:
         if choice.index >= num:
@@ -89,7 +94,7 @@ def _named(geometry: Geometry, axis: int, choice: SliceAt, path: Path) -> int:
         return choice.index
     if choice.superior_mm is not None:
         return _at_height(geometry, axis, choice.superior_mm, path)
-    return _with_most(geometry, axis, str(choice.mask), path)
+    return _with_most(geometry, axis, str(choice.mask), path, read_mask)
 
 
 def _at_height(geometry: Geometry, axis: int, height_mm: float, path: Path) -> int:
@@ -108,14 +113,12 @@ def _at_height(geometry: Geometry, axis: int, height_mm: float, path: Path) -> i
     return index
 
 
-def _with_most(geometry: Geometry, axis: int, pattern: str, path: Path) -> int:
+def _with_most(geometry: Geometry, axis: int, pattern: str, path: Path, read_mask: MaskReader) -> int:
     """The slice in which most points of a mask lie. The mask may have a grid of its own: its places in mm count."""
-    from core.io.nifti import NiftiReaderConfig
-
     name = path.name
     for suffix in (".nii.gz", path.suffix):
         name = name.removesuffix(suffix) if suffix else name
-    mask = NiftiReaderConfig(modality=pattern, dims=3).build().read(path.parent / pattern.replace("{name}", name))
+    mask = read_mask(path.parent / pattern.replace("{name}", name))
     assert mask.geometry is not None  # noqa: S101  # NIfTI always has one
     points = np.argwhere(np.asarray(mask.data)[0] > 0)
     world = points @ mask.geometry.affine[:3, :3].T + mask.geometry.affine[:3, 3]

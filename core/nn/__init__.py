@@ -26,7 +26,8 @@ _HOME = {
     "core.nn.sited_denoiser": ("SitedDenoiser",),
     "core.nn.sites": ("ContextSite", "attach_at"),
     "core.nn.sizes": ("PROMPT_WIDTHS", "GridNetworks", "grid_networks"),
-    "core.nn.text_autoencoders": ("Decoding", "TextAutoencoderConfig"),
+    "core.nn.text_autoencoder_search": ("Decoding",),
+    "core.nn.text_autoencoders": ("TextAutoencoderConfig",),
     "core.nn.vector_unet": ("VectorUNet",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -85,5 +86,6 @@ if TYPE_CHECKING:
     from core.nn.sited_denoiser import SitedDenoiser
     from core.nn.sites import ContextSite, attach_at
     from core.nn.sizes import PROMPT_WIDTHS, GridNetworks, grid_networks
-    from core.nn.text_autoencoders import Decoding, TextAutoencoderConfig
+    from core.nn.text_autoencoder_search import Decoding
+    from core.nn.text_autoencoders import TextAutoencoderConfig
     from core.nn.vector_unet import VectorUNet

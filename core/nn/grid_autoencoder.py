@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from core.nn.autoencoders import GridAutoencoderConfig
 from core.nn.folders import load_folder
 from core.nn.rules import equal
 from core.types import Batch, LatentSpec, Posterior
+
+if TYPE_CHECKING:
+    from core.nn.autoencoders import GridAutoencoderConfig
 
 
 class GridAutoencoder(nn.Module, ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from core.errors import UserError
 from core.nn.batch_norm import BatchNorm2d
 from core.nn.prompt_head import PromptHead
-from core.nn.prompts import STRIDE, GridPromptEncoderConfig
+from core.nn.rules import CONVOLUTION_STRIDE
 from core.types import Batch, Prompt
+
+if TYPE_CHECKING:
+    from core.nn.prompts import GridPromptEncoderConfig
 
 
 class GridPromptEncoder(nn.Module):
@@ -91,7 +94,7 @@ class _Convolutions(nn.Module):
             in_chans=channels,
             num_classes=0,
             global_pool="",
-            output_stride=STRIDE,
+            output_stride=CONVOLUTION_STRIDE,
             norm_layer=BatchNorm2d,
         )
 

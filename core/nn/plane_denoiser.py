@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, tensor
 
 from core.errors import UserError
 from core.modality import Site
-from core.nn.denoisers import GridDenoiserConfig
 from core.nn.diffusers_sites import offer_diffusers_sites
 from core.nn.folders import load_folder
 from core.nn.rules import divides, equal
 from core.nn.sited_denoiser import SitedDenoiser
 from core.nn.sites import halved, unet_level
 from core.types import Conditioning
+
+if TYPE_CHECKING:
+    from core.nn.denoisers import GridDenoiserConfig
 
 PIXELS_PER_LATENT = 8
 

@@ -8,13 +8,11 @@ from pydantic import Field, PositiveInt, model_validator
 
 from core.errors import UserError
 from core.modality import PartConfig
-from core.nn.rules import divides, has_axes
+from core.nn.rules import CONVOLUTION_STRIDE, divides, has_axes
 
 if TYPE_CHECKING:
     from core.nn.grid_prompt import GridPromptEncoder
     from core.nn.text_prompt import TextPromptEncoder
-
-STRIDE = 8  # of the convolutions that cut patches
 
 
 class GridPromptEncoderConfig(PartConfig):
@@ -64,8 +62,10 @@ class GridPromptEncoderConfig(PartConfig):
         divides(name, "num_heads", self.num_heads, width=self.width)
         if self.regions is not None:
             divides(name, "regions", self.regions, patches=self.cells)
-        if self.convolutions is not None and self.patches != (STRIDE, STRIDE):
-            raise UserError(f"{name}: convolutions cut patches of {STRIDE} in 2-D, found {self.patch} in {self.space}")
+        if self.convolutions is not None and self.patches != (CONVOLUTION_STRIDE, CONVOLUTION_STRIDE):
+            raise UserError(
+                f"{name}: convolutions cut patches of {CONVOLUTION_STRIDE} in 2-D, found {self.patch} in {self.space}"
+            )
         return self
 
     def build(self) -> GridPromptEncoder:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from core.errors import UserError
 
+CONVOLUTION_STRIDE = 8  # of the stem that cuts a picture into patches
+
 
 def divides(config: str, divisor: str, by: int, **found: int | Sequence[int]) -> None:
     """`UserError` unless every number in ``found`` (field name to one or several sizes) is a multiple of ``by``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor, nn
@@ -13,9 +14,11 @@ from core.nn.bert import bert
 from core.nn.text_autoencoder_decoder import LatentDecoder, start_std
 from core.nn.text_autoencoder_folders import load_bert
 from core.nn.text_autoencoder_losses import cyclical_beta, divergence_above, token_losses
-from core.nn.text_autoencoder_search import write
-from core.nn.text_autoencoders import Decoding, TextAutoencoderConfig
+from core.nn.text_autoencoder_search import Decoding, write
 from core.types import Batch, LatentSpec, Posterior
+
+if TYPE_CHECKING:
+    from core.nn.text_autoencoders import TextAutoencoderConfig
 
 # The posterior starts narrow (standard deviation 0.05). Fresh weights give means that differ by little more; wide noise
 # would drown them for hundreds of steps. The linear map has no bias that could say so.

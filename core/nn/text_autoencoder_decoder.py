@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 from core.nn.text_autoencoder_folders import load_gpt2
-from core.nn.text_autoencoders import TextAutoencoderConfig
+
+if TYPE_CHECKING:
+    from core.nn.text_autoencoders import TextAutoencoderConfig
 
 
 class LatentDecoder(nn.Module):

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Annotated, Self, cast
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 from torch import Generator, Tensor
 
 from core.errors import UserError
 from core.nn.text_autoencoder_decoder import LatentDecoder
-from core.nn.text_autoencoders import Decoding
 from core.types import Batch
 
 PAD, BEGIN, END = 0, 1, 2
+
+
+class Decoding(BaseModel):
+    """How the next id is chosen when a text is written (METHOD E8). As it is: the likeliest, greedily.
+
+    ``top_k`` and ``top_p`` draw from the likeliest ids, ``temperature`` above 1 more evenly. ``beams`` above 1
+    searches for the likeliest text.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    top_k: PositiveInt | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    temperature: PositiveFloat = 1.0
+    beams: PositiveInt = 1
+
+    @property
+    def random(self) -> bool:
+        """Whether ids are drawn."""
+        return self.top_k is not None or self.top_p is not None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.random and self.beams > 1:
+            raise UserError(f"Decoding: beams {self.beams} searches, top_k and top_p draw; choose one of them")
+        return self
 
 
 def write(decoder: LatentDecoder, latent: Tensor, how: Decoding, generators: Sequence[Generator]) -> Batch:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     model_validator,
 )
@@ -22,32 +19,6 @@ from core.types import LatentSpec
 
 if TYPE_CHECKING:
     from core.nn.text_autoencoder import TextAutoencoder
-
-
-class Decoding(BaseModel):
-    """How the next id is chosen when a text is written (METHOD E8). As it is: the likeliest, greedily.
-
-    ``top_k`` and ``top_p`` draw from the likeliest ids, ``temperature`` above 1 more evenly. ``beams`` above 1
-    searches for the likeliest text.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    top_k: PositiveInt | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    temperature: PositiveFloat = 1.0
-    beams: PositiveInt = 1
-
-    @property
-    def random(self) -> bool:
-        """Whether ids are drawn."""
-        return self.top_k is not None or self.top_p is not None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if self.random and self.beams > 1:
-            raise UserError(f"Decoding: beams {self.beams} searches, top_k and top_p draw; choose one of them")
-        return self
 
 
 class TextAutoencoderConfig(PartConfig):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from core.errors import UserError
 from core.nn.bert import bert
 from core.nn.prompt_head import PromptHead
-from core.nn.prompts import TextPromptEncoderConfig
 from core.types import Batch, Prompt
+
+if TYPE_CHECKING:
+    from core.nn.prompts import TextPromptEncoderConfig
 
 _OVERLAP = 4  # a window begins with this part of the one before
 

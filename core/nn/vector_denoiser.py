@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from core.modality import Site
-from core.nn.denoisers import VectorDenoiserConfig
 from core.nn.sited_denoiser import SitedDenoiser
 from core.nn.vector_blocks import NUM_POSITIONS
 from core.nn.vector_unet import VectorUNet
 from core.types import Conditioning
+
+if TYPE_CHECKING:
+    from core.nn.denoisers import VectorDenoiserConfig
 
 
 class VectorDenoiser(SitedDenoiser):

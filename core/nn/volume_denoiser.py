@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
 
 from core.modality import Site
-from core.nn.denoisers import GridDenoiserConfig
 from core.nn.monai_sites import offer_monai_sites
 from core.nn.sited_denoiser import SitedDenoiser
 from core.nn.sites import halved, unet_level
 from core.types import Conditioning
+
+if TYPE_CHECKING:
+    from core.nn.denoisers import GridDenoiserConfig
 
 
 class VolumeDenoiser(SitedDenoiser):
