@@ -12,8 +12,8 @@ _HOME = {
     "core.engine.progress": ("progress",),
     "core.engine.workers": ("in_order", "num_cores"),
     "core.errors": ("PlainWarning", "UserError"),
-    "core.hookspecs": ("hookimpl",),
-    "core.modality": (
+    "core.contract.hookspecs": ("hookimpl",),
+    "core.contract.modality": (
         "CONTRACT",
         "Augmenter",
         "Autoencoder",
@@ -114,11 +114,8 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from core.engine.progress import progress
-    from core.engine.workers import in_order, num_cores
-    from core.errors import PlainWarning, UserError
-    from core.hookspecs import hookimpl
-    from core.modality import (
+    from core.contract.hookspecs import hookimpl
+    from core.contract.modality import (
         CONTRACT,
         Augmenter,
         Autoencoder,
@@ -135,6 +132,9 @@ if TYPE_CHECKING:
         Site,
         Writer,
     )
+    from core.engine.progress import progress
+    from core.engine.workers import in_order, num_cores
+    from core.errors import PlainWarning, UserError
     from core.preprocess import (
         BpeTokenizerConfig,
         ByteTokenizerConfig,

@@ -11,7 +11,7 @@ from core.errors import UserError, unknown
 from core.layout import columns, labelled
 
 if TYPE_CHECKING:
-    from core.discovery import Catalog
+    from core.contract.discovery import Catalog
 
 
 def parser() -> Parser:
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     """List, count or check; exit 1 when a law is broken."""
     options = parser().parse_args(arguments)
 
-    from core.discovery import discover
+    from core.contract.discovery import discover
     from core.registry import load_registry
 
     registry = load_registry(options.registry)

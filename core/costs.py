@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.building import MissingPackageError
+from core.contract.build import MissingPackageError
 from core.estimate import (
     NOT_COUNTABLE,
     Size,

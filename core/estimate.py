@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from core.building import build_part
+from core.contract.build import build_part
+from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.modality import PartConfig
 from core.types import Batch, Conditioning, DataSpec, LatentSpec, Prompt
 
 BYTES_TRAINED = 4 + 4 + 8 + 4  # weight, gradient, two moments of Adam, EMA copy; all float32

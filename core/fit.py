@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.building import MissingPackageError, build_part
+from core.contract.build import MissingPackageError, build_part
 from core.errors import UserError
 from core.estimate import NOT_COUNTABLE, build_on_meta
 from core.rounds import weight_sets

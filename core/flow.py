@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations, product
 
+from core.contract.modality import Modality
 from core.errors import PlainWarning, SwitchedOffError, UserError, listed, nearest
-from core.modality import Modality
 
 
 @dataclass(frozen=True)

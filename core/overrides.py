@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError, create_model
 
+from core.contract.modality import Modality, PartConfig, Parts, Shared
 from core.errors import UserError, explain, unknown
-from core.modality import Modality, PartConfig, Parts, Shared
 from core.tables import Table
 
 PartOverrides = dict[str, dict[str, dict[str, Any]]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from core.building import build_part
+from core.contract.build import build_part
+from core.contract.modality import Modality, PartConfig, Shared
 from core.errors import unknown
-from core.modality import Modality, PartConfig, Shared
 
 _TRAINED = ("prompt", "autoencoder", "denoiser")
 

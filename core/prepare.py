@@ -17,8 +17,8 @@ from core.cli import Parser, path, run
 from core.errors import UserError, listed, unknown
 
 if TYPE_CHECKING:
-    from core.discovery import Catalog
-    from core.modality import DatasetAdapter
+    from core.contract.discovery import Catalog
+    from core.contract.modality import DatasetAdapter
     from core.preprocess.prepared.preparation import Order, Report
     from core.registry import DataSource, Registry
 
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from rich.console import Console
 
-    from core.discovery import discover
+    from core.contract.discovery import discover
     from core.preprocess.prepared.preparation import prepare
     from core.records import make_data
     from core.registry import load_registry

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import get_args
 
+from core.contract.modality import DatasetAdapter, Modality, PartConfig
 from core.errors import PlainWarning, UserError, listed, unknown
-from core.modality import DatasetAdapter, Modality, PartConfig
 from core.overrides import with_overrides
 from core.pools import dealt, split_by_patient
 from core.preprocess.first_look import without

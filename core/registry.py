@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
+from core.contract.modality import NAME, DatasetAdapter
 from core.errors import UserError, explain, listed, unknown
-from core.modality import NAME, DatasetAdapter
 from core.preset import Preset
 from core.recipe import Recipe
 from core.tables import Table, merged, read_toml

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from core.contract.modality import Modality, PartConfig, Shared
 from core.errors import UserError
 from core.flow import Edge, Flow
-from core.modality import Modality, PartConfig, Shared
 from core.preset import Phase
 
 PART_OF: Mapping[Phase, str] = {

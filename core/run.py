@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.config import RunConfig
+from core.contract.modality import Modality, Parts
 from core.errors import UserError
 from core.flow import Flow, neighbours, parse_flow
-from core.modality import Modality, Parts
 from core.overrides import with_overrides
 from core.pools import visible
 from core.preset import Phase

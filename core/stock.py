@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.contract.modality import DatasetAdapter
 from core.errors import UserError
-from core.modality import DatasetAdapter
 from core.records import prepared_of, records_of, source_of
 from core.registry import Registry
 from core.run import Run

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser().parse_args(arguments)
 
     from core.config import resolve
-    from core.discovery import discover
+    from core.contract.discovery import discover
     from core.engine.compute import resolve_device
     from core.fit import require_fit
     from core.flags import Flags

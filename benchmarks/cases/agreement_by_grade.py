@@ -17,10 +17,10 @@ import numpy as np
 from torch import Tensor
 
 from core.config import resolve
+from core.contract.discovery import discover
 from core.curriculum import Course
 from core.curriculum.measures.calls import readable_findings
 from core.curriculum.measures.subjects import Subjects, joined
-from core.discovery import discover
 from core.engine.compute import Compute
 from core.evaluate.auroc import auroc
 from core.flags import Flags

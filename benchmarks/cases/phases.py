@@ -65,7 +65,7 @@ def bare_loop() -> float:
     """Seconds per step of the X-ray denoiser's own diffusers UNet in a plain loop."""
     import torch
 
-    from core.discovery import discover
+    from core.contract.discovery import discover
     from core.registry import load_registry
 
     batch = load_registry(None).preset("tiny").diffuse.batch

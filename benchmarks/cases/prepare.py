@@ -33,7 +33,7 @@ def measure() -> list[dict[str, Any]]:
 
 def measured(kind: str, root: Path, decode: Callable[[Path], Any]) -> list[dict[str, Any]]:
     """The four ways of one format."""
-    from core.discovery import discover
+    from core.contract.discovery import discover
     from core.preprocess.prepared.preparation import Order, prepare
     from core.preprocess.prepared.samples import PreparedSamples
     from core.preprocess.prepared.settings import settings_of

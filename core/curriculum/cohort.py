@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 
+from core.contract.modality import DatasetAdapter, PartConfig
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError, listed
-from core.modality import DatasetAdapter, PartConfig
 from core.preprocess.first_look import readable
 from core.preprocess.prepared.samples import PreparedSamples
 from core.preprocess.studies import Studies

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
+from core.contract.modality import DatasetAdapter
 from core.curriculum.cohort import gather_cohort
 from core.curriculum.folder import RunFolder, require_agreement
 from core.curriculum.table import Line
@@ -13,7 +14,6 @@ from core.engine.log import RunLog
 from core.engine.networks import Networks
 from core.engine.trainer import Trainer
 from core.generate.bundle import Bundle
-from core.modality import DatasetAdapter
 from core.preset import Phase
 from core.registry import Registry
 from core.rounds import weight_sets

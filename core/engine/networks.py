@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.building import build_part
+from core.contract.build import build_part
 from core.engine.compute import Compute
 from core.engine.seed import seeded
 from core.engine.weights import load_about, load_weights, save_weights

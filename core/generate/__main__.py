@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.num > _MOST:
         raise UserError(f"--num {options.num}: at most {_MOST} in one folder; use several, each with its own --seed")
 
-    from core.discovery import discover
+    from core.contract.discovery import discover
     from core.generate.folder import open_bundle
     from core.registry import load_registry
 

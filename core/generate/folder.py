@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from core.config import RunConfig
+from core.contract.modality import Modality
 from core.engine.compute import Compute
 from core.engine.networks import Networks, homes_of
 from core.errors import UserError, explain
 from core.generate.bundle import Bundle
-from core.modality import Modality
 from core.rounds import weight_sets
 from core.run import start_run
 from core.tables import read_toml

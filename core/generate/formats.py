@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.building import build_part
+from core.contract.build import build_part
 from core.errors import UserError, listed, nearest
 from core.run import Run
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from core.contract.modality import Denoiser
 from core.errors import UserError, unknown
 from core.guide.environment import Environment
-from core.modality import Denoiser
 from core.types import Conditioning, Context
 
 Couple = Mapping[str, Collection[str]]

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.contract.modality import Denoiser, Site
 from core.guide.position import NUM_FEATURES, WAVELENGTHS_MM, grid_positions, position_features, spacing_mm, waves
-from core.modality import Denoiser, Site
 from core.nn import ContextAttention
 from core.types import Context, Geometry
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
+from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.codes import Code
 from core.io.dicom_instance import (
@@ -26,7 +27,6 @@ from core.io.mark import SYNTHETIC, write_marked
 from core.io.segments import Segment
 from core.io.source import decoding
 from core.io.uids import derived_uid, instance_uid
-from core.modality import PartConfig
 from core.types import Provenance, Sample
 
 if TYPE_CHECKING:

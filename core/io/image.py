@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
 
+from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.archive import SUFFIX, container, member_of, picture_in
 from core.io.axes import Orientation, centred
 from core.io.mark import Mark
 from core.io.pixels import pixels
 from core.io.source import decoding, readable, without_nul
-from core.modality import PartConfig
 from core.types import Geometry, Sample, Space
 
 MARK_KEY = "medweave"

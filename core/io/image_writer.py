@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import model_validator
 
+from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.image import MARK_KEY
 from core.io.mark import SYNTHETIC, Mark, write_marked
 from core.io.storable import storable
-from core.modality import PartConfig
 from core.types import Geometry, Provenance, Sample
 
 

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import PositiveFloat
 
+from core.contract.modality import PartConfig
 from core.errors import PlainWarning, UserError
 from core.io.axes import Orientation, centred
 from core.io.mark import Mark
 from core.io.slices import SliceChoice, chosen_slice
 from core.io.source import decoding, readable
-from core.modality import PartConfig
 from core.types import Geometry, Sample
 
 COMMENT = 6  # NIfTI extension code of plain text

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import PositiveFloat
 
+from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.mark import SYNTHETIC, Mark, write_marked
 from core.io.nifti import COMMENT
 from core.io.storable import storable
-from core.modality import PartConfig
 from core.types import Geometry, Provenance, Sample
 
 _DESCRIP_BYTES = 79  # the field has 80 and ends with a zero

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import NonNegativeInt, PositiveFloat
 
+from core.contract.modality import PartConfig
 from core.errors import PlainWarning, UserError
 from core.io.axes import Orientation, centred
 from core.io.dicom import SUFFIXES, Layout, layout_of, noting, read_header, read_pixels
@@ -18,7 +19,6 @@ from core.io.header import Header
 from core.io.mark import Mark
 from core.io.source import decoding
 from core.io.view import StatedView, View, stated_orientation, stated_view
-from core.modality import PartConfig
 from core.types import Sample
 
 # Where a spacing was measured; the first that is stated counts (PS3.3 10.7.1.3).

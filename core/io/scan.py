@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import model_validator
 
+from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.archive import container
 from core.io.dicom import is_dicom
@@ -17,7 +18,6 @@ from core.io.radiograph import RadiographReaderConfig
 from core.io.segmentation import SegmentationReaderConfig
 from core.io.series import SeriesReaderConfig
 from core.io.source import opening, readable, without_nul
-from core.modality import PartConfig
 from core.types import Sample
 
 

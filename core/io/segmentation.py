@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
 
+from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.dicom import SUFFIXES, noting, read_header, read_pixels
 from core.io.dicom_mark import kept_mark
@@ -23,7 +24,6 @@ from core.io.slices import SliceChoice, chosen_slice
 from core.io.slots import Slots, one_slot, own_slots, slots_on
 from core.io.source import decoding, without_nul
 from core.io.stack import demand_alike
-from core.modality import PartConfig
 from core.types import LABEL_UNITS, Geometry, Sample
 
 # Segmentation Storage and Label Map Segmentation Storage (PS3.4 B.5).

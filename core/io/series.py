@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
 
+from core.contract.modality import PartConfig
 from core.errors import PlainWarning, UserError
 from core.io.dicom import SUFFIXES, noting, read_header, read_pixels
 from core.io.dicom_mark import kept_mark
@@ -23,7 +24,6 @@ from core.io.slices import SliceChoice, chosen_slice
 from core.io.source import decoding, without_nul
 from core.io.stack import Gaps, plane_affine, stacked
 from core.io.survey import the_series_in, the_series_of
-from core.modality import PartConfig
 from core.types import Geometry, Sample
 
 _SAME_PLACE_MM = 1e-3  # what 16 characters of a decimal string may lose

@@ -8,13 +8,13 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.dicom import is_dicom
 from core.io.dicom_report import read_report
 from core.io.mark import SYNTHETIC, Mark, write_marked
 from core.io.sections import SectionName, Titles, chosen, listed_names, sections_of
 from core.io.source import opening, readable, without_nul
-from core.modality import PartConfig
 from core.types import Provenance, Sample
 
 _MARKER = f"# {SYNTHETIC} "

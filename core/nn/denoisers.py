@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import PositiveInt, model_validator
 
+from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.modality import PartConfig
 from core.nn.rules import divides, has_axes, same_length
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, tensor
 
+from core.contract.modality import Site
 from core.errors import UserError
-from core.modality import Site
 from core.nn.diffusers_sites import offer_diffusers_sites
 from core.nn.folders import load_folder
 from core.nn.rules import divides, equal

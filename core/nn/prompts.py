@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.modality import PartConfig
 from core.nn.rules import CONVOLUTION_STRIDE, divides, has_axes
 
 if TYPE_CHECKING:

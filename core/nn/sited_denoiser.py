@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from core.contract.modality import Site
 from core.errors import UserError
-from core.modality import Site
 from core.nn.levels import timestep_of_log_snr
 from core.nn.sites import ContextSite, attach_at
 from core.types import Conditioning, Space

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from core.contract.modality import Shared
 from core.errors import unknown
-from core.modality import Shared
 from core.nn.autoencoders import GridAutoencoderConfig
 from core.nn.denoisers import GridDenoiserConfig
 from core.nn.prompts import GridPromptEncoderConfig

@@ -12,8 +12,8 @@ from pydantic import (
     model_validator,
 )
 
+from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.modality import PartConfig
 from core.nn.rules import divides
 from core.types import LatentSpec
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from core.modality import Site
+from core.contract.modality import Site
 from core.nn.sited_denoiser import SitedDenoiser
 from core.nn.vector_blocks import NUM_POSITIONS
 from core.nn.vector_unet import VectorUNet

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
 
-from core.modality import Site
+from core.contract.modality import Site
 from core.nn.monai_sites import offer_monai_sites
 from core.nn.sited_denoiser import SitedDenoiser
 from core.nn.sites import halved, unet_level

@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from core.contract.modality import PartConfig, Parts
 from core.errors import PlainWarning, UserError
 from core.io.archive import container
-from core.modality import PartConfig, Parts
 from core.preprocess.stamp import files_of
 from core.preprocess.studies import Studies
 from core.types import Record

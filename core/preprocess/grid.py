@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
+from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.axes import Orientation, centred
-from core.modality import PartConfig
 from core.preprocess.fit import Fit, fit
 from core.preprocess.resample import Resize
 from core.types import DataSpec, Geometry, Sample

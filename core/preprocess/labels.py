@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, model_validator
 
+from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.modality import PartConfig
 from core.preprocess.grid import CANONICAL, GridConfig, GridPreprocess, is_canonical, name_of
 from core.preprocess.resample import Resize
 from core.preprocess.views import Share, View, Views, ViewsConfig

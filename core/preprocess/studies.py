@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.building import build_part
+from core.contract.build import build_part
+from core.contract.modality import PartConfig, Parts
 from core.engine.seed import stream
 from core.errors import PlainWarning, UserError
-from core.modality import PartConfig, Parts
 from core.preprocess.collate import collate
 from core.preprocess.prepared.samples import PreparedSamples
 from core.preprocess.stamp import edges, encoded, time_of

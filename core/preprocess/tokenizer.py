@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from core.modality import PartConfig
+from core.contract.modality import PartConfig
 from core.preprocess.grid import CANONICAL, is_canonical
 from core.preprocess.tokenizer_file import SPECIALS, encodable, open_tokenizer, text_of
 from core.preprocess.tokens import BEGIN, END, VOCABULARY

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from core.modality import PartConfig
+from core.contract.modality import PartConfig
 from core.preprocess.grid import CANONICAL, is_canonical
 from core.types import DataSpec, Geometry, Sample
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from core.modality import PartConfig
+from core.contract.modality import PartConfig
 from core.preprocess.warp import bias_curve, rotation, warped
 from core.types import Sample
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import tomli_w
 
-from core.modality import NAME, PROTOCOLS, PartConfig, Shared, Writer
+from core.contract.modality import NAME, PROTOCOLS, PartConfig, Shared, Writer
 from core.testing.laws import Bench, LawBroken, NotApplicable, demand, law, random_state, randomised
 
 _FILE_PARTS = ("reader", "preprocess", "augment", "writer")

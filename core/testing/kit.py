@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from core.contract.modality import Modality
 from core.errors import UserError, unknown
-from core.modality import Modality
 from core.testing.laws import Bench, LawBroken, NotApplicable, all_laws
 from core.types import Sample
 

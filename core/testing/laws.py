@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.modality import Modality, Parts
+from core.contract.modality import Modality, Parts
 from core.testing.samples import draw_off_grid, draw_sample
 from core.types import Batch, Conditioning, Provenance, Sample
 

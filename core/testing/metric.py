@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.modality import MetricSpec
+from core.contract.modality import MetricSpec
 from core.testing.laws import Bench, NotApplicable, demand, generator, law
 from core.types import Batch
 

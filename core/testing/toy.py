@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from core.contract.hookspecs import hookimpl
+from core.contract.modality import DatasetAdapter, Modality, PartConfig, Parts
 from core.errors import UserError
-from core.hookspecs import hookimpl
-from core.modality import DatasetAdapter, Modality, PartConfig, Parts
 from core.types import DataSpec, Geometry, Provenance, Record, Sample, Space
 
 _LIST = "cohort.json"

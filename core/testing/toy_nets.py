@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from core.contract.modality import Site
 from core.errors import UserError
-from core.modality import Site
 from core.types import Batch, Conditioning, Context, LatentSpec, Posterior, Prompt, Space
 
 _HIDDEN = 32  # wide enough that the preset's few hundred steps reconstruct well

@@ -84,8 +84,8 @@ def test_a_planted_import_breaks_a_contract(copy, file, planted):
         "core.check",
         "core.registry",
         "core.flow",
-        "core.discovery",
-        "core.hookspecs",
+        "core.contract.discovery",
+        "core.contract.hookspecs",
     ],
 )
 def test_nothing_heavy_is_imported_early(module):
@@ -95,7 +95,7 @@ def test_nothing_heavy_is_imported_early(module):
 
 
 def test_plugins_register_without_anything_heavy():
-    code = f"import sys\nfrom core.discovery import discover\ndiscover()\nprint([n for n in {HEAVY!r} if n in sys.modules])"
+    code = f"import sys\nfrom core.contract.discovery import discover\ndiscover()\nprint([n for n in {HEAVY!r} if n in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
 

@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from source import ROOT, decisions_by_name, python_files
 
-from core.discovery import discover
+from core.contract.discovery import discover
 from core.registry import load_registry
 
 

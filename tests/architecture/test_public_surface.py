@@ -13,7 +13,7 @@ import core.nn
 import core.prepare
 import core.testing
 import core.train
-from core import discovery, hookspecs
+from core.contract import discovery, hookspecs
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from core.discovery import discover
+from core.contract.discovery import discover
 from core.errors import UserError
 from core.generate.__main__ import main
 from core.generate.place import Place

@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from core.discovery import discover
+from core.contract.discovery import discover
 from core.errors import UserError
 from core.generate.__main__ import main
 from core.types import Geometry, Provenance, Sample

@@ -16,8 +16,8 @@ from PIL import Image
 
 from core import prepare
 from core.config import resolve
+from core.contract.discovery import discover
 from core.curriculum.cohort import gather_cohort
-from core.discovery import discover
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError
 from core.flags import Flags

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from core import prepare
-from core.discovery import discover
+from core.contract.discovery import discover
 from core.errors import UserError
 from plugins.manifest.datasets import MANIFEST
 from plugins.phantom.study import make_study

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torchmetrics import MeanSquaredError, Metric
 
+from core.contract.modality import MetricSpec, Modality, PartConfig, Parts, Site
 from core.errors import UserError
-from core.modality import MetricSpec, Modality, PartConfig, Parts, Site
 from core.nn import TextPromptEncoderConfig
 from core.preprocess import ByteTokenizerConfig
 from core.testing import toy

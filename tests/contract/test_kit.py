@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from defects import DEFECTS, GOOD_METRIC, TOKENS
 
+from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.modality import PartConfig
 from core.testing import check_modality, law_names, parametrize_checks
 from core.testing.samples import draw_off_grid
 from core.testing.toy import TOY_GRID, TOY_VECTOR, draw_study, write_array

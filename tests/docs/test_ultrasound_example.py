@@ -56,7 +56,7 @@ def test_it_reads_real_busi_images_where_they_are(python, site, tmp_path, real_d
     code = f"""
 import core
 from pathlib import Path
-from core.discovery import discover
+from core.contract.discovery import discover
 catalog = discover()
 parts = catalog.modalities["ultrasound"].parts("tiny")
 records = list(catalog.datasets["busi"].scan(Path({str(root)!r})))

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from core.contract.modality import Site
 from core.diffuse.objective import noised
 from core.guide.adaptation import Adaptation, draw_parameters
 from core.guide.attention import GuidanceAttention, attach_guidance
@@ -13,7 +14,6 @@ from core.guide.contrast import EnvironmentContrast
 from core.guide.environment import Environment
 from core.guide.loss import FlowState, at_level, cross_errors, draw_pair_levels, guide_losses, told
 from core.guide.prompts import draw_guide_prompt, guide_sources
-from core.modality import Site
 from core.nn import log_snr_of_timestep
 from core.recipe import GuideChoice
 from core.testing.toy_nets import ToyDenoiser

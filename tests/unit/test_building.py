@@ -2,10 +2,9 @@
 
 import pytest
 
-from core.building import MissingPackageError, build_part
+from core.contract.build import MissingPackageError, build_part, install_command
+from core.contract.modality import PartConfig, Shared
 from core.errors import UserError
-from core.modality import PartConfig, Shared
-from core.packages import install_command
 from core.params import parameter_table
 from core.testing.toy import TOY_GRID
 

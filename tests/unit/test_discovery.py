@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.discovery import discover
+from core.contract.discovery import discover
 from core.errors import UserError
 
 MODALITY = """
@@ -246,7 +246,7 @@ def test_unregistered_third_party_loads_nothing_heavy(site):
     """Registering the built-in plugins imports no torch (each hook is promised to take milliseconds)."""
     import subprocess
 
-    code = "import sys\nfrom core.discovery import discover\ndiscover()\nassert 'torch' not in sys.modules"
+    code = "import sys\nfrom core.contract.discovery import discover\ndiscover()\nassert 'torch' not in sys.modules"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
 

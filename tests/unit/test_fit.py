@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from core.config import Flags, resolve
+from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.fit import _Built, require_fit
-from core.modality import PartConfig
 from core.registry import load_registry
 from core.run import start_run
 from core.testing.toy import TOY_GRID, TOY_VECTOR

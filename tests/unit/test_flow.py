@@ -5,9 +5,9 @@ import warnings
 
 import pytest
 
+from core.contract.modality import Modality, PartConfig, Parts, Shared
 from core.errors import PlainWarning, UserError
 from core.flow import Flow, neighbours, parse_flow, reachable_pairs
-from core.modality import Modality, PartConfig, Parts, Shared
 from core.pools import deal_pools, dealt, visible
 from core.rounds import missing_parts, plan_rounds, require_parts, trained_once
 from core.types import DataSpec, Record

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from core.config import Flags, resolve
+from core.contract.modality import DatasetAdapter, Modality, PartConfig, Parts, Shared
 from core.errors import UserError
-from core.modality import DatasetAdapter, Modality, PartConfig, Parts, Shared
 from core.plan import describe_plan
 from core.registry import DatasetEntry, PairEntry, load_registry
 from core.run import start_run

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from core.contract.modality import DatasetAdapter
 from core.errors import UserError
-from core.modality import DatasetAdapter
 from core.registry import Registry, load_registry
 
 SHIPPED = Path(__file__).parents[2] / "registry.toml"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from core.building import build_part
+from core.contract.build import build_part
 from core.errors import UserError
 from core.io import replacing
 from core.io.archive import SUFFIX, container

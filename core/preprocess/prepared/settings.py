@@ -10,9 +10,8 @@ from hashlib import blake2b
 from typing import Any
 
 import core
-from core.building import build_part
-from core.modality import PartConfig, Parts
-from core.packages import distribution_of
+from core.contract.build import build_part, distribution_of
+from core.contract.modality import PartConfig, Parts
 from core.types import DataSpec
 
 _FORMAT = 2  # of shards and of what is told about files

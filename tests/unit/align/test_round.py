@@ -15,11 +15,11 @@ from core.align.projector import Projector
 from core.align.temperature import Temperature
 from core.align.told import Told
 from core.align.train import Alignment, train_round
+from core.contract.modality import PartConfig, Parts
 from core.engine.compute import Compute
 from core.engine.log import RunLog
 from core.engine.seed import seeded
 from core.engine.trainer import Trainer
-from core.modality import PartConfig, Parts
 from core.nn import TextPromptEncoderConfig
 from core.preprocess import ByteTokenizerConfig
 from core.preprocess.grid import CANONICAL

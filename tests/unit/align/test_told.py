@@ -3,8 +3,8 @@
 import pytest
 
 from core.align.told import Told
+from core.contract.modality import Parts
 from core.errors import UserError
-from core.modality import Parts
 from core.preprocess import ByteTokenizerConfig
 from core.preprocess.studies import Studies
 from core.types import Record

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core.config import resolve
-from core.discovery import discover
+from core.contract.discovery import discover
 from core.errors import UserError
 from core.flags import Flags
 from core.preprocess.studies import Studies

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.api import UserError
-from core.modality import DatasetAdapter
+from core.contract.modality import DatasetAdapter
 from core.records import records_of
 from core.registry import DatasetEntry, DataSource
 from core.testing.toy import scan, write_cohort

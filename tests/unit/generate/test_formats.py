@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from core.contract.modality import PartConfig, Parts
 from core.errors import UserError
 from core.generate.formats import in_order, writers_of
-from core.modality import PartConfig, Parts
 from core.types import DataSpec
 
 

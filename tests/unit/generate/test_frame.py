@@ -7,7 +7,7 @@ import pydicom
 import pytest
 import torch
 
-from core.discovery import discover
+from core.contract.discovery import discover
 from core.generate.frame import given_grid
 from core.generate.study import decoded, restored
 from core.io.axes import centred

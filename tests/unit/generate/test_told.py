@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from core.discovery import discover
+from core.contract.discovery import discover
 from core.errors import UserError
 from core.generate.told import read_told
 from core.io import NiftiWriterConfig, centred

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from core.contract.modality import Site
 from core.guide.attention import GuidanceAttention, attach_guidance, heads_of
 from core.guide.environment import joined
 from core.guide.position import grid_positions
 from core.io.axes import centred
-from core.modality import Site
 from core.nn import GridDenoiserConfig, VectorDenoiserConfig
 from core.types import Conditioning, Context
 

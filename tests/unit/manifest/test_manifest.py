@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from core.api import UserError
-from core.discovery import discover
-from core.modality import Parts
+from core.contract.discovery import discover
+from core.contract.modality import Parts
 from core.preprocess.studies import Studies
 from plugins.manifest.datasets import MANIFEST
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.discovery import discover
+from core.contract.discovery import discover
 from core.registry import load_registry
 from plugins.manifest.datasets import MANIFEST
 

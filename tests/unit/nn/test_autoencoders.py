@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core.modality import Autoencoder
+from core.contract.modality import Autoencoder
 from core.nn import GridAutoencoderConfig
 from core.types import Batch, LatentSpec, Posterior
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from core.contract.modality import Denoiser
 from core.errors import UserError
-from core.modality import Denoiser
 from core.nn import ContextAttention, GridDenoiserConfig, VectorDenoiserConfig, log_snr_of_timestep
 
 PLANE = GridDenoiserConfig(

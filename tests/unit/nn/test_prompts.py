@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
+from core.contract.modality import PromptEncoder
 from core.errors import UserError
-from core.modality import PromptEncoder
 from core.nn import GridPromptEncoderConfig, TextPromptEncoderConfig
 from core.types import Batch
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from core.contract.modality import Autoencoder
 from core.errors import PlainWarning, UserError
-from core.modality import Autoencoder
 from core.nn import Decoding, TextAutoencoderConfig
 from core.nn.text_autoencoder_losses import cyclical_beta, divergence_above, feature_divergence, token_losses
 from core.nn.text_autoencoder_search import drawn, search

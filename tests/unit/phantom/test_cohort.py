@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.discovery import discover
+from core.contract.discovery import discover
 from core.errors import UserError
 from plugins.phantom.cohort import make_cohort, missing_patients
 from plugins.phantom.datasets import PHANTOM

@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "io"))
 from dicom_files import cr, ct_series, save
 from trees import PARTS, PRESET, READER, picture, prepared, row, tree
 
+from core.contract.modality import PartConfig, Parts
 from core.errors import PlainWarning, UserError
 from core.io import ImageReaderConfig, NiftiReaderConfig, RadiographReaderConfig, ScanReaderConfig, centred
-from core.modality import PartConfig, Parts
 from core.preprocess import RangePreprocessConfig
 from core.preprocess.audit.copies import Alike, Owners
 from core.preprocess.audit.facts import facts_of_text

@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from PIL import Image
 from trees import GRID, PARTS, PRESET, content, order, picture, prepared, row, studies, tree
 
+from core.contract.modality import PartConfig, Parts
 from core.engine.workers import in_order
 from core.errors import PlainWarning, UserError
 from core.io import centred
-from core.modality import PartConfig, Parts
 from core.preprocess.prepared import portions as portions_module
 from core.preprocess.prepared import settings as settings_module
 from core.preprocess.prepared.alone import alone_in

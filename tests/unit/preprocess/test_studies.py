@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from core.contract.modality import Parts
 from core.errors import UserError
 from core.io import TextReaderConfig
-from core.modality import Parts
 from core.pools import split_by_patient
 from core.preprocess import ByteTokenizerConfig
 from core.preprocess.studies import Studies

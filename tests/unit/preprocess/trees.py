@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from core.contract.modality import Parts
 from core.io import ImageReaderConfig, TextReaderConfig
-from core.modality import Parts
 from core.preprocess import ByteTokenizerConfig, RangePreprocessConfig
 from core.preprocess.prepared.manifest import source_digest
 from core.preprocess.prepared.preparation import Order, prepare

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pluggy
 
-from core.modality import DatasetAdapter, MetricSpec, Modality
+from core.contract.modality import DatasetAdapter, MetricSpec, Modality
 
 PROJECT = "medweave"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -12,10 +12,10 @@ from typing import Any
 
 import pluggy
 
-from core import hookspecs
 from core.config import RunConfig
-from core.errors import PluginError, SwitchedOffError, UserError, listed, nearest, unknown
-from core.modality import (
+from core.contract import hookspecs
+from core.contract.build import install_command
+from core.contract.modality import (
     CONTRACT,
     NAME,
     SHARED_KEY,
@@ -26,7 +26,7 @@ from core.modality import (
     Parts,
     Shared,
 )
-from core.packages import install_command
+from core.errors import PluginError, SwitchedOffError, UserError, listed, nearest, unknown
 from core.types import DataSpec
 
 GROUP = "medweave.plugins"
