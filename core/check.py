@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from core.cli import Parser, path, run
+from core.cli.command import Parser, path, run
+from core.cli.text import columns, labelled
 from core.errors import UserError, unknown
-from core.layout import columns, labelled
 
 if TYPE_CHECKING:
     from core.contract.discovery import Catalog

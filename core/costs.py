@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.cli.text import columns, in_bytes, in_flops, in_time, labelled
 from core.contract.build import MissingPackageError
 from core.estimate import (
     NOT_COUNTABLE,
@@ -19,7 +20,6 @@ from core.estimate import (
     prompt_on_meta,
     size_of,
 )
-from core.layout import columns, in_bytes, in_flops, in_time, labelled
 from core.preset import Phase
 from core.rounds import weight_sets
 from core.run import Run

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from core.cli.text import columns, labelled
 from core.contract.modality import DatasetAdapter
 from core.costs import describe_costs
 from core.flow import reachable_pairs
-from core.layout import columns, labelled
 from core.preset import Phase
 from core.registry import Registry
 from core.rounds import Round, WeightSet, missing_parts

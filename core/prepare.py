@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from core.cli import Parser, path, run
+from core.cli.command import Parser, path, run
 from core.errors import UserError, listed, unknown
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from functools import partial
 
-from core.cli import Parser, path, run
+from core.cli.command import Parser, path, run
 from core.errors import PlainWarning
 
 

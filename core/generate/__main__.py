@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.cli import Parser, path, run
+from core.cli.command import Parser, path, run
 from core.errors import PlainWarning, UserError
 
 if TYPE_CHECKING:

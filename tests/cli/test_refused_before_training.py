@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import core.check
-import core.cli
+import core.cli.command
 import core.train
 
 SHIPPED = Path(__file__).parents[2] / "registry.toml"
@@ -67,7 +67,7 @@ def call(place, capsys):
 
     def run(*arguments, command=core.train):
         with pytest.raises(SystemExit) as ended:
-            core.cli.run(command.main, arguments)
+            core.cli.command.run(command.main, arguments)
         told = capsys.readouterr()
         return ended.value.code, told.out, told.err.strip().splitlines()
 

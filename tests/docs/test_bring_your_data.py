@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "tests/unit/io"))
 from dicom_files import ct_series
 
 from core import prepare, train
-from core.layout import WIDTH
+from core.cli.text import WIDTH
 from core.preprocess.audit.examination import examine
 from core.preprocess.audit.population import Population
 from core.types import DataSpec, Record

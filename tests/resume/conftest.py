@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import core.cli
+import core.cli.command
 import core.train
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -22,7 +22,7 @@ def start():
     context.set_forkserver_preload(["torch._dynamo", "accelerate", "core.train", "core.curriculum"])
 
     def call(*arguments):
-        process = context.Process(target=core.cli.run, args=(core.train.main, [*FLOW, *SHORT, *arguments]))
+        process = context.Process(target=core.cli.command.run, args=(core.train.main, [*FLOW, *SHORT, *arguments]))
         process.start()
         return process
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import core.cli
+import core.cli.command
 import core.train
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -154,7 +154,7 @@ def test_killed_while_something_is_written(start, whole):
 def train_here(*arguments):
     """The exit code of the command, run in this process."""
     with pytest.raises(SystemExit) as ended:
-        core.cli.run(core.train.main, [*FLOW, *SHORT, *arguments])
+        core.cli.command.run(core.train.main, [*FLOW, *SHORT, *arguments])
     return ended.value.code
 
 

@@ -5,9 +5,9 @@ Started by torchrun as a script.
 
 import sys
 
-import core.cli
+import core.cli.command
 import core.train
 from core.engine.trainer import Trainer
 
 Trainer.forget = lambda self, title: None
-core.cli.run(core.train.main, sys.argv[1:])
+core.cli.command.run(core.train.main, sys.argv[1:])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from core.layout import columns
+from core.cli.text import columns
 
 Verdict = Literal["ok", "warning", "error"]
 SCHEMA = 1

@@ -56,4 +56,4 @@ def main() -> None:
 
     sys.argv = [f"medweave {name}", *arguments]
     module = import_module(_MODULES.get(name, f"core.{name}"))
-    import_module("core.cli").run(module.main)
+    import_module("core.cli.command").run(module.main)

@@ -1,0 +1,1 @@
+"""The command line: parsing, messages, columns of text, and the console script."""
