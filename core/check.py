@@ -28,8 +28,8 @@ def main(arguments: Sequence[str]) -> None:
     """List, count or check; exit 1 when a law is broken."""
     options = parser().parse_args(arguments)
 
+    from core.config.registry import load_registry
     from core.contract.discovery import discover
-    from core.registry import load_registry
 
     registry = load_registry(options.registry)
     catalog = discover(registry.plugins.enabled, registry.plugins.modules)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.cli.text import columns, in_bytes, in_flops, in_time, labelled
+from core.config.preset import Phase
 from core.contract.build import MissingPackageError
 from core.estimate import (
     NOT_COUNTABLE,
@@ -20,7 +21,6 @@ from core.estimate import (
     prompt_on_meta,
     size_of,
 )
-from core.preset import Phase
 from core.rounds import weight_sets
 from core.run import Run
 from core.stock import Stock

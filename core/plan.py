@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from core.cli.text import columns, labelled
+from core.config.preset import Phase
+from core.config.registry import Registry
 from core.contract.modality import DatasetAdapter
 from core.costs import describe_costs
 from core.flow import reachable_pairs
-from core.preset import Phase
-from core.registry import Registry
 from core.rounds import Round, WeightSet, missing_parts
 from core.run import Run
 from core.stock import Stock, take_stock

@@ -7,9 +7,9 @@ from dataclasses import replace
 from hashlib import blake2b
 from random import Random
 
+from core.config.recipe import Pools
 from core.flow import Flow
 from core.preprocess.stamp import encoded
-from core.recipe import Pools
 from core.types import Record, Split
 
 

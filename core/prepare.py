@@ -17,10 +17,10 @@ from core.cli.command import Parser, path, run
 from core.errors import UserError, listed, unknown
 
 if TYPE_CHECKING:
+    from core.config.registry import DataSource, Registry
     from core.contract.discovery import Catalog
     from core.contract.modality import DatasetAdapter
     from core.preprocess.prepared.preparation import Order, Report
-    from core.registry import DataSource, Registry
 
 _OF_PREPARING = ("preset", "modality", "flow", "set", "audit_only", "strict", "num")  # what --dicom does not do
 
@@ -57,10 +57,10 @@ def main(arguments: Sequence[str]) -> None:
 
     from rich.console import Console
 
+    from core.config.registry import load_registry
     from core.contract.discovery import discover
     from core.preprocess.prepared.preparation import prepare
     from core.records import make_data
-    from core.registry import load_registry
 
     registry = load_registry(options.registry)
     catalog = discover(registry.plugins.enabled, registry.plugins.modules)
@@ -138,11 +138,10 @@ def _written_as_dicom(source: DataSource, options: Namespace) -> str:
 
 def _order(source: DataSource, options: Namespace, registry: Registry, catalog: Catalog) -> Order:
     """What shall be prepared, and how; `UserError` for a wrong preset, flow, modality or setting."""
-    from core.config import resolve
+    from core.config.overrides import with_overrides
+    from core.config.run_config import Flags, resolve
     from core.engine.workers import num_cores
-    from core.flags import Flags
     from core.flow import parse_flow
-    from core.overrides import with_overrides
     from core.pools import split_by_patient
     from core.preprocess.prepared.preparation import Order
     from core.records import scanned

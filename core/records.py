@@ -11,15 +11,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import get_args
 
+from core.config.overrides import with_overrides
+from core.config.registry import DataSource, Registry
 from core.contract.modality import DatasetAdapter, Modality, PartConfig
 from core.errors import PlainWarning, UserError, listed, unknown
-from core.overrides import with_overrides
 from core.pools import dealt, split_by_patient
 from core.preprocess.first_look import without
 from core.preprocess.prepared.manifest import FILE, is_fresh, read_manifest, source_digest
 from core.preprocess.prepared.samples import PreparedSamples
 from core.preprocess.prepared.settings import digests_of
-from core.registry import DataSource, Registry
 from core.run import Run
 from core.types import Record, Split
 

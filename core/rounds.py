@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from core.config.preset import Phase
 from core.contract.modality import Modality, PartConfig, Shared
 from core.errors import UserError
 from core.flow import Edge, Flow
-from core.preset import Phase
 
 PART_OF: Mapping[Phase, str] = {
     "autoencoder": "autoencoder",

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from core.config import RunConfig
+from core.config.overrides import with_overrides
+from core.config.preset import Phase
+from core.config.run_config import RunConfig
 from core.contract.modality import Modality, Parts
 from core.errors import UserError
 from core.flow import Flow, neighbours, parse_flow
-from core.overrides import with_overrides
 from core.pools import visible
-from core.preset import Phase
 from core.rounds import Round, WeightSet, plan_rounds, require_parts, trained_once, weight_sets
 from core.types import Record
 

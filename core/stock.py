@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.config.registry import Registry
 from core.contract.modality import DatasetAdapter
 from core.errors import UserError
 from core.records import prepared_of, records_of, source_of
-from core.registry import Registry
 from core.run import Run
 from core.types import Record
 

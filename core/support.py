@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.config import RunConfig
+from core.config.preset import Phase
+from core.config.recipe import Recipe
+from core.config.registry import Registry
+from core.config.run_config import RunConfig
 from core.errors import PlainWarning, UserError
 from core.flow import Flow
-from core.preset import Phase
-from core.recipe import Recipe
-from core.registry import Registry
 
 
 @dataclass(frozen=True)

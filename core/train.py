@@ -39,13 +39,12 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, build, run."""
     options = parser().parse_args(arguments)
 
-    from core.config import resolve
+    from core.config.registry import load_registry, shipped_recipes
+    from core.config.run_config import Flags, resolve
     from core.contract.discovery import discover
     from core.engine.compute import resolve_device
     from core.fit import require_fit
-    from core.flags import Flags
     from core.plan import describe_plan
-    from core.registry import load_registry, shipped_recipes
     from core.run import start_run
     from core.support import require_consistency, supported
 

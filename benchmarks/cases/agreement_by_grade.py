@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from core.config import resolve
+from core.config.registry import load_registry
+from core.config.run_config import Flags, resolve
 from core.contract.discovery import discover
 from core.curriculum import Course
 from core.curriculum.measures.calls import readable_findings
 from core.curriculum.measures.subjects import Subjects, joined
 from core.engine.compute import Compute
 from core.evaluate.auroc import auroc
-from core.flags import Flags
-from core.registry import load_registry
 from core.run import start_run
 from plugins.phantom.files import PARAMETERS
 from plugins.phantom.findings import GRADES

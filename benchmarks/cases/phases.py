@@ -65,8 +65,8 @@ def bare_loop() -> float:
     """Seconds per step of the X-ray denoiser's own diffusers UNet in a plain loop."""
     import torch
 
+    from core.config.registry import load_registry
     from core.contract.discovery import discover
-    from core.registry import load_registry
 
     batch = load_registry(None).preset("tiny").diffuse.batch
     denoiser = discover().modalities["xray_frontal"].parts("tiny").denoiser

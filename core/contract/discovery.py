@@ -12,7 +12,7 @@ from typing import Any
 
 import pluggy
 
-from core.config import RunConfig
+from core.config.run_config import RunConfig
 from core.contract import hookspecs
 from core.contract.build import install_command
 from core.contract.modality import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from core.config.preset import Phase
 from core.curriculum.align import align
 from core.curriculum.autoencoder import autoencoder
 from core.curriculum.course import Course
@@ -12,7 +13,6 @@ from core.curriculum.guide import guide
 from core.curriculum.measures import measure
 from core.curriculum.report import write_report
 from core.curriculum.table import Line, as_text
-from core.preset import Phase
 
 __all__ = ["PHASES", "Course", "Line", "as_text", "train"]
 

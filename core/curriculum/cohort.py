@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 
+from core.config.registry import DataSource, Registry
 from core.contract.modality import DatasetAdapter, PartConfig
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError, listed
@@ -15,7 +16,6 @@ from core.preprocess.first_look import readable
 from core.preprocess.prepared.samples import PreparedSamples
 from core.preprocess.studies import Studies
 from core.records import make_data, prepared_of, readers_of, records_of, source_of
-from core.registry import DataSource, Registry
 from core.run import Run
 from core.types import Record
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
+from core.config.preset import Phase
+from core.config.registry import Registry
 from core.contract.modality import DatasetAdapter
 from core.curriculum.cohort import gather_cohort
 from core.curriculum.folder import RunFolder, require_agreement
@@ -14,8 +16,6 @@ from core.engine.log import RunLog
 from core.engine.networks import Networks
 from core.engine.trainer import Trainer
 from core.generate.bundle import Bundle
-from core.preset import Phase
-from core.registry import Registry
 from core.rounds import weight_sets
 from core.run import Run
 

@@ -12,13 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from core.config import RunConfig, to_toml
+from core.config.run_config import RunConfig, to_toml
+from core.config.toml import read_toml
 from core.curriculum.table import Line
 from core.engine.networks import homes_of
 from core.engine.tensors import write_json
 from core.errors import PlainWarning, UserError
 from core.io import replacing
-from core.tables import read_toml
 
 _PACKAGES = ("medweave", "torch", "diffusers", "transformers", "monai", "timm")
 _FREE = ("run", "device")  # where a run lies and what it computes on may change

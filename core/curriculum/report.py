@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from core.config import RunConfig
+from core.config.run_config import RunConfig
 from core.curriculum.measures.pictures import FOLDER
 from core.curriculum.table import Line
 from core.io import replacing

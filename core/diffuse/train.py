@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from core.config.preset import Training
+from core.config.recipe import PromptChoice
 from core.diffuse.objective import draw_levels, draw_prompts, min_snr_weight, noise_loss, noised
 from core.diffuse.study_prompts import StudyPrompts
 from core.engine.loop import Notes, Stage, Terms
@@ -17,8 +19,6 @@ from core.engine.share import Share
 from core.engine.trainer import Trainer
 from core.errors import UserError
 from core.preprocess.studies import Studies
-from core.preset import Training
-from core.recipe import PromptChoice
 from core.types import Prompt
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.config.preset import Training
 from core.engine.loop import Notes, Stage, Terms
 from core.engine.seed import stream
 from core.engine.share import Share
 from core.engine.trainer import Trainer
 from core.preprocess.studies import Studies
-from core.preset import Training
 from core.types import Batch
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.config.preset import Phase, Training
 from core.engine.compute import Compute
 from core.engine.ema import MovingAverage
 from core.engine.finite import require_finite
@@ -18,7 +19,6 @@ from core.engine.seed import derived_seed
 from core.engine.share import Share
 from core.engine.weights import require_fit
 from core.errors import UserError
-from core.preset import Phase, Training
 
 Terms = Mapping[str, Tensor]
 Notes = Mapping[str, float | Tensor]

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from core.config.preset import Training
 from core.errors import UserError
-from core.preset import Training
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:

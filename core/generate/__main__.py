@@ -18,8 +18,8 @@ from core.cli.command import Parser, path, run
 from core.errors import PlainWarning, UserError
 
 if TYPE_CHECKING:
+    from core.config.recipe import SamplerChoice
     from core.generate.bundle import Bundle
-    from core.recipe import SamplerChoice
 
 
 _MOST = 1_000_000  # studies in one folder
@@ -75,9 +75,9 @@ def main(arguments: Sequence[str]) -> None:
     if options.num > _MOST:
         raise UserError(f"--num {options.num}: at most {_MOST} in one folder; use several, each with its own --seed")
 
+    from core.config.registry import load_registry
     from core.contract.discovery import discover
     from core.generate.folder import open_bundle
-    from core.registry import load_registry
 
     registry = load_registry(options.registry)
     catalog = discover(registry.plugins.enabled, registry.plugins.modules)
@@ -137,8 +137,8 @@ def _outputs(bundle: Bundle, asked: Sequence[str] | None, given: Sequence[str]) 
 def _sampler(bundle: Bundle, steps: int | None, scale: float | None, solver: str | None) -> SamplerChoice:
     from pydantic import ValidationError
 
+    from core.config.recipe import SamplerChoice
     from core.errors import explain
-    from core.recipe import SamplerChoice
 
     # Only DDIM draws noise on its way: another solver takes the run's place with its eta left out.
     eta = 0.0 if solver is not None and solver != "ddim" else None

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from core.config import RunConfig
+from core.config.run_config import RunConfig
+from core.config.toml import read_toml
 from core.contract.modality import Modality
 from core.engine.compute import Compute
 from core.engine.networks import Networks, homes_of
@@ -17,7 +18,6 @@ from core.errors import UserError, explain
 from core.generate.bundle import Bundle
 from core.rounds import weight_sets
 from core.run import start_run
-from core.tables import read_toml
 
 
 def open_bundle(

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from core.config.recipe import SamplerChoice
 from core.diffuse.objective import guided
 from core.errors import UserError
 from core.generate.grids import master_grid, own_points
@@ -16,7 +17,6 @@ from core.generate.noise import sample_noise
 from core.generate.partners import Couple, Given, Output, listeners
 from core.generate.solvers import Latents, solve
 from core.guide.environment import joined
-from core.recipe import SamplerChoice
 from core.types import Context
 
 Half = Literal["prompted", "null"]

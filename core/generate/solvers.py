@@ -13,9 +13,9 @@ from itertools import pairwise
 
 from torch import Tensor, tensor
 
+from core.config.preset import Solver
 from core.errors import UserError
 from core.nn import alpha_sigma
-from core.preset import Solver
 
 Latents = tuple[Tensor, ...]
 Predict = Callable[[Latents, tuple[Tensor, ...], tuple[int, ...]], tuple[Tensor, ...]]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.config.recipe import SamplerChoice
 from core.encode.latents import scaled, unscaled
 from core.errors import UserError
 from core.generate.bundle import Bundle
@@ -16,7 +17,6 @@ from core.generate.frame import given_grid
 from core.generate.joint import sample_jointly
 from core.generate.partners import Couple, Given, Output
 from core.preprocess.collate import uncollate
-from core.recipe import SamplerChoice
 from core.types import Batch, Conditioning, Geometry, Prompt, Sample
 
 

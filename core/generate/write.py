@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from core.config.recipe import SamplerChoice
 from core.engine.progress import progress
 from core.errors import UserError, unknown
 from core.generate.bundle import Bundle
@@ -35,7 +36,6 @@ from core.generate.study import (
 )
 from core.generate.told import Told, read_told
 from core.preprocess.collate import uncollate
-from core.recipe import SamplerChoice
 from core.types import Batch, Prompt, Provenance, Sample
 
 _MOST_SHOWN = 16  # studies on the contact sheet

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.config.recipe import GuideChoice
 from core.errors import UserError
 from core.guide.adaptation import Adaptation
 from core.guide.attention import heads_of
@@ -17,7 +18,6 @@ from core.guide.patches import NUM_VECTOR_TOKENS, num_tokens, patch_width, patch
 from core.guide.position import NUM_FEATURES, grid_positions, position_features
 from core.nn import timestep_of_log_snr
 from core.nn.vector_blocks import Attention, timestep_features
-from core.recipe import GuideChoice
 from core.types import Context, Geometry, LatentSpec
 
 NUM_PARAMETERS = 8  # of the guided adaptation

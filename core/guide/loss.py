@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from core.config.recipe import GuideChoice
 from core.contract.modality import Denoiser
 from core.diffuse.objective import draw_levels, noised
 from core.engine.share import Share
 from core.guide.contrast import EnvironmentContrast
 from core.guide.description import Description
 from core.guide.environment import Environment
-from core.recipe import GuideChoice
 from core.types import Conditioning, Context
 
 INDEPENDENT_SHARE = 0.5  # of the studies whose two levels differ; the others practise joint sampling (METHOD F3)

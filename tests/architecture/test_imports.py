@@ -58,7 +58,7 @@ def test_the_contracts_name_every_module_of_core():
         ("core/preprocess/collate.py", "import core.encode.latents"),
         ("core/nn/levels.py", "import core.engine.seed"),
         ("plugins/ct/modality.py", "import plugins.mri"),
-        ("plugins/ct/modality.py", "import core.registry"),
+        ("plugins/ct/modality.py", "import core.config.registry"),
         ("plugins/ct/modality.py", "import core.generate.bundle"),
         ("core/guide/prompts.py", "import core.api"),
     ],
@@ -82,7 +82,7 @@ def test_a_planted_import_breaks_a_contract(copy, file, planted):
         "core.nn",
         "core.train",
         "core.check",
-        "core.registry",
+        "core.config.registry",
         "core.flow",
         "core.contract.discovery",
         "core.contract.hookspecs",
@@ -132,7 +132,8 @@ def test_plugins_import_only_what_is_public():
 
 
 @pytest.mark.parametrize(
-    "planted", ["import core.overrides", "from core.pools import dealt", "from plugins.mri import x", "import core"]
+    "planted",
+    ["import core.config.overrides", "from core.pools import dealt", "from plugins.mri import x", "import core"],
 )
 def test_a_planted_private_import_is_found(planted):
     assert foreign_imports(f"def f():\n    {planted}\n", "ct")

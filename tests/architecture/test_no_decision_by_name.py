@@ -9,8 +9,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from source import ROOT, decisions_by_name, python_files
 
+from core.config.registry import load_registry
 from core.contract.discovery import discover
-from core.registry import load_registry
 
 
 def installed_names() -> set[str]:

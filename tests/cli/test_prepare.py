@@ -15,15 +15,14 @@ import pytest
 from PIL import Image
 
 from core import prepare
-from core.config import resolve
+from core.config.registry import load_registry
+from core.config.run_config import Flags, resolve
 from core.contract.discovery import discover
 from core.curriculum.cohort import gather_cohort
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError
-from core.flags import Flags
 from core.preprocess import first_look
 from core.preprocess.studies import Studies
-from core.registry import load_registry
 from core.run import start_run
 from core.stock import take_stock
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from core.config.recipe import GuideChoice
 from core.contract.modality import Site
 from core.diffuse.objective import noised
 from core.guide.adaptation import Adaptation, draw_parameters
@@ -15,7 +16,6 @@ from core.guide.environment import Environment
 from core.guide.loss import FlowState, at_level, cross_errors, draw_pair_levels, guide_losses, told
 from core.guide.prompts import draw_guide_prompt, guide_sources
 from core.nn import log_snr_of_timestep
-from core.recipe import GuideChoice
 from core.testing.toy_nets import ToyDenoiser
 from core.types import Conditioning, Geometry, LatentSpec, Prompt
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from core.config import Flags, RunConfig, resolve, to_toml
+from core.config.registry import load_registry
+from core.config.run_config import Flags, RunConfig, resolve, to_toml
 from core.contract.modality import Modality, PartConfig, Parts, Shared
 from core.errors import UserError
-from core.registry import load_registry
 from core.run import Run, start_run
 from core.types import DataSpec
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from core.config import Flags, resolve
+from core.config.registry import load_registry
+from core.config.run_config import Flags, resolve
 from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.fit import _Built, require_fit
-from core.registry import load_registry
 from core.run import start_run
 from core.testing.toy import TOY_GRID, TOY_VECTOR
 

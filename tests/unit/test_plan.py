@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from core.config import Flags, resolve
+from core.config.registry import DatasetEntry, PairEntry, load_registry
+from core.config.run_config import Flags, resolve
 from core.contract.modality import DatasetAdapter, Modality, PartConfig, Parts, Shared
 from core.errors import UserError
 from core.plan import describe_plan
-from core.registry import DatasetEntry, PairEntry, load_registry
 from core.run import start_run
 from core.types import DataSpec, LatentSpec, Prompt, Record
 

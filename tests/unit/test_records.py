@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from core.config import Flags, resolve
+from core.config.registry import DatasetEntry, load_registry
+from core.config.run_config import Flags, resolve
 from core.contract.modality import DatasetAdapter, Modality, PartConfig, Parts
 from core.curriculum.cohort import gather_cohort
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError
 from core.pools import split_by_patient
 from core.records import records_of, source_of
-from core.registry import DatasetEntry, load_registry
 from core.run import start_run
 from core.stock import take_stock
 from core.types import DataSpec, Record, Sample

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from core.config.registry import Registry, load_registry
 from core.contract.modality import DatasetAdapter
 from core.errors import UserError
-from core.registry import Registry, load_registry
 
 SHIPPED = Path(__file__).parents[2] / "registry.toml"
 
@@ -212,7 +212,9 @@ def test_frozen():
 
 
 def test_importing_is_light():
-    code = "import sys, core.registry, core.flow, core.config, core.plan; print('torch' in sys.modules)"
+    code = (
+        "import sys, core.config.registry, core.flow, core.config.run_config, core.plan; print('torch' in sys.modules)"
+    )
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SHIPPED.parent
     )

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from core.config import Flags, resolve, to_toml
+from core.config.registry import PairEntry, load_registry, shipped_recipes
+from core.config.run_config import Flags, resolve, to_toml
 from core.errors import PlainWarning, UserError
 from core.flow import parse_flow
-from core.registry import PairEntry, load_registry, shipped_recipes
 from core.support import LIMITS, UNREAD, require_consistency, supported
 from core.testing.toy import TOY_GRID, TOY_VECTOR
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
+from core.config.preset import Phase
 from core.curriculum.course import Course
 from core.curriculum.measures.agreement import agreements
 from core.curriculum.measures.coherence import coherences
@@ -16,7 +17,6 @@ from core.curriculum.measures.subjects import Subjects
 from core.curriculum.measures.telling import tellings
 from core.curriculum.measures.translation import translations
 from core.curriculum.table import Line
-from core.preset import Phase
 
 __all__ = ["MEASURES", "measure"]
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.config.preset import Measuring
+from core.config.recipe import SamplerChoice
 from core.curriculum.comparable import drawn, have_strangers, interleaved, patients_of
 from core.curriculum.course import Course
 from core.engine.progress import progress
@@ -19,8 +21,6 @@ from core.evaluate.strangers import strangers
 from core.generate.partners import Couple
 from core.generate.study import Request, decoded, generate_latents, helpful_couples, in_batches, restored
 from core.preprocess.studies import ROWS, Studies
-from core.preset import Measuring
-from core.recipe import SamplerChoice
 from core.types import Batch
 
 

@@ -15,6 +15,8 @@ from core.align.projector import Projector
 from core.align.temperature import Temperature
 from core.align.told import Told
 from core.align.train import Alignment, train_round
+from core.config.preset import Training
+from core.config.recipe import AlignChoice
 from core.contract.modality import PartConfig, Parts
 from core.engine.compute import Compute
 from core.engine.log import RunLog
@@ -24,8 +26,6 @@ from core.nn import TextPromptEncoderConfig
 from core.preprocess import ByteTokenizerConfig
 from core.preprocess.grid import CANONICAL
 from core.preprocess.studies import Studies
-from core.preset import Training
-from core.recipe import AlignChoice
 from core.testing.toy import TOY_GRID, TOY_VECTOR, ToyReaderConfig, scan, write_cohort
 from core.types import DataSpec, Record
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.config import resolve
+from core.config.registry import load_registry
+from core.config.run_config import Flags, resolve
 from core.contract.discovery import discover
 from core.errors import UserError
-from core.flags import Flags
 from core.preprocess.studies import Studies
 from core.records import readers_of, records_of, source_of
-from core.registry import load_registry
 from core.run import start_run
 
 ROOT = Path(__file__).parents[3]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from core.config import Flags, resolve
+from core.config.registry import load_registry
+from core.config.run_config import Flags, resolve
 from core.curriculum.folder import RunFolder
 from core.errors import UserError
-from core.registry import load_registry
 
 REGISTRY = load_registry(Path(__file__).parents[3] / "registry.toml")
 

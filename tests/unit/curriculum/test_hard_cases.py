@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from core.api import UserError
+from core.config.registry import DatasetEntry, DataSource
 from core.contract.modality import DatasetAdapter
 from core.records import records_of
-from core.registry import DatasetEntry, DataSource
 from core.testing.toy import scan, write_cohort
 from core.train import main
 from core.types import Record

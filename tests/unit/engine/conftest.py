@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from core.config.preset import Training
 from core.engine.compute import Compute
 from core.engine.log import RunLog
 from core.engine.loop import Stage
 from core.engine.seed import seeded, stream
 from core.engine.trainer import Trainer
-from core.preset import Training
 
 
 class AccumulatingTraining(Training):

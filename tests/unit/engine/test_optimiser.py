@@ -2,9 +2,9 @@ import math
 
 import pytest
 
+from core.config.preset import Training
 from core.engine.optimiser import make_optimiser, schedule
 from core.errors import UserError
-from core.preset import Training
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(100, 0), (100, 10), (7, 3), (1, 0), (1, 5)])

@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 
 import core  # noqa: F401
+from core.config.recipe import GuideChoice
 from core.engine.seed import seeded
 from core.errors import UserError
 from core.evaluate.benefit import PartnerErrors, benefit, partner_errors, savings, summarised
@@ -19,7 +20,6 @@ from core.guide.attention import attach_guidance
 from core.guide.environment import new_environment
 from core.guide.loss import FlowState
 from core.nn.levels import alpha_sigma, log_snr_of_timestep
-from core.recipe import GuideChoice
 from core.testing.toy_nets import ToyDenoiser
 from core.types import Conditioning, Context, LatentSpec
 

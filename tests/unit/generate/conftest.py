@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import core  # noqa: F401
+from core.config.recipe import GuideChoice
 from core.generate.partners import Given, Output
 from core.guide.attention import attach_guidance
 from core.guide.environment import new_environment
 from core.io.axes import centred
-from core.recipe import GuideChoice
 from core.testing.toy_nets import ToyDenoiser
 from core.types import Conditioning, LatentSpec
 

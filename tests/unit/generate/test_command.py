@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from core.config.recipe import SamplerChoice
 from core.generate.__main__ import _sampler
-from core.recipe import SamplerChoice
 
 DDIM = SamplerChoice(solver="ddim", steps=50, eta=1.0, scale=2.0)
 

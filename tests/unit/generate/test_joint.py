@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from core.config.recipe import SamplerChoice
 from core.errors import UserError
 from core.generate.joint import current_contexts, half_noise, joint_noise, sample_jointly
 from core.generate.noise import sample_noise
@@ -15,7 +16,6 @@ from core.generate.partners import Output, listeners
 from core.guide.attention import attach_guidance
 from core.io.axes import centred
 from core.nn import GridDenoiserConfig, VectorDenoiserConfig
-from core.recipe import SamplerChoice
 from core.types import Conditioning
 
 DDIM = SamplerChoice(solver="ddim", steps=4, eta=1.0)

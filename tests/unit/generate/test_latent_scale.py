@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from core.config import Flags, resolve
+from core.config.registry import load_registry
+from core.config.run_config import Flags, resolve
 from core.engine.networks import Networks
 from core.errors import UserError
 from core.generate.bundle import Bundle
 from core.generate.study import decoded
-from core.registry import load_registry
 from core.rounds import weight_sets
 from core.run import start_run
 from core.testing.toy import TOY_GRID, TOY_VECTOR

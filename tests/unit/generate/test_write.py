@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from core.config.recipe import SamplerChoice
 from core.generate import write
 from core.generate.told import Told
 from core.io.axes import centred
 from core.io.uids import patient_id, study_uid
-from core.recipe import SamplerChoice
 from core.types import Prompt
 
 SOURCES = {"xray": ("text",), "ct": ("text", "mri"), "mri": ("ct",)}

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import core  # noqa: F401
+from core.config.recipe import GuideChoice
 from core.diffuse.objective import draw_levels, noise_loss, noised
 from core.engine.seed import stream
 from core.guide.attention import GuidanceSites, attach_guidance
 from core.guide.environment import Environment, new_environment
 from core.guide.loss import FlowState
-from core.recipe import GuideChoice
 from core.testing.toy import TOY_GRID, draw_study
 from core.testing.toy_nets import ToyDenoiser
 from core.types import Conditioning, Geometry, LatentSpec, Prompt

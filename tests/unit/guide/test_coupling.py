@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from core.config.recipe import GuideChoice
 from core.engine.seed import stream
 from core.guide.contrast import EnvironmentContrast
 from core.guide.loss import at_level, cross_errors, guide_losses, told, trainable
 from core.nn import log_snr_of_timestep
-from core.recipe import GuideChoice
 from core.types import Context
 
 STEPS, BATCH, HELD_OUT = 140, 48, 200

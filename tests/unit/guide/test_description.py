@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from core.config.recipe import GuideChoice
 from core.engine.seed import stream
 from core.guide.description import Description
 from core.guide.loss import guide_losses
 from core.guide.patches import patches
-from core.recipe import GuideChoice
 
 SPATIAL = GuideChoice(context="spatial", levels="independent")
 DESCRIBED = SPATIAL.model_copy(update={"description": True, "contrast": False})

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from core.config.recipe import GuideChoice
 from core.engine.seed import stream
 from core.engine.share import Share
 from core.guide.contrast import EnvironmentContrast
 from core.guide.description import Description
 from core.guide.loss import Part, guide_losses
-from core.recipe import GuideChoice
 
 SIZE = 7
 CHOICE = GuideChoice(context="spatial", adaptation=True, levels="independent", clean=0.3, partner_drop=0.3)

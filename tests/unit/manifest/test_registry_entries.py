@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.config.registry import load_registry
 from core.contract.discovery import discover
-from core.registry import load_registry
 from plugins.manifest.datasets import MANIFEST
 
 ENTRIES = load_registry(Path(__file__).parents[3] / "registry.toml").datasets

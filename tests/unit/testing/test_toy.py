@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from core.config.registry import load_registry
 from core.encode.train import train_autoencoder
 from core.engine.compute import Compute
 from core.engine.log import RunLog
@@ -12,7 +13,6 @@ from core.engine.seed import seeded
 from core.engine.trainer import Trainer
 from core.errors import UserError
 from core.preprocess.studies import Studies
-from core.registry import load_registry
 from core.testing import toy
 from core.testing.toy import TOY_GRID, TOY_VECTOR, scan, write_cohort
 

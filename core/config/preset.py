@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from core.tables import Table
+from core.config.toml import Table
 
 Phase = Literal["autoencoder", "align", "diffuse", "guide"]
 Solver = Literal["ddim", "euler", "heun", "dpmpp_2m"]

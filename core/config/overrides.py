@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError, create_model
 
+from core.config.toml import Table
 from core.contract.modality import Modality, PartConfig, Parts, Shared
 from core.errors import UserError, explain, unknown
-from core.tables import Table
 
 PartOverrides = dict[str, dict[str, dict[str, Any]]]
 

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
+from core.config.preset import Preset
+from core.config.recipe import Recipe
+from core.config.toml import Table, merged, read_toml
 from core.contract.modality import NAME, DatasetAdapter
 from core.errors import UserError, explain, listed, unknown
-from core.preset import Preset
-from core.recipe import Recipe
-from core.tables import Table, merged, read_toml
 
 SCHEMA = 1
 FILE, LOCAL = "registry.toml", "registry.local.toml"

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from core.preset import PHASES, OtherTraining, Phase, Solver
-from core.tables import Table
+from core.config.preset import PHASES, OtherTraining, Phase, Solver
+from core.config.toml import Table
 
 Pools = Literal["disjoint", "all"]
 

@@ -1,0 +1,1 @@
+"""Settings: TOML tables, presets, recipes, the registry and the resolved configuration of a run."""
