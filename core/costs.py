@@ -21,8 +21,8 @@ from core.estimate import (
     prompt_on_meta,
     size_of,
 )
-from core.rounds import weight_sets
-from core.run import Run
+from core.flow.rounds import weight_sets
+from core.flow.run import Run
 from core.stock import Stock
 
 

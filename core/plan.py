@@ -10,9 +10,9 @@ from core.config.preset import Phase
 from core.config.registry import Registry
 from core.contract.modality import DatasetAdapter
 from core.costs import describe_costs
-from core.flow import reachable_pairs
-from core.rounds import Round, WeightSet, missing_parts
-from core.run import Run
+from core.flow.grammar import reachable_pairs
+from core.flow.rounds import Round, WeightSet, missing_parts
+from core.flow.run import Run
 from core.stock import Stock, take_stock
 
 

@@ -141,8 +141,8 @@ def _order(source: DataSource, options: Namespace, registry: Registry, catalog: 
     from core.config.overrides import with_overrides
     from core.config.run_config import Flags, resolve
     from core.engine.workers import num_cores
-    from core.flow import parse_flow
-    from core.pools import split_by_patient
+    from core.flow.grammar import parse_flow
+    from core.flow.patient_pools import split_by_patient
     from core.preprocess.prepared.preparation import Order
     from core.records import scanned
 

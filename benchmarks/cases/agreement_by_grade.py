@@ -24,7 +24,7 @@ from core.curriculum.measures.calls import readable_findings
 from core.curriculum.measures.subjects import Subjects, joined
 from core.engine.compute import Compute
 from core.evaluate.auroc import auroc
-from core.run import start_run
+from core.flow.run import start_run
 from plugins.phantom.files import PARAMETERS
 from plugins.phantom.findings import GRADES
 

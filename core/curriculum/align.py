@@ -13,7 +13,7 @@ from core.curriculum.course import Course
 from core.curriculum.table import Line
 from core.engine.seed import stream
 from core.evaluate.retrieval import recall_at
-from core.rounds import Round
+from core.flow.rounds import Round
 
 _MOST_FOR_MEAN = 1024
 

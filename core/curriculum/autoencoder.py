@@ -13,7 +13,7 @@ from core.curriculum.table import Line
 from core.encode.cache import cached_latents
 from core.encode.latents import fit_scale
 from core.encode.train import train_autoencoder
-from core.rounds import WeightSet
+from core.flow.rounds import WeightSet
 from core.types import Batch, LatentSpec, Posterior
 
 

@@ -15,9 +15,9 @@ from core.engine.compute import Compute
 from core.engine.log import RunLog
 from core.engine.networks import Networks
 from core.engine.trainer import Trainer
+from core.flow.rounds import weight_sets
+from core.flow.run import Run
 from core.generate.bundle import Bundle
-from core.rounds import weight_sets
-from core.run import Run
 
 
 class Course:

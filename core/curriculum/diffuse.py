@@ -10,8 +10,8 @@ from core.curriculum.course import Course
 from core.curriculum.table import Line
 from core.diffuse.train import Target, train_denoiser
 from core.encode.latents import scaled
+from core.flow.rounds import WeightSet
 from core.generate.bundle import assembly_key
-from core.rounds import WeightSet
 
 
 def diffuse(course: Course) -> None:

@@ -12,8 +12,8 @@ from core.curriculum.listening import listenings
 from core.curriculum.table import Line
 from core.encode.latents import scaled
 from core.errors import PlainWarning
+from core.flow.rounds import Round
 from core.guide.train import Guidance, Member, start_stand_in, train_guide_round
-from core.rounds import Round
 
 
 def guide(course: Course) -> None:

@@ -11,7 +11,7 @@ from core.engine.compute import Compute
 from core.engine.seed import seeded
 from core.engine.weights import load_about, load_weights, save_weights
 from core.errors import UserError
-from core.rounds import WeightSet
+from core.flow.rounds import WeightSet
 
 
 class Networks:

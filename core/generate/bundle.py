@@ -8,10 +8,10 @@ from typing import Any
 from core.diffuse.prompts import PromptAssembly
 from core.engine.networks import Networks
 from core.errors import UserError
+from core.flow.run import Run
 from core.generate.partners import Listening
 from core.guide.attention import GuidanceSites, attach_guidance
 from core.guide.environment import Environment, new_environment
-from core.run import Run
 from core.types import LatentSpec
 
 

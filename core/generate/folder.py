@@ -15,9 +15,9 @@ from core.contract.modality import Modality
 from core.engine.compute import Compute
 from core.engine.networks import Networks, homes_of
 from core.errors import UserError, explain
+from core.flow.rounds import weight_sets
+from core.flow.run import start_run
 from core.generate.bundle import Bundle
-from core.rounds import weight_sets
-from core.run import start_run
 
 
 def open_bundle(

@@ -7,7 +7,7 @@ from typing import Any
 
 from core.contract.build import build_part
 from core.errors import UserError, listed, nearest
-from core.run import Run
+from core.flow.run import Run
 
 
 def writers_of(run: Run, outputs: Sequence[str], format: str | None) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from core.contract.discovery import discover
 from core.curriculum.cohort import gather_cohort
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError
+from core.flow.run import start_run
 from core.preprocess import first_look
 from core.preprocess.studies import Studies
-from core.run import start_run
 from core.stock import take_stock
 
 ROOT = Path(__file__).parents[2]

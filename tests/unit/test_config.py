@@ -11,7 +11,7 @@ from core.config.registry import load_registry
 from core.config.run_config import Flags, RunConfig, resolve, to_toml
 from core.contract.modality import Modality, PartConfig, Parts, Shared
 from core.errors import UserError
-from core.run import Run, start_run
+from core.flow.run import Run, start_run
 from core.types import DataSpec
 
 REGISTRY = load_registry(Path(__file__).parents[2] / "registry.toml")

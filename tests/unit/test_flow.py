@@ -7,9 +7,9 @@ import pytest
 
 from core.contract.modality import Modality, PartConfig, Parts, Shared
 from core.errors import PlainWarning, UserError
-from core.flow import Flow, neighbours, parse_flow, reachable_pairs
-from core.pools import deal_pools, dealt, visible
-from core.rounds import missing_parts, plan_rounds, require_parts, trained_once
+from core.flow.grammar import Flow, neighbours, parse_flow, reachable_pairs
+from core.flow.patient_pools import deal_pools, dealt, visible
+from core.flow.rounds import missing_parts, plan_rounds, require_parts, trained_once
 from core.types import DataSpec, Record
 
 ALIASES = {"xray": ("xray_frontal", "xray_lateral")}

@@ -13,9 +13,9 @@ from core.contract.modality import DatasetAdapter, Modality, PartConfig, Parts
 from core.curriculum.cohort import gather_cohort
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError
-from core.pools import split_by_patient
+from core.flow.patient_pools import split_by_patient
+from core.flow.run import start_run
 from core.records import records_of, source_of
-from core.run import start_run
 from core.stock import take_stock
 from core.types import DataSpec, Record, Sample
 

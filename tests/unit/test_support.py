@@ -8,8 +8,8 @@ import pytest
 from core.config.registry import PairEntry, load_registry, shipped_recipes
 from core.config.run_config import Flags, resolve, to_toml
 from core.errors import PlainWarning, UserError
-from core.flow import parse_flow
-from core.support import LIMITS, UNREAD, require_consistency, supported
+from core.flow.grammar import parse_flow
+from core.flow.limits import LIMITS, UNREAD, require_consistency, supported
 from core.testing.toy import TOY_GRID, TOY_VECTOR
 
 REGISTRY = load_registry(Path(__file__).parents[2] / "registry.toml")

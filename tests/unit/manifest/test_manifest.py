@@ -121,8 +121,8 @@ def registry(tmp_path):
 def test_a_wrong_reader_setting_names_the_data_set(registry, monkeypatch):
     from core.config.registry import load_registry
     from core.config.run_config import Flags, resolve
+    from core.flow.run import start_run
     from core.records import readers_of
-    from core.run import start_run
 
     local = '[datasets.mine]\nadapter = "manifest"\nroot = "."\nreader.ct = { windw = 3 }\n'
     (registry / "registry.local.toml").write_text(local)

@@ -10,8 +10,8 @@ import torch
 
 from core.contract.modality import Parts
 from core.errors import UserError
+from core.flow.patient_pools import split_by_patient
 from core.io import TextReaderConfig
-from core.pools import split_by_patient
 from core.preprocess import ByteTokenizerConfig
 from core.preprocess.studies import Studies
 from core.testing.toy import TOY_GRID, TOY_VECTOR, scan, write_cohort

@@ -14,7 +14,7 @@ from typing import Literal
 from core.config.preset import Phase
 from core.contract.modality import Modality, PartConfig, Shared
 from core.errors import UserError
-from core.flow import Edge, Flow
+from core.flow.grammar import Edge, Flow
 
 PART_OF: Mapping[Phase, str] = {
     "autoencoder": "autoencoder",

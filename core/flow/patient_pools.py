@@ -8,7 +8,7 @@ from hashlib import blake2b
 from random import Random
 
 from core.config.recipe import Pools
-from core.flow import Flow
+from core.flow.grammar import Flow
 from core.preprocess.stamp import encoded
 from core.types import Record, Split
 

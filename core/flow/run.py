@@ -11,9 +11,9 @@ from core.config.preset import Phase
 from core.config.run_config import RunConfig
 from core.contract.modality import Modality, Parts
 from core.errors import UserError
-from core.flow import Flow, neighbours, parse_flow
-from core.pools import visible
-from core.rounds import Round, WeightSet, plan_rounds, require_parts, trained_once, weight_sets
+from core.flow.grammar import Flow, neighbours, parse_flow
+from core.flow.patient_pools import visible
+from core.flow.rounds import Round, WeightSet, plan_rounds, require_parts, trained_once, weight_sets
 from core.types import Record
 
 

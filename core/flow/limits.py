@@ -15,7 +15,7 @@ from core.config.recipe import Recipe
 from core.config.registry import Registry
 from core.config.run_config import RunConfig
 from core.errors import PlainWarning, UserError
-from core.flow import Flow
+from core.flow.grammar import Flow
 
 
 @dataclass(frozen=True)
