@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     registry = load_registry(options.registry)
     catalog = discover(registry.plugins.enabled, registry.plugins.modules)
     if options.params:
-        from core.params import parameter_table
+        from core.plan.costs import parameter_table
 
         names = catalog.modalities if options.name is None else _chosen(catalog, options.name)
         print(parameter_table({name: catalog.modalities[name] for name in names}, options.preset))

@@ -43,10 +43,10 @@ def main(arguments: Sequence[str]) -> None:
     from core.config.run_config import Flags, resolve
     from core.contract.discovery import discover
     from core.engine.compute import resolve_device
-    from core.fit import require_fit
     from core.flow.limits import require_consistency, supported
     from core.flow.run import start_run
-    from core.plan import describe_plan
+    from core.plan.compatibility import require_fit
+    from core.plan.describe import describe_plan
 
     registry = load_registry(options.registry)
     catalog = discover(registry.plugins.enabled, registry.plugins.modules)

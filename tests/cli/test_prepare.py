@@ -22,9 +22,9 @@ from core.curriculum.cohort import gather_cohort
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError
 from core.flow.run import start_run
+from core.plan.data_counts import take_stock
 from core.preprocess import first_look
 from core.preprocess.studies import Studies
-from core.stock import take_stock
 
 ROOT = Path(__file__).parents[2]
 FLOW = "text-xray_frontal"

@@ -5,7 +5,7 @@ import pytest
 from core.contract.build import MissingPackageError, build_part, install_command
 from core.contract.modality import PartConfig, Shared
 from core.errors import UserError
-from core.params import parameter_table
+from core.plan.costs import parameter_table
 from core.testing.toy import TOY_GRID
 
 

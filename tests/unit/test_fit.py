@@ -9,8 +9,8 @@ from core.config.registry import load_registry
 from core.config.run_config import Flags, resolve
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.fit import _Built, require_fit
 from core.flow.run import start_run
+from core.plan.compatibility import _Built, require_fit
 from core.testing.toy import TOY_GRID, TOY_VECTOR
 
 REGISTRY = load_registry(Path(__file__).parents[2] / "registry.toml")

@@ -13,7 +13,7 @@ from core.config.run_config import Flags, resolve
 from core.contract.modality import DatasetAdapter, Modality, PartConfig, Parts, Shared
 from core.errors import UserError
 from core.flow.run import start_run
-from core.plan import describe_plan
+from core.plan.describe import describe_plan
 from core.types import DataSpec, LatentSpec, Prompt, Record
 
 SHIPPED = load_registry(Path(__file__).parents[2] / "registry.toml")

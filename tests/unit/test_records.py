@@ -15,8 +15,8 @@ from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError
 from core.flow.patient_pools import split_by_patient
 from core.flow.run import start_run
+from core.plan.data_counts import take_stock
 from core.records import records_of, source_of
-from core.stock import take_stock
 from core.types import DataSpec, Record, Sample
 
 SHIPPED = load_registry(Path(__file__).parents[2] / "registry.toml")

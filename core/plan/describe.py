@@ -9,11 +9,11 @@ from core.cli.text import columns, labelled
 from core.config.preset import Phase
 from core.config.registry import Registry
 from core.contract.modality import DatasetAdapter
-from core.costs import describe_costs
 from core.flow.grammar import reachable_pairs
 from core.flow.rounds import Round, WeightSet, missing_parts
 from core.flow.run import Run
-from core.stock import Stock, take_stock
+from core.plan.costs import describe_costs
+from core.plan.data_counts import Stock, take_stock
 
 
 def describe_plan(

@@ -6,9 +6,9 @@ from typing import Any
 
 from core.contract.build import MissingPackageError, build_part
 from core.errors import UserError
-from core.estimate import NOT_COUNTABLE, build_on_meta
 from core.flow.rounds import weight_sets
 from core.flow.run import Run
+from core.plan.costs import NOT_COUNTABLE, build_on_meta
 
 
 def require_fit(run: Run) -> None:
