@@ -59,8 +59,8 @@ def main(arguments: Sequence[str]) -> None:
 
     from core.config.registry import load_registry
     from core.contract.discovery import discover
+    from core.data.records import make_data
     from core.preprocess.prepared.preparation import prepare
-    from core.records import make_data
 
     registry = load_registry(options.registry)
     catalog = discover(registry.plugins.enabled, registry.plugins.modules)
@@ -140,11 +140,11 @@ def _order(source: DataSource, options: Namespace, registry: Registry, catalog: 
     """What shall be prepared, and how; `UserError` for a wrong preset, flow, modality or setting."""
     from core.config.overrides import with_overrides
     from core.config.run_config import Flags, resolve
+    from core.data.records import scanned
     from core.engine.workers import num_cores
     from core.flow.grammar import parse_flow
     from core.flow.patient_pools import split_by_patient
     from core.preprocess.prepared.preparation import Order
-    from core.records import scanned
 
     config = resolve(
         registry,
@@ -190,8 +190,8 @@ def _chosen(
     source: DataSource, modalities: Mapping[str, Any], preset: str, asked: Sequence[str], found: Sequence[str]
 ) -> dict[str, Any]:
     """How each modality is read that was found and asked for; `UserError` where none is left."""
+    from core.data.records import readers_in
     from core.preprocess.prepared.settings import settings_of
-    from core.records import readers_in
 
     wanted = [name for name in dict.fromkeys(asked or found) if name in found and name in modalities]
     able = [name for name in wanted if preset in modalities[name].presets and modalities[name].parts(preset).preprocess]
@@ -206,7 +206,7 @@ def _chosen(
 
 
 def _looked_at(source: DataSource) -> str:
-    from core.records import source_of_studies
+    from core.data.records import source_of_studies
 
     return source_of_studies(source)
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from core.align.losses import barlow_twins
 from core.align.projector import Projector
+from core.data.studies import Studies
 from core.engine.compute import Compute
 from core.engine.seed import seeded
-from core.preprocess.studies import Studies
 
 
 class Invariance:

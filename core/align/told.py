@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain, islice
 
+from core.data.studies import Studies
 from core.errors import UserError
-from core.preprocess.studies import Studies
 
 _TEXTS = 256  # that show what a reader knows
 

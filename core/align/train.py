@@ -16,11 +16,11 @@ from core.align.temperature import Temperature
 from core.align.told import TextReader, Told
 from core.config.preset import Training
 from core.config.recipe import AlignChoice
+from core.data.studies import Studies
 from core.engine.loop import Notes, Stage, Terms
 from core.engine.seed import stream
 from core.engine.share import Share
 from core.engine.trainer import Trainer
-from core.preprocess.studies import Studies
 from core.types import Batch
 
 Key = tuple[str, int]  # a modality, and the number of the draw that its studies come from

@@ -7,8 +7,8 @@ from collections.abc import Hashable, Sequence
 
 import torch
 
+from core.data.studies import Studies
 from core.engine.seed import stream
-from core.preprocess.studies import Studies
 
 
 def drawn(studies: Studies, names: Sequence[str], most: int, seed: int, purpose: str) -> list[int]:

@@ -8,9 +8,9 @@ from typing import Literal
 from core.config.preset import Phase
 from core.config.registry import Registry
 from core.contract.modality import DatasetAdapter
-from core.curriculum.cohort import gather_cohort
 from core.curriculum.folder import RunFolder, require_agreement
 from core.curriculum.table import Line
+from core.data.cohort import gather_cohort
 from core.engine.compute import Compute
 from core.engine.log import RunLog
 from core.engine.networks import Networks

@@ -10,11 +10,11 @@ import torch
 from core.curriculum.comparable import drawn, have_strangers, patients_of
 from core.curriculum.course import Course
 from core.curriculum.table import Line
+from core.data.studies import Studies
 from core.evaluate.benefit import savings
 from core.generate.bundle import Bundle, Listening
 from core.generate.study import conditionings, encoded_latent
 from core.guide.loss import FlowState
-from core.preprocess.studies import Studies
 
 TIMESTEPS = (200, 500, 800)
 

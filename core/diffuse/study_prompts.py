@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.data.studies import Studies
 from core.engine.compute import Compute
-from core.preprocess.studies import Studies
 from core.types import Prompt
 
 _ROWS = 64  # studies encoded at once

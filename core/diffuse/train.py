@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from core.config.preset import Training
 from core.config.recipe import PromptChoice
+from core.data.studies import Studies
 from core.diffuse.objective import draw_levels, draw_prompts, min_snr_weight, noise_loss, noised
 from core.diffuse.study_prompts import StudyPrompts
 from core.engine.loop import Notes, Stage, Terms
@@ -18,7 +19,6 @@ from core.engine.seed import stream
 from core.engine.share import Share
 from core.engine.trainer import Trainer
 from core.errors import UserError
-from core.preprocess.studies import Studies
 from core.types import Prompt
 
 

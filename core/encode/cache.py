@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.data.studies import Studies
 from core.engine.compute import Compute
 from core.engine.tensors import digest_of, read_tensors, write_tensors
 from core.errors import UserError
-from core.preprocess.studies import Studies
 from core.types import Posterior
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.config.preset import Training
+from core.data.studies import Studies
 from core.engine.loop import Notes, Stage, Terms
 from core.engine.seed import stream
 from core.engine.share import Share
 from core.engine.trainer import Trainer
-from core.preprocess.studies import Studies
 from core.types import Batch
 
 

@@ -8,8 +8,8 @@ from hashlib import blake2b
 from random import Random
 
 from core.config.recipe import Pools
+from core.data.fingerprint import encoded
 from core.flow.grammar import Flow
-from core.preprocess.stamp import encoded
 from core.types import Record, Split
 
 

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 
 from core.config.preset import Training
 from core.config.recipe import GuideChoice
+from core.data.studies import Studies
 from core.diffuse.study_prompts import StudyPrompts
 from core.engine.loop import Notes, Stage, Terms
 from core.engine.seed import seeded, stream
@@ -22,7 +23,6 @@ from core.guide.description import Description
 from core.guide.environment import Environment
 from core.guide.loss import FlowState, Part, guide_losses
 from core.guide.prompts import draw_guide_prompt, guide_sources
-from core.preprocess.studies import Studies
 
 NUM_DRAWN_PROMPTS = 32  # whose tokens the stand-in f starts from (METHOD E12)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from core.config.registry import Registry
 from core.contract.modality import DatasetAdapter
+from core.data.records import prepared_of, records_of, source_of
 from core.errors import UserError
 from core.flow.run import Run
-from core.records import prepared_of, records_of, source_of
 from core.types import Record
 
 

@@ -18,13 +18,13 @@ from core import prepare
 from core.config.registry import load_registry
 from core.config.run_config import Flags, resolve
 from core.contract.discovery import discover
-from core.curriculum.cohort import gather_cohort
+from core.data import readability as first_look
+from core.data.cohort import gather_cohort
+from core.data.studies import Studies
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError
 from core.flow.run import start_run
 from core.plan.data_counts import take_stock
-from core.preprocess import first_look
-from core.preprocess.studies import Studies
 
 ROOT = Path(__file__).parents[2]
 FLOW = "text-xray_frontal"

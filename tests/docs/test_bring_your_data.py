@@ -95,7 +95,7 @@ def test_step_3(call, folder):
 @pytest.mark.filterwarnings("ignore::core.errors.PlainWarning")
 def test_step_4_reads_no_file(call, monkeypatch):
     call(COMMANDS[2])
-    from core.preprocess.studies import Studies
+    from core.data.studies import Studies
 
     monkeypatch.setattr(Studies, "_read", None)
     assert re.search(r"^ +1 +text-ct", call(COMMANDS[3]), re.M)

@@ -10,13 +10,13 @@ import pytest
 from core.config.registry import DatasetEntry, load_registry
 from core.config.run_config import Flags, resolve
 from core.contract.modality import DatasetAdapter, Modality, PartConfig, Parts
-from core.curriculum.cohort import gather_cohort
+from core.data.cohort import gather_cohort
+from core.data.records import records_of, source_of
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError
 from core.flow.patient_pools import split_by_patient
 from core.flow.run import start_run
 from core.plan.data_counts import take_stock
-from core.records import records_of, source_of
 from core.types import DataSpec, Record, Sample
 
 SHIPPED = load_registry(Path(__file__).parents[2] / "registry.toml")

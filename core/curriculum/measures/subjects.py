@@ -13,6 +13,7 @@ from core.config.preset import Measuring
 from core.config.recipe import SamplerChoice
 from core.curriculum.comparable import drawn, have_strangers, interleaved, patients_of
 from core.curriculum.course import Course
+from core.data.studies import ROWS, Studies
 from core.engine.progress import progress
 from core.engine.weights import WEIGHTS, load_weights, save_weights
 from core.errors import UserError
@@ -20,7 +21,6 @@ from core.evaluate.judge import Judge, judge_scores, train_judge
 from core.evaluate.strangers import strangers
 from core.generate.partners import Couple
 from core.generate.study import Request, decoded, generate_latents, helpful_couples, in_batches, restored
-from core.preprocess.studies import ROWS, Studies
 from core.types import Batch
 
 

@@ -31,10 +31,10 @@ from typing import Any
 
 import numpy as np
 
+from core.data.fingerprint import content_hash, encoded, short
 from core.io.sections import sections_of
 from core.preprocess.audit.looks import FINE_SIDE, difference_hash
 from core.preprocess.audit.storage import is_picture, stored_as
-from core.preprocess.stamp import content_hash, encoded, short
 from core.types import LABEL_UNITS, DataSpec, Sample
 
 Facts = Mapping[str, Any]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+from core.data.fingerprint import files_of
 from core.errors import UserError
 from core.io.archive import SUFFIX, container
 from core.io.dicom import SUFFIXES, is_dicom, read_header
-from core.preprocess.stamp import files_of
 from core.types import Sample
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", SUFFIX)

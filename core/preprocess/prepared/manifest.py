@@ -9,10 +9,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from core.data.fingerprint import encoded
 from core.errors import UserError
 from core.io import replacing
 from core.io.survey import is_index
-from core.preprocess.stamp import encoded
 from core.types import Record
 
 FILE = "manifest.jsonl"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from core.data.fingerprint import stamp_of, stamp_of_text
 from core.errors import PlainWarning, UserError
 from core.preprocess.prepared.manifest import relative
 from core.preprocess.prepared.shards import INDEX, REFUSED, Index, Shard, shard_path
 from core.preprocess.prepared.versions import is_version
-from core.preprocess.stamp import stamp_of, stamp_of_text
 from core.types import Record, Sample
 
 _OPEN = 64  # shards that are kept open

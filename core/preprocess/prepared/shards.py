@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from core.data.fingerprint import short
 from core.errors import UserError
 from core.io import replacing
 from core.preprocess.prepared.sample_json import from_json, to_json
 from core.preprocess.prepared.versions import taken_versions
-from core.preprocess.stamp import short
 from core.types import Sample
 
 INDEX = "index.safetensors"

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from core.data.fingerprint import content_of, time_of
 from core.errors import UserError
 from core.io import replacing
-from core.preprocess.stamp import content_of, time_of
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from core.align.train import Alignment, train_round
 from core.config.preset import Training
 from core.config.recipe import AlignChoice
 from core.contract.modality import PartConfig, Parts
+from core.data.studies import Studies
 from core.engine.compute import Compute
 from core.engine.log import RunLog
 from core.engine.seed import seeded
@@ -25,7 +26,6 @@ from core.engine.trainer import Trainer
 from core.nn import TextPromptEncoderConfig
 from core.preprocess import ByteTokenizerConfig
 from core.preprocess.grid import CANONICAL
-from core.preprocess.studies import Studies
 from core.testing.toy import TOY_GRID, TOY_VECTOR, ToyReaderConfig, scan, write_cohort
 from core.types import DataSpec, Record
 

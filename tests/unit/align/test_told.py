@@ -4,9 +4,9 @@ import pytest
 
 from core.align.told import Told
 from core.contract.modality import Parts
+from core.data.studies import Studies
 from core.errors import UserError
 from core.preprocess import ByteTokenizerConfig
-from core.preprocess.studies import Studies
 from core.types import Record
 
 BYTES = ByteTokenizerConfig(length=64)

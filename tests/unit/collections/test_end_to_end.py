@@ -10,10 +10,10 @@ import pytest
 from core.config.registry import load_registry
 from core.config.run_config import Flags, resolve
 from core.contract.discovery import discover
+from core.data.records import readers_of, records_of, source_of
+from core.data.studies import Studies
 from core.errors import UserError
 from core.flow.run import start_run
-from core.preprocess.studies import Studies
-from core.records import readers_of, records_of, source_of
 
 ROOT = Path(__file__).parents[3]
 

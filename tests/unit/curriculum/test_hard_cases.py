@@ -10,7 +10,7 @@ import pytest
 from core.api import UserError
 from core.config.registry import DatasetEntry, DataSource
 from core.contract.modality import DatasetAdapter
-from core.records import records_of
+from core.data.records import records_of
 from core.testing.toy import scan, write_cohort
 from core.train import main
 from core.types import Record
@@ -51,7 +51,7 @@ def test_a_pair_that_an_earlier_round_has_coupled_is_not_trained_again(folder):
 @pytest.mark.parametrize(("num", "patients"), [(0, 0), (1, 1), (4, 1)])
 def test_too_few_test_studies_stop_no_run(folder, monkeypatch, capsys, num, patients):
     """None, one, and four of one patient."""
-    import core.records
+    import core.data.records
 
     def few(source, run, *others):
         records = records_of(source, run)
@@ -60,8 +60,8 @@ def test_too_few_test_studies_stop_no_run(folder, monkeypatch, capsys, num, pati
             replace(record, patient="the only one") if patients == 1 else record for record in test
         ]
 
-    monkeypatch.setattr("core.curriculum.cohort.records_of", few)
-    assert core.records.records_of is records_of
+    monkeypatch.setattr("core.data.cohort.records_of", few)
+    assert core.data.records.records_of is records_of
     main(["--flow", "toy_vector-toy_grid", "--data", "three_toys", "--run", "run", *SHORT])
     table = capsys.readouterr().out
     assert "diffuse     toy_grid: training loss" in table

@@ -229,7 +229,7 @@ def test_parts_of_a_multi_frame_image(tmp_path):
 def test_a_folder_is_a_file_of_a_study(tmp_path):
     """What a run keeps of its data knows when a slice has changed."""
     from core.contract.modality import Parts
-    from core.preprocess.studies import Studies
+    from core.data.studies import Studies
     from core.types import DataSpec, Record
 
     ct_series(tmp_path, stored(), (0, 0, 0), (0, 0, 2.5))

@@ -11,7 +11,7 @@ from PIL import Image
 from core.api import UserError
 from core.contract.discovery import discover
 from core.contract.modality import Parts
-from core.preprocess.studies import Studies
+from core.data.studies import Studies
 from plugins.manifest.datasets import MANIFEST
 
 ROOT = Path(__file__).parents[3]
@@ -121,8 +121,8 @@ def registry(tmp_path):
 def test_a_wrong_reader_setting_names_the_data_set(registry, monkeypatch):
     from core.config.registry import load_registry
     from core.config.run_config import Flags, resolve
+    from core.data.records import readers_of
     from core.flow.run import start_run
-    from core.records import readers_of
 
     local = '[datasets.mine]\nadapter = "manifest"\nroot = "."\nreader.ct = { windw = 3 }\n'
     (registry / "registry.local.toml").write_text(local)

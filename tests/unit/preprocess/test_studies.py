@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from core.contract.modality import Parts
+from core.data.studies import Studies
 from core.errors import UserError
 from core.flow.patient_pools import split_by_patient
 from core.io import TextReaderConfig
 from core.preprocess import ByteTokenizerConfig
-from core.preprocess.studies import Studies
 from core.testing.toy import TOY_GRID, TOY_VECTOR, scan, write_cohort
 from core.types import DataSpec, Record, Sample
 
@@ -80,7 +80,7 @@ def test_unknown_findings_make_no_two_studies_similar():
 
 
 def test_batches_hold_every_study_once_and_in_order(studies, monkeypatch):
-    monkeypatch.setattr("core.preprocess.studies.ROWS", 4)
+    monkeypatch.setattr("core.data.studies.ROWS", 4)
     batches = [batch.data for batch in studies.batches("toy_grid", range(9))]
     assert [len(batch) for batch in batches] == [4, 4, 1]
     assert torch.equal(torch.cat(batches), studies.batch("toy_grid", range(9)).data)

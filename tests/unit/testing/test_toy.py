@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from core.config.registry import load_registry
+from core.data.studies import Studies
 from core.encode.train import train_autoencoder
 from core.engine.compute import Compute
 from core.engine.log import RunLog
 from core.engine.seed import seeded
 from core.engine.trainer import Trainer
 from core.errors import UserError
-from core.preprocess.studies import Studies
 from core.testing import toy
 from core.testing.toy import TOY_GRID, TOY_VECTOR, scan, write_cohort
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.contract.modality import PartConfig, Parts
+from core.data.fingerprint import files_of
+from core.data.studies import Studies
 from core.errors import PlainWarning, UserError
 from core.io.archive import container
-from core.preprocess.stamp import files_of
-from core.preprocess.studies import Studies
 from core.types import Record
 
 _MOST_FILES, _MOST_BYTES = 2048, 256 << 20  # of a data set: some seconds

@@ -12,11 +12,11 @@ import numpy as np
 
 from core.contract.build import build_part
 from core.contract.modality import PartConfig, Parts
+from core.data.fingerprint import edges, encoded, time_of
 from core.engine.seed import stream
 from core.errors import PlainWarning, UserError
 from core.preprocess.collate import collate
 from core.preprocess.prepared.samples import PreparedSamples
-from core.preprocess.stamp import edges, encoded, time_of
 from core.types import Batch, Record, Sample
 
 if TYPE_CHECKING:
