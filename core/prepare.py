@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from core.config.registry import DataSource, Registry
     from core.contract.discovery import Catalog
     from core.contract.modality import DatasetAdapter
-    from core.preprocess.prepared.preparation import Order, Report
+    from core.data.prepared.prepare import Order, Report
 
 _OF_PREPARING = ("preset", "modality", "flow", "set", "audit_only", "strict", "num")  # what --dicom does not do
 
@@ -59,8 +59,8 @@ def main(arguments: Sequence[str]) -> None:
 
     from core.config.registry import load_registry
     from core.contract.discovery import discover
+    from core.data.prepared.prepare import prepare
     from core.data.records import make_data
-    from core.preprocess.prepared.preparation import prepare
 
     registry = load_registry(options.registry)
     catalog = discover(registry.plugins.enabled, registry.plugins.modules)
@@ -140,11 +140,11 @@ def _order(source: DataSource, options: Namespace, registry: Registry, catalog: 
     """What shall be prepared, and how; `UserError` for a wrong preset, flow, modality or setting."""
     from core.config.overrides import with_overrides
     from core.config.run_config import Flags, resolve
+    from core.data.prepared.prepare import Order
     from core.data.records import scanned
     from core.engine.workers import num_cores
     from core.flow.grammar import parse_flow
     from core.flow.patient_pools import split_by_patient
-    from core.preprocess.prepared.preparation import Order
 
     config = resolve(
         registry,
@@ -190,8 +190,8 @@ def _chosen(
     source: DataSource, modalities: Mapping[str, Any], preset: str, asked: Sequence[str], found: Sequence[str]
 ) -> dict[str, Any]:
     """How each modality is read that was found and asked for; `UserError` where none is left."""
+    from core.data.prepared.settings import settings_of
     from core.data.records import readers_in
-    from core.preprocess.prepared.settings import settings_of
 
     wanted = [name for name in dict.fromkeys(asked or found) if name in found and name in modalities]
     able = [name for name in wanted if preset in modalities[name].presets and modalities[name].parts(preset).preprocess]
@@ -224,8 +224,8 @@ def _planned(source: DataSource, order: Order, settings: Mapping[str, Any], opti
 
 def _told(order: Order, report: Report, known: DataSource) -> str:
     """The table, where everything is, and whether training looks there."""
+    from core.data.prepared.prepare import AUDIT
     from core.preprocess.audit.findings import table
-    from core.preprocess.prepared.preparation import AUDIT
 
     files = sum(report.files.values())
     new = "" if report.read == files else f" ({files - report.read:,} of them before)"

@@ -34,10 +34,10 @@ def measure() -> list[dict[str, Any]]:
 def measured(kind: str, root: Path, decode: Callable[[Path], Any]) -> list[dict[str, Any]]:
     """The four ways of one format."""
     from core.contract.discovery import discover
+    from core.data.prepared.prepare import Order, prepare
+    from core.data.prepared.samples import PreparedSamples
+    from core.data.prepared.settings import settings_of
     from core.data.studies import Studies
-    from core.preprocess.prepared.preparation import Order, prepare
-    from core.preprocess.prepared.samples import PreparedSamples
-    from core.preprocess.prepared.settings import settings_of
     from core.types import Record
 
     parts = {MODALITY: discover().modalities[MODALITY].parts(PRESET)}

@@ -10,13 +10,13 @@ from hashlib import blake2b
 
 from core.config.registry import DataSource, Registry
 from core.contract.modality import DatasetAdapter, PartConfig
+from core.data.prepared.samples import PreparedSamples
 from core.data.readability import readable
 from core.data.records import make_data, prepared_of, readers_of, records_of, source_of
 from core.data.studies import Studies
 from core.engine.compute import Compute
 from core.errors import PlainWarning, UserError, listed
 from core.flow.run import Run
-from core.preprocess.prepared.samples import PreparedSamples
 from core.types import Record
 
 

@@ -14,13 +14,13 @@ from typing import get_args
 from core.config.overrides import with_overrides
 from core.config.registry import DataSource, Registry
 from core.contract.modality import DatasetAdapter, Modality, PartConfig
+from core.data.prepared.manifest import FILE, is_fresh, read_manifest, source_digest
+from core.data.prepared.samples import PreparedSamples
+from core.data.prepared.settings import digests_of
 from core.data.readability import without
 from core.errors import PlainWarning, UserError, listed, unknown
 from core.flow.patient_pools import dealt, split_by_patient
 from core.flow.run import Run
-from core.preprocess.prepared.manifest import FILE, is_fresh, read_manifest, source_digest
-from core.preprocess.prepared.samples import PreparedSamples
-from core.preprocess.prepared.settings import digests_of
 from core.types import Record, Split
 
 

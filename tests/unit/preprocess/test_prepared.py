@@ -17,17 +17,17 @@ from PIL import Image
 from trees import GRID, PARTS, PRESET, content, order, picture, prepared, row, studies, tree
 
 from core.contract.modality import PartConfig, Parts
+from core.data.prepared import chunks as portions_module
+from core.data.prepared import settings as settings_module
+from core.data.prepared.manifest import FILE, is_fresh, read_manifest, source_digest, write_manifest
+from core.data.prepared.prepare import prepare
+from core.data.prepared.samples import PreparedSamples
+from core.data.prepared.settings import digests_of, settings_of
+from core.data.prepared.shards import about, shard_path
 from core.engine.workers import in_order
 from core.errors import PlainWarning, UserError
 from core.io import centred
-from core.preprocess.prepared import portions as portions_module
-from core.preprocess.prepared import settings as settings_module
-from core.preprocess.prepared.alone import alone_in
-from core.preprocess.prepared.manifest import FILE, is_fresh, read_manifest, source_digest, write_manifest
-from core.preprocess.prepared.preparation import prepare
-from core.preprocess.prepared.samples import PreparedSamples
-from core.preprocess.prepared.settings import digests_of, settings_of
-from core.preprocess.prepared.shards import about, shard_path
+from core.io.lock import alone_in
 from core.types import Record, Sample
 
 
@@ -154,7 +154,7 @@ def test_a_copy_with_other_times_is_not_read_again(root, out, raw, monkeypatch):
     before = content(out / PRESET / "words")
     assert prepared(root, out, raw).read == 0
     assert content(out / PRESET / "words") == before
-    monkeypatch.setattr("core.preprocess.prepared.versions.content_of", None)
+    monkeypatch.setattr("core.data.prepared.file_versions.content_of", None)
     assert prepared(root, out, raw).read == 0, "the new times are known"
     assert studies(root, out, raw).sample("film", 1).data.shape == (1, 16, 16)
 
@@ -237,7 +237,7 @@ def test_two_workers_and_any_order_of_kills_give_the_same_bytes(root, out, tmp_p
             return portions_module.prepare_portion(portion)
 
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr("core.preprocess.prepared.preparation.prepare_portion", stopped)
+            patch.setattr("core.data.prepared.prepare.prepare_portion", stopped)
             prepared(root, again, records)
         (again / PRESET / "film/.medweave-0123.safetensors").write_bytes(b"half")
         _, said = said_of(lambda again=again: studies(root, again, records).sample("film", 0))

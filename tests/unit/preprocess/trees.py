@@ -6,13 +6,13 @@ import numpy as np
 from PIL import Image
 
 from core.contract.modality import Parts
+from core.data.prepared.manifest import source_digest
+from core.data.prepared.prepare import Order, prepare
+from core.data.prepared.samples import PreparedSamples
+from core.data.prepared.settings import digests_of, settings_of
 from core.data.studies import Studies
 from core.io import ImageReaderConfig, TextReaderConfig
 from core.preprocess import ByteTokenizerConfig, RangePreprocessConfig
-from core.preprocess.prepared.manifest import source_digest
-from core.preprocess.prepared.preparation import Order, prepare
-from core.preprocess.prepared.samples import PreparedSamples
-from core.preprocess.prepared.settings import digests_of, settings_of
 from core.types import Record
 
 GRID = RangePreprocessConfig(space=(16, 16), spacing_mm=(2.0, 2.0), orientation="IL", low=0, high=1)

@@ -18,15 +18,15 @@ import numpy as np
 
 from core.contract.build import build_part
 from core.data.fingerprint import content_of, encoded, stamp_of, stamp_of_text, time_of
+from core.data.prepared.file_versions import Version, read_versions, versions_path, write_versions
+from core.data.prepared.manifest import relative
+from core.data.prepared.samples import text_name
+from core.data.prepared.settings import Settings, packages_digest
+from core.data.prepared.shards import Entry, about, shard_path, write_shard
 from core.errors import UserError
 from core.io import replacing
 from core.io.archive import SUFFIX, container
 from core.preprocess.audit.facts import facts_of_file, facts_of_text
-from core.preprocess.prepared.manifest import relative
-from core.preprocess.prepared.samples import text_name
-from core.preprocess.prepared.settings import Settings, packages_digest
-from core.preprocess.prepared.shards import Entry, about, shard_path, write_shard
-from core.preprocess.prepared.versions import Version, read_versions, versions_path, write_versions
 from core.types import DataSpec, Record, Sample
 
 _ROWS, _BYTES = 256, 64 << 20  # files and canonical bytes of a portion, whichever ends first

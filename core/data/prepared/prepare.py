@@ -8,20 +8,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.data.prepared.chunks import portions_of, prepare_portion, told_of
+from core.data.prepared.manifest import FILE, read_manifest, write_manifest
+from core.data.prepared.samples import name_in, text_name
+from core.data.prepared.settings import Settings
+from core.data.prepared.shards import write_index
 from core.engine.progress import progress
 from core.engine.tensors import write_json
 from core.engine.workers import in_order
 from core.errors import UserError
+from core.io.lock import alone_in
 from core.preprocess.audit.examination import examine
 from core.preprocess.audit.facts import Facts
 from core.preprocess.audit.findings import Finding, as_json
 from core.preprocess.audit.population import Population
-from core.preprocess.prepared.alone import alone_in
-from core.preprocess.prepared.manifest import FILE, read_manifest, write_manifest
-from core.preprocess.prepared.portions import portions_of, prepare_portion, told_of
-from core.preprocess.prepared.samples import name_in, text_name
-from core.preprocess.prepared.settings import Settings
-from core.preprocess.prepared.shards import write_index
 from core.types import Record
 
 AUDIT = "audit.json"

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from core.data.fingerprint import stamp_of, stamp_of_text
+from core.data.prepared.file_versions import is_version
+from core.data.prepared.manifest import relative
+from core.data.prepared.shards import INDEX, REFUSED, Index, Shard, shard_path
 from core.errors import PlainWarning, UserError
-from core.preprocess.prepared.manifest import relative
-from core.preprocess.prepared.shards import INDEX, REFUSED, Index, Shard, shard_path
-from core.preprocess.prepared.versions import is_version
 from core.types import Record, Sample
 
 _OPEN = 64  # shards that are kept open
