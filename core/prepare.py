@@ -224,8 +224,8 @@ def _planned(source: DataSource, order: Order, settings: Mapping[str, Any], opti
 
 def _told(order: Order, report: Report, known: DataSource) -> str:
     """The table, where everything is, and whether training looks there."""
+    from core.data.audit.findings import table
     from core.data.prepared.prepare import AUDIT
-    from core.preprocess.audit.findings import table
 
     files = sum(report.files.values())
     new = "" if report.read == files else f" ({files - report.read:,} of them before)"

@@ -16,8 +16,8 @@ from dicom_files import ct_series
 
 from core import prepare, train
 from core.cli.text import WIDTH
-from core.preprocess.audit.examination import examine
-from core.preprocess.audit.population import Population
+from core.data.audit.examine import examine
+from core.data.audit.population import Population
 from core.types import DataSpec, Record
 
 PAGE = (ROOT / "docs/how-to/bring_your_data.md").read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from core.contract.build import build_part
+from core.data.audit.file_facts import facts_of_file, facts_of_text
 from core.data.fingerprint import content_of, encoded, stamp_of, stamp_of_text, time_of
 from core.data.prepared.file_versions import Version, read_versions, versions_path, write_versions
 from core.data.prepared.manifest import relative
@@ -26,7 +27,6 @@ from core.data.prepared.shards import Entry, about, shard_path, write_shard
 from core.errors import UserError
 from core.io import replacing
 from core.io.archive import SUFFIX, container
-from core.preprocess.audit.facts import facts_of_file, facts_of_text
 from core.types import DataSpec, Record, Sample
 
 _ROWS, _BYTES = 256, 64 << 20  # files and canonical bytes of a portion, whichever ends first

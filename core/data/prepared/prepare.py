@@ -8,6 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.data.audit.examine import examine
+from core.data.audit.file_facts import Facts
+from core.data.audit.findings import Finding, as_json
+from core.data.audit.population import Population
 from core.data.prepared.chunks import portions_of, prepare_portion, told_of
 from core.data.prepared.manifest import FILE, read_manifest, write_manifest
 from core.data.prepared.samples import name_in, text_name
@@ -18,10 +22,6 @@ from core.engine.tensors import write_json
 from core.engine.workers import in_order
 from core.errors import UserError
 from core.io.lock import alone_in
-from core.preprocess.audit.examination import examine
-from core.preprocess.audit.facts import Facts
-from core.preprocess.audit.findings import Finding, as_json
-from core.preprocess.audit.population import Population
 from core.types import Record
 
 AUDIT = "audit.json"

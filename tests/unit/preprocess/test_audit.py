@@ -18,16 +18,14 @@ from dicom_files import cr, ct_series, save
 from trees import PARTS, PRESET, READER, picture, prepared, row, tree
 
 from core.contract.modality import PartConfig, Parts
+from core.data.audit.duplicates import Alike, Owners
+from core.data.audit.file_facts import facts_of_text, stored_as
+from core.data.audit.findings import Finding, Names, share, table, worst
+from core.data.audit.geometry import outliers
+from core.data.audit.image_hash import difference_hash, distance, near_across, near_within
 from core.errors import PlainWarning, UserError
 from core.io import ImageReaderConfig, NiftiReaderConfig, RadiographReaderConfig, ScanReaderConfig, centred
 from core.preprocess import RangePreprocessConfig
-from core.preprocess.audit.copies import Alike, Owners
-from core.preprocess.audit.facts import facts_of_text
-from core.preprocess.audit.findings import Finding, share, table, worst
-from core.preprocess.audit.looks import difference_hash, distance, near_across, near_within
-from core.preprocess.audit.places import outliers
-from core.preprocess.audit.storage import stored_as
-from core.preprocess.audit.tally import Names
 from core.types import Record, Sample
 
 MANY = 36  # patients: enough for no warning of their number

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from core.preprocess.audit.facts import Facts
-from core.preprocess.audit.findings import EXAMPLES, Finding, share
-from core.preprocess.audit.tally import Some, name_of
+from core.data.audit.file_facts import Facts
+from core.data.audit.findings import EXAMPLES, Finding, Some, name_of, share
 
 _TINY = 16  # pixels of a side
 _MANY = 20  # files, so that a rule of the whole can be seen

@@ -8,11 +8,10 @@ from itertools import chain, islice
 
 import numpy as np
 
+from core.data.audit.file_facts import Facts
+from core.data.audit.findings import EXAMPLES, Finding, Names, Verdict, share
+from core.data.audit.image_hash import near_across, near_within
 from core.data.fingerprint import short
-from core.preprocess.audit.facts import Facts
-from core.preprocess.audit.findings import EXAMPLES, Finding, Verdict, share
-from core.preprocess.audit.looks import near_across, near_within
-from core.preprocess.audit.tally import Names
 from core.types import LABEL_UNITS
 
 _NEAR_WITHIN = 8  # bits of 64

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from core.preprocess.audit.copies import Copies, Repeats
-from core.preprocess.audit.facts import Facts
-from core.preprocess.audit.findings import Finding
-from core.preprocess.audit.form import Readable, Sizes, Storage
-from core.preprocess.audit.places import Places
-from core.preprocess.audit.tally import Check, Names, name_of
-from core.preprocess.audit.values import Reports, Values
+from core.data.audit.duplicates import Copies, Repeats
+from core.data.audit.file_facts import Facts
+from core.data.audit.files import Readable, Sizes, Storage
+from core.data.audit.findings import Check, Finding, Names, name_of
+from core.data.audit.geometry import Places
+from core.data.audit.values import Reports, Values
 from core.types import DataSpec
 
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from core.preprocess.audit.facts import Facts
-from core.preprocess.audit.findings import EXAMPLES, Finding, share
-from core.preprocess.audit.tally import Names, Some, name_of
+from core.data.audit.file_facts import Facts
+from core.data.audit.findings import EXAMPLES, Finding, Names, Some, name_of, share
 
 _FAR = 4.0  # robust standard deviations
 _SAME = 0.05  # logarithm of a spacing: scanners agree to 5 %

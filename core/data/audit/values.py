@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from core.preprocess.audit.facts import Facts
-from core.preprocess.audit.findings import EXAMPLES, Finding, share
-from core.preprocess.audit.tally import Names, Some
+from core.data.audit.file_facts import Facts
+from core.data.audit.findings import EXAMPLES, Finding, Names, Some, share
 
 _MOST = 0.5  # of the values of a file
 _FAINT = 0.1  # of the usual range of values

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
 from typing import get_args
 
+from core.data.audit.findings import EXAMPLES, Finding, share
 from core.data.fingerprint import short
-from core.preprocess.audit.findings import EXAMPLES, Finding, share
 from core.types import Record, Split
 
 _SPLITS: tuple[str, ...] = get_args(Split)
