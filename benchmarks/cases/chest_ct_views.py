@@ -45,7 +45,7 @@ def torso(path: Path, voxel_mm: float = _VOXEL_MM) -> tuple[np.ndarray, Grid]:
     """The CT on cubes, HU ``[x, y, z]`` in (R, A, S), and its grid; what does not touch the body is air."""
     import nibabel
 
-    from core.preprocess.resample import resample
+    from core.preprocess.spatial import resample
 
     image: Any = nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[arg-type]
     # Outside the scanner's round field it holds less than air.

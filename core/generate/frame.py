@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from core.guide.position import known_axes
-from core.preprocess.turn import turn_to
+from core.preprocess.spatial import turn_to
 from core.types import Geometry
 
 

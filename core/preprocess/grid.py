@@ -13,8 +13,7 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.axes import Orientation, centred
-from core.preprocess.fit import Fit, fit
-from core.preprocess.resample import Resize
+from core.preprocess.spatial import Fit, Resize, fit
 from core.types import DataSpec, Geometry, Sample
 
 CANONICAL = "canonical"

@@ -10,10 +10,9 @@ from pydantic import Field, model_validator
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
+from core.preprocess.augment import Share, View, Views, ViewsConfig, rotation, warped
 from core.preprocess.grid import CANONICAL, GridConfig, GridPreprocess, is_canonical, name_of
-from core.preprocess.resample import Resize
-from core.preprocess.views import Share, View, Views, ViewsConfig
-from core.preprocess.warp import rotation, warped
+from core.preprocess.spatial import Resize
 from core.types import LABEL_UNITS, Geometry, Sample
 
 
@@ -21,7 +20,7 @@ class LabelPreprocessConfig(GridConfig):
     """Label ``i`` of a map is ``labels[i - 1]``, 0 is nothing; channel ``i - 1`` is 1 where it lies, -1 elsewhere.
 
     Nothing has no channel: a point without a label is -1 in all. ``channels`` is the number of labels, because the
-    networks were made for it. Resampling takes the nearest point; see `core.preprocess.resample.nearest` on ties.
+    networks were made for it. Resampling takes the nearest point; see `core.preprocess.spatial.nearest` on ties.
     """
 
     labels: Annotated[tuple[str, ...], Field(min_length=1)]

@@ -8,7 +8,7 @@ import pytest
 from core.errors import UserError
 from core.io.axes import centred
 from core.preprocess import PercentilePreprocessConfig
-from core.preprocess.bias import N4Config, without_bias
+from core.preprocess.intensity import N4Config, without_bias
 from core.types import Sample
 
 pytest.importorskip("SimpleITK")

@@ -3,7 +3,7 @@ from math import gcd
 import numpy as np
 import pytest
 
-from core.preprocess.resample import resample, weights
+from core.preprocess.spatial import resample, weights
 
 
 @pytest.mark.parametrize(("size", "num"), [(12, 5), (5, 12), (7, 7), (1, 4), (9, 1), (512, 64)])

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import UserError
 from core.preprocess import BpeTokenizerConfig, train_tokenizer
-from core.preprocess.tokens import normalised
+from core.preprocess.tokenizer import normalised
 from core.types import Sample
 
 TEXTS = [

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from core.preprocess import ByteTokenizerConfig
-from core.preprocess.tokens import BEGIN, END, PAD, VOCABULARY, normalised
+from core.preprocess.tokenizer import BEGIN, END, PAD, VOCABULARY, normalised
 from core.types import Sample
 
 

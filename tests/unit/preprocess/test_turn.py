@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.io import centred
-from core.preprocess.turn import turn_to
+from core.preprocess.spatial import turn_to
 from core.types import Geometry
 
 ALL = ["".join(letters) for axes in permutations(("RL", "AP", "SI")) for letters in product(*axes)]
