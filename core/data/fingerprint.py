@@ -7,7 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 from stat import S_ISREG
 
-from core.io.archive import container, member_of
+from core.io.npz_archive import container, member_of
 from core.io.survey import is_index
 
 _EDGE_BYTES = 4096  # of a file's start and end that are looked at

@@ -12,7 +12,7 @@ from core.contract.modality import PartConfig, Parts
 from core.data.fingerprint import files_of
 from core.data.studies import Studies
 from core.errors import PlainWarning, UserError
-from core.io.archive import container
+from core.io.npz_archive import container
 from core.types import Record
 
 _MOST_FILES, _MOST_BYTES = 2048, 256 << 20  # of a data set: some seconds

@@ -52,7 +52,7 @@ def write_sheet(sheet: Image, path: Path, *, synthetic: bool = True, but: str = 
     """
     from PIL.PngImagePlugin import PngInfo
 
-    from core.io.mark import SYNTHETIC
+    from core.io.provenance import SYNTHETIC
 
     text = PngInfo()
     if synthetic:

@@ -10,7 +10,7 @@ from pathlib import Path
 from core.contract.modality import Parts, Reader
 from core.errors import UserError
 from core.generate.bundle import Bundle
-from core.io.archive import container, member_of
+from core.io.npz_archive import container, member_of
 from core.preprocess.collate import collate
 from core.types import Batch, Geometry, Sample
 

@@ -4,25 +4,22 @@ Reading a file that MedWeave wrote gives back the same numbers (within the write
 geometry, because every writer leaves a `Mark` in the file. Importing this package imports no file library.
 """
 
-from core.io.axes import centred
+from core.io.any_format import ScanReaderConfig
 from core.io.codes import Code
 from core.io.dicom_radiograph_writer import DicomRadiographWriterConfig
 from core.io.dicom_report_writer import DicomReportWriterConfig
 from core.io.dicom_seg_writer import DicomSegWriterConfig
 from core.io.dicom_series_writer import DicomSeriesWriterConfig, Window
+from core.io.files import readable, replacing
+from core.io.geometry import SliceAt, centred
 from core.io.image import ImageReaderConfig
 from core.io.image_writer import ImageWriterConfig
-from core.io.mark import Mark
-from core.io.nifti import NiftiReaderConfig
-from core.io.nifti_writer import NiftiWriterConfig
+from core.io.nifti import NiftiReaderConfig, NiftiWriterConfig
+from core.io.provenance import Mark
 from core.io.radiograph import RadiographReaderConfig
-from core.io.replace import replacing
-from core.io.scan import ScanReaderConfig
 from core.io.segmentation import SegmentationReaderConfig
 from core.io.segments import Segment, finding_segments, organ_segments
 from core.io.series import SeriesReaderConfig
-from core.io.slices import SliceAt
-from core.io.source import readable
 from core.io.text import TextReaderConfig, TextWriterConfig
 from core.io.view import View
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from core.errors import PlainWarning, UserError
 from core.io.codestream import stated_size
+from core.io.files import decoding, opening, readable
 from core.io.header import Header, wanted_tags
-from core.io.source import decoding, opening, readable
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.io.codes import PROCESSING
 from core.io.dicom_mark import keep_mark
-from core.io.mark import SYNTHETIC, Mark
+from core.io.provenance import SYNTHETIC, Mark
 from core.io.uids import derived_uid, instance_uid, patient_id, series_uid, study_uid
 from core.types import Provenance, Sample
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import UserError
-from core.io.mark import Mark
+from core.io.provenance import Mark
 from core.types import Provenance, Sample
 
 if TYPE_CHECKING:

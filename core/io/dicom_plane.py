@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import UserError
-from core.io.storable import storable
+from core.io.files import storable
 from core.types import Geometry, Sample
 
 _TO_LPS = np.array([-1.0, -1.0, 1.0])

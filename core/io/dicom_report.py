@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.io.codes import Code
 from core.io.dicom_mark import kept_mark, kept_text
-from core.io.mark import Mark
-from core.io.source import decoding
+from core.io.files import decoding
+from core.io.provenance import Mark
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

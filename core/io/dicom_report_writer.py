@@ -13,7 +13,7 @@ from core.io.codes import Code
 from core.io.dicom_instance import SUFFIX, SeriesPlace, new_instance, printable, require_suffix, save_instance
 from core.io.dicom_mark import keep_text, new_mark
 from core.io.dicom_report import HEADINGS, SOP_CLASS, sections_of
-from core.io.mark import write_marked
+from core.io.provenance import write_marked
 from core.types import Provenance, Sample
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from core.io.dicom_instance import (
 from core.io.dicom_mark import new_mark
 from core.io.dicom_plane import stored_levels
 from core.io.dicom_series_writer import DicomSeriesWriterConfig
-from core.io.mark import SYNTHETIC, write_marked
+from core.io.files import decoding
+from core.io.provenance import SYNTHETIC, write_marked
 from core.io.segments import Segment
-from core.io.source import decoding
 from core.io.uids import derived_uid, instance_uid
 from core.types import Provenance, Sample
 

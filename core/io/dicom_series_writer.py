@@ -12,8 +12,7 @@ from core.contract.modality import PartConfig
 from core.io.dicom_instance import SUFFIX, SeriesPlace, add_derived_image, new_instance, require_suffix, save_instance
 from core.io.dicom_mark import new_mark
 from core.io.dicom_plane import Plane, decimal, planes, stored_levels
-from core.io.folder import write_marked_folder
-from core.io.mark import Mark, write_marked
+from core.io.provenance import Mark, write_marked, write_marked_folder
 from core.io.uids import frame_of_reference_uid
 from core.types import Provenance, Sample
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from core.errors import UserError
 from core.io.dicom_mark import ELEMENT, GROUP
-from core.io.source import decoding
+from core.io.files import decoding
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

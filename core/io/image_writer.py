@@ -10,9 +10,9 @@ from pydantic import model_validator
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
+from core.io.files import storable
 from core.io.image import MARK_KEY
-from core.io.mark import SYNTHETIC, Mark, write_marked
-from core.io.storable import storable
+from core.io.provenance import SYNTHETIC, Mark, write_marked
 from core.types import Geometry, Provenance, Sample
 
 

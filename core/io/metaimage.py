@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import UserError
-from core.io.axes import centred
+from core.io.files import decoding, opening, readable
+from core.io.geometry import centred
 from core.io.nifti import NiftiReader
-from core.io.source import decoding, opening, readable
 from core.types import Sample
 
 _HEADER_BYTES = 65_536

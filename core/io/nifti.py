@@ -1,4 +1,7 @@
-"""NIfTI to `Sample`: volumes, and slices stored as ``(X, Y, 1)``."""
+"""NIfTI to `Sample`: volumes, and slices stored as ``(X, Y, 1)``.
+
+`Sample` to NIfTI, marked as synthetic in the header, in an extension and beside.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,10 @@ from pydantic import PositiveFloat
 
 from core.contract.modality import PartConfig
 from core.errors import PlainWarning, UserError
-from core.io.axes import Orientation, centred
-from core.io.mark import Mark
-from core.io.slices import SliceChoice, chosen_slice
-from core.io.source import decoding, readable
-from core.types import Geometry, Sample
+from core.io.files import decoding, readable, storable
+from core.io.geometry import Orientation, SliceChoice, centred, chosen_slice
+from core.io.provenance import SYNTHETIC, Mark, write_marked
+from core.types import Geometry, Provenance, Sample
 
 COMMENT = 6  # NIfTI extension code of plain text
 _SAME_SPACING = 0.01  # what an affine and the header's own spacing may differ by, a hundredth
@@ -29,7 +31,7 @@ class NiftiReaderConfig(PartConfig):
     """A reader of ``.nii`` and ``.nii.gz``.
 
     ``dims``: 3 for volumes, 2 for slices, left out for either (a volume of one slice is a slice). ``volume``: what a
-    volume does where ``dims`` is 2, see `core.io.slices`. ``orientation``: where the axes run in
+    volume does where ``dims`` is 2, see `core.io.geometry`. ``orientation``: where the axes run in
     files without an affine (sform and qform code 0), refused otherwise. ``form``: which of the two affines of a file
     holds; left out, the sform where it is set, with a warning where it contradicts the header's spacing.
     ``nan_value`` replaces NaN and infinities, refused otherwise.
@@ -195,3 +197,84 @@ def _as_marked(geometry: Geometry, mark: Mark, path: Path) -> Geometry:
     if written is None or not np.array_equal(written.affine.astype(np.float32), geometry.affine.astype(np.float32)):
         return geometry
     return written
+
+
+_DESCRIP_BYTES = 79  # the field has 80 and ends with a zero
+
+
+class NiftiWriterConfig(PartConfig):
+    """A writer of NIfTI. ``float32`` is exact; ``int16`` stores multiples of ``step`` units (1 HU, say)."""
+
+    units: str = "a.u."
+    dtype: Literal["float32", "int16"] = "float32"
+    step: PositiveFloat = 1.0
+    suffix: Literal[".nii.gz", ".nii"] = ".nii.gz"
+
+    def build(self) -> NiftiWriter:
+        """Make the writer."""
+        return NiftiWriter(self)
+
+
+class NiftiWriter:
+    """Writes float32 ``1 *space``; a slice becomes a volume ``(X, Y, 1)``. ``tolerance``: half a step, in units."""
+
+    def __init__(self, config: NiftiWriterConfig) -> None:
+        self.config = config
+        self.suffix = config.suffix
+        self.tolerance = 0.0 if config.dtype == "float32" else 0.5 * config.step
+
+    def write(self, sample: Sample, path: Path, provenance: Provenance, *, overwrite: bool = False) -> None:
+        """Write ``path`` and ``<path>.json``, or neither.
+
+        `UserError`: the file exists, the name has another suffix, no geometry, more than one channel, or values
+        beyond what the type stores.
+        """
+        path = Path(path)
+        if not path.name.endswith(self.suffix):
+            raise UserError(f"{path}: this writer makes {self.suffix}")
+        image, mark = self._image(sample, provenance, path)
+        write_marked(path, mark, image.to_filename, overwrite=overwrite)
+
+    def _image(self, sample: Sample, provenance: Provenance, path: Path) -> tuple[Any, Mark]:
+        import nibabel
+        from nibabel.nifti1 import Nifti1Extension
+
+        data, place = storable(sample, path, axes=(2, 3)), sample.geometry
+        if place is None or data.shape[0] != 1:
+            found = "no geometry" if place is None else f"{data.shape[0]} channels"
+            raise UserError(f"{path}: the sample has {found}; NIfTI takes one channel with its geometry")
+        volume = data[0] if data.ndim == 4 else data[0][..., None]
+        mark = Mark.of(sample, provenance, self.config.units)
+        image = nibabel.Nifti1Image(self._stored(volume, path), place.affine)
+        if self.config.dtype == "int16":
+            image.header.set_slope_inter(self.config.step, 0.0)
+        _place(image, place)
+        image.header["descrip"] = _descrip(mark)
+        content = mark.model_dump_json(exclude_none=True).encode()
+        image.header.extensions.append(Nifti1Extension(COMMENT, content))
+        return image, mark
+
+    def _stored(self, volume: np.ndarray, path: Path) -> np.ndarray:
+        if not np.isfinite(volume).all():
+            raise UserError(f"{path}: the sample has NaN or infinite values")
+        if self.config.dtype == "float32":
+            return volume.astype(np.float32)
+        levels = np.rint(volume.astype(np.float64) / self.config.step)
+        if np.abs(levels).max() > np.iinfo(np.int16).max:
+            raise UserError(
+                f"{path}: values to {np.abs(volume).max():g} do not fit int16 with step {self.config.step:g}"
+            )
+        return levels.astype(np.int16)
+
+
+def _place(image: Any, geometry: Geometry) -> None:
+    """Both forms where a rotation can say it; the sform alone where axes are oblique to each other."""
+    image.header.set_xyzt_units("mm")
+    image.set_sform(geometry.affine, code=1)
+    axes = geometry.affine[:3, :3] / np.linalg.norm(geometry.affine[:3, :3], axis=0)
+    square = np.allclose(axes.T @ axes, np.eye(3), atol=1e-5)
+    image.set_qform(geometry.affine, code=1 if square else 0, strip_shears=True)
+
+
+def _descrip(mark: Mark) -> bytes:
+    return f"{SYNTHETIC} ({mark.provenance.model})".encode("ascii", "replace")[:_DESCRIP_BYTES]

@@ -11,13 +11,13 @@ from pydantic import NonNegativeInt, PositiveFloat
 
 from core.contract.modality import PartConfig
 from core.errors import PlainWarning, UserError
-from core.io.axes import Orientation, centred
 from core.io.dicom import SUFFIXES, Layout, layout_of, noting, read_header, read_pixels
 from core.io.dicom_mark import kept_mark
+from core.io.files import decoding
+from core.io.geometry import Orientation, centred
 from core.io.grayscale import interest_of, is_padding, modality_of
 from core.io.header import Header
-from core.io.mark import Mark
-from core.io.source import decoding
+from core.io.provenance import Mark
 from core.io.view import StatedView, View, stated_orientation, stated_view
 from core.types import Sample
 

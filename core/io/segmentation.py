@@ -13,16 +13,16 @@ from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.dicom import SUFFIXES, noting, read_header, read_pixels
 from core.io.dicom_mark import kept_mark
+from core.io.files import decoding, without_nul
 from core.io.frames import Frame, frames_of
+from core.io.geometry import SliceChoice, chosen_slice
 from core.io.header import Header
 from core.io.labelling import Labels, Match, Others, Overlap, mapped, painted
-from core.io.mark import Mark
 from core.io.nifti import read_mask
+from core.io.provenance import Mark
 from core.io.segments import Segment
 from core.io.series import SeriesReaderConfig, as_marked
-from core.io.slices import SliceChoice, chosen_slice
 from core.io.slots import Slots, one_slot, own_slots, slots_on
-from core.io.source import decoding, without_nul
 from core.io.stack import demand_alike
 from core.types import LABEL_UNITS, Geometry, Sample
 

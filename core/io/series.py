@@ -14,14 +14,14 @@ from core.contract.modality import PartConfig
 from core.errors import PlainWarning, UserError
 from core.io.dicom import SUFFIXES, noting, read_header, read_pixels
 from core.io.dicom_mark import kept_mark
+from core.io.files import decoding, without_nul
 from core.io.frames import Frame, frames_of, is_localizer
+from core.io.geometry import SliceChoice, chosen_slice
 from core.io.grayscale import is_padding, modality_of
 from core.io.header import Header
-from core.io.mark import Mark
 from core.io.nifti import read_mask
+from core.io.provenance import Mark
 from core.io.radiograph import check_kind, lies_apart
-from core.io.slices import SliceChoice, chosen_slice
-from core.io.source import decoding, without_nul
 from core.io.stack import Gaps, plane_affine, stacked
 from core.io.survey import the_series_in, the_series_of
 from core.types import Geometry, Sample
@@ -42,7 +42,7 @@ class SeriesReaderConfig(PartConfig):
     """A reader of CT and MR. A path is a folder with one image series, or one file.
 
     ``dims`` 3: the volume; of a single-frame file, that of its series in its folder. 2: the slice of a single-frame
-    file; of a folder or a multi-frame file, what ``volume`` says (see `core.io.slices`). ``kinds``: values of Modality
+    file; of a folder or a multi-frame file, what ``volume`` says (see `core.io.geometry`). ``kinds``: values of Modality
     (0008,0060) that are taken, none: any. ``rescale`` ``"require"``: files without Rescale Slope and Intercept, or with
     a Rescale Type other than ``units``, are refused, for their numbers are not in ``units``. ``gaps``: refuse a series
     that lacks slices, or read its longest run. ``localizers``: read scouts too. ``burned_in``: read images too that say

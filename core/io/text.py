@@ -12,9 +12,9 @@ from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.dicom import is_dicom
 from core.io.dicom_report import read_report
-from core.io.mark import SYNTHETIC, Mark, write_marked
-from core.io.sections import SectionName, Titles, chosen, listed_names, sections_of
-from core.io.source import opening, readable, without_nul
+from core.io.files import opening, readable, without_nul
+from core.io.provenance import SYNTHETIC, Mark, write_marked
+from core.io.report_sections import SectionName, Titles, chosen, listed_names, sections_of
 from core.types import Provenance, Sample
 
 _MARKER = f"# {SYNTHETIC} "
@@ -29,7 +29,7 @@ _OTHER_BOMS = {
 class TextReaderConfig(PartConfig):
     """A reader of UTF-8 text and of DICOM structured reports. ``max_bytes`` guards against a file that is no report.
 
-    ``sections``: what is kept of a report, in this order (see `core.io.sections`); left out, the whole text.
+    ``sections``: what is kept of a report, in this order (see `core.io.report_sections`); left out, the whole text.
     ``missing``: whether a report with none of them is refused or kept whole. ``titles``: headings of a house beyond the
     usual ones, by section. All three hold for texts that stand in a table too.
     """

@@ -12,7 +12,7 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.io.axes import Orientation, centred
+from core.io.geometry import Orientation, centred
 from core.preprocess.spatial import Fit, Resize, fit
 from core.types import DataSpec, Geometry, Sample
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from core.io.axes import directions
+from core.io.geometry import directions
 from core.types import Geometry, Space
 
 _SAME_PLANE = 0.5  # cosine; beyond 60 degrees an axis is another axis

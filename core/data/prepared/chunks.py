@@ -26,7 +26,7 @@ from core.data.prepared.settings import Settings, packages_digest
 from core.data.prepared.shards import Entry, about, shard_path, write_shard
 from core.errors import UserError
 from core.io import replacing
-from core.io.archive import SUFFIX, container
+from core.io.npz_archive import SUFFIX, container
 from core.types import DataSpec, Record, Sample
 
 _ROWS, _BYTES = 256, 64 << 20  # files and canonical bytes of a portion, whichever ends first

@@ -13,7 +13,7 @@ from core.config.recipe import GuideChoice
 from core.generate.partners import Given, Output
 from core.guide.attention import attach_guidance
 from core.guide.environment import new_environment
-from core.io.axes import centred
+from core.io.geometry import centred
 from core.testing.toy_nets import ToyDenoiser
 from core.types import Conditioning, LatentSpec
 

@@ -10,7 +10,7 @@ import torch
 from core.contract.discovery import discover
 from core.generate.frame import given_grid
 from core.generate.study import decoded, restored
-from core.io.axes import centred
+from core.io.geometry import centred
 from core.types import Geometry, LatentSpec, Provenance
 
 TOLD = Provenance(model="m", recipe="r", seed=1, index=0)

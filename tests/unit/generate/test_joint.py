@@ -14,7 +14,7 @@ from core.generate.joint import current_contexts, half_noise, joint_noise, sampl
 from core.generate.noise import sample_noise
 from core.generate.partners import Output, listeners
 from core.guide.attention import attach_guidance
-from core.io.axes import centred
+from core.io.geometry import centred
 from core.nn import GridDenoiserConfig, VectorDenoiserConfig
 from core.types import Conditioning
 

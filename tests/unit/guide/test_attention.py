@@ -11,7 +11,7 @@ from core.contract.modality import Site
 from core.guide.attention import GuidanceAttention, attach_guidance, heads_of
 from core.guide.environment import joined
 from core.guide.position import grid_positions
-from core.io.axes import centred
+from core.io.geometry import centred
 from core.nn import GridDenoiserConfig, VectorDenoiserConfig
 from core.types import Conditioning, Context
 

@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.guide.adaptation import Adaptation, draw_parameters
 from core.guide.environment import NUM_PARAMETERS, Environment, joined, new_environment
 from core.guide.patches import num_tokens, patch_sizes, patches, token_grid
-from core.io.axes import centred
+from core.io.geometry import centred
 from core.types import LatentSpec, Prompt
 
 FRONTAL = centred((64, 64), (6.0, 6.0), "IL")

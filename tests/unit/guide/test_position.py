@@ -6,7 +6,7 @@ import torch
 
 from core.errors import UserError
 from core.guide.position import NUM_FEATURES, grid_positions, known_axes, position_features, spacing_mm, waves
-from core.io.axes import centred
+from core.io.geometry import centred
 
 FRONTAL = centred((64, 64), (6.0, 6.0), "IL")
 LATERAL = centred((64, 64), (6.0, 6.0), "IP")

@@ -10,7 +10,7 @@ import pytest
 from core.data.fingerprint import content_of, stamp_of
 from core.errors import UserError
 from core.io import ImageReaderConfig, ScanReaderConfig
-from core.io.archive import container, member_of
+from core.io.npz_archive import container, member_of
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (5, 6, 8, 3), np.uint8)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from core.io.axes import Orientation, centred, directions
+from core.io.geometry import Orientation, centred, directions
 
 
 def test_frontal_affine_is_documented():

@@ -7,8 +7,8 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from core.errors import UserError
 from core.io import DicomRadiographWriterConfig
-from core.io.axes import centred
 from core.io.dicom_mark import kept_mark
+from core.io.geometry import centred
 from core.types import Geometry, Sample
 
 PA = DicomRadiographWriterConfig(view="PA")

@@ -10,8 +10,8 @@ import pytest
 
 from core.errors import UserError
 from core.io import Code, DicomSegWriterConfig, DicomSeriesWriterConfig, Segment
-from core.io.axes import centred
 from core.io.dicom_mark import kept_mark
+from core.io.geometry import centred
 from core.types import Sample
 
 SHAPE = (4, 12, 10)

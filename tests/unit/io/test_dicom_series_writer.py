@@ -15,9 +15,9 @@ import pytest
 
 from core.errors import UserError
 from core.io import DicomSeriesWriterConfig, Window
-from core.io.axes import centred
 from core.io.dicom_mark import kept_mark
-from core.io.replace import replacing
+from core.io.files import replacing
+from core.io.geometry import centred
 from core.types import Geometry, Provenance, Sample
 
 CT = DicomSeriesWriterConfig(kind="CT", dims=3, units="HU", windows=(Window(centre=40, width=400, name="soft"),))

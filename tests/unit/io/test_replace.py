@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from core.io.replace import replacing
+from core.io.files import replacing
 
 
 def names(folder):

@@ -4,7 +4,7 @@ import pytest
 
 from core.errors import UserError
 from core.io import TextReaderConfig, TextWriterConfig
-from core.io.sections import chosen, sections_of
+from core.io.report_sections import chosen, sections_of
 from core.types import Sample
 
 CAPITALS = """EXAM: CHEST 2 VIEWS

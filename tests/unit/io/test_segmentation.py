@@ -22,7 +22,7 @@ from core.io import (
     finding_segments,
     organ_segments,
 )
-from core.io.axes import centred
+from core.io.geometry import centred
 from core.types import Geometry, Sample
 
 SHAPE = (6, 12, 10)

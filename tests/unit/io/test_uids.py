@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydicom.uid import RE_VALID_UID
 
-from core.io.axes import centred
+from core.io.geometry import centred
 from core.io.uids import derived_uid, frame_of_reference_uid, instance_uid, patient_id, series_uid, study_uid
 from core.types import Provenance, Sample
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from core.io.axes import centred
+from core.io.geometry import centred
 from core.preprocess import PercentilePreprocessConfig
 from core.preprocess.intensity import N4Config, without_bias
 from core.types import Sample

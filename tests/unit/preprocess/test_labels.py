@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from scipy.ndimage import affine_transform
 
 from core.errors import UserError
-from core.io.axes import centred
+from core.io.geometry import centred
 from core.preprocess import LabelPreprocessConfig, LabelViewsConfig
 from core.types import Sample
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import zoom
 
-from core.io.axes import centred
+from core.io.geometry import centred
 from core.preprocess import RangePreprocessConfig
 from core.types import Sample
 

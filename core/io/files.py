@@ -1,13 +1,23 @@
-"""Checks before a file is opened, the same for every format."""
+"""Checks before a file is opened, the same for every format.
+
+Files appear whole or not at all: written beside, then renamed.
+
+Checks of a sample before a file is written, the same for every format of arrays.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
+
 from core.errors import UserError
+from core.types import Sample
 
 _TODO = {errno.ENAMETOOLONG: "shorten it", errno.EACCES: "check its permissions and its folder's"}
 _TODO_WRITING = {errno.ENAMETOOLONG: "shorten the name", errno.ENOSPC: "free some space, or choose another disk"}
@@ -91,3 +101,78 @@ def _own(error: OSError) -> OSError:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+@contextmanager
+def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A path to write to; it becomes ``path`` when the block ends well, and vanishes when it does not.
+
+    The written path lies in the same folder and has the same suffix. Raises `UserError` when ``path`` exists and
+    ``overwrite`` is false (also when it appears meanwhile), and when the folder is missing or cannot be written to.
+    """
+    path = without_nul(path)
+    suffix = "".join(path.suffixes[-2:])[-16:]
+    beside = path.with_name(f".medweave-{secrets.token_hex(8)}{suffix}")
+    try:
+        _refuse_existing(path, overwrite)
+        yield beside
+        sync(beside)
+        _publish(beside, path, overwrite)
+    except OSError as error:
+        raise not_written(path, error) from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    """`UserError` where nothing may be written: an existing file, a folder of that name, a missing folder."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, expected a file name")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path}: exists already; choose another name or allow overwriting")
+
+
+def _publish(beside: Path, path: Path, overwrite: bool) -> None:
+    if not overwrite:
+        try:
+            # Unlike a rename, a link fails when the name was taken since we looked.
+            os.link(beside, path)
+            return
+        except FileExistsError:
+            _refuse_existing(path, overwrite=False)
+        except OSError:
+            _refuse_existing(path, overwrite=False)  # a file system without hard links
+    beside.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def storable(sample: Sample, path: Path, axes: tuple[int, ...]) -> np.ndarray:
+    """The sample's array ``channel *space`` with as many spatial axes as one of ``axes``.
+
+    `UserError` that names ``path``: text, no number at all, not real numbers, other axes, or another shape than the
+    sample's own geometry has.
+    """
+    if isinstance(sample.data, str):
+        raise UserError(f"{path}: the sample is text, expected an array; write it with the writer of its own modality")
+    data = np.asarray(sample.data)
+    if data.dtype.kind not in "iufb":
+        raise UserError(f"{path}: the sample holds {data.dtype}, expected real numbers")
+    if data.ndim - 1 not in axes:
+        wanted = " or ".join(map(str, axes))
+        raise UserError(f"{path}: the sample has shape {data.shape}, expected channels and {wanted} spatial axes")
+    if data.size == 0:
+        raise UserError(f"{path}: the sample has shape {data.shape} and so no values; nothing was written")
+    if sample.geometry is not None and sample.geometry.shape != data.shape[1:]:
+        raise UserError(
+            f"{path}: the sample has shape {data.shape[1:]}, but its geometry {sample.geometry.shape};"
+            " resize both together"
+        )
+    return data
