@@ -7,8 +7,8 @@ from hashlib import blake2b
 from pathlib import Path
 from stat import S_ISREG
 
+from core.io.dicom.series_files import is_index
 from core.io.npz_archive import container, member_of
-from core.io.survey import is_index
 
 _EDGE_BYTES = 4096  # of a file's start and end that are looked at
 _CHUNK = 1 << 20

@@ -5,23 +5,21 @@ geometry, because every writer leaves a `Mark` in the file. Importing this packa
 """
 
 from core.io.any_format import ScanReaderConfig
-from core.io.codes import Code
-from core.io.dicom_radiograph_writer import DicomRadiographWriterConfig
-from core.io.dicom_report_writer import DicomReportWriterConfig
-from core.io.dicom_seg_writer import DicomSegWriterConfig
-from core.io.dicom_series_writer import DicomSeriesWriterConfig, Window
+from core.io.dicom.codes import Code, Segment, finding_segments, organ_segments
+from core.io.dicom.radiograph import RadiographReaderConfig, View
+from core.io.dicom.radiograph_writer import DicomRadiographWriterConfig
+from core.io.dicom.report_writer import DicomReportWriterConfig
+from core.io.dicom.segmentation import SegmentationReaderConfig
+from core.io.dicom.segmentation_writer import DicomSegWriterConfig
+from core.io.dicom.series import SeriesReaderConfig
+from core.io.dicom.series_writer import DicomSeriesWriterConfig, Window
 from core.io.files import readable, replacing
 from core.io.geometry import SliceAt, centred
 from core.io.image import ImageReaderConfig
 from core.io.image_writer import ImageWriterConfig
 from core.io.nifti import NiftiReaderConfig, NiftiWriterConfig
 from core.io.provenance import Mark
-from core.io.radiograph import RadiographReaderConfig
-from core.io.segmentation import SegmentationReaderConfig
-from core.io.segments import Segment, finding_segments, organ_segments
-from core.io.series import SeriesReaderConfig
 from core.io.text import TextReaderConfig, TextWriterConfig
-from core.io.view import View
 
 __all__ = [
     "Code",

@@ -9,15 +9,15 @@ from pydantic import model_validator
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.io.dicom import is_dicom
+from core.io.dicom.instance import is_dicom
+from core.io.dicom.radiograph import RadiographReaderConfig
+from core.io.dicom.segmentation import SegmentationReaderConfig
+from core.io.dicom.series import SeriesReaderConfig
 from core.io.files import opening, readable, without_nul
 from core.io.image import ImageReaderConfig
 from core.io.metaimage import MetaImageReader
 from core.io.nifti import NiftiReaderConfig
 from core.io.npz_archive import container
-from core.io.radiograph import RadiographReaderConfig
-from core.io.segmentation import SegmentationReaderConfig
-from core.io.series import SeriesReaderConfig
 from core.types import Sample
 
 

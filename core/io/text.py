@@ -10,8 +10,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.io.dicom import is_dicom
-from core.io.dicom_report import read_report
+from core.io.dicom.instance import is_dicom
+from core.io.dicom.report import read_report
 from core.io.files import opening, readable, without_nul
 from core.io.provenance import SYNTHETIC, Mark, write_marked
 from core.io.report_sections import SectionName, Titles, chosen, listed_names, sections_of

@@ -37,7 +37,7 @@ import numpy as np
 from core.data.audit.image_hash import FINE_SIDE, difference_hash
 from core.data.fingerprint import content_hash, encoded, files_of, short
 from core.errors import UserError
-from core.io.dicom import SUFFIXES, is_dicom, read_header
+from core.io.dicom.instance import SUFFIXES, is_dicom, read_header
 from core.io.npz_archive import SUFFIX, container
 from core.io.report_sections import sections_of
 from core.types import LABEL_UNITS, DataSpec, Sample

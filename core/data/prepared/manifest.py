@@ -12,7 +12,7 @@ from typing import Any
 from core.data.fingerprint import encoded
 from core.errors import UserError
 from core.io import replacing
-from core.io.survey import is_index
+from core.io.dicom.series_files import is_index
 from core.types import Record
 
 FILE = "manifest.jsonl"

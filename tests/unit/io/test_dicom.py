@@ -14,7 +14,7 @@ from dicom_files import cr, ct_slice, enhanced, put, save
 
 from core.errors import PlainWarning, UserError
 from core.io import RadiographReaderConfig, SeriesReaderConfig
-from core.io.codestream import stated_size
+from core.io.dicom.instance import stated_size
 
 SLICE = SeriesReaderConfig(modality="m", dims=2, localizers=True).build()
 RADIOGRAPH = RadiographReaderConfig(modality="m", orientation="IL", kinds=()).build()
@@ -254,7 +254,7 @@ def test_paths_that_no_file_has(tmp_path):
 
 
 def test_nothing_that_names_a_patient_is_read(tmp_path):
-    from core.io.dicom import read_header
+    from core.io.dicom.instance import read_header
 
     header = read_header(save(cr(STORED.astype(np.uint16)), tmp_path / "a.dcm"))
     assert {"Rows", "ViewPosition"} <= {element.keyword for element in header.dataset}

@@ -7,7 +7,7 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from core.errors import UserError
 from core.io import DicomRadiographWriterConfig
-from core.io.dicom_mark import kept_mark
+from core.io.dicom.mark import kept_mark
 from core.io.geometry import centred
 from core.types import Geometry, Sample
 

@@ -9,8 +9,8 @@ from pydicom.sr.codedict import codes
 
 from core.errors import UserError
 from core.io import DicomReportWriterConfig, TextReaderConfig
-from core.io.dicom_instance import save_instance
-from core.io.dicom_report import HEADINGS, sections_of
+from core.io.dicom.new_instance import save_instance
+from core.io.dicom.report import HEADINGS, sections_of
 from core.types import Sample
 
 READER = TextReaderConfig(modality="words").build()

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import UserError
 from core.io import Code, DicomSegWriterConfig, DicomSeriesWriterConfig, Segment
-from core.io.dicom_mark import kept_mark
+from core.io.dicom.mark import kept_mark
 from core.io.geometry import centred
 from core.types import Sample
 

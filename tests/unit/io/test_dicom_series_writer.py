@@ -15,7 +15,7 @@ import pytest
 
 from core.errors import UserError
 from core.io import DicomSeriesWriterConfig, Window
-from core.io.dicom_mark import kept_mark
+from core.io.dicom.mark import kept_mark
 from core.io.files import replacing
 from core.io.geometry import centred
 from core.types import Geometry, Provenance, Sample

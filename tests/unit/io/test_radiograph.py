@@ -143,7 +143,7 @@ def test_views(tmp_path, case):
 
 def test_codes_are_those_of_the_standard():
     """pydicom carries CID 4010 of PS3.16."""
-    from core.io.view import _CODES
+    from core.io.dicom.radiograph import _CODES
 
     meanings = {
         value: meaning

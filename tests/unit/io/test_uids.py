@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from pydicom.uid import RE_VALID_UID
 
+from core.io.dicom.new_instance import (
+    derived_uid,
+    frame_of_reference_uid,
+    instance_uid,
+    patient_id,
+    series_uid,
+    study_uid,
+)
 from core.io.geometry import centred
-from core.io.uids import derived_uid, frame_of_reference_uid, instance_uid, patient_id, series_uid, study_uid
 from core.types import Provenance, Sample
 
 

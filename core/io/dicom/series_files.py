@@ -6,9 +6,9 @@ import warnings
 from pathlib import Path
 
 from core.errors import PlainWarning, UserError
-from core.io.dicom import SUFFIXES, is_dicom, read_header
+from core.io.dicom.header import Header
+from core.io.dicom.instance import SUFFIXES, is_dicom, read_header
 from core.io.files import opening
-from core.io.header import Header
 
 _INDEX = ("dicomdir", ".ds_store", "thumbs.db", "icon\r")  # files that systems put beside images
 _START = 132  # bytes until a DICOM file has said that it is one

@@ -9,10 +9,17 @@ import numpy as np
 from pydantic import PositiveInt, model_validator
 
 from core.contract.modality import PartConfig
-from core.io.codes import CHEST, VIEWS, Code, View
-from core.io.dicom_instance import SUFFIX, SeriesPlace, add_derived_image, new_instance, require_suffix, save_instance
-from core.io.dicom_mark import new_mark
-from core.io.dicom_plane import decimal, patient_orientation, stored_levels
+from core.io.dicom.codes import CHEST, VIEWS, Code, View
+from core.io.dicom.mark import new_mark
+from core.io.dicom.new_instance import (
+    SUFFIX,
+    SeriesPlace,
+    add_derived_image,
+    new_instance,
+    require_suffix,
+    save_instance,
+)
+from core.io.dicom.plane import decimal, patient_orientation, stored_levels
 from core.io.provenance import write_marked
 from core.types import Geometry, Provenance, Sample
 

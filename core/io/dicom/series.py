@@ -12,18 +12,17 @@ from pydantic import PositiveFloat, PositiveInt
 
 from core.contract.modality import PartConfig
 from core.errors import PlainWarning, UserError
-from core.io.dicom import SUFFIXES, noting, read_header, read_pixels
-from core.io.dicom_mark import kept_mark
+from core.io.dicom.grayscale import is_padding, modality_of
+from core.io.dicom.header import Header
+from core.io.dicom.instance import SUFFIXES, noting, read_header, read_pixels
+from core.io.dicom.mark import kept_mark
+from core.io.dicom.radiograph import check_kind, lies_apart
+from core.io.dicom.series_files import the_series_in, the_series_of
+from core.io.dicom.slices import Frame, Gaps, frames_of, is_localizer, plane_affine, stacked
 from core.io.files import decoding, without_nul
-from core.io.frames import Frame, frames_of, is_localizer
 from core.io.geometry import SliceChoice, chosen_slice
-from core.io.grayscale import is_padding, modality_of
-from core.io.header import Header
 from core.io.nifti import read_mask
 from core.io.provenance import Mark
-from core.io.radiograph import check_kind, lies_apart
-from core.io.stack import Gaps, plane_affine, stacked
-from core.io.survey import the_series_in, the_series_of
 from core.types import Geometry, Sample
 
 _SAME_PLACE_MM = 1e-3  # what 16 characters of a decimal string may lose

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.errors import UserError
-from core.io.dicom import Layout
-from core.io.header import Header
+from core.io.dicom.header import Header
+from core.io.dicom.instance import Layout
 
 _ONE_SIDED = 1e30  # beyond it float32 ends
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.io.codes import Code
-from core.io.dicom_mark import kept_mark, kept_text
+from core.io.dicom.codes import Code
+from core.io.dicom.mark import kept_mark, kept_text
 from core.io.files import decoding
 from core.io.provenance import Mark
 

@@ -9,10 +9,10 @@ from pydantic import PositiveInt
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.io.codes import Code
-from core.io.dicom_instance import SUFFIX, SeriesPlace, new_instance, printable, require_suffix, save_instance
-from core.io.dicom_mark import keep_text, new_mark
-from core.io.dicom_report import HEADINGS, SOP_CLASS, sections_of
+from core.io.dicom.codes import Code
+from core.io.dicom.mark import keep_text, new_mark
+from core.io.dicom.new_instance import SUFFIX, SeriesPlace, new_instance, printable, require_suffix, save_instance
+from core.io.dicom.report import HEADINGS, SOP_CLASS, sections_of
 from core.io.provenance import write_marked
 from core.types import Provenance, Sample
 

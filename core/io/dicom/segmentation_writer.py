@@ -11,22 +11,22 @@ from pydantic import Field, PositiveInt, model_validator
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.io.codes import Code
-from core.io.dicom_instance import (
+from core.io.dicom.codes import Code, Segment
+from core.io.dicom.mark import new_mark
+from core.io.dicom.new_instance import (
     MAKER,
     SUFFIX,
     SeriesPlace,
+    derived_uid,
+    instance_uid,
     new_instance,
     require_suffix,
     save_instance,
 )
-from core.io.dicom_mark import new_mark
-from core.io.dicom_plane import stored_levels
-from core.io.dicom_series_writer import DicomSeriesWriterConfig
+from core.io.dicom.plane import stored_levels
+from core.io.dicom.series_writer import DicomSeriesWriterConfig
 from core.io.files import decoding
 from core.io.provenance import SYNTHETIC, write_marked
-from core.io.segments import Segment
-from core.io.uids import derived_uid, instance_uid
 from core.types import Provenance, Sample
 
 if TYPE_CHECKING:

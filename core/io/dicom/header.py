@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.errors import UserError
-from core.io.dicom_mark import ELEMENT, GROUP
+from core.io.dicom.mark import ELEMENT, GROUP
 from core.io.files import decoding
 
 if TYPE_CHECKING:

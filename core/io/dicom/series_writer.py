@@ -9,11 +9,18 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from core.contract.modality import PartConfig
-from core.io.dicom_instance import SUFFIX, SeriesPlace, add_derived_image, new_instance, require_suffix, save_instance
-from core.io.dicom_mark import new_mark
-from core.io.dicom_plane import Plane, decimal, planes, stored_levels
+from core.io.dicom.mark import new_mark
+from core.io.dicom.new_instance import (
+    SUFFIX,
+    SeriesPlace,
+    add_derived_image,
+    frame_of_reference_uid,
+    new_instance,
+    require_suffix,
+    save_instance,
+)
+from core.io.dicom.plane import Plane, decimal, planes, stored_levels
 from core.io.provenance import Mark, write_marked, write_marked_folder
-from core.io.uids import frame_of_reference_uid
 from core.types import Provenance, Sample
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""DICOM in and out: one file, a series, radiographs, segmentations, reports."""
