@@ -14,7 +14,7 @@ _HOME = {
     "core.nn.context_attention": ("ContextAttention",),
     "core.nn.denoisers": ("GridDenoiserConfig", "VectorDenoiserConfig"),
     "core.nn.diffusers_sites": ("offer_diffusers_sites",),
-    "core.nn.levels": (
+    "core.nn.schedule": (
         "NUM_TIMESTEPS",
         "alpha_sigma",
         "log_snr_of_timestep",
@@ -25,7 +25,7 @@ _HOME = {
     "core.nn.prompts": ("GridPromptEncoderConfig", "TextPromptEncoderConfig"),
     "core.nn.sited_denoiser": ("SitedDenoiser",),
     "core.nn.sites": ("ContextSite", "attach_at"),
-    "core.nn.sizes": ("PROMPT_WIDTHS", "GridNetworks", "grid_networks"),
+    "core.nn.presets": ("PROMPT_WIDTHS", "GridNetworks", "grid_networks"),
     "core.nn.text_autoencoder_search": ("Decoding",),
     "core.nn.text_autoencoders": ("TextAutoencoderConfig",),
     "core.nn.vector_unet": ("VectorUNet",),
@@ -74,18 +74,18 @@ if TYPE_CHECKING:
     from core.nn.context_attention import ContextAttention
     from core.nn.denoisers import GridDenoiserConfig, VectorDenoiserConfig
     from core.nn.diffusers_sites import offer_diffusers_sites
-    from core.nn.levels import (
+    from core.nn.monai_sites import offer_monai_sites
+    from core.nn.presets import PROMPT_WIDTHS, GridNetworks, grid_networks
+    from core.nn.prompts import GridPromptEncoderConfig, TextPromptEncoderConfig
+    from core.nn.schedule import (
         NUM_TIMESTEPS,
         alpha_sigma,
         log_snr_of_timestep,
         scaled_linear_betas,
         timestep_of_log_snr,
     )
-    from core.nn.monai_sites import offer_monai_sites
-    from core.nn.prompts import GridPromptEncoderConfig, TextPromptEncoderConfig
     from core.nn.sited_denoiser import SitedDenoiser
     from core.nn.sites import ContextSite, attach_at
-    from core.nn.sizes import PROMPT_WIDTHS, GridNetworks, grid_networks
     from core.nn.text_autoencoder_search import Decoding
     from core.nn.text_autoencoders import TextAutoencoderConfig
     from core.nn.vector_unet import VectorUNet

@@ -8,7 +8,7 @@ from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.nn.rules import divides, has_axes
+from core.nn.size_checks import divides, has_axes
 from core.types import LatentSpec
 
 if TYPE_CHECKING:

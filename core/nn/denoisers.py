@@ -8,7 +8,7 @@ from pydantic import PositiveInt, model_validator
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.nn.rules import divides, has_axes, same_length
+from core.nn.size_checks import divides, has_axes, same_length
 
 if TYPE_CHECKING:
     from core.nn.sited_denoiser import SitedDenoiser

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from core.nn.folders import load_folder
-from core.nn.rules import equal
+from core.nn.pretrained import load_folder
+from core.nn.size_checks import equal
 from core.types import Batch, LatentSpec, Posterior
 
 if TYPE_CHECKING:

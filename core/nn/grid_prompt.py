@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from core.errors import UserError
 from core.nn.batch_norm import BatchNorm2d
 from core.nn.prompt_head import PromptHead
-from core.nn.rules import CONVOLUTION_STRIDE
+from core.nn.size_checks import CONVOLUTION_STRIDE
 from core.types import Batch, Prompt
 
 if TYPE_CHECKING:

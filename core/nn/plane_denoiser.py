@@ -10,10 +10,10 @@ from torch import Tensor, tensor
 from core.contract.modality import Site
 from core.errors import UserError
 from core.nn.diffusers_sites import offer_diffusers_sites
-from core.nn.folders import load_folder
-from core.nn.rules import divides, equal
+from core.nn.pretrained import load_folder
 from core.nn.sited_denoiser import SitedDenoiser
 from core.nn.sites import halved, unet_level
+from core.nn.size_checks import divides, equal
 from core.types import Conditioning
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.nn.rules import CONVOLUTION_STRIDE, divides, has_axes
+from core.nn.size_checks import CONVOLUTION_STRIDE, divides, has_axes
 
 if TYPE_CHECKING:
     from core.nn.grid_prompt import GridPromptEncoder

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from core.contract.modality import Site
 from core.errors import UserError
-from core.nn.levels import timestep_of_log_snr
+from core.nn.schedule import timestep_of_log_snr
 from core.nn.sites import ContextSite, attach_at
 from core.types import Conditioning, Space
 

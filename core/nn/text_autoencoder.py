@@ -11,8 +11,8 @@ from transformers import BertModel
 
 from core.errors import UserError
 from core.nn.bert import bert
+from core.nn.pretrained import load_bert
 from core.nn.text_autoencoder_decoder import LatentDecoder, start_std
-from core.nn.text_autoencoder_folders import load_bert
 from core.nn.text_autoencoder_losses import cyclical_beta, divergence_above, token_losses
 from core.nn.text_autoencoder_search import Decoding, write
 from core.types import Batch, LatentSpec, Posterior

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
-from core.nn.text_autoencoder_folders import load_gpt2
+from core.nn.pretrained import load_gpt2
 
 if TYPE_CHECKING:
     from core.nn.text_autoencoders import TextAutoencoderConfig

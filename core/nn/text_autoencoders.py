@@ -14,7 +14,7 @@ from pydantic import (
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.nn.rules import divides
+from core.nn.size_checks import divides
 from core.types import LatentSpec
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class TextAutoencoderConfig(PartConfig):
     of the decoder's input tokens that are hidden in training, so that it must ask the latent.
 
     ``encoder_from`` and ``decoder_from``: local folders of a BERT and a GPT-2 (safetensors). Their sizes must agree
-    with the fields here; see `core.nn.text_autoencoder_folders` for what is taken from them.
+    with the fields here; see `core.nn.pretrained` for what is taken from them.
 
     Raises `UserError` for sizes that do not fit together.
     """

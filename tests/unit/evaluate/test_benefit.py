@@ -19,7 +19,7 @@ from core.evaluate.strangers import strangers
 from core.guide.attention import attach_guidance
 from core.guide.environment import new_environment
 from core.guide.loss import FlowState
-from core.nn.levels import alpha_sigma, log_snr_of_timestep
+from core.nn.schedule import alpha_sigma, log_snr_of_timestep
 from core.testing.toy_nets import ToyDenoiser
 from core.types import Conditioning, Context, LatentSpec
 

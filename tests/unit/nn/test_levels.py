@@ -69,7 +69,7 @@ def test_shape_and_type_are_kept():
 
 
 def test_a_table_made_in_inference_serves_training():
-    from core.nn import levels
+    from core.nn import schedule as levels
 
     levels._descending_log_snr.cache_clear()
     with torch.inference_mode():
