@@ -17,7 +17,7 @@ from core.guide.attention import heads_of
 from core.guide.patches import NUM_VECTOR_TOKENS, num_tokens, patch_width, patches, token_grid
 from core.guide.position import NUM_FEATURES, grid_positions, position_features
 from core.nn import timestep_of_log_snr
-from core.nn.vector_blocks import Attention, timestep_features
+from core.nn.denoisers.unet0d import Attention, timestep_features
 from core.types import Context, Geometry, LatentSpec
 
 NUM_PARAMETERS = 8  # of the guided adaptation

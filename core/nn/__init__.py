@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "core.nn.autoencoders": ("GridAutoencoderConfig",),
     "core.nn.context_attention": ("ContextAttention",),
-    "core.nn.denoisers": ("GridDenoiserConfig", "VectorDenoiserConfig"),
-    "core.nn.diffusers_sites": ("offer_diffusers_sites",),
+    "core.nn.denoisers.config": ("GridDenoiserConfig", "VectorDenoiserConfig"),
+    "core.nn.denoisers.unet2d": ("offer_diffusers_sites",),
     "core.nn.schedule": (
         "NUM_TIMESTEPS",
         "alpha_sigma",
@@ -21,14 +21,14 @@ _HOME = {
         "scaled_linear_betas",
         "timestep_of_log_snr",
     ),
-    "core.nn.monai_sites": ("offer_monai_sites",),
+    "core.nn.denoisers.unet3d": ("offer_monai_sites",),
     "core.nn.prompts": ("GridPromptEncoderConfig", "TextPromptEncoderConfig"),
-    "core.nn.sited_denoiser": ("SitedDenoiser",),
-    "core.nn.sites": ("ContextSite", "attach_at"),
+    "core.nn.denoisers.sites": ("SitedDenoiser",),
+    "core.nn.denoisers.sites": ("ContextSite", "attach_at"),
     "core.nn.presets": ("PROMPT_WIDTHS", "GridNetworks", "grid_networks"),
     "core.nn.text_autoencoder_search": ("Decoding",),
     "core.nn.text_autoencoders": ("TextAutoencoderConfig",),
-    "core.nn.vector_unet": ("VectorUNet",),
+    "core.nn.denoisers.unet0d": ("VectorUNet",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
@@ -72,9 +72,11 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from core.nn.autoencoders import GridAutoencoderConfig
     from core.nn.context_attention import ContextAttention
-    from core.nn.denoisers import GridDenoiserConfig, VectorDenoiserConfig
-    from core.nn.diffusers_sites import offer_diffusers_sites
-    from core.nn.monai_sites import offer_monai_sites
+    from core.nn.denoisers.config import GridDenoiserConfig, VectorDenoiserConfig
+    from core.nn.denoisers.sites import ContextSite, SitedDenoiser, attach_at
+    from core.nn.denoisers.unet0d import VectorUNet
+    from core.nn.denoisers.unet2d import offer_diffusers_sites
+    from core.nn.denoisers.unet3d import offer_monai_sites
     from core.nn.presets import PROMPT_WIDTHS, GridNetworks, grid_networks
     from core.nn.prompts import GridPromptEncoderConfig, TextPromptEncoderConfig
     from core.nn.schedule import (
@@ -84,8 +86,5 @@ if TYPE_CHECKING:
         scaled_linear_betas,
         timestep_of_log_snr,
     )
-    from core.nn.sited_denoiser import SitedDenoiser
-    from core.nn.sites import ContextSite, attach_at
     from core.nn.text_autoencoder_search import Decoding
     from core.nn.text_autoencoders import TextAutoencoderConfig
-    from core.nn.vector_unet import VectorUNet

@@ -1,4 +1,6 @@
-"""Sites in MONAI's ``DiffusionModelUNet``, 2-D and 3-D, with a prompt mask and gradient checkpointing (METHOD E13).
+"""The 3-D denoiser: MONAI's ``DiffusionModelUNet`` with sites (METHOD E10).
+
+Sites in MONAI's ``DiffusionModelUNet``, 2-D and 3-D, with a prompt mask and gradient checkpointing (METHOD E13).
 
 MONAI hands its ``context`` argument down to every transformer block without looking at it: hand it `Conditioning`.
 A plain tensor still means what it means in MONAI, a prompt without a mask.
@@ -6,7 +8,7 @@ A plain tensor still means what it means in MONAI, a prompt without a mask.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +21,12 @@ from monai.networks.nets.diffusion_model_unet import (
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from core.nn.sites import ContextSite, adopt, replace_each
+from core.contract.modality import Site
+from core.nn.denoisers.sites import ContextSite, SitedDenoiser, adopt, halved, replace_each, unet_level
 from core.types import Conditioning
+
+if TYPE_CHECKING:
+    from core.nn.denoisers.config import GridDenoiserConfig
 
 
 class MaskedCrossAttention(CrossAttentionBlock):
@@ -96,3 +102,54 @@ def offer_monai_sites(
     if gradient_checkpointing:
         replace_each(network, DiffusionUNetResnetBlock, lambda _, block: adopt(block, CheckpointedResidual))
     return sites
+
+
+class VolumeDenoiser(SitedDenoiser):
+    """Latents ``batch channel depth height width``; see `GridDenoiserConfig`."""
+
+    def __init__(self, config: GridDenoiserConfig) -> None:
+        network = _from_scratch(config)
+        blocks = offer_monai_sites(network, gradient_checkpointing=config.gradient_checkpointing)
+        sites = [
+            Site(path, block.norm1.normalized_shape[0], halved(config.space, unet_level(path, len(config.widths))))
+            for path, block in blocks.items()
+        ]
+        super().__init__(
+            network,
+            sites,
+            channels=config.channels,
+            space=config.space,
+            prompt_width=config.prompt_width,
+            pooled_width=config.pooled_width,
+        )
+
+    def predict(self, noisy: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        """Same shape as ``noisy``."""
+        pooled = None if self._pooled_width is None else conditioning.pooled
+        # MONAI passes its context on unread; our blocks take the whole conditioning out of it.
+        return self.network(noisy, timestep, context=cast(Any, conditioning), class_labels=pooled)
+
+
+def _from_scratch(config: GridDenoiserConfig) -> DiffusionModelUNet:
+    network = DiffusionModelUNet(
+        spatial_dims=len(config.space),
+        in_channels=config.channels,
+        out_channels=config.channels,
+        num_res_blocks=config.num_blocks,
+        channels=config.widths,
+        attention_levels=config.attention,
+        norm_num_groups=config.norm_groups,
+        num_head_channels=config.head_widths,
+        with_conditioning=True,
+        cross_attention_dim=config.prompt_width,
+        use_flash_attention=True,  # PyTorch's fused attention: volumes have too many tokens for a full score matrix
+    )
+    if config.pooled_width is not None:
+        # MONAI adds `class_embedding(class_labels)` to the time embedding; with an MLP there, labels can be vectors.
+        time_width = 4 * config.widths[0]
+        network.num_class_embeds = 1
+        network.class_embedding = cast(
+            Any,
+            nn.Sequential(nn.Linear(config.pooled_width, time_width), nn.SiLU(), nn.Linear(time_width, time_width)),
+        )
+    return network

@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.nn.size_checks import divides, has_axes, same_length
 
 if TYPE_CHECKING:
-    from core.nn.sited_denoiser import SitedDenoiser
+    from core.nn.denoisers.sites import SitedDenoiser
 
 
 class GridDenoiserConfig(PartConfig):
@@ -72,10 +72,10 @@ class GridDenoiserConfig(PartConfig):
     def build(self) -> SitedDenoiser:
         """The denoiser, with random weights or those of ``init_from``. Raises `UserError` for a wrong folder."""
         if len(self.space) == 2:
-            from core.nn.plane_denoiser import PlaneDenoiser
+            from core.nn.denoisers.unet2d import PlaneDenoiser
 
             return PlaneDenoiser(self)
-        from core.nn.volume_denoiser import VolumeDenoiser
+        from core.nn.denoisers.unet3d import VolumeDenoiser
 
         return VolumeDenoiser(self)
 
@@ -111,6 +111,6 @@ class VectorDenoiserConfig(PartConfig):
 
     def build(self) -> SitedDenoiser:
         """The denoiser, with random weights."""
-        from core.nn.vector_denoiser import VectorDenoiser
+        from core.nn.denoisers.unet0d import VectorDenoiser
 
         return VectorDenoiser(self)
