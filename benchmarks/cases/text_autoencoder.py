@@ -115,7 +115,7 @@ def measure() -> list[dict[str, Any]]:
 
 def latent_state(posterior: Any) -> dict[str, Any]:
     """Divergence in nats, features whose mean varies (Burda's active units, variance above 0.01), and their spread."""
-    from core.nn.text_autoencoder_losses import feature_divergence
+    from core.nn.autoencoders.optimus import feature_divergence
 
     variance = posterior.mean.var(0)
     return {

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
-    "core.nn.autoencoders": ("GridAutoencoderConfig",),
+    "core.nn.autoencoders.config": ("GridAutoencoderConfig",),
     "core.nn.context_attention": ("ContextAttention",),
     "core.nn.denoisers.config": ("GridDenoiserConfig", "VectorDenoiserConfig"),
     "core.nn.denoisers.unet2d": ("offer_diffusers_sites",),
@@ -26,8 +26,8 @@ _HOME = {
     "core.nn.denoisers.sites": ("SitedDenoiser",),
     "core.nn.denoisers.sites": ("ContextSite", "attach_at"),
     "core.nn.presets": ("PROMPT_WIDTHS", "GridNetworks", "grid_networks"),
-    "core.nn.text_autoencoder_search": ("Decoding",),
-    "core.nn.text_autoencoders": ("TextAutoencoderConfig",),
+    "core.nn.autoencoders.decoder": ("Decoding",),
+    "core.nn.autoencoders.config": ("TextAutoencoderConfig",),
     "core.nn.denoisers.unet0d": ("VectorUNet",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -70,7 +70,8 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from core.nn.autoencoders import GridAutoencoderConfig
+    from core.nn.autoencoders.config import GridAutoencoderConfig, TextAutoencoderConfig
+    from core.nn.autoencoders.decoder import Decoding
     from core.nn.context_attention import ContextAttention
     from core.nn.denoisers.config import GridDenoiserConfig, VectorDenoiserConfig
     from core.nn.denoisers.sites import ContextSite, SitedDenoiser, attach_at
@@ -86,5 +87,3 @@ if TYPE_CHECKING:
         scaled_linear_betas,
         timestep_of_log_snr,
     )
-    from core.nn.text_autoencoder_search import Decoding
-    from core.nn.text_autoencoders import TextAutoencoderConfig

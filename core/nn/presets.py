@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from core.contract.modality import Shared
 from core.errors import unknown
-from core.nn.autoencoders import GridAutoencoderConfig
+from core.nn.autoencoders.config import GridAutoencoderConfig
 from core.nn.denoisers.config import GridDenoiserConfig
 from core.nn.prompts import GridPromptEncoderConfig
 from core.types import Space

@@ -5,11 +5,11 @@ import inspect
 import pytest
 from torch import nn
 
+from core.nn.autoencoders.kl import GridAutoencoder, PlaneAutoencoder, VolumeAutoencoder
 from core.nn.denoisers.sites import SitedDenoiser
 from core.nn.denoisers.unet0d import VectorDenoiser
 from core.nn.denoisers.unet2d import PlaneDenoiser
 from core.nn.denoisers.unet3d import VolumeDenoiser
-from core.nn.grid_autoencoder import GridAutoencoder, PlaneAutoencoder, VolumeAutoencoder
 from core.preprocess import GridConfig, PercentilePreprocessConfig, RangePreprocessConfig
 from core.preprocess.grid import GridPreprocess
 

@@ -81,7 +81,7 @@ def test_the_draw_comes_from_the_generator_only(config, randomised):
 
 
 def test_a_standard_normal_posterior_has_no_divergence():
-    from core.nn.grid_autoencoder import divergence
+    from core.nn.autoencoders.kl import divergence
 
     zero = torch.zeros(2, 3, 4)
     assert torch.equal(divergence(Posterior(mean=zero, logvar=zero)), torch.zeros(2))

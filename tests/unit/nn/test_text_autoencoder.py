@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from core.contract.modality import Autoencoder
 from core.errors import PlainWarning, UserError
 from core.nn import Decoding, TextAutoencoderConfig
-from core.nn.text_autoencoder_losses import cyclical_beta, divergence_above, feature_divergence, token_losses
-from core.nn.text_autoencoder_search import drawn, search
+from core.nn.autoencoders.decoder import drawn, search
+from core.nn.autoencoders.optimus import cyclical_beta, divergence_above, feature_divergence, token_losses
 from core.types import Batch, LatentSpec, Posterior
 
 CONFIG = TextAutoencoderConfig(
@@ -143,7 +143,7 @@ def test_all_noise_comes_from_the_generator(randomised):
 
 
 def test_word_dropout_hides_tokens_in_training_only(randomised):
-    from core.nn.text_autoencoder import hidden
+    from core.nn.autoencoders.optimus import hidden
 
     ids = torch.full((50, 100), 5)
     found = hidden(ids, 0.3, draws())

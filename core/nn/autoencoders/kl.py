@@ -13,7 +13,7 @@ from core.nn.size_checks import equal
 from core.types import Batch, LatentSpec, Posterior
 
 if TYPE_CHECKING:
-    from core.nn.autoencoders import GridAutoencoderConfig
+    from core.nn.autoencoders.config import GridAutoencoderConfig
 
 
 class GridAutoencoder(nn.Module, ABC):

@@ -1,0 +1,1 @@
+"""Autoencoders: KL for images and volumes, Optimus for text."""
