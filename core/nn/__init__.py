@@ -22,7 +22,7 @@ _HOME = {
         "timestep_of_log_snr",
     ),
     "core.nn.denoisers.unet3d": ("offer_monai_sites",),
-    "core.nn.prompts": ("GridPromptEncoderConfig", "TextPromptEncoderConfig"),
+    "core.nn.prompts.config": ("GridPromptEncoderConfig", "TextPromptEncoderConfig"),
     "core.nn.denoisers.sites": ("SitedDenoiser",),
     "core.nn.denoisers.sites": ("ContextSite", "attach_at"),
     "core.nn.presets": ("PROMPT_WIDTHS", "GridNetworks", "grid_networks"),
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from core.nn.denoisers.unet2d import offer_diffusers_sites
     from core.nn.denoisers.unet3d import offer_monai_sites
     from core.nn.presets import PROMPT_WIDTHS, GridNetworks, grid_networks
-    from core.nn.prompts import GridPromptEncoderConfig, TextPromptEncoderConfig
+    from core.nn.prompts.config import GridPromptEncoderConfig, TextPromptEncoderConfig
     from core.nn.schedule import (
         NUM_TIMESTEPS,
         alpha_sigma,

@@ -12,7 +12,7 @@ from core.contract.modality import Shared
 from core.errors import unknown
 from core.nn.autoencoders.config import GridAutoencoderConfig
 from core.nn.denoisers.config import GridDenoiserConfig
-from core.nn.prompts import GridPromptEncoderConfig
+from core.nn.prompts.config import GridPromptEncoderConfig
 from core.types import Space
 
 PROMPT_WIDTHS: Mapping[str, int] = {"tiny": 128, "tiny3d": 128, "small": 384, "paper": 768}

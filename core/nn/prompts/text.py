@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from core.errors import UserError
 from core.nn.bert import bert
-from core.nn.prompt_head import PromptHead
+from core.nn.prompts.head import PromptHead
 from core.types import Batch, Prompt
 
 if TYPE_CHECKING:
-    from core.nn.prompts import TextPromptEncoderConfig
+    from core.nn.prompts.config import TextPromptEncoderConfig
 
 _OVERLAP = 4  # a window begins with this part of the one before
 

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from core.errors import UserError
 from core.nn.batch_norm import BatchNorm2d
-from core.nn.prompt_head import PromptHead
+from core.nn.prompts.head import PromptHead
 from core.nn.size_checks import CONVOLUTION_STRIDE
 from core.types import Batch, Prompt
 
 if TYPE_CHECKING:
-    from core.nn.prompts import GridPromptEncoderConfig
+    from core.nn.prompts.config import GridPromptEncoderConfig
 
 
 class GridPromptEncoder(nn.Module):

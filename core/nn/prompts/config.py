@@ -11,8 +11,8 @@ from core.errors import UserError
 from core.nn.size_checks import CONVOLUTION_STRIDE, divides, has_axes
 
 if TYPE_CHECKING:
-    from core.nn.grid_prompt import GridPromptEncoder
-    from core.nn.text_prompt import TextPromptEncoder
+    from core.nn.prompts.image import GridPromptEncoder
+    from core.nn.prompts.text import TextPromptEncoder
 
 
 class GridPromptEncoderConfig(PartConfig):
@@ -70,7 +70,7 @@ class GridPromptEncoderConfig(PartConfig):
 
     def build(self) -> GridPromptEncoder:
         """The encoder, with random weights."""
-        from core.nn.grid_prompt import GridPromptEncoder
+        from core.nn.prompts.image import GridPromptEncoder
 
         return GridPromptEncoder(self)
 
@@ -101,6 +101,6 @@ class TextPromptEncoderConfig(PartConfig):
 
     def build(self) -> TextPromptEncoder:
         """The encoder, with random weights."""
-        from core.nn.text_prompt import TextPromptEncoder
+        from core.nn.prompts.text import TextPromptEncoder
 
         return TextPromptEncoder(self)

@@ -1,0 +1,1 @@
+"""Prompt encoders of images, volumes and text."""
