@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     from core.config.registry import load_registry, shipped_recipes
     from core.config.run_config import Flags, resolve
     from core.contract.discovery import discover
-    from core.engine.compute import resolve_device
+    from core.engine.distributed import resolve_device
     from core.flow.limits import require_consistency, supported
     from core.flow.run import start_run
     from core.plan.compatibility import require_fit
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
     require_fit(started)
 
     from core.curriculum import Course, as_text, train
-    from core.engine.compute import Compute
+    from core.engine.distributed import Compute
 
     compute = Compute(config.device)
     course = Course(started, registry, catalog.datasets, compute)

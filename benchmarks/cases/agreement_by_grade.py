@@ -22,7 +22,7 @@ from core.contract.discovery import discover
 from core.curriculum import Course
 from core.curriculum.measures.calls import readable_findings
 from core.curriculum.measures.subjects import Subjects, joined
-from core.engine.compute import Compute
+from core.engine.distributed import Compute
 from core.evaluate.auroc import auroc
 from core.flow.run import start_run
 from plugins.phantom.files import PARAMETERS

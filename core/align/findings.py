@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from core.align.losses import finding_loss
 from core.align.told import Told
-from core.engine.seed import seeded
+from core.engine.rng import seeded
 
 _SCALE = 10.0  # of pooled vectors, which have unit norm: no large weights are needed to be sure
 

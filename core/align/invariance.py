@@ -11,8 +11,8 @@ from torch import Tensor
 from core.align.losses import barlow_twins
 from core.align.projector import Projector
 from core.data.studies import Studies
-from core.engine.compute import Compute
-from core.engine.seed import seeded
+from core.engine.distributed import Compute
+from core.engine.rng import seeded
 
 
 class Invariance:

@@ -17,9 +17,9 @@ from core.align.told import TextReader, Told
 from core.config.preset import Training
 from core.config.recipe import AlignChoice
 from core.data.studies import Studies
+from core.engine.distributed import Share
 from core.engine.loop import Notes, Stage, Terms
-from core.engine.seed import stream
-from core.engine.share import Share
+from core.engine.rng import stream
 from core.engine.trainer import Trainer
 from core.types import Batch
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from core.align.train import Alignment, train_round
 from core.curriculum.course import Course
 from core.curriculum.table import Line
-from core.engine.seed import stream
+from core.engine.rng import stream
 from core.evaluate.retrieval import recall_at
 from core.flow.rounds import Round
 

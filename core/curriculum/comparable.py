@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 import torch
 
 from core.data.studies import Studies
-from core.engine.seed import stream
+from core.engine.rng import stream
 
 
 def drawn(studies: Studies, names: Sequence[str], most: int, seed: int, purpose: str) -> list[int]:

@@ -14,7 +14,7 @@ from core.data.prepared.samples import PreparedSamples
 from core.data.readability import readable
 from core.data.records import make_data, prepared_of, readers_of, records_of, source_of
 from core.data.studies import Studies
-from core.engine.compute import Compute
+from core.engine.distributed import Compute
 from core.errors import PlainWarning, UserError, listed
 from core.flow.run import Run
 from core.types import Record

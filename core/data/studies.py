@@ -14,7 +14,7 @@ from core.contract.build import build_part
 from core.contract.modality import PartConfig, Parts
 from core.data.fingerprint import edges, encoded, time_of
 from core.data.prepared.samples import PreparedSamples
-from core.engine.seed import stream
+from core.engine.rng import stream
 from core.errors import PlainWarning, UserError
 from core.preprocess.collate import collate
 from core.types import Batch, Record, Sample

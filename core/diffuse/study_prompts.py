@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.data.studies import Studies
-from core.engine.compute import Compute
+from core.engine.distributed import Compute
 from core.types import Prompt
 
 _ROWS = 64  # studies encoded at once

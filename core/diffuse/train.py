@@ -14,9 +14,9 @@ from core.config.recipe import PromptChoice
 from core.data.studies import Studies
 from core.diffuse.objective import draw_levels, draw_prompts, min_snr_weight, noise_loss, noised
 from core.diffuse.study_prompts import StudyPrompts
+from core.engine.distributed import Share
 from core.engine.loop import Notes, Stage, Terms
-from core.engine.seed import stream
-from core.engine.share import Share
+from core.engine.rng import stream
 from core.engine.trainer import Trainer
 from core.errors import UserError
 from core.types import Prompt

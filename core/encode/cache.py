@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.data.studies import Studies
-from core.engine.compute import Compute
-from core.engine.tensors import digest_of, read_tensors, write_tensors
+from core.engine.checkpoint import digest_of, read_tensors, write_tensors
+from core.engine.distributed import Compute
 from core.errors import UserError
 from core.types import Posterior
 

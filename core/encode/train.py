@@ -7,9 +7,9 @@ from typing import Any
 
 from core.config.preset import Training
 from core.data.studies import Studies
+from core.engine.distributed import Share
 from core.engine.loop import Notes, Stage, Terms
-from core.engine.seed import stream
-from core.engine.share import Share
+from core.engine.rng import stream
 from core.engine.trainer import Trainer
 from core.types import Batch
 

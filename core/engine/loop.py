@@ -1,7 +1,11 @@
-"""The step loop that every phase shares."""
+"""The step loop that every phase shares.
+
+Stops a run at the first number that is not finite, and says which it was.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +13,45 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 
 from core.config.preset import Phase, Training
-from core.engine.compute import Compute
-from core.engine.ema import MovingAverage
-from core.engine.finite import require_finite
-from core.engine.optimiser import load_moments, make_optimiser, moments, schedule
-from core.engine.seed import derived_seed
-from core.engine.share import Share
-from core.engine.weights import require_fit
+from core.engine.checkpoint import require_fit
+from core.engine.distributed import Compute, Share
+from core.engine.optimiser import MovingAverage, load_moments, make_optimiser, moments, schedule
+from core.engine.rng import derived_seed
 from core.errors import UserError
+
+
+def require_finite(
+    title: str, step: int, values: tuple[float, float], terms: Mapping[str, Tensor], gradients: Mapping[str, Parameter]
+) -> None:
+    """`UserError` where a step's loss or gradient norm (``values``) is not finite.
+
+    Names the first loss term that is not, or else the first parameter whose gradient is not.
+    """
+    if all(map(math.isfinite, values)):
+        return
+    cause = _first_term(terms) or _first_gradient(gradients) or f"the gradient norm is {values[1]}"
+    raise UserError(
+        f"{title}: {cause} at step {step}; lower the learning rate (--set training.PHASE.learning_rate=...) or look at"
+        " the data with core.check"
+    )
+
+
+def _first_term(terms: Mapping[str, Tensor]) -> str | None:
+    for name, value in terms.items():
+        if not math.isfinite(float(value)):
+            return f"the loss '{name}' is {float(value)}"
+    return None
+
+
+def _first_gradient(gradients: Mapping[str, Parameter]) -> str | None:
+    for name, weight in gradients.items():
+        if weight.grad is not None and not bool(weight.grad.isfinite().all()):
+            return f"the gradient of '{name}' is not finite"
+    return None
+
 
 Terms = Mapping[str, Tensor]
 Notes = Mapping[str, float | Tensor]

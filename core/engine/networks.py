@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from core.contract.build import build_part
-from core.engine.compute import Compute
-from core.engine.seed import seeded
-from core.engine.weights import load_about, load_weights, save_weights
+from core.engine.checkpoint import load_about, load_weights, save_weights
+from core.engine.distributed import Compute
+from core.engine.rng import seeded
 from core.errors import UserError
 from core.flow.rounds import WeightSet
 

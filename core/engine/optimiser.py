@@ -1,4 +1,7 @@
-"""What moves the weights: Adam or AdamW, and the course of the learning rate."""
+"""What moves the weights: Adam or AdamW, and the course of the learning rate.
+
+Exponential moving average of what is trained; later phases, measures and bundles use it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from core.config.preset import Training
 from core.errors import UserError
@@ -48,3 +52,31 @@ def load_moments(optimiser: Optimizer, names: list[str], stored: Mapping[str, Te
         name, _, moment = key.rpartition("/")
         state.setdefault(place_of[name], {})[moment] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+class MovingAverage:
+    """``average <- d average + (1 - d) weight`` after every step, with ``d = min(decay, (1 + t) / (10 + t))``.
+
+    ``t`` counts updates from 0. The ramp lets a short run forget its random start; decay 0 copies the weights.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
+        self.weights, self.decay = dict(weights), decay
+        self.average = {name: weight.detach().clone() for name, weight in weights.items()}
+
+    def update(self, step: int) -> None:
+        """Take in the weights as they are after step ``step``, which counts from 0."""
+        kept = min(self.decay, (1 + step) / (10 + step))
+        weights: list[Tensor] = [weight.detach() for weight in self.weights.values()]
+        get_ema_multi_avg_fn(kept)([*self.average.values()], weights, step)
+
+    def load(self, average: Mapping[str, Tensor]) -> None:
+        """Take over a stored average."""
+        for name, value in self.average.items():
+            value.copy_(average[name])
+
+    def hand_over(self) -> None:
+        """Put the average in the place of the weights."""
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(self.average[name])

@@ -1,12 +1,19 @@
-"""What a person sees of a running stage, on standard error."""
+"""What a person sees of a running stage, on standard error.
+
+The log of a run: one JSON object per line, appended, always.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 _LINE_EVERY_S = 10.0
 
@@ -70,3 +77,39 @@ def _bar(title: str, steps: int) -> Iterator[Watcher]:
 
 def _told(loss: float | None) -> str:
     return "" if loss is None else f"  loss {loss:.4f}"
+
+
+class RunLog:
+    """Appends rows to ``metrics.jsonl``. A row is given to the system at once, so a kill loses none that was written.
+
+    ``silent``: writes nothing (all processes but the first).
+    """
+
+    def __init__(self, path: Path, *, silent: bool = False) -> None:
+        self.path, self.silent = path, silent
+        if not silent:
+            path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(self, **row: Any) -> None:
+        """Append one row; a value that JSON cannot hold (NaN, infinity) is written as a string."""
+        if self.silent:
+            return
+        safe = {
+            key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(safe) + "\n")
+
+    def size(self) -> int:
+        """Bytes of the log, all of them safe on disk."""
+        if self.silent or not self.path.exists():
+            return 0
+        with self.path.open("rb+") as file:
+            os.fsync(file.fileno())
+            return file.seek(0, os.SEEK_END)
+
+    def cut(self, size: int) -> None:
+        """Drop what was written after the log had this size: those steps are done again."""
+        if not self.silent and self.path.exists() and self.path.stat().st_size > size:
+            os.truncate(self.path, size)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.engine.checkpoint import Checkpoints
-from core.engine.compute import Compute
-from core.engine.log import RunLog
+from core.engine.distributed import Compute
 from core.engine.loop import Stage, StepLoop
-from core.engine.progress import progress, say
+from core.engine.progress import RunLog, progress, say
 
 
 @dataclass(frozen=True, kw_only=True)

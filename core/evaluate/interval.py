@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from core.engine.seed import stream
+from core.engine.rng import stream
 
 RESAMPLES, LEVEL = 1000, 0.95
 _CHUNK = 2**22  # patients drawn at a time

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from core.align.losses import finding_loss
-from core.engine.seed import seeded, stream
+from core.engine.rng import seeded, stream
 from core.errors import UserError
 
 EPOCHS, BATCH, WIDTH = 25, 32, 16

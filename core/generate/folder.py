@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from core.config.run_config import RunConfig
 from core.config.toml import read_toml
 from core.contract.modality import Modality
-from core.engine.compute import Compute
+from core.engine.distributed import Compute
 from core.engine.networks import Networks, homes_of
 from core.errors import UserError, explain
 from core.flow.rounds import weight_sets

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.engine.tensors import write_json
+from core.engine.checkpoint import write_json
 from core.errors import UserError
 from core.io import replacing
 

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from core.config.recipe import GuideChoice
 from core.contract.modality import Denoiser
 from core.diffuse.objective import draw_levels, noised
-from core.engine.share import Share
+from core.engine.distributed import Share
 from core.guide.contrast import EnvironmentContrast
 from core.guide.description import Description
 from core.guide.environment import Environment

@@ -14,9 +14,9 @@ from core.config.preset import Training
 from core.config.recipe import GuideChoice
 from core.data.studies import Studies
 from core.diffuse.study_prompts import StudyPrompts
+from core.engine.distributed import Share
 from core.engine.loop import Notes, Stage, Terms
-from core.engine.seed import seeded, stream
-from core.engine.share import Share
+from core.engine.rng import seeded, stream
 from core.engine.trainer import Trainer
 from core.guide.contrast import EnvironmentContrast
 from core.guide.description import Description

@@ -56,7 +56,7 @@ def test_the_contracts_name_every_module_of_core():
     [
         ("core/flow/grammar.py", "import plugins.text"),
         ("core/preprocess/collate.py", "import core.encode.latents"),
-        ("core/nn/schedule.py", "import core.engine.seed"),
+        ("core/nn/schedule.py", "import core.engine.rng"),
         ("plugins/ct/modality.py", "import plugins.mri"),
         ("plugins/ct/modality.py", "import core.config.registry"),
         ("plugins/ct/modality.py", "import core.generate.bundle"),

@@ -21,7 +21,7 @@ from core.contract.discovery import discover
 from core.data import readability as first_look
 from core.data.cohort import gather_cohort
 from core.data.studies import Studies
-from core.engine.compute import Compute
+from core.engine.distributed import Compute
 from core.errors import PlainWarning, UserError
 from core.flow.run import start_run
 from core.plan.data_counts import take_stock

@@ -12,7 +12,7 @@ from core.config.run_config import Flags, resolve
 from core.contract.modality import DatasetAdapter, Modality, PartConfig, Parts
 from core.data.cohort import gather_cohort
 from core.data.records import records_of, source_of
-from core.engine.compute import Compute
+from core.engine.distributed import Compute
 from core.errors import PlainWarning, UserError
 from core.flow.patient_pools import split_by_patient
 from core.flow.run import start_run

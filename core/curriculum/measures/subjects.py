@@ -14,8 +14,8 @@ from core.config.recipe import SamplerChoice
 from core.curriculum.comparable import drawn, have_strangers, interleaved, patients_of
 from core.curriculum.course import Course
 from core.data.studies import ROWS, Studies
+from core.engine.checkpoint import WEIGHTS, load_weights, save_weights
 from core.engine.progress import progress
-from core.engine.weights import WEIGHTS, load_weights, save_weights
 from core.errors import UserError
 from core.evaluate.judge import Judge, judge_scores, train_judge
 from core.evaluate.strangers import strangers

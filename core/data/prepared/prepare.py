@@ -17,8 +17,8 @@ from core.data.prepared.manifest import FILE, read_manifest, write_manifest
 from core.data.prepared.samples import name_in, text_name
 from core.data.prepared.settings import Settings
 from core.data.prepared.shards import write_index
+from core.engine.checkpoint import write_json
 from core.engine.progress import progress
-from core.engine.tensors import write_json
 from core.engine.workers import in_order
 from core.errors import UserError
 from core.io.lock import alone_in

@@ -19,9 +19,9 @@ from core.config.preset import Training
 from core.config.recipe import AlignChoice
 from core.contract.modality import PartConfig, Parts
 from core.data.studies import Studies
-from core.engine.compute import Compute
-from core.engine.log import RunLog
-from core.engine.seed import seeded
+from core.engine.distributed import Compute
+from core.engine.progress import RunLog
+from core.engine.rng import seeded
 from core.engine.trainer import Trainer
 from core.nn import TextPromptEncoderConfig
 from core.preprocess import ByteTokenizerConfig

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from core.diffuse.prompts import PromptAssembly
-from core.engine.seed import seeded
+from core.engine.rng import seeded
 from core.types import Prompt
 
 WIDTH = 6

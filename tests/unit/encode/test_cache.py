@@ -6,9 +6,9 @@ import torch
 from core.data.studies import Studies
 from core.encode import cache
 from core.encode.cache import cached_latents
-from core.engine.compute import Compute
-from core.engine.seed import seeded
-from core.engine.tensors import read_tensors
+from core.engine.checkpoint import read_tensors
+from core.engine.distributed import Compute
+from core.engine.rng import seeded
 from core.testing.toy import TOY_GRID, scan, write_cohort
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from core.config.preset import Training
-from core.engine.compute import Compute
-from core.engine.log import RunLog
+from core.engine.distributed import Compute
 from core.engine.loop import Stage
-from core.engine.seed import seeded, stream
+from core.engine.progress import RunLog
+from core.engine.rng import seeded, stream
 from core.engine.trainer import Trainer
 
 

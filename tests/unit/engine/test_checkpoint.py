@@ -5,11 +5,9 @@ import json
 import pytest
 import torch
 
-from core.engine.checkpoint import Checkpoints
-from core.engine.log import RunLog
+from core.engine.checkpoint import Checkpoints, digest_of, load_weights, read_tensors, save_weights, write_tensors
 from core.engine.loop import StepLoop
-from core.engine.tensors import digest_of, read_tensors, write_tensors
-from core.engine.weights import load_weights, save_weights
+from core.engine.progress import RunLog
 from core.errors import PlainWarning, UserError
 
 

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from core.engine.compute import resolve_device
-from core.engine.seed import seeded, stream
-from core.engine.share import Share
+from core.engine.distributed import Share, resolve_device
+from core.engine.rng import seeded, stream
 from core.errors import UserError
 from core.types import Batch
 

@@ -6,9 +6,8 @@ import math
 import pytest
 import torch
 
-from core.engine.ema import MovingAverage
 from core.engine.loop import StepLoop
-from core.engine.optimiser import schedule
+from core.engine.optimiser import MovingAverage, schedule
 from core.errors import UserError
 
 

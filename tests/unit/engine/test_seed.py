@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from core.engine.seed import derived_seed, seeded, stream
+from core.engine.rng import derived_seed, seeded, stream
 
 KNOWN = 5852415321119443899
 ROOT = Path(__file__).parents[3]
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 def test_seeds_are_the_same_everywhere():
     """Written down: another value would change every run that was ever made."""
     assert derived_seed(0, "diffuse", "noise", 3) == KNOWN
-    code = "from core.engine.seed import derived_seed; print(derived_seed(0, 'diffuse', 'noise', 3))"
+    code = "from core.engine.rng import derived_seed; print(derived_seed(0, 'diffuse', 'noise', 3))"
     for hash_seed in ("1", "2"):
         command = [sys.executable, "-c", code]
         done = subprocess.run(

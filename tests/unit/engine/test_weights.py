@@ -5,9 +5,8 @@ from hashlib import sha256
 import pytest
 import torch
 
-from core.engine.seed import seeded
-from core.engine.tensors import digest_of
-from core.engine.weights import ABOUT, WEIGHTS, load_weights, save_weights
+from core.engine.checkpoint import ABOUT, WEIGHTS, digest_of, load_weights, save_weights
+from core.engine.rng import seeded
 from core.errors import UserError
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 import core  # noqa: F401
 from core.config.recipe import GuideChoice
-from core.engine.seed import seeded
+from core.engine.rng import seeded
 from core.errors import UserError
 from core.evaluate.benefit import PartnerErrors, benefit, partner_errors, savings, summarised
 from core.evaluate.strangers import strangers

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from core.engine.checkpoint import require_fit
 from core.engine.networks import homes_of
-from core.engine.weights import require_fit
 from core.errors import UserError
 from core.generate.sheet import contact_sheet, write_sheet
 from core.types import Sample

@@ -13,7 +13,7 @@ import torch
 import core  # noqa: F401
 from core.config.recipe import GuideChoice
 from core.diffuse.objective import draw_levels, noise_loss, noised
-from core.engine.seed import stream
+from core.engine.rng import stream
 from core.guide.attention import GuidanceSites, attach_guidance
 from core.guide.environment import Environment, new_environment
 from core.guide.loss import FlowState

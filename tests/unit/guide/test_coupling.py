@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from core.config.recipe import GuideChoice
-from core.engine.seed import stream
+from core.engine.rng import stream
 from core.guide.contrast import EnvironmentContrast
 from core.guide.loss import at_level, cross_errors, guide_losses, told, trainable
 from core.nn import log_snr_of_timestep

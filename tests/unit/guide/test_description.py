@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from core.config.recipe import GuideChoice
-from core.engine.seed import stream
+from core.engine.rng import stream
 from core.guide.description import Description
 from core.guide.loss import guide_losses
 from core.guide.patches import patches

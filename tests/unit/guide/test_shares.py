@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from core.config.recipe import GuideChoice
-from core.engine.seed import stream
-from core.engine.share import Share
+from core.engine.distributed import Share
+from core.engine.rng import stream
 from core.guide.contrast import EnvironmentContrast
 from core.guide.description import Description
 from core.guide.loss import Part, guide_losses

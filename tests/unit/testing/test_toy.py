@@ -8,9 +8,9 @@ import torch
 from core.config.registry import load_registry
 from core.data.studies import Studies
 from core.encode.train import train_autoencoder
-from core.engine.compute import Compute
-from core.engine.log import RunLog
-from core.engine.seed import seeded
+from core.engine.distributed import Compute
+from core.engine.progress import RunLog
+from core.engine.rng import seeded
 from core.engine.trainer import Trainer
 from core.errors import UserError
 from core.testing import toy
