@@ -1,14 +1,119 @@
-"""What pooled vectors tell of findings: one reader for all modalities of a round (ours, docs/decisions/0017)."""
+"""What pooled vectors tell of findings: one reader for all modalities of a round (ours, docs/decisions/0017).
+
+What the studies of a round tell of findings, by label and by report (ours, docs/decisions/0017).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
+from itertools import chain, islice
 
 from torch import Tensor, nn
 
 from core.align.losses import finding_loss
-from core.align.told import Told
+from core.data.studies import Studies
 from core.engine.rng import seeded
+from core.errors import UserError
+
+_TEXTS = 256  # that show what a reader knows
+
+TextReader = Callable[[str], Mapping[str, int]]
+
+
+class Told:
+    """Findings by study, with details such as side and grade: 1 present, 0 absent, missing where nobody can tell.
+
+    ``texts``: the modalities of the round that are texts; those of other rounds are not looked at. ``findings`` and
+    ``details`` read a text of a data set, by its name (see `core.contract.modality.DatasetAdapter`). Findings are the labels of
+    a study, or what its text tells where it has none; of a text that tells of any finding, what it does not mention is
+    absent, as far as the reader is seen to know it: a label "no finding" is told by no text. Details come from its
+    text; an absent finding has none of them.
+    """
+
+    def __init__(
+        self,
+        studies: Studies,
+        texts: Sequence[str] = (),
+        findings: Mapping[str, TextReader] | None = None,
+        details: Mapping[str, TextReader] | None = None,
+    ) -> None:
+        self._studies, self._texts = studies, texts
+        self._finding_readers, self._detail_readers = findings or {}, details or {}
+        # Reports are read once: by place, and what a data set's reader knows.
+        self._findings, self._details = cache(self._findings_of), cache(self._details_of)
+        self._known = cache(self._known_to)
+
+    def all_of(self, place: int) -> dict[str, int]:
+        """The findings of a study, and the details of those that are not absent, as ``FINDING/DETAIL``."""
+        findings = self._findings(place)
+        details = {name: value for name, value in self._details(place).items() if findings.get(_finding(name)) != 0}
+        return {**details, **findings}
+
+    def of(self, place: int, names: Iterable[str]) -> dict[str, int]:
+        """What is known of these findings and details; a finding that is absent has no detail."""
+        known = self.all_of(place)
+        absent = {name: 0 for name in names if known.get(_finding(name)) == 0}
+        return {name: known[name] for name in names if name in known} | absent
+
+    def differing(self, places: Iterable[int]) -> tuple[str, ...]:
+        """The findings that some of these studies have and others lack, and the details that some findings have.
+
+        A detail that comes with its finding always or never tells nothing more.
+        """
+        told = {item for place in places for item in self.all_of(place).items()}
+        return tuple(sorted({name for name, _ in told if {(name, 0), (name, 1)} <= told}))
+
+    def alone(self, name: str, paired: Collection[int]) -> tuple[int, ...]:
+        """The studies outside of the pairs that show a modality and whose findings are known.
+
+        Patients of another round's pool are left to it.
+        """
+        records, taken = self._studies.records, set(paired)
+        rest = (place for place in self._studies.having(name) if place not in taken and records[place].pool is None)
+        return tuple(place for place in rest if records[place].labels or self._can_read(place))
+
+    def _can_read(self, place: int) -> bool:
+        return self._studies.records[place].dataset in self._finding_readers and bool(self._texts_of(place))
+
+    def _texts_of(self, place: int) -> list[str]:
+        return [name for name in self._texts if name in self._studies.visible[place]]
+
+    def _read(self, place: int, readers: Mapping[str, TextReader]) -> dict[str, int]:
+        """What a reader finds in the texts of a study; where they differ the first one counts."""
+        read = readers.get(self._studies.records[place].dataset)
+        if read is None:
+            return {}
+        found: dict[str, int] = {}
+        for name in reversed(self._texts_of(place)):
+            found |= read(self._studies.text(name, place))
+        return found
+
+    def _findings_of(self, place: int) -> Mapping[str, int]:
+        record = self._studies.records[place]
+        if record.labels:
+            return record.labels
+        told = self._read(place, self._finding_readers)
+        return dict.fromkeys(self._known(record.dataset), 0) | told if told else {}
+
+    def _details_of(self, place: int) -> Mapping[str, int]:
+        found = self._read(place, self._detail_readers)
+        if wrong := [name for name in found if _finding(name) == name]:
+            whose = f"data set '{self._studies.records[place].dataset}': details_of"
+            raise UserError(f"{whose} tells '{wrong[0]}', which names no finding; name it FINDING/DETAIL")
+        return found
+
+    def _known_to(self, dataset: str) -> frozenset[str]:
+        """The findings that a reader finds in some texts of its data set, present or absent."""
+        of = (place for place, record in enumerate(self._studies.records) if record.dataset == dataset)
+        some = islice((place for place in of if self._texts_of(place)), _TEXTS)
+        return frozenset(chain.from_iterable(self._read(place, self._finding_readers) for place in some))
+
+
+def _finding(name: str) -> str:
+    """The finding that a detail is of; a finding is its own."""
+    return name.partition("/")[0]
+
 
 _SCALE = 10.0  # of pooled vectors, which have unit norm: no large weights are needed to be sure
 

@@ -1,9 +1,15 @@
-"""Losses of the shared space: contrast (METHOD E1), with soft targets and findings too, and visual invariance (E3)."""
+"""Losses of the shared space: contrast (METHOD E1), with soft targets and findings too, and visual invariance (E3).
+
+The learnable temperature of the contrast (METHOD E1; CLIP).
+"""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,3 +81,21 @@ def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal_weight: float = 0.0051) ->
 
 def _standardised(z: Tensor) -> Tensor:
     return (z - z.mean(0)) / z.std(0, correction=0).clamp(min=1e-5)
+
+
+class Temperature(nn.Module):
+    """``logit_scale``, the logarithm of 1 / temperature, trained with a round."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / start)))
+
+    def bound(self) -> None:
+        """Put it back into CLIP's bounds, 1 to 0.01; to be called before a step, as CLIP does after one."""
+        with torch.no_grad():
+            self.logit_scale.clamp_(0, math.log(100))
+
+    @property
+    def value(self) -> float:
+        """The temperature as it is now."""
+        return float(torch.exp(-self.logit_scale.detach()))

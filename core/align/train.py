@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.align.findings import Findings
+from core.align.findings import Findings, TextReader, Told
 from core.align.invariance import Invariance, gradient_norms
-from core.align.losses import info_nce, semantic_matching
-from core.align.temperature import Temperature
-from core.align.told import TextReader, Told
+from core.align.losses import Temperature, info_nce, semantic_matching
 from core.config.preset import Training
 from core.config.recipe import AlignChoice
 from core.data.studies import Studies

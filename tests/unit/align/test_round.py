@@ -9,11 +9,9 @@ import pytest
 import torch
 
 import core.align.train
-from core.align.findings import Findings
-from core.align.losses import info_nce
-from core.align.projector import Projector
-from core.align.temperature import Temperature
-from core.align.told import Told
+from core.align.findings import Findings, Told
+from core.align.invariance import Projector
+from core.align.losses import Temperature, info_nce
 from core.align.train import Alignment, train_round
 from core.config.preset import Training
 from core.config.recipe import AlignChoice

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.align.told import Told
+from core.align.findings import Told
 from core.contract.modality import Parts
 from core.data.studies import Studies
 from core.errors import UserError
