@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from core.config.preset import Training
 from core.config.recipe import GuideChoice
 from core.data.studies import Studies
-from core.diffuse.study_prompts import StudyPrompts
+from core.diffuse.prompts import StudyPrompts
 from core.engine.distributed import Share
 from core.engine.loop import Notes, Stage, Terms
 from core.engine.rng import seeded, stream
