@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.flow.run import Run
 from core.generate.partners import Listening
 from core.guide.attention import GuidanceSites, attach_guidance
-from core.guide.environment import Environment, new_environment
+from core.guide.context_encoder import Environment, new_environment
 from core.types import LatentSpec
 
 

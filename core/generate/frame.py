@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from core.guide.position import known_axes
+from core.guide.attention import known_axes
 from core.preprocess.spatial import turn_to
 from core.types import Geometry
 

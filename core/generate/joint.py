@@ -16,7 +16,7 @@ from core.generate.grids import master_grid, own_points
 from core.generate.noise import sample_noise
 from core.generate.partners import Couple, Given, Output, listeners
 from core.generate.solvers import Latents, solve
-from core.guide.environment import joined
+from core.guide.context_encoder import joined
 from core.types import Context
 
 Half = Literal["prompted", "null"]

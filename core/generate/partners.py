@@ -11,7 +11,7 @@ from torch import Tensor
 
 from core.contract.modality import Denoiser
 from core.errors import UserError, unknown
-from core.guide.environment import Environment
+from core.guide.context_encoder import Environment
 from core.types import Conditioning, Context
 
 Couple = Mapping[str, Collection[str]]

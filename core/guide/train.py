@@ -1,8 +1,11 @@
-"""Phase ``guide``: one round in which denoisers learn to listen to each other (METHOD E13-E15)."""
+"""Phase ``guide``: one round in which denoisers learn to listen to each other (METHOD E13-E15).
+
+Which prompts a flow gets while it learns to listen (METHOD E6c).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,16 +16,36 @@ from torch import Generator, Tensor, nn
 from core.config.preset import Training
 from core.config.recipe import GuideChoice
 from core.data.studies import Studies
+from core.diffuse.objective import draw_subset
 from core.diffuse.prompts import StudyPrompts
 from core.engine.distributed import Share
 from core.engine.loop import Notes, Stage, Terms
 from core.engine.rng import seeded, stream
 from core.engine.trainer import Trainer
-from core.guide.contrast import EnvironmentContrast
-from core.guide.description import Description
-from core.guide.environment import Environment
-from core.guide.loss import FlowState, Part, guide_losses
-from core.guide.prompts import draw_guide_prompt, guide_sources
+from core.guide.context_encoder import Environment
+from core.guide.losses import Description, EnvironmentContrast, FlowState, Part, guide_losses
+
+
+def guide_sources(target: str, partners: Collection[str], available: Sequence[str]) -> tuple[str, ...]:
+    """The modalities that may prompt ``target``: neither itself nor one of its partners (METHOD E6c).
+
+    A prompt from a partner would already say what the partner could tell, and the coupling would learn nothing.
+    """
+    return tuple(name for name in available if name != target and name not in partners)
+
+
+def draw_guide_prompt(
+    sources: Sequence[str], batch: int, generator: Generator, null: float
+) -> tuple[tuple[str, ...], Tensor]:
+    """A drawn subset of ``sources`` and the rows (bool ``batch``) that get the null prompt instead (METHOD E6c).
+
+    Each row is null with probability ``null``, and all are where no source is left.
+    """
+    if not sources:
+        return (), torch.ones(batch, dtype=torch.bool)
+    subset = draw_subset(sources, generator)
+    return subset, torch.rand(batch, generator=generator) < null
+
 
 NUM_DRAWN_PROMPTS = 32  # whose tokens the stand-in f starts from (METHOD E12)
 

@@ -60,7 +60,7 @@ def test_the_contracts_name_every_module_of_core():
         ("plugins/ct/modality.py", "import plugins.mri"),
         ("plugins/ct/modality.py", "import core.config.registry"),
         ("plugins/ct/modality.py", "import core.generate.bundle"),
-        ("core/guide/prompts.py", "import core.api"),
+        ("core/guide/train.py", "import core.api"),
     ],
 )
 def test_a_planted_import_breaks_a_contract(copy, file, planted):

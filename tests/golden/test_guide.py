@@ -9,12 +9,18 @@ import torch.nn.functional as F
 from core.config.recipe import GuideChoice
 from core.contract.modality import Site
 from core.diffuse.objective import noised
-from core.guide.adaptation import Adaptation, draw_parameters
 from core.guide.attention import GuidanceAttention, attach_guidance
-from core.guide.contrast import EnvironmentContrast
-from core.guide.environment import Environment
-from core.guide.loss import FlowState, at_level, cross_errors, draw_pair_levels, guide_losses, told
-from core.guide.prompts import draw_guide_prompt, guide_sources
+from core.guide.context_encoder import Adaptation, Environment, draw_parameters
+from core.guide.losses import (
+    EnvironmentContrast,
+    FlowState,
+    at_level,
+    cross_errors,
+    draw_pair_levels,
+    guide_losses,
+    told,
+)
+from core.guide.train import draw_guide_prompt, guide_sources
 from core.nn import log_snr_of_timestep
 from core.testing.toy_nets import ToyDenoiser
 from core.types import Conditioning, Geometry, LatentSpec, Prompt
@@ -88,7 +94,7 @@ def test_f_is_the_embedding_of_the_drawn_parameters():
 # E13 -----------------------------------------------------------------------------------------------------------------
 def test_the_attention_is_the_equation_with_positions():
     """softmax over tokens of q.k / sqrt(d) + sum over known axes and wavelengths of gain cos(2 pi distance / wave)."""
-    from core.guide.position import WAVELENGTHS_MM
+    from core.guide.attention import WAVELENGTHS_MM
     from core.types import Context
 
     module = randomise(GuidanceAttention(Site("s", 16, (2, 2, 2)), VOLUME, 12))

@@ -17,8 +17,8 @@ from core.errors import UserError
 from core.evaluate.benefit import PartnerErrors, benefit, partner_errors, savings, summarised
 from core.evaluate.strangers import strangers
 from core.guide.attention import attach_guidance
-from core.guide.environment import new_environment
-from core.guide.loss import FlowState
+from core.guide.context_encoder import new_environment
+from core.guide.losses import FlowState
 from core.nn.schedule import alpha_sigma, log_snr_of_timestep
 from core.testing.toy_nets import ToyDenoiser
 from core.types import Conditioning, Context, LatentSpec

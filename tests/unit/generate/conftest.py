@@ -12,7 +12,7 @@ import core  # noqa: F401
 from core.config.recipe import GuideChoice
 from core.generate.partners import Given, Output
 from core.guide.attention import attach_guidance
-from core.guide.environment import new_environment
+from core.guide.context_encoder import new_environment
 from core.io.geometry import centred
 from core.testing.toy_nets import ToyDenoiser
 from core.types import Conditioning, LatentSpec

@@ -15,8 +15,8 @@ from core.config.recipe import GuideChoice
 from core.diffuse.objective import draw_levels, noise_loss, noised
 from core.engine.rng import stream
 from core.guide.attention import GuidanceSites, attach_guidance
-from core.guide.environment import Environment, new_environment
-from core.guide.loss import FlowState
+from core.guide.context_encoder import Environment, new_environment
+from core.guide.losses import FlowState
 from core.testing.toy import TOY_GRID, draw_study
 from core.testing.toy_nets import ToyDenoiser
 from core.types import Conditioning, Geometry, LatentSpec, Prompt

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from core.contract.modality import Site
-from core.guide.attention import GuidanceAttention, attach_guidance, heads_of
-from core.guide.environment import joined
-from core.guide.position import grid_positions
+from core.guide.attention import GuidanceAttention, attach_guidance, grid_positions, heads_of
+from core.guide.context_encoder import joined
 from core.io.geometry import centred
 from core.nn import GridDenoiserConfig, VectorDenoiserConfig
 from core.types import Conditioning, Context

@@ -12,8 +12,7 @@ import torch
 
 from core.config.recipe import GuideChoice
 from core.engine.rng import stream
-from core.guide.contrast import EnvironmentContrast
-from core.guide.loss import at_level, cross_errors, guide_losses, told, trainable
+from core.guide.losses import EnvironmentContrast, at_level, cross_errors, guide_losses, told, trainable
 from core.nn import log_snr_of_timestep
 from core.types import Context
 

@@ -5,9 +5,8 @@ import torch
 
 from core.config.recipe import GuideChoice
 from core.engine.rng import stream
-from core.guide.description import Description
-from core.guide.loss import guide_losses
-from core.guide.patches import patches
+from core.guide.context_encoder import patches
+from core.guide.losses import Description, guide_losses
 
 SPATIAL = GuideChoice(context="spatial", levels="independent")
 DESCRIBED = SPATIAL.model_copy(update={"description": True, "contrast": False})

@@ -9,9 +9,18 @@ import torch
 
 from core.config.recipe import GuideChoice
 from core.errors import UserError
-from core.guide.adaptation import Adaptation, draw_parameters
-from core.guide.environment import NUM_PARAMETERS, Environment, joined, new_environment
-from core.guide.patches import num_tokens, patch_sizes, patches, token_grid
+from core.guide.context_encoder import (
+    NUM_PARAMETERS,
+    Adaptation,
+    Environment,
+    draw_parameters,
+    joined,
+    new_environment,
+    num_tokens,
+    patch_sizes,
+    patches,
+    token_grid,
+)
 from core.io.geometry import centred
 from core.types import LatentSpec, Prompt
 

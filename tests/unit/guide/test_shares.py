@@ -6,9 +6,7 @@ import torch
 from core.config.recipe import GuideChoice
 from core.engine.distributed import Share
 from core.engine.rng import stream
-from core.guide.contrast import EnvironmentContrast
-from core.guide.description import Description
-from core.guide.loss import Part, guide_losses
+from core.guide.losses import Description, EnvironmentContrast, Part, guide_losses
 
 SIZE = 7
 CHOICE = GuideChoice(context="spatial", adaptation=True, levels="independent", clean=0.3, partner_drop=0.3)

@@ -1,7 +1,13 @@
-"""The loss of one step of a guide round: each flow of a pair is denoised with what the other tells (METHOD E13)."""
+"""The loss of one step of a guide round: each flow of a pair is denoised with what the other tells (METHOD E13).
+
+Environment contrast: the environments of one study resemble each other (METHOD E14).
+
+Description: what a context encoder tells must hold its own modality (docs/decisions/0012).
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,14 +15,59 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from core.align.losses import info_nce
 from core.config.recipe import GuideChoice
 from core.contract.modality import Denoiser
 from core.diffuse.objective import draw_levels, noised
 from core.engine.distributed import Share
-from core.guide.contrast import EnvironmentContrast
-from core.guide.description import Description
-from core.guide.environment import Environment
+from core.guide.context_encoder import Environment, num_tokens, patch_width, patches
 from core.types import Conditioning, Context
+
+
+class EnvironmentContrast(nn.Module):
+    """Symmetric InfoNCE between pooled V_A and V_B with a learnable temperature (METHOD E14; CoDi_XR III-C)."""
+
+    def __init__(self, temperature: float = 0.07) -> None:
+        super().__init__()
+        self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    def forward(self, v_a: Tensor, v_b: Tensor, equal: Tensor | None = None) -> Tensor:
+        """``v_a`` and ``v_b`` ``batch width`` of unit norm, row ``i`` of both of one study; 0 below two studies.
+
+        ``equal`` bool ``batch batch``: rows that are no negatives of each other (METHOD E1).
+        """
+        if len(v_a) < 2:
+            return v_a.new_zeros(())
+        return info_nce(v_a, v_b, self.logit_scale, equal)
+
+
+class Description(nn.Module):
+    """Reads the clean latent of a modality off the tokens that it tells; training only (docs/decisions/0012).
+
+    Rounds freeze what they trained (METHOD E15), so a context encoder that only ever helped its first partner has
+    nothing to tell a later one. Asked to describe itself, it keeps what it knows, whoever listens. One linear layer
+    per modality, so that a listener's attention can read as much. Raises `ValueError` for an encoder in pooled form.
+    """
+
+    def __init__(self, environments: Mapping[str, Environment]) -> None:
+        super().__init__()
+        for name, one in environments.items():
+            if one.form != "spatial":
+                raise ValueError(f"{name}: a context of one token cannot describe a grid")
+        self.heads = nn.ModuleDict({name: _head(one) for name, one in environments.items()})
+
+    def forward(self, name: str, environment: Environment, context: Context, latent: Tensor) -> Tensor:
+        """Mean squared error per study, ``batch``, of the clean ``latent`` ``batch channel *space`` as read."""
+        wanted = patches(latent, environment.space)
+        told = environment.told(context).reshape(*wanted.shape[:2], -1)
+        return (self.heads[name](told).float() - wanted.float()).square().flatten(1).mean(1)
+
+
+def _head(environment: Environment) -> nn.Linear:
+    """A vector is read off its tokens together, a grid token by token."""
+    together = 1 if environment.space else num_tokens(())
+    return nn.Linear(together * environment.width, patch_width(environment.shape[0], environment.space))
+
 
 INDEPENDENT_SHARE = 0.5  # of the studies whose two levels differ; the others practise joint sampling (METHOD F3)
 

@@ -1,24 +1,105 @@
-"""The context encoder V of a modality: what its flow in progress tells the others (METHOD E13, F1-F4)."""
+"""The context encoder V of a modality: what its flow in progress tells the others (METHOD E13, F1-F4).
+
+Guided adaptation: what stands beside a partner's latent, and for it where the partner is absent (METHOD E12).
+
+Latents of any shape to a short row of patches (METHOD F2).
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from core.config.recipe import GuideChoice
 from core.errors import UserError
-from core.guide.adaptation import Adaptation
-from core.guide.attention import heads_of
-from core.guide.patches import NUM_VECTOR_TOKENS, num_tokens, patch_width, patches, token_grid
-from core.guide.position import NUM_FEATURES, grid_positions, position_features
+from core.guide.attention import NUM_FEATURES, grid_positions, heads_of, position_features
 from core.nn import timestep_of_log_snr
 from core.nn.denoisers.unet0d import Attention, timestep_features
-from core.types import Context, Geometry, LatentSpec
+from core.types import Context, Geometry, LatentSpec, Prompt, Space
+
+
+class Adaptation(nn.Module):
+    """``f_B = F_emb(phi_s(z_B))`` (METHOD E12; MedM2G Eq. 5).
+
+    ``phi_s``: ``num_parameters`` context parameters, drawn at random from prompt tokens of modality B (`draw_from`)
+    and trained from there on. ``F_emb``: an embedding layer from ``prompt_width`` to ``width``.
+    """
+
+    def __init__(self, num_parameters: int, prompt_width: int, width: int) -> None:
+        super().__init__()
+        self.phi_s = nn.Parameter(torch.randn(num_parameters, prompt_width) * prompt_width**-0.5)
+        self.F_emb = nn.Linear(prompt_width, width)
+
+    def forward(self) -> Tensor:
+        """f_B, ``length width``: the same for every sample."""
+        return self.F_emb(self.phi_s)
+
+    def draw_from(self, prompt: Prompt, generator: Generator) -> None:
+        """Start the context parameters at prompt tokens of the modality (METHOD E12)."""
+        with torch.no_grad():
+            self.phi_s.copy_(draw_parameters(prompt, len(self.phi_s), generator))
+
+
+def draw_parameters(prompt: Prompt, num: int, generator: Generator) -> Tensor:
+    """``num`` of the tokens of a batch of prompts, ``num width``; never a null or masked token (METHOD E12).
+
+    No token twice unless there are too few. Raises `UserError` where the prompts hold no token but the null token.
+    """
+    counts = prompt.mask.clone()
+    counts[:, 0] = False
+    tokens = prompt.tokens[counts].detach()
+    if not len(tokens):
+        raise UserError("guided adaptation: these prompts hold no token but the null token; give other studies")
+    rounds = -(-num // len(tokens))
+    order = torch.cat([torch.randperm(len(tokens), generator=generator) for _ in range(rounds)])
+    return tokens[order[:num].to(tokens.device)]
+
+
+LARGEST_GRID = {1: 64, 2: 8, 3: 4}  # tokens along each axis, by the number of axes
+NUM_VECTOR_TOKENS = 4
+
+
+def patch_sizes(space: Space) -> tuple[int, ...]:
+    """Edge of a patch along each axis: the smallest divisor that leaves at most `LARGEST_GRID` tokens."""
+    return tuple(
+        next(edge for edge in range(1, side + 1) if side % edge == 0 and side // edge <= LARGEST_GRID[len(space)])
+        for side in space
+    )
+
+
+def token_grid(space: Space) -> Space:
+    """Tokens along each axis; ``()`` for a vector, which has `NUM_VECTOR_TOKENS` without a place."""
+    return tuple(side // edge for side, edge in zip(space, patch_sizes(space), strict=True))
+
+
+def num_tokens(space: Space) -> int:
+    """Tokens of a latent."""
+    return math.prod(token_grid(space)) if space else NUM_VECTOR_TOKENS
+
+
+def patch_width(channels: int, space: Space) -> int:
+    """Numbers in one patch."""
+    return channels * math.prod(patch_sizes(space))
+
+
+def patches(latent: Tensor, space: Space) -> Tensor:
+    """``batch channel *space`` to ``batch length (channel *patch)``, row by row; a vector is one patch."""
+    batch, channels = latent.shape[:2]
+    if not space:
+        return latent[:, None]
+    edges = patch_sizes(space)
+    split = [size for side, edge in zip(space, edges, strict=True) for size in (side // edge, edge)]
+    cells = latent.reshape(batch, channels, *split)
+    axes = range(len(space))
+    order = (0, *(2 + 2 * axis for axis in axes), 1, *(3 + 2 * axis for axis in axes))
+    return cells.permute(order).reshape(batch, num_tokens(space), patch_width(channels, space))
+
 
 NUM_PARAMETERS = 8  # of the guided adaptation
 _LEVEL_FEATURES = 64
