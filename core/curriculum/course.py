@@ -12,12 +12,12 @@ from core.curriculum.folder import RunFolder, require_agreement
 from core.curriculum.table import Line
 from core.data.cohort import gather_cohort
 from core.engine.distributed import Compute
-from core.engine.networks import Networks
 from core.engine.progress import RunLog
 from core.engine.trainer import Trainer
 from core.flow.rounds import weight_sets
 from core.flow.run import Run
 from core.generate.bundle import Bundle
+from core.generate.networks import Networks
 
 
 class Course:

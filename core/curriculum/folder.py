@@ -16,8 +16,8 @@ from core.config.run_config import RunConfig, to_toml
 from core.config.toml import read_toml
 from core.curriculum.table import Line
 from core.engine.checkpoint import write_json
-from core.engine.networks import homes_of
 from core.errors import PlainWarning, UserError
+from core.generate.networks import homes_of
 from core.io import replacing
 
 _PACKAGES = ("medweave", "torch", "diffusers", "transformers", "monai", "timm")

@@ -13,7 +13,7 @@ from core.curriculum.table import Line
 from core.data.studies import Studies
 from core.evaluate.benefit import savings
 from core.generate.bundle import Bundle, Listening
-from core.generate.study import conditionings, encoded_latent
+from core.generate.pipeline import conditionings, encoded_latent
 from core.guide.losses import FlowState
 
 TIMESTEPS = (200, 500, 800)

@@ -14,8 +14,7 @@ from torch import Tensor
 from core.diffuse.objective import noised
 from core.evaluate.interval import Interval, groups, mean_interval
 from core.evaluate.strangers import strangers
-from core.generate.joint import context_of
-from core.generate.noise import sample_noise
+from core.generate.joint_sampling import context_of, sample_noise
 from core.guide.losses import FlowState, Noisy, cross_errors, told
 from core.nn import log_snr_of_timestep
 from core.types import Context

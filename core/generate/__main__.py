@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from core.config.registry import load_registry
     from core.contract.discovery import discover
-    from core.generate.folder import open_bundle
+    from core.generate.bundle import open_bundle
 
     registry = load_registry(options.registry)
     catalog = discover(registry.plugins.enabled, registry.plugins.modules)
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> None:
     for error in catalog.broken.values():  # the run does not need it, or open_bundle would have stopped
         warnings.warn(PlainWarning(str(error)), stacklevel=1)
 
-    from core.generate.place import SHEET
+    from core.generate.output_folder import SHEET
     from core.generate.write import Order, write_studies
 
     if options.scale == 0 and options.prompt:

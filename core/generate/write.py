@@ -1,4 +1,7 @@
-"""Generated studies on disk: a folder each, files with provenance, a manifest and a contact sheet."""
+"""Generated studies on disk: a folder each, files with provenance, a manifest and a contact sheet.
+
+The writers of the outputs: each modality's own, or all of one format.
+"""
 
 from __future__ import annotations
 
@@ -14,29 +17,69 @@ from typing import Any, Literal
 import torch
 
 from core.config.recipe import SamplerChoice
+from core.contract.build import build_part
 from core.engine.progress import progress
-from core.errors import UserError, unknown
+from core.errors import UserError, listed, nearest, unknown
+from core.flow.run import Run
 from core.generate.bundle import Bundle
-from core.generate.formats import in_order, writers_of
-from core.generate.frame import given_grid
-from core.generate.heard import partners_of, prompts_heard_by, refuse_unheard_given, refuse_unheard_prompts
-from core.generate.partners import Couple
-from core.generate.place import SHEET, Command, Place, opened
-from core.generate.sheet import contact_sheet, write_sheet
-from core.generate.study import (
+from core.generate.contact_sheet import contact_sheet, write_sheet
+from core.generate.coupling import Couple
+from core.generate.inputs import (
+    Told,
+    partners_of,
+    prompts_heard_by,
+    read_told,
+    refuse_unheard_given,
+    refuse_unheard_prompts,
+)
+from core.generate.output_folder import SHEET, Command, Place, opened
+from core.generate.pipeline import (
     Request,
     decoded,
     encoded_prompt,
     generate_latents,
+    given_grid,
     helpful_couples,
     in_batches,
     require_output,
     restored,
     trained_couples,
 )
-from core.generate.told import Told, read_told
 from core.preprocess.collate import uncollate
 from core.types import Batch, Prompt, Provenance, Sample
+
+
+def writers_of(run: Run, outputs: Sequence[str], format: str | None) -> dict[str, Any]:
+    """A writer per output; `UserError` names an unknown format, and the outputs that cannot be written."""
+    if format is None:
+        return {name: _own(run, name) for name in outputs}
+    exports = {name: run.parts(name).exports for name in outputs}
+    known = {one for formats in exports.values() for one in formats}
+    if format not in known:
+        raise UserError(
+            f"--format {format}: no output has this format (they have: {listed(known)}){nearest(format, known)}; leave"
+            " --format out for each modality's own"
+        )
+    lacking = [name for name, formats in exports.items() if format not in formats]
+    if lacking:
+        raise UserError(
+            f"--format {format}: {', '.join(lacking)} cannot be written so (can: "
+            f"{listed(name for name in outputs if name not in lacking)}); name the others with --output"
+        )
+    return {name: build_part(formats[format], f"{name}.exports.{format}") for name, formats in exports.items()}
+
+
+def in_order(writers: Mapping[str, Any]) -> list[str]:
+    """The outputs as they are written: one that refers to another file of its study (``refers_to``) comes after it."""
+    return sorted(writers, key=lambda name: getattr(writers[name], "refers_to", None) is not None)
+
+
+def _own(run: Run, name: str) -> Any:
+    writer = run.parts(name).writer
+    if writer is None:
+        raise UserError(f"modality '{name}' has no writer at preset '{run.config.preset}'; leave it out")
+    return build_part(writer, f"{name}.writer")
+
 
 _MOST_SHOWN = 16  # studies on the contact sheet
 _PACKAGES = ("medweave", "torch", "diffusers", "monai")

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from core.contract.discovery import discover
 from core.errors import UserError
 from core.generate.__main__ import main
-from core.generate.place import Place
+from core.generate.output_folder import Place
 
 FLOW = ["--flow", "toy_vector-toy_grid", "--data", "toy"]
 ENV = {"OMP_NUM_THREADS": "1"}  # tiny tensors: on a busy machine a second thread costs minutes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.curriculum.measures.subjects import Subjects
 from core.curriculum.table import Line
-from core.generate.sheet import contact_sheet, write_sheet
+from core.generate.contact_sheet import contact_sheet, write_sheet
 from core.preprocess.collate import uncollate
 from core.types import Batch, Sample
 

@@ -19,8 +19,8 @@ from core.engine.progress import progress
 from core.errors import UserError
 from core.evaluate.judge import Judge, judge_scores, train_judge
 from core.evaluate.strangers import strangers
-from core.generate.partners import Couple
-from core.generate.study import Request, decoded, generate_latents, helpful_couples, in_batches, restored
+from core.generate.coupling import Couple
+from core.generate.pipeline import Request, decoded, generate_latents, helpful_couples, in_batches, restored
 from core.types import Batch
 
 

@@ -10,7 +10,7 @@ import torch
 
 import core  # noqa: F401
 from core.config.recipe import GuideChoice
-from core.generate.partners import Given, Output
+from core.generate.coupling import Given, Output
 from core.guide.attention import attach_guidance
 from core.guide.context_encoder import new_environment
 from core.io.geometry import centred

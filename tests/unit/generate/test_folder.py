@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from core.engine.checkpoint import require_fit
-from core.engine.networks import homes_of
 from core.errors import UserError
-from core.generate.sheet import contact_sheet, write_sheet
+from core.generate.contact_sheet import contact_sheet, write_sheet
+from core.generate.networks import homes_of
 from core.types import Sample
 
 

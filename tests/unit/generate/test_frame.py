@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from core.contract.discovery import discover
-from core.generate.frame import given_grid
-from core.generate.study import decoded, restored
+from core.generate.pipeline import decoded, given_grid, restored
 from core.io.geometry import centred
 from core.types import Geometry, LatentSpec, Provenance
 

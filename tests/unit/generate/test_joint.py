@@ -10,9 +10,8 @@ import torch
 
 from core.config.recipe import SamplerChoice
 from core.errors import UserError
-from core.generate.joint import current_contexts, half_noise, joint_noise, sample_jointly
-from core.generate.noise import sample_noise
-from core.generate.partners import Output, listeners
+from core.generate.coupling import Output, listeners
+from core.generate.joint_sampling import current_contexts, half_noise, joint_noise, sample_jointly, sample_noise
 from core.guide.attention import attach_guidance
 from core.io.geometry import centred
 from core.nn import GridDenoiserConfig, VectorDenoiserConfig

@@ -8,12 +8,12 @@ import torch
 
 from core.config.registry import load_registry
 from core.config.run_config import Flags, resolve
-from core.engine.networks import Networks
 from core.errors import UserError
 from core.flow.rounds import weight_sets
 from core.flow.run import start_run
 from core.generate.bundle import Bundle
-from core.generate.study import decoded
+from core.generate.networks import Networks
+from core.generate.pipeline import decoded
 from core.testing.toy import TOY_GRID, TOY_VECTOR
 
 REGISTRY = load_registry(Path(__file__).parents[3] / "registry.toml")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from core.generate.bundle import Bundle
-from core.generate.study import helpful_couples, trained_couples
+from core.generate.pipeline import helpful_couples, trained_couples
 
 PAIRS = (("frontal", "lateral"), ("ct", "mri"))
 

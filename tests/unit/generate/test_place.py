@@ -5,7 +5,7 @@ import json
 import pytest
 
 from core.errors import UserError
-from core.generate.place import Command, opened
+from core.generate.output_folder import Command, opened
 
 FILES = {"a": "a.toy"}
 

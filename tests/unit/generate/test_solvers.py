@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.errors import UserError
-from core.generate.grids import master_grid, own_points
+from core.generate.joint_sampling import master_grid, own_points
 from core.generate.solvers import Estimate, solve
 from core.nn import alpha_sigma, timestep_of_log_snr
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from core.generate.joint import context_of
-from core.generate.study import heard_prompts
+from core.generate.joint_sampling import context_of
+from core.generate.pipeline import heard_prompts
 from core.types import Context, Prompt
 
 MEANS = {"text": [1.0, 0.0], "ct": [0.0, 1.0], "mri": [0.6, 0.8], "xray": []}

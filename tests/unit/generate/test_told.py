@@ -8,7 +8,7 @@ import pytest
 
 from core.contract.discovery import discover
 from core.errors import UserError
-from core.generate.told import read_told
+from core.generate.inputs import read_told
 from core.io import NiftiWriterConfig, centred
 from core.types import Provenance, Sample
 

@@ -7,7 +7,7 @@ import torch
 
 from core.config.recipe import SamplerChoice
 from core.generate import write
-from core.generate.told import Told
+from core.generate.inputs import Told
 from core.io.dicom.new_instance import patient_id, study_uid
 from core.io.geometry import centred
 from core.types import Prompt

@@ -1,7 +1,13 @@
-"""Joint sampling: every flow reads the others' current latents at each step (METHOD E16, F1, F3, F4)."""
+"""Joint sampling: every flow reads the others' current latents at each step (METHOD E16, F1, F3, F4).
+
+Noise of single samples: the same whatever else is in the batch (METHOD F6).
+
+The master grid of noise levels on which all flows step together (METHOD E16).
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -11,13 +17,57 @@ from torch import Tensor
 
 from core.config.recipe import SamplerChoice
 from core.diffuse.objective import guided
+from core.engine.rng import stream
 from core.errors import UserError
-from core.generate.grids import master_grid, own_points
-from core.generate.noise import sample_noise
-from core.generate.partners import Couple, Given, Output, listeners
+from core.generate.coupling import Couple, Given, Output, listeners
 from core.generate.solvers import Latents, solve
 from core.guide.context_encoder import joined
+from core.nn import NUM_TIMESTEPS, log_snr_of_timestep
 from core.types import Context
+
+
+def sample_noise(seed: int, indices: Sequence[int], flow: str, step: int | str, shape: Sequence[int]) -> Tensor:
+    """Gaussian noise ``batch *shape``; that of sample ``i`` depends on (seed, i, flow, step) alone (METHOD F6).
+
+    Drawn in float32 on the CPU, so that one seed is one noise on every device.
+    """
+    rows = [torch.randn(*shape, generator=stream(seed, "generate", index, flow, step)) for index in indices]
+    return torch.stack(rows)
+
+
+Spacing = Literal["trailing", "leading", "linspace"]
+
+
+def master_grid(steps: int, spacing: Spacing = "trailing") -> Tensor:
+    """Log-SNR of ``steps`` decreasing noise levels, and +inf, a clean latent, as the last: float32 ``steps + 1``.
+
+    ``trailing`` ends on the noisiest timestep that training has seen (999, 979, ...); ``leading`` is that of the
+    published Stable Diffusion (981, ..., 1); ``linspace`` has both ends. METHOD E16. Raises `UserError` unless
+    ``steps`` is between 1 and 1000.
+    """
+    if not 1 <= steps <= NUM_TIMESTEPS:
+        raise UserError(f"the number of sampling steps must be between 1 and {NUM_TIMESTEPS}, found {steps}")
+    stride = NUM_TIMESTEPS / steps
+    if spacing == "trailing":
+        timesteps = (NUM_TIMESTEPS - torch.arange(steps) * stride).round() - 1
+    elif spacing == "leading":
+        offset = int(steps < NUM_TIMESTEPS)
+        timesteps = torch.arange(steps).flip(0) * math.floor(stride) + offset
+    else:
+        timesteps = torch.linspace(0, NUM_TIMESTEPS - 1, steps).round().flip(0)
+    return torch.cat([log_snr_of_timestep(timesteps), torch.tensor([torch.inf])])
+
+
+def own_points(num: int, steps: int) -> tuple[int, ...]:
+    """Places of the ``steps + 1`` grid points of a coarser flow among the ``num + 1`` of the master grid.
+
+    The first and the last are shared, the others spread evenly (METHOD E16). Raises `UserError` for more steps than
+    the master grid has.
+    """
+    if not 1 <= steps <= num:
+        raise UserError(f"a flow takes between 1 and the master grid's {num} steps, found {steps}")
+    return tuple(round(point * num / steps) for point in range(steps + 1))
+
 
 Half = Literal["prompted", "null"]
 At = Mapping[str, tuple[Tensor, Tensor]]
