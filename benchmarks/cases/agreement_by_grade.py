@@ -20,10 +20,9 @@ from core.config.registry import load_registry
 from core.config.run_config import Flags, resolve
 from core.contract.discovery import discover
 from core.curriculum import Course
-from core.curriculum.measures.calls import readable_findings
-from core.curriculum.measures.subjects import Subjects, joined
 from core.engine.distributed import Compute
-from core.evaluate.auroc import auroc
+from core.evaluate.classification import auroc
+from core.evaluate.test_set import Subjects, joined, readable_findings
 from core.flow.run import start_run
 from plugins.phantom.files import PARAMETERS
 from plugins.phantom.findings import GRADES

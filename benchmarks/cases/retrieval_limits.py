@@ -14,12 +14,11 @@ from typing import Any
 import torch
 
 from benchmarks.cases.agreement_by_grade import RUN, course_of
-from core.curriculum.measures.agreement import found_by_labels
-from core.curriculum.measures.shared_space import found_in_shared_space
-from core.curriculum.measures.subjects import Subjects
 from core.data.studies import Studies
-from core.evaluate.judge import judge_scores, train_judge
-from core.evaluate.retrieval import Retrieval
+from core.evaluate.agreement import found_by_labels
+from core.evaluate.finding_classifier import judge_scores, train_judge
+from core.evaluate.retrieval import Retrieval, found_in_shared_space
+from core.evaluate.test_set import Subjects
 
 CENTRE, AT, SEEDS = "text", 5, 3
 

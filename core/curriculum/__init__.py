@@ -12,7 +12,7 @@ from core.curriculum.diffuse import diffuse
 from core.curriculum.guide import guide
 from core.curriculum.measures import measure
 from core.curriculum.report import write_report
-from core.curriculum.table import Line, as_text
+from core.evaluate.table import Line, as_text
 
 __all__ = ["PHASES", "Course", "Line", "as_text", "train"]
 

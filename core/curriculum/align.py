@@ -10,9 +10,9 @@ from torch import Tensor
 
 from core.align.train import Alignment, train_round
 from core.curriculum.course import Course
-from core.curriculum.table import Line
 from core.engine.rng import stream
 from core.evaluate.retrieval import recall_at
+from core.evaluate.table import Line
 from core.flow.rounds import Round
 
 _MOST_FOR_MEAN = 1024

@@ -9,11 +9,11 @@ from core.config.preset import Phase
 from core.config.registry import Registry
 from core.contract.modality import DatasetAdapter
 from core.curriculum.folder import RunFolder, require_agreement
-from core.curriculum.table import Line
 from core.data.cohort import gather_cohort
 from core.engine.distributed import Compute
 from core.engine.progress import RunLog
 from core.engine.trainer import Trainer
+from core.evaluate.table import Line
 from core.flow.rounds import weight_sets
 from core.flow.run import Run
 from core.generate.bundle import Bundle

@@ -7,9 +7,9 @@ from functools import partial
 
 from core.curriculum.autoencoder import latents_of
 from core.curriculum.course import Course
-from core.curriculum.table import Line
 from core.diffuse.train import Target, train_denoiser
 from core.encode.latents import scaled
+from core.evaluate.table import Line
 from core.flow.rounds import WeightSet
 from core.generate.bundle import assembly_key
 

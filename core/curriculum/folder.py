@@ -14,9 +14,9 @@ from typing import Any
 
 from core.config.run_config import RunConfig, to_toml
 from core.config.toml import read_toml
-from core.curriculum.table import Line
 from core.engine.checkpoint import write_json
 from core.errors import PlainWarning, UserError
+from core.evaluate.table import Line
 from core.generate.networks import homes_of
 from core.io import replacing
 

@@ -8,10 +8,10 @@ from functools import partial
 
 from core.curriculum.autoencoder import latents_of
 from core.curriculum.course import Course
-from core.curriculum.listening import listenings
-from core.curriculum.table import Line
 from core.encode.latents import scaled
 from core.errors import PlainWarning
+from core.evaluate.coupling import listenings
+from core.evaluate.table import Line
 from core.flow.rounds import Round
 from core.guide.train import Guidance, Member, start_stand_in, train_guide_round
 

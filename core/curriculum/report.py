@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 
 from core.config.run_config import RunConfig
-from core.curriculum.measures.pictures import FOLDER
-from core.curriculum.table import Line
+from core.evaluate.sample_sheets import FOLDER
+from core.evaluate.table import Line
 from core.io import replacing
 
 REPORT = "report.html"

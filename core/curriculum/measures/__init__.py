@@ -7,16 +7,15 @@ from functools import partial
 
 from core.config.preset import Phase
 from core.curriculum.course import Course
-from core.curriculum.measures.agreement import agreements
-from core.curriculum.measures.coherence import coherences
-from core.curriculum.measures.coupling import benefits
-from core.curriculum.measures.pictures import pictures
-from core.curriculum.measures.reconstruction import reconstructions
-from core.curriculum.measures.shared_space import retrievals
-from core.curriculum.measures.subjects import Subjects
-from core.curriculum.measures.telling import tellings
-from core.curriculum.measures.translation import translations
-from core.curriculum.table import Line
+from core.evaluate.agreement import agreements
+from core.evaluate.coherence import coherences
+from core.evaluate.coupling import benefits
+from core.evaluate.reconstruction import reconstructions, translations
+from core.evaluate.report_findings import tellings
+from core.evaluate.retrieval import retrievals
+from core.evaluate.sample_sheets import pictures
+from core.evaluate.table import Line
+from core.evaluate.test_set import Subjects
 
 __all__ = ["MEASURES", "measure"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.curriculum.measures.agreement import agreements
+from core.evaluate.agreement import agreements
 from core.types import Batch, Record
 
 NUM, FINDINGS = 120, ("effusion", "nodule")

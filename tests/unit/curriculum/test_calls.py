@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.curriculum.measures.calls import calls, readable_findings
+from core.evaluate.test_set import calls, readable_findings
 from core.types import Batch
 
 FINDINGS = ("effusion", "nodule", "heart")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.curriculum.measures.coherence import coherences
+from core.evaluate.coherence import coherences
 from core.types import Batch
 
 FINDINGS = ("effusion", "nodule")

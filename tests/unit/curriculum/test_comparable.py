@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.curriculum.comparable import have_strangers, interleaved
+from core.evaluate.bootstrap import have_strangers, interleaved
 
 
 def test_batches_of_a_cohort_with_many_slices_of_one_patient_mix_patients():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from core.curriculum.measures.telling import tellings
+from core.evaluate.report_findings import tellings
 from core.types import Record
 
 NUM, FINDINGS = 200, ("effusion", "nodule", "no_finding")

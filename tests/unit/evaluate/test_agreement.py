@@ -9,8 +9,7 @@ from torchmetrics.functional.classification import binary_auroc, multilabel_f1_s
 import core  # noqa: F401
 from core.errors import UserError
 from core.evaluate.agreement import agreement, agreement_ratio
-from core.evaluate.auroc import auroc, aurocs, readable
-from core.evaluate.f1 import best_thresholds, f1
+from core.evaluate.classification import auroc, aurocs, best_thresholds, f1, readable
 
 NAN = float("nan")
 

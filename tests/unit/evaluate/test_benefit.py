@@ -14,8 +14,8 @@ import core  # noqa: F401
 from core.config.recipe import GuideChoice
 from core.engine.rng import seeded
 from core.errors import UserError
-from core.evaluate.benefit import PartnerErrors, benefit, partner_errors, savings, summarised
-from core.evaluate.strangers import strangers
+from core.evaluate.bootstrap import strangers
+from core.evaluate.coupling import PartnerErrors, benefit, partner_errors, savings, summarised
 from core.guide.attention import attach_guidance
 from core.guide.context_encoder import new_environment
 from core.guide.losses import FlowState

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 
 import core  # noqa: F401
 from core.errors import UserError
+from core.evaluate.bootstrap import strangers
 from core.evaluate.coherence import coherence, cosines, hamming
-from core.evaluate.strangers import strangers
 
 NAN = float("nan")
 

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 import core  # noqa: F401
-from core.evaluate.interval import bootstrap, mean_interval, paired_interval
+from core.evaluate.bootstrap import bootstrap, mean_interval, paired_interval
 
 VALUES = np.random.default_rng(0).normal(3.0, 2.0, 200)
 

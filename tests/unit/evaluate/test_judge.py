@@ -7,7 +7,7 @@ import torch
 import core  # noqa: F401
 from core.align.losses import finding_loss
 from core.errors import UserError
-from core.evaluate.judge import Judge, judge_scores, train_judge, varied
+from core.evaluate.finding_classifier import Judge, judge_scores, train_judge, varied
 
 torch.set_num_threads(1)
 

@@ -7,8 +7,7 @@ from scipy.ndimage import correlate1d
 
 import core  # noqa: F401
 from core.errors import UserError
-from core.evaluate.reconstruction import reconstruction, reconstruction_errors
-from core.evaluate.survival import exact_share, survival, survives
+from core.evaluate.reconstruction import exact_share, reconstruction, reconstruction_errors, survival, survives
 
 torch.set_num_threads(1)
 

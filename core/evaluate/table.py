@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.evaluate.interval import Interval
+from core.evaluate.bootstrap import Interval
 
 
 @dataclass(frozen=True)

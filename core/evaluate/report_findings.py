@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from core.curriculum.measures.subjects import Subjects
-from core.curriculum.table import Line, line
-from core.evaluate.f1 import f1
-from core.evaluate.interval import mean_interval
-from core.evaluate.strangers import strangers
+from core.evaluate.bootstrap import mean_interval, strangers
+from core.evaluate.classification import f1
+from core.evaluate.table import Line, line
+from core.evaluate.test_set import Subjects
 
 _CALL = 0.5  # between told as absent, or not told, and told as present
 

@@ -1,7 +1,13 @@
-"""Intervals of measures: whole patients are resampled, since the studies of one are not independent (METHOD 6)."""
+"""Intervals of measures: whole patients are resampled, since the studies of one are not independent (METHOD 6).
+
+A stranger for every sample: a sample of another patient, for the floors of paired measures.
+
+Studies to measure on: drawn alike for every measure, and enough patients to compare with each other.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from core.data.studies import Studies
 from core.engine.rng import stream
+from core.errors import UserError
 
 RESAMPLES, LEVEL = 1000, 0.95
 _CHUNK = 2**22  # patients drawn at a time
@@ -123,3 +131,47 @@ def _percentiles(value: float, found: np.ndarray, level: float) -> Interval:
     known = found[~np.isnan(found)]
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) if len(known) else (np.nan, np.nan)
     return Interval(value, float(low), float(high), len(found) - len(known))
+
+
+def strangers(num: int, patients: Sequence[Hashable] | None = None) -> list[int]:
+    """For every sample the place of another patient's; each is used once, and nothing is drawn.
+
+    Samples are put in the order of their patients and turned by the size of the largest one: without ``patients`` each
+    gets the sample before it. Raises `UserError` where one patient has more than half of the samples.
+    """
+    group, _ = groups(num, patients)
+    most = int(np.bincount(group).max())
+    if 2 * most > num:
+        raise UserError(f"{most} of {num} samples are of one patient: there are too few of others to compare with")
+    order = np.argsort(group, kind="stable")
+    place = np.empty(num, dtype=np.int64)
+    place[order] = np.roll(order, most)
+    return place.tolist()
+
+
+def drawn(studies: Studies, names: Sequence[str], most: int, seed: int, purpose: str) -> list[int]:
+    """Places of studies that hold all of these, at most ``most``, drawn from all data sets alike; in their order."""
+    found = studies.having(*names)
+    order = torch.randperm(len(found), generator=stream(seed, purpose, *names)).tolist()
+    return sorted(found[index] for index in order[:most])
+
+
+def patients_of(studies: Studies, places: Sequence[int]) -> list[Hashable]:
+    """Who they are: two data sets may use one name for two patients."""
+    return [(studies.records[place].dataset, studies.records[place].patient) for place in places]
+
+
+def interleaved(places: Sequence[int], patients: Sequence[Hashable], size: int) -> list[int]:
+    """The places dealt patient by patient into batches of at most ``size``, one batch after the other.
+
+    Studies of one patient stand together in a data set, so that a batch of neighbours might hold nobody else.
+    """
+    first = {patient: index for index, patient in reversed([*enumerate(patients)])}
+    order = sorted(range(len(places)), key=lambda index: (first[patients[index]], index))
+    num = max(1, -(-len(places) // size))
+    return [places[index] for batch in range(num) for index in order[batch::num]]
+
+
+def have_strangers(patients: Sequence[Hashable]) -> bool:
+    """Whether everyone has a stranger: two patients at least, and none with more than half of the studies."""
+    return len(patients) >= 2 and 2 * max(Counter(patients).values()) <= len(patients)

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from core.curriculum.measures.subjects import Subjects
-from core.curriculum.table import Line
+from core.evaluate.table import Line
+from core.evaluate.test_set import Subjects
 from core.generate.contact_sheet import contact_sheet, write_sheet
 from core.preprocess.collate import uncollate
 from core.types import Batch, Sample
