@@ -65,8 +65,8 @@ def main(arguments: Sequence[str]) -> None:
     started.require_parts()
     require_fit(started)
 
-    from core.curriculum import Course, as_text, train
     from core.engine.distributed import Compute
+    from core.training import Course, as_text, train
 
     compute = Compute(config.device)
     course = Course(started, registry, catalog.datasets, compute)

@@ -19,11 +19,11 @@ from torch import Tensor
 from core.config.registry import load_registry
 from core.config.run_config import Flags, resolve
 from core.contract.discovery import discover
-from core.curriculum import Course
 from core.engine.distributed import Compute
 from core.evaluate.classification import auroc
 from core.evaluate.test_set import Subjects, joined, readable_findings
 from core.flow.run import start_run
+from core.training import Course
 from plugins.phantom.files import PARAMETERS
 from plugins.phantom.findings import GRADES
 

@@ -17,7 +17,6 @@ import torch
 from scipy.stats import ttest_rel
 from torch import Tensor
 
-from core.curriculum.course import Course
 from core.data.studies import Studies
 from core.diffuse.objective import noised
 from core.evaluate.bootstrap import Interval, drawn, groups, have_strangers, mean_interval, patients_of, strangers
@@ -28,6 +27,7 @@ from core.generate.joint_sampling import context_of, sample_noise
 from core.generate.pipeline import conditionings, encoded_latent
 from core.guide.losses import FlowState, Noisy, cross_errors, told
 from core.nn import log_snr_of_timestep
+from core.training.session import Course
 from core.types import Context
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from core.config.preset import Measuring
 from core.config.recipe import SamplerChoice
-from core.curriculum.course import Course
 from core.data.studies import ROWS, Studies
 from core.engine.checkpoint import WEIGHTS, load_weights, save_weights
 from core.engine.progress import progress
@@ -24,6 +23,7 @@ from core.evaluate.classification import best_thresholds, readable
 from core.evaluate.finding_classifier import Judge, judge_scores, train_judge
 from core.generate.coupling import Couple
 from core.generate.pipeline import Request, decoded, generate_latents, helpful_couples, in_batches, restored
+from core.training.session import Course
 from core.types import Batch
 
 

@@ -19,7 +19,7 @@ def start():
     """``start("--run", "a")`` starts ``python -m core.train`` for the toy flow and returns the process."""
     # torch's optimisers import torch._dynamo at their first step, which takes seconds.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "accelerate", "core.train", "core.curriculum"])
+    context.set_forkserver_preload(["torch._dynamo", "accelerate", "core.train", "core.training"])
 
     def call(*arguments):
         process = context.Process(target=core.cli.command.run, args=(core.train.main, [*FLOW, *SHORT, *arguments]))

@@ -6,8 +6,8 @@ import pytest
 
 from core.config.registry import load_registry
 from core.config.run_config import Flags, resolve
-from core.curriculum.folder import RunFolder
 from core.errors import UserError
+from core.training.run_folder import RunFolder
 
 REGISTRY = load_registry(Path(__file__).parents[3] / "registry.toml")
 

@@ -70,9 +70,9 @@ def watched(tmp_path_factory):
         patch.chdir(folder)
         patch.syspath_prepend(str(Path(__file__).parent))
         for phase in rounds:
-            module = import_module(f"core.curriculum.{phase}")
+            module = import_module(f"core.training.{phase}")
             patch.setattr(module, "_train", watch(phase, module._train))
-        module = import_module("core.curriculum.diffuse")
+        module = import_module("core.training.diffuse")
         patch.setattr(module, "train_denoiser", keep(module.train_denoiser))
         main(
             ["--flow", "toy_vector-toy_grid,toy_grid-toy_view", "--data", "three_toys", "--steps", "6", "--run", "run"]

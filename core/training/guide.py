@@ -6,14 +6,14 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 
-from core.curriculum.autoencoder import latents_of
-from core.curriculum.course import Course
 from core.encode.latents import scaled
 from core.errors import PlainWarning
 from core.evaluate.coupling import listenings
 from core.evaluate.table import Line
 from core.flow.rounds import Round
 from core.guide.train import Guidance, Member, start_stand_in, train_guide_round
+from core.training.autoencoder import latents_of
+from core.training.session import Course
 
 
 def guide(course: Course) -> None:

@@ -8,12 +8,12 @@ from functools import partial
 
 import torch
 
-from core.curriculum.course import Course
 from core.encode.cache import cached_latents
 from core.encode.latents import fit_scale
 from core.encode.train import train_autoencoder
 from core.evaluate.table import Line
 from core.flow.rounds import WeightSet
+from core.training.session import Course
 from core.types import Batch, LatentSpec, Posterior
 
 

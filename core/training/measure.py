@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from core.config.preset import Phase
-from core.curriculum.course import Course
 from core.evaluate.agreement import agreements
 from core.evaluate.coherence import coherences
 from core.evaluate.coupling import benefits
@@ -16,6 +15,7 @@ from core.evaluate.retrieval import retrievals
 from core.evaluate.sample_sheets import pictures
 from core.evaluate.table import Line
 from core.evaluate.test_set import Subjects
+from core.training.session import Course
 
 __all__ = ["MEASURES", "measure"]
 

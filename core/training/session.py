@@ -8,7 +8,6 @@ from typing import Literal
 from core.config.preset import Phase
 from core.config.registry import Registry
 from core.contract.modality import DatasetAdapter
-from core.curriculum.folder import RunFolder, require_agreement
 from core.data.cohort import gather_cohort
 from core.engine.distributed import Compute
 from core.engine.progress import RunLog
@@ -18,6 +17,7 @@ from core.flow.rounds import weight_sets
 from core.flow.run import Run
 from core.generate.bundle import Bundle
 from core.generate.networks import Networks
+from core.training.run_folder import RunFolder, require_agreement
 
 
 class Course:

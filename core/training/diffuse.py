@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from core.curriculum.autoencoder import latents_of
-from core.curriculum.course import Course
 from core.diffuse.train import Target, train_denoiser
 from core.encode.latents import scaled
 from core.evaluate.table import Line
 from core.flow.rounds import WeightSet
 from core.generate.bundle import assembly_key
+from core.training.autoencoder import latents_of
+from core.training.session import Course
 
 
 def diffuse(course: Course) -> None:

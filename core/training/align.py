@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from core.align.train import Alignment, train_round
-from core.curriculum.course import Course
 from core.engine.rng import stream
 from core.evaluate.retrieval import recall_at
 from core.evaluate.table import Line
 from core.flow.rounds import Round
+from core.training.session import Course
 
 _MOST_FOR_MEAN = 1024
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from core.config.preset import Phase
-from core.curriculum.align import align
-from core.curriculum.autoencoder import autoencoder
-from core.curriculum.course import Course
-from core.curriculum.diffuse import diffuse
-from core.curriculum.guide import guide
-from core.curriculum.measures import measure
-from core.curriculum.report import write_report
 from core.evaluate.table import Line, as_text
+from core.training.align import align
+from core.training.autoencoder import autoencoder
+from core.training.diffuse import diffuse
+from core.training.guide import guide
+from core.training.measure import measure
+from core.training.report import write_report
+from core.training.session import Course
 
 __all__ = ["PHASES", "Course", "Line", "as_text", "train"]
 
