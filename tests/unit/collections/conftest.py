@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from core.api import PlainWarning, UserError
-from plugins.collections.catalog import ADAPTERS
+from plugins.public_datasets.adapters import ADAPTERS
 
 ADAPTER_OF = {adapter.name: adapter for adapter in ADAPTERS}
 

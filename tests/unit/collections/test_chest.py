@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from plugins.collections.medicat import TABLE, modality_of
+from plugins.public_datasets.medicat import TABLE, modality_of
 
 ENTRY = [
     *("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "Patient Gender"),

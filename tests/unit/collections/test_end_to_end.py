@@ -44,7 +44,7 @@ def samples(tree, monkeypatch):
 
 
 def test_every_data_set_of_the_plugin_has_an_entry():
-    from plugins.collections.catalog import ADAPTERS
+    from plugins.public_datasets.adapters import ADAPTERS
 
     entries = load_registry(ROOT / "registry.toml").datasets
     assert {adapter.name for adapter in ADAPTERS} - {"folder"} <= {entry.adapter for entry in entries.values()}
@@ -111,7 +111,7 @@ def test_chestxray14_and_medicat_pictures_with_four_channels(tree, samples):
     _, found = samples("chestxray14", "text-xray_frontal")
     assert set(found) == {("a", "text"), ("a", "xray_frontal")}
 
-    from plugins.collections.medicat import TABLE
+    from plugins.public_datasets.medicat import TABLE
 
     tree.file(f"medicat/{TABLE}", '{"pdf_hash": "h", "fig_uri": "1.png", "s2_caption": "CT scan.", "radiology": true}')
     Image.new("RGB", (20, 20), (255, 255, 255)).save(tree.file("medicat/figures/h_1.png"))

@@ -6,7 +6,7 @@ from itertools import islice
 
 import pytest
 
-from plugins.collections.mimic_cxr import MIMIC_CXR, impression_of
+from plugins.public_datasets.mimic_cxr.dataset import MIMIC_CXR, impression_of
 
 META = ["dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows"]
 FINDINGS = (

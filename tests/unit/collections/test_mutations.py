@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from core.api import Record, UserError
-from plugins.collections.medicat import TABLE
+from plugins.public_datasets.medicat import TABLE
 
 FINDINGS = (
     "Atelectasis,Cardiomegaly,Consolidation,Edema,Enlarged Cardiomediastinum,Fracture,Lung Lesion,Lung Opacity,"
@@ -95,7 +95,7 @@ def outcome(scan, root):
 
 @pytest.mark.parametrize("name", TREES)
 def test_a_mutated_tree_gives_records_or_one_line(name, tree):
-    from plugins.collections.catalog import ADAPTERS
+    from plugins.public_datasets.adapters import ADAPTERS
 
     (adapter,) = [adapter for adapter in ADAPTERS if adapter.name == name.split()[0]]
     files = {path: content.encode() for path, content in TREES[name].items()}
@@ -120,7 +120,7 @@ def test_a_mutated_tree_gives_records_or_one_line(name, tree):
 
 @pytest.mark.parametrize("name", ["gold_atlas", "brain_mri_ct"])
 def test_mutated_headers_give_records_or_one_line(name, tree):
-    from plugins.collections.catalog import ADAPTERS
+    from plugins.public_datasets.adapters import ADAPTERS
 
     (adapter,) = [adapter for adapter in ADAPTERS if adapter.name == name]
     (path, *_) = tree.series("p1/ct", "1", 2, Modality="CT", PatientID="p1", EchoTime="3")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from plugins.collections.dicom_series import contrast_of
+from plugins.public_datasets.dicom_series import contrast_of
 
 
 def case(tree, folder, names, suffix=".nii.gz"):

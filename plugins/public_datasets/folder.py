@@ -26,9 +26,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.collections.listing import names_in
-from plugins.collections.omissions import Omissions
-from plugins.collections.tables import Row, rows, table, wrong_row
+from plugins.public_datasets.csv_tables import Row, rows, table, wrong_row
+from plugins.public_datasets.file_listing import names_in
+from plugins.public_datasets.skipped_files import Omissions
 
 PATTERNS, STUDIES = "folder.toml", "studies.csv"
 _NAMES = {

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.api import PlainWarning, Record, UserError
-from plugins.collections.listing import names_in
-from plugins.collections.omissions import Omissions
+from plugins.public_datasets.file_listing import names_in
+from plugins.public_datasets.skipped_files import Omissions
 
 TABLE, IMAGES = "annotation.json", "images"
 VIEWS = ("xray_frontal", "xray_lateral")

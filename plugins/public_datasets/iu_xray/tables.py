@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.api import Record, UserError
-from plugins.collections.listing import folders_in
-from plugins.collections.omissions import Omissions
-from plugins.collections.tables import Row, rows, wrong_row
+from plugins.public_datasets.csv_tables import Row, rows, wrong_row
+from plugins.public_datasets.file_listing import folders_in
+from plugins.public_datasets.skipped_files import Omissions
 
 REPORTS, PROJECTIONS = "indiana_reports.csv", "indiana_projections.csv"
 VIEWS = {"Frontal": "xray_frontal", "Lateral": "xray_lateral"}

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Literal
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.collections.listing import folders_in
-from plugins.collections.omissions import Omissions
-from plugins.collections.tables import rows
+from plugins.public_datasets.csv_tables import rows
+from plugins.public_datasets.file_listing import folders_in
+from plugins.public_datasets.skipped_files import Omissions
 
 CONTRASTS = {
     **{"t1": "mri_t1", "t1n": "mri_t1", "t1ce": "mri_t1c", "t1c": "mri_t1c", "t1gd": "mri_t1c"},

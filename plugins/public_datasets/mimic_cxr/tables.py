@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from plugins.collections.omissions import Omissions
-from plugins.collections.tables import Row, rows, wrong_row
+from plugins.public_datasets.csv_tables import Row, rows, wrong_row
+from plugins.public_datasets.skipped_files import Omissions
 
 Split = Literal["train", "validation", "test"]
 SPLITS: Mapping[str, Split] = {"train": "train", "validate": "validation", "test": "test"}

@@ -10,6 +10,6 @@ from core.api import DatasetAdapter, hookimpl
 @hookimpl
 def register_datasets() -> Sequence[DatasetAdapter]:
     """An adapter per data set, and ``folder`` for a collection of your own."""
-    from plugins.collections.catalog import ADAPTERS
+    from plugins.public_datasets.adapters import ADAPTERS
 
     return ADAPTERS

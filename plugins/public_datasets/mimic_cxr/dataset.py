@@ -20,10 +20,10 @@ from itertools import groupby
 from pathlib import Path
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.collections.listing import names_in
-from plugins.collections.mimic_cxr_tables import VIEWS, Findings, images, split_of_patients
-from plugins.collections.omissions import Omissions
-from plugins.collections.tables import Row, require_table, table
+from plugins.public_datasets.csv_tables import Row, require_table, table
+from plugins.public_datasets.file_listing import names_in
+from plugins.public_datasets.mimic_cxr.tables import VIEWS, Findings, images, split_of_patients
+from plugins.public_datasets.skipped_files import Omissions
 
 METADATA = "mimic-cxr-2.0.0-metadata.csv"
 SPLIT = "mimic-cxr-2.0.0-split.csv"

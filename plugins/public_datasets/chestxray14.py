@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Literal
 
 from core.api import DatasetAdapter, PlainWarning, Record, UserError
-from plugins.collections.captions import caption
-from plugins.collections.listing import names_in
-from plugins.collections.omissions import Omissions
-from plugins.collections.tables import Row, lines, require_table, rows, wrong_row
+from plugins.public_datasets.captions import caption
+from plugins.public_datasets.csv_tables import Row, lines, require_table, rows, wrong_row
+from plugins.public_datasets.file_listing import names_in
+from plugins.public_datasets.skipped_files import Omissions
 
 TABLES = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv")
 TRAIN, TEST = "train_val_list.txt", "test_list.txt"

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.api import DatasetAdapter, PlainWarning, Record, UserError
-from plugins.collections.listing import folders_in
-from plugins.collections.omissions import Omissions
-from plugins.collections.tables import rows, wrong_row
+from plugins.public_datasets.csv_tables import rows, wrong_row
+from plugins.public_datasets.file_listing import folders_in
+from plugins.public_datasets.skipped_files import Omissions
 
 CONTRASTS = {"T1": "mri_t1", "T2": "mri_t2", "PD": "mri_pd"}
 _FILE = re.compile(r"(?P<study>(?P<patient>IXI\d+)-(?P<site>[A-Za-z]+)-\d+)-(?P<what>T1|T2|PD)\.nii(\.gz)?")

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.collections.captions import caption
-from plugins.collections.listing import folders_in
-from plugins.collections.omissions import Omissions
+from plugins.public_datasets.captions import caption
+from plugins.public_datasets.file_listing import folders_in
+from plugins.public_datasets.skipped_files import Omissions
 
 MASK = "liver"
 _FILE = re.compile(r"liver-(?P<what>orig|seg)(?P<number>\d{3})\.(mhd|mha|nii\.gz|nii)")

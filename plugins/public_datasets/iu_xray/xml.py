@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.api import Record, UserError
-from plugins.collections.iu_xray_tables import PROJECTIONS, Key, files_of, images_below, key_of, report_of, views_of
-from plugins.collections.listing import names_in
-from plugins.collections.omissions import Omissions
+from plugins.public_datasets.file_listing import names_in
+from plugins.public_datasets.iu_xray.tables import PROJECTIONS, Key, files_of, images_below, key_of, report_of, views_of
+from plugins.public_datasets.skipped_files import Omissions
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

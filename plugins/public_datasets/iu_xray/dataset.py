@@ -27,7 +27,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.collections import iu_xray_annotation, iu_xray_tables, iu_xray_xml
+from plugins.public_datasets.iu_xray import annotation as iu_xray_annotation
+from plugins.public_datasets.iu_xray import tables as iu_xray_tables
+from plugins.public_datasets.iu_xray import xml as iu_xray_xml
 
 _LAYOUTS = {
     iu_xray_annotation.TABLE: iu_xray_annotation.scan,

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.collections.listing import names_in
-from plugins.collections.omissions import Omissions
-from plugins.collections.tables import lines
+from plugins.public_datasets.csv_tables import lines
+from plugins.public_datasets.file_listing import names_in
+from plugins.public_datasets.skipped_files import Omissions
 
 TABLE = "s2_full_figures_oa_nonroco_combined_medical_top4_public.jsonl"
 FIGURES = "figures"

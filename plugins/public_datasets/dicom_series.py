@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plugins.collections.listing import folders_in
-from plugins.collections.omissions import Omissions
+from plugins.public_datasets.file_listing import folders_in
+from plugins.public_datasets.skipped_files import Omissions
 
 _TAGS = [
     *("Modality", "PatientID", "SeriesInstanceUID", "SeriesDescription", "FrameOfReferenceUID", "ImageType"),

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.collections.dicom_series import Series, modalities_of, series_below
-from plugins.collections.listing import names_in
-from plugins.collections.omissions import Omissions
+from plugins.public_datasets.dicom_series import Series, modalities_of, series_below
+from plugins.public_datasets.file_listing import names_in
+from plugins.public_datasets.skipped_files import Omissions
 
 
 def scan(root: Path) -> Iterator[Record]:

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.collections.captions import caption
-from plugins.collections.listing import folders_in
-from plugins.collections.omissions import Omissions
-from plugins.collections.tables import lines
+from plugins.public_datasets.captions import caption
+from plugins.public_datasets.csv_tables import lines
+from plugins.public_datasets.file_listing import folders_in
+from plugins.public_datasets.skipped_files import Omissions
 
 MASK = "heart"
 GROUPS = {

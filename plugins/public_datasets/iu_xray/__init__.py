@@ -1,0 +1,1 @@
+"""Indiana University chest X-rays: reports with both views."""

@@ -1,0 +1,1 @@
+"""MIMIC-CXR: reports with the views of a study."""
