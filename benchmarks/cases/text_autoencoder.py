@@ -24,8 +24,8 @@ TRAINED, HELD_OUT = 20_000, 512
 
 def reports(count: int, seed: int) -> list[str]:
     """Reports of the phantom's grammar."""
-    from plugins.phantom.findings import draw_findings
-    from plugins.phantom.grammar import write_report
+    from plugins.phantom.anatomy.findings import draw_findings
+    from plugins.phantom.report.grammar import write_report
 
     rng = np.random.default_rng(seed)
     return [write_report(draw_findings(rng), rng) for _ in range(count)]
@@ -68,7 +68,7 @@ def drawn_batches(samples: list[Any], spec: Any) -> Iterator[Any]:
 def survival(tokenizer: Any, found: Any, originals: list[Any], texts: list[str]) -> dict[str, Any]:
     """Shares: tokens at their place, whole texts, reports whose every statement is read as before, findings alone."""
     from core.preprocess import uncollate
-    from plugins.phantom.reading import read_report
+    from plugins.phantom.report.reading import read_report
 
     tokens = exact = statements = findings = total = 0
     for row, original, text in zip(uncollate(found), originals, texts, strict=True):

@@ -39,15 +39,15 @@ def write_dicom(
 
 
 def findings_of(text: str) -> dict[str, int]:
-    """See `plugins.phantom.reading.read_report`."""
-    from plugins.phantom.reading import read_report
+    """See `plugins.phantom.report.reading.read_report`."""
+    from plugins.phantom.report.reading import read_report
 
     return {name: int(statement.present) for name, statement in read_report(text).items()}
 
 
 def details_of(text: str) -> dict[str, int]:
-    """See `plugins.phantom.reading.read_details`."""
-    from plugins.phantom.reading import read_details
+    """See `plugins.phantom.report.reading.read_details`."""
+    from plugins.phantom.report.reading import read_details
 
     return read_details(text)
 

@@ -22,6 +22,7 @@ from core.io import (
     organ_segments,
     replacing,
 )
+from plugins.phantom.anatomy.findings import FINDINGS
 from plugins.phantom.cohort import keep_settings, kept_settings, settings_of
 from plugins.phantom.files import (
     FILES,
@@ -33,9 +34,8 @@ from plugins.phantom.files import (
     provenance_of,
     write_parameters,
 )
-from plugins.phantom.findings import FINDINGS
+from plugins.phantom.imaging.masks import ORGANS
 from plugins.phantom.manifest import MANIFEST, split_of
-from plugins.phantom.masks import ORGANS
 from plugins.phantom.patients import alone, make_missing, missing_from, remove_unfinished
 from plugins.phantom.study import PIXELS, make_study
 from plugins.phantom.volume import volumes_of

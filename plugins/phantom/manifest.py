@@ -11,8 +11,8 @@ from typing import Literal
 
 from core.api import Record, UserError
 from core.io import replacing
+from plugins.phantom.anatomy.findings import FINDINGS, NO_FINDING
 from plugins.phantom.files import FILES, MASKS, PARAMETERS, PATIENTS, folder_name, mask_column
-from plugins.phantom.findings import FINDINGS, NO_FINDING
 
 MANIFEST = "manifest.csv"
 REPORTS = "reports.txt"

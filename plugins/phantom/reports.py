@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from core.io import replacing
-from plugins.phantom.findings import draw_findings
-from plugins.phantom.grammar import write_report
+from plugins.phantom.anatomy.findings import draw_findings
 from plugins.phantom.manifest import REPORTS, split_of
+from plugins.phantom.report.grammar import write_report
 from plugins.phantom.study import streams_of
 
 _PER_COHORT = 20_000 / 1_200

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from core.api import Sample
-from plugins.phantom.anatomy import Anatomy, draw_anatomy
-from plugins.phantom.body import Body, build_body
-from plugins.phantom.findings import Finding, draw_findings, labels_of
-from plugins.phantom.grammar import write_report
-from plugins.phantom.grid import Grid
-from plugins.phantom.masks import finding_mask, organ_mask
-from plugins.phantom.mediastinal import heart_scale
-from plugins.phantom.projection import attenuation
-from plugins.phantom.radiograph import View, radiograph
-from plugins.phantom.scan import WEIGHTINGS, ct_slice, mri_slices
-from plugins.phantom.section import Section, choose_level, finding_areas
-from plugins.phantom.tissues import draw_hu
+from plugins.phantom.anatomy.anatomy import Anatomy, draw_anatomy
+from plugins.phantom.anatomy.body import Body, build_body
+from plugins.phantom.anatomy.findings import Finding, draw_findings, labels_of
+from plugins.phantom.anatomy.mediastinal import heart_scale
+from plugins.phantom.geometry.grid import Grid
+from plugins.phantom.imaging.masks import finding_mask, organ_mask
+from plugins.phantom.imaging.projection import attenuation
+from plugins.phantom.imaging.radiograph import View, radiograph
+from plugins.phantom.imaging.scan import WEIGHTINGS, ct_slice, mri_slices
+from plugins.phantom.imaging.section import Section, choose_level, finding_areas
+from plugins.phantom.imaging.tissues import draw_hu
+from plugins.phantom.report.grammar import write_report
 
 PIXELS = 64
 _STREAMS = ("anatomy", "findings", "tissues", "texture", "level", "ct", "mri", "frontal", "lateral", "report")

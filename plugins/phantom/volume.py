@@ -9,9 +9,9 @@ import numpy as np
 
 from core.api import Geometry, Sample
 from plugins.phantom.files import mask_column
-from plugins.phantom.layers import composed
-from plugins.phantom.masks import finding_mask, organ_mask
-from plugins.phantom.scan import (
+from plugins.phantom.geometry.layers import composed
+from plugins.phantom.imaging.masks import finding_mask, organ_mask
+from plugins.phantom.imaging.scan import (
     WEIGHTINGS,
     CtDraw,
     MriDraw,
@@ -25,7 +25,7 @@ from plugins.phantom.scan import (
     mri_texture,
     tissue_signals,
 )
-from plugins.phantom.section import Section
+from plugins.phantom.imaging.section import Section
 from plugins.phantom.study import PIXELS, Study, streams_of
 
 _KNOT = 12  # planes, 48 mm, between two independent textures or bias fields

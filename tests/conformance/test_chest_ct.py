@@ -18,8 +18,8 @@ from benchmarks.cases.small_cnn import scores, standardised
 from core.io import NiftiReaderConfig, SeriesReaderConfig
 from core.types import Geometry
 from plugins.ct.modality import CT
-from plugins.phantom.projection import project
-from plugins.phantom.radiograph import View
+from plugins.phantom.imaging.projection import project
+from plugins.phantom.imaging.radiograph import View
 
 LIVER, HEART, SPINE, STERNUM = (5,), (51,), tuple(range(28, 44)), (116,)  # numbers of its organ map
 

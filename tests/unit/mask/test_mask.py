@@ -10,8 +10,8 @@ from core.api import Provenance, Sample, UserError
 from core.io import ImageReaderConfig, NiftiReaderConfig, ScanReaderConfig
 from plugins.mask.modality import FINDINGS, ORGANS
 from plugins.mask.reader import MaskReaderConfig
-from plugins.phantom.findings import FINDINGS as PHANTOM_FINDINGS
-from plugins.phantom.masks import ORGANS as PHANTOM_ORGANS
+from plugins.phantom.anatomy.findings import FINDINGS as PHANTOM_FINDINGS
+from plugins.phantom.imaging.masks import ORGANS as PHANTOM_ORGANS
 
 TOLD = Provenance(model="m", recipe="r", seed=0)
 SCAN = ScanReaderConfig(

@@ -2,7 +2,7 @@ from functools import cache
 
 import pytest
 
-from plugins.phantom.findings import Finding
+from plugins.phantom.anatomy.findings import Finding
 from plugins.phantom.study import make_study
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from plugins.phantom.findings import FINDINGS, NO_FINDING, draw_findings, find, labels_of
+from plugins.phantom.anatomy.findings import FINDINGS, NO_FINDING, draw_findings, find, labels_of
 from plugins.phantom.manifest import split_of
 
 

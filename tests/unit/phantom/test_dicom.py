@@ -21,7 +21,7 @@ from plugins.phantom import dicom
 from plugins.phantom.cohort import make_cohort
 from plugins.phantom.datasets import PHANTOM
 from plugins.phantom.dicom import write_dicom
-from plugins.phantom.grid import Grid
+from plugins.phantom.geometry.grid import Grid
 from plugins.phantom.study import make_study
 from plugins.text.modality import TEXT
 from plugins.xray.modality import FRONTAL, LATERAL

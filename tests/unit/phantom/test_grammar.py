@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from plugins.phantom.findings import FINDINGS, Finding, draw_findings
-from plugins.phantom.grammar import write_report
-from plugins.phantom.phrases import ABSENT, GRADES_OF, PRESENT
-from plugins.phantom.reading import read_details, read_report
+from plugins.phantom.anatomy.findings import FINDINGS, Finding, draw_findings
+from plugins.phantom.report.grammar import write_report
+from plugins.phantom.report.phrases import ABSENT, GRADES_OF, PRESENT
+from plugins.phantom.report.reading import read_details, read_report
 from plugins.phantom.reports import draw_reports
 
 

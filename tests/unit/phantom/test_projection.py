@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from plugins.phantom.grid import Grid
-from plugins.phantom.projection import WATER_PER_MM, Beam, attenuation, project
-from plugins.phantom.radiograph import View
-from plugins.phantom.shapes import ellipsoid
+from plugins.phantom.geometry.grid import Grid
+from plugins.phantom.geometry.shapes import ellipsoid
+from plugins.phantom.imaging.projection import WATER_PER_MM, Beam, attenuation, project
+from plugins.phantom.imaging.radiograph import View
 
 RADIUS = 60.0
 

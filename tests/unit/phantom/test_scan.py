@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from plugins.phantom.masks import ORGANS
-from plugins.phantom.scan import WEIGHTINGS, Weighting, rician, spin_echo, tissue_signals
-from plugins.phantom.tissues import TISSUES
+from plugins.phantom.imaging.masks import ORGANS
+from plugins.phantom.imaging.scan import WEIGHTINGS, Weighting, rician, spin_echo, tissue_signals
+from plugins.phantom.imaging.tissues import TISSUES
 
 
 def test_spin_echo_equation():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from plugins.phantom.reading import read_report
+from plugins.phantom.report.reading import read_report
 
 
 def halves(data):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from plugins.phantom.findings import FINDINGS, Finding, lesion_diameter_mm
-from plugins.phantom.phrases import (
+from plugins.phantom.anatomy.findings import FINDINGS, Finding, lesion_diameter_mm
+from plugins.phantom.report.phrases import (
     ABSENT,
     ABSENT_PAIRS,
     ADVERBS,

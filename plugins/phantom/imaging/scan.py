@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from core.api import Space
-from plugins.phantom.body import Body
-from plugins.phantom.fields import smooth_field
-from plugins.phantom.grid import Grid
-from plugins.phantom.layers import composed, cut
-from plugins.phantom.section import Section
-from plugins.phantom.tissues import MOVING_BLOOD, TISSUES
+from plugins.phantom.anatomy.body import Body
+from plugins.phantom.geometry.fields import smooth_field
+from plugins.phantom.geometry.grid import Grid
+from plugins.phantom.geometry.layers import composed, cut
+from plugins.phantom.imaging.section import Section
+from plugins.phantom.imaging.tissues import MOVING_BLOOD, TISSUES
 
 _CT_NOISE_HU = (6.0, 16.0)  # standard deviation per 6 mm pixel of a low-dose chest scan
 _SCALE = 1000.0  # a.u. of the brightest possible MR signal

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from plugins.phantom.anatomy import Anatomy
-from plugins.phantom.cavity import Cavity
-from plugins.phantom.grid import Grid
-from plugins.phantom.layers import Layer
-from plugins.phantom.shapes import splat
+from plugins.phantom.anatomy.anatomy import Anatomy
+from plugins.phantom.anatomy.cavity import Cavity
+from plugins.phantom.geometry.grid import Grid
+from plugins.phantom.geometry.layers import Layer
+from plugins.phantom.geometry.shapes import splat
 
 _STEP_MM = 3.0
 # Per generation: branches of each parent, length and radius in mm, spread of directions.

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from plugins.phantom.abdomen import abdomen_layers
-from plugins.phantom.anatomy import Anatomy
-from plugins.phantom.cavity import Cavity, build_cavity
-from plugins.phantom.findings import Finding
-from plugins.phantom.grid import Grid
-from plugins.phantom.layers import Layer, composed
-from plugins.phantom.lesions import atelectasis_layers, consolidation_layers, edema_layers, lesion_layers
-from plugins.phantom.lungs import lung_layers
-from plugins.phantom.mediastinal import airway_layers, heart_layers, mediastinum_layer, vessel_layers
-from plugins.phantom.outline import outline_layers
-from plugins.phantom.pleura import effusion_layers, pneumothorax_layers
-from plugins.phantom.skeleton import bone_layers
+from plugins.phantom.anatomy.abdomen import abdomen_layers
+from plugins.phantom.anatomy.anatomy import Anatomy
+from plugins.phantom.anatomy.cavity import Cavity, build_cavity
+from plugins.phantom.anatomy.findings import Finding
+from plugins.phantom.anatomy.lesions import atelectasis_layers, consolidation_layers, edema_layers, lesion_layers
+from plugins.phantom.anatomy.lungs import lung_layers
+from plugins.phantom.anatomy.mediastinal import airway_layers, heart_layers, mediastinum_layer, vessel_layers
+from plugins.phantom.anatomy.outline import outline_layers
+from plugins.phantom.anatomy.pleura import effusion_layers, pneumothorax_layers
+from plugins.phantom.anatomy.skeleton import bone_layers
+from plugins.phantom.geometry.grid import Grid
+from plugins.phantom.geometry.layers import Layer, composed
 
 _IN_LUNG: dict[str, Callable[..., list[Layer]]] = {
     "edema": edema_layers,

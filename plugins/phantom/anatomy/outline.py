@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from plugins.phantom.anatomy import Anatomy
-from plugins.phantom.cavity import cage_middle
-from plugins.phantom.fields import smooth_field
-from plugins.phantom.grid import Grid
-from plugins.phantom.layers import Layer
-from plugins.phantom.shapes import ellipsoid, profile, soft
+from plugins.phantom.anatomy.anatomy import Anatomy
+from plugins.phantom.anatomy.cavity import cage_middle
+from plugins.phantom.geometry.fields import smooth_field
+from plugins.phantom.geometry.grid import Grid
+from plugins.phantom.geometry.layers import Layer
+from plugins.phantom.geometry.shapes import ellipsoid, profile, soft
 
 _POWER = 2.6
 

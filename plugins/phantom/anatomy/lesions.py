@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from plugins.phantom.anatomy import Anatomy
-from plugins.phantom.cavity import Cavity
-from plugins.phantom.fields import smooth_field
-from plugins.phantom.findings import Finding, lesion_diameter_mm
-from plugins.phantom.grid import Grid, Point
-from plugins.phantom.layers import Layer
-from plugins.phantom.lungs import hilum
-from plugins.phantom.pleura import half
-from plugins.phantom.shapes import ellipsoid, soft
+from plugins.phantom.anatomy.anatomy import Anatomy
+from plugins.phantom.anatomy.cavity import Cavity
+from plugins.phantom.anatomy.findings import Finding, lesion_diameter_mm
+from plugins.phantom.anatomy.lungs import hilum
+from plugins.phantom.anatomy.pleura import half
+from plugins.phantom.geometry.fields import smooth_field
+from plugins.phantom.geometry.grid import Grid, Point
+from plugins.phantom.geometry.layers import Layer
+from plugins.phantom.geometry.shapes import ellipsoid, soft
 
 _ZONE_HEIGHT = {"upper": 62.0, "middle": 5.0, "lower": -42.0}
 

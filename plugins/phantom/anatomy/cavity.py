@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plugins.phantom.anatomy import Anatomy
-from plugins.phantom.fields import smooth_field
-from plugins.phantom.findings import Finding, find
-from plugins.phantom.grid import Grid
-from plugins.phantom.shapes import profile, soft
+from plugins.phantom.anatomy.anatomy import Anatomy
+from plugins.phantom.anatomy.findings import Finding, find
+from plugins.phantom.geometry.fields import smooth_field
+from plugins.phantom.geometry.grid import Grid
+from plugins.phantom.geometry.shapes import profile, soft
 
 _POWER = 2.3  # of the superellipse that a cross-section of the cage is
 _WIDEST_Z = -70.0

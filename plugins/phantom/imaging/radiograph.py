@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from core.api import Geometry
-from plugins.phantom.grid import Grid
-from plugins.phantom.projection import Beam, project
+from plugins.phantom.geometry.grid import Grid
+from plugins.phantom.imaging.projection import Beam, project
 
 _SOURCE_MM = 1800.0  # source to detector, the usual 180 cm of a chest stand
 _TO_DETECTOR_MM = 190.0  # isocentre to detector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from plugins.phantom.grid import Box, Grid, Point
+from plugins.phantom.geometry.grid import Box, Grid, Point
 
 
 def soft(distance_mm: np.ndarray, spacing_mm: float) -> np.ndarray:

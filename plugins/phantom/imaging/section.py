@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.api import Geometry
-from plugins.phantom.findings import Finding
-from plugins.phantom.grid import Grid
-from plugins.phantom.layers import Layer
+from plugins.phantom.anatomy.findings import Finding
+from plugins.phantom.geometry.grid import Grid
+from plugins.phantom.geometry.layers import Layer
 
 FIELD_MM = 400.0  # side of the slice, the field of view of the modality ``ct``
 _LEVELS_MM = (-90.0, 95.0)  # between the diaphragm's recesses and the apices

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from plugins.phantom.anatomy import Anatomy
-from plugins.phantom.cavity import Cavity, spine_line
-from plugins.phantom.findings import Finding, find
-from plugins.phantom.grid import Grid, Point
-from plugins.phantom.layers import Layer
-from plugins.phantom.shapes import ellipsoid, tube
+from plugins.phantom.anatomy.anatomy import Anatomy
+from plugins.phantom.anatomy.cavity import Cavity, spine_line
+from plugins.phantom.anatomy.findings import Finding, find
+from plugins.phantom.geometry.grid import Grid, Point
+from plugins.phantom.geometry.layers import Layer
+from plugins.phantom.geometry.shapes import ellipsoid, tube
 
 
 def heart_scale(anatomy: Anatomy, findings: tuple[Finding, ...]) -> float:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from plugins.phantom.anatomy import Anatomy
-from plugins.phantom.cavity import cage_middle, cage_radii, spine_line
-from plugins.phantom.grid import Box, Grid
-from plugins.phantom.layers import Layer
-from plugins.phantom.shapes import profile, soft, splat
+from plugins.phantom.anatomy.anatomy import Anatomy
+from plugins.phantom.anatomy.cavity import cage_middle, cage_radii, spine_line
+from plugins.phantom.geometry.grid import Box, Grid
+from plugins.phantom.geometry.layers import Layer
+from plugins.phantom.geometry.shapes import profile, soft, splat
 
 _VERTEBRA_MM = 23.0
 _FIRST_RIB_Z = 108.0  # at the spine; each further rib lies a vertebra lower

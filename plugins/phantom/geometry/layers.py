@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plugins.phantom.grid import Box, Grid
+from plugins.phantom.geometry.grid import Box, Grid
 
 
 @dataclass(frozen=True, eq=False)

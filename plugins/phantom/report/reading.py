@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from plugins.phantom.findings import FINDINGS, GRADES
-from plugins.phantom.phrases import ADVERBS, CLEAR, CUES, GRADE_WORDS, NORMAL, PARENCHYMA
+from plugins.phantom.anatomy.findings import FINDINGS, GRADES
+from plugins.phantom.report.phrases import ADVERBS, CLEAR, CUES, GRADE_WORDS, NORMAL, PARENCHYMA
 
 _NEGATIVE = re.compile(r"\b(no|not|without|normal|sharp)\b")
 _DOUBTFUL = re.compile(r"\b(possible|probable|suspected|questionable)\b")

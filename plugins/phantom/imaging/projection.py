@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from plugins.phantom.grid import Grid
+from plugins.phantom.geometry.grid import Grid
 
 WATER_PER_MM = 0.0193  # linear attenuation of water at 70 keV, NIST XCOM 0.1929 / cm; the mean energy of 120 kV
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from plugins.phantom.anatomy import Anatomy
-from plugins.phantom.cavity import Cavity
-from plugins.phantom.findings import Finding
-from plugins.phantom.grid import Grid
-from plugins.phantom.layers import Layer
-from plugins.phantom.shapes import soft
+from plugins.phantom.anatomy.anatomy import Anatomy
+from plugins.phantom.anatomy.cavity import Cavity
+from plugins.phantom.anatomy.findings import Finding
+from plugins.phantom.geometry.grid import Grid
+from plugins.phantom.geometry.layers import Layer
+from plugins.phantom.geometry.shapes import soft
 
 
 def half(grid: Grid, sign: int) -> np.ndarray:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from plugins.phantom.anatomy import Anatomy
-from plugins.phantom.cavity import Cavity
-from plugins.phantom.grid import Grid
-from plugins.phantom.layers import Layer
-from plugins.phantom.shapes import ellipsoid, profile, soft
+from plugins.phantom.anatomy.anatomy import Anatomy
+from plugins.phantom.anatomy.cavity import Cavity
+from plugins.phantom.geometry.grid import Grid
+from plugins.phantom.geometry.layers import Layer
+from plugins.phantom.geometry.shapes import ellipsoid, profile, soft
 
 
 def abdomen_layers(grid: Grid, anatomy: Anatomy, cavity: Cavity) -> list[Layer]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from plugins.phantom.body import Body
-from plugins.phantom.findings import FINDINGS
-from plugins.phantom.grid import Grid
-from plugins.phantom.layers import cut, share_of
-from plugins.phantom.section import Section
+from plugins.phantom.anatomy.body import Body
+from plugins.phantom.anatomy.findings import FINDINGS
+from plugins.phantom.geometry.grid import Grid
+from plugins.phantom.geometry.layers import cut, share_of
+from plugins.phantom.imaging.section import Section
 
 ORGANS = ("body", "lung", "heart", "vessels", "airway", "mediastinum", "bone", "liver", "spleen", "stomach", "abdomen")
 

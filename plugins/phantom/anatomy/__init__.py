@@ -1,0 +1,1 @@
+"""The body: organs, bones and findings."""

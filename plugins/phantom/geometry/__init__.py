@@ -1,0 +1,1 @@
+"""Points, shapes and layers that the phantom is built of."""

@@ -1,0 +1,1 @@
+"""From the body to radiographs, slices and masks."""

@@ -1,0 +1,1 @@
+"""The language of the reports: phrases, grammar, and reading them back."""
