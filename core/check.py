@@ -29,10 +29,10 @@ def main(arguments: Sequence[str]) -> None:
     options = parser().parse_args(arguments)
 
     from core.config.registry import load_registry
-    from core.contract.discovery import discover
+    from core.config.run_config import load_catalog
 
     registry = load_registry(options.registry)
-    catalog = discover(registry.plugins.enabled, registry.plugins.modules)
+    catalog = load_catalog(registry)
     if options.params:
         from core.plan.costs import parameter_table
 

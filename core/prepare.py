@@ -58,12 +58,12 @@ def main(arguments: Sequence[str]) -> None:
     from rich.console import Console
 
     from core.config.registry import load_registry
-    from core.contract.discovery import discover
+    from core.config.run_config import load_catalog
     from core.data.prepared.prepare import prepare
     from core.data.records import make_data
 
     registry = load_registry(options.registry)
-    catalog = discover(registry.plugins.enabled, registry.plugins.modules)
+    catalog = load_catalog(registry)
     known = registry.data_source(options.data, catalog.datasets)
     source = _placed(known, options)
     if options.dicom is not None:

@@ -40,8 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser().parse_args(arguments)
 
     from core.config.registry import load_registry, shipped_recipes
-    from core.config.run_config import Flags, resolve
-    from core.contract.discovery import discover
+    from core.config.run_config import Flags, load_catalog, resolve
     from core.engine.distributed import resolve_device
     from core.flow.limits import require_consistency, supported
     from core.flow.run import start_run
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     from core.plan.describe import describe_plan
 
     registry = load_registry(options.registry)
-    catalog = discover(registry.plugins.enabled, registry.plugins.modules)
+    catalog = load_catalog(registry)
     given = {name: value for name, value in vars(options).items() if name not in ("plan", "registry")}
     config = supported(resolve(registry, catalog.modalities, Flags(**given)), shipped_recipes())
     started = start_run(config, catalog.modalities, {**catalog.broken, **catalog.off})

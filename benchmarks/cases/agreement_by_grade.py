@@ -17,8 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from core.config.registry import load_registry
-from core.config.run_config import Flags, resolve
-from core.contract.discovery import discover
+from core.config.run_config import Flags, load_catalog, resolve
 from core.engine.distributed import Compute
 from core.evaluate.classification import auroc
 from core.evaluate.test_set import Subjects, joined, readable_findings
@@ -34,20 +33,21 @@ FEWEST = 3  # patients of a grade, below which a finding has no AUROC of it
 
 def measure() -> list[dict[str, Any]]:
     """A row per modality and kind of image: mean AUROC of each grade."""
-    subjects = Subjects(course_of(RUN))
+    subjects = subjects_of(RUN)
     return [
         row for name in subjects.grids if CENTRE in subjects.run.prompt_sources(name) for row in _of(subjects, name)
     ]
 
 
-def course_of(run: Path) -> Course:
-    """A finished run as it was trained; nothing is trained again."""
+def subjects_of(run: Path) -> Subjects:
+    """The test studies of a finished run as it was trained; nothing is trained again."""
     if not (run / "report.html").exists():
         raise SystemExit(f"{run} is not finished: run main_job_long first")
     registry = load_registry()
-    catalog = discover(registry.plugins.enabled, registry.plugins.modules)
+    catalog = load_catalog(registry)
     config = resolve(registry, catalog.modalities, Flags(config=run / "config.toml"))
-    return Course(start_run(config, catalog.modalities), registry, catalog.datasets, Compute(config.device))
+    course = Course(start_run(config, catalog.modalities), registry, catalog.datasets, Compute(config.device))
+    return Subjects(course.bundle, course.cohort)
 
 
 def _of(subjects: Subjects, name: str) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.cases.agreement_by_grade import RUN, course_of
+from benchmarks.cases.agreement_by_grade import RUN, subjects_of
 from core.data.studies import Studies
 from core.evaluate.agreement import found_by_labels
 from core.evaluate.finding_classifier import judge_scores, train_judge
@@ -25,7 +25,7 @@ CENTRE, AT, SEEDS = "text", 5, 3
 
 def measure() -> list[dict[str, Any]]:
     """A row per modality and reader: R@5 among the test patients, its interval, and how many patients taught it."""
-    subjects = Subjects(course_of(RUN))
+    subjects = subjects_of(RUN)
     cohort = subjects.course.cohort
     taught = {"all training patients": cohort.whole, "patients seen in alignment": cohort.training}
     rows = []

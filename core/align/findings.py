@@ -25,8 +25,8 @@ class Told:
     """Findings by study, with details such as side and grade: 1 present, 0 absent, missing where nobody can tell.
 
     ``texts``: the modalities of the round that are texts; those of other rounds are not looked at. ``findings`` and
-    ``details`` read a text of a data set, by its name (see `core.contract.modality.DatasetAdapter`). Findings are the labels of
-    a study, or what its text tells where it has none; of a text that tells of any finding, what it does not mention is
+    ``details`` read a text of a data set, by its name (see `core.contract.modality.DatasetAdapter`). Findings are
+    the labels of a study, or what its text tells where it has none; of a text that tells of any finding, what it does not mention is
     absent, as far as the reader is seen to know it: a label "no finding" is told by no text. Details come from its
     text; an absent finding has none of them.
     """

@@ -12,7 +12,6 @@ from typing import Any
 
 import pluggy
 
-from core.config.run_config import RunConfig
 from core.contract import hookspecs
 from core.contract.build import install_command
 from core.contract.modality import (
@@ -30,8 +29,6 @@ from core.errors import PluginError, SwitchedOffError, UserError, listed, neares
 from core.types import DataSpec
 
 GROUP = "medweave.plugins"
-# A modality of such a name could not be told from the option, in --set and in run files.
-RESERVED = frozenset(RunConfig.model_fields)
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("register_"))
 
 
@@ -77,11 +74,16 @@ class Catalog:
         }
 
 
-def discover(enabled: Collection[str] | None = None, modules: Mapping[str, str] | None = None) -> Catalog:
+def discover(
+    enabled: Collection[str] | None = None,
+    modules: Mapping[str, str] | None = None,
+    *,
+    reserved: Collection[str] = (),
+) -> Catalog:
     """Load the plugins that are installed (or named in ``modules``) and enabled (``None``: all of them).
 
-    A plugin that cannot be used is kept in the catalog with its error; the caller decides whether it is needed.
-    Raises `UserError` where the set itself is wrong: two plugins or two modalities of one name, or an enabled
+    ``reserved``: names that no modality may have, because they are settings of a run. A plugin that
+    cannot be used is kept in the catalog with its error; the caller decides whether it is needed. Raises `UserError` where the set itself is wrong: two plugins or two modalities of one name, or an enabled
     plugin that is not installed.
     """
     plugins = {plugin.name: plugin for plugin in _found(modules or {})}
@@ -89,7 +91,7 @@ def discover(enabled: Collection[str] | None = None, modules: Mapping[str, str] 
         if name not in plugins:
             raise unknown("plugin", name, plugins, adjective="installed")
     offers = [
-        _load(plugin) if enabled is None or name in enabled else _Offer(_off(plugin))
+        _load(plugin, reserved) if enabled is None or name in enabled else _Offer(_off(plugin))
         for name, plugin in plugins.items()
     ]
     return _merge(offers)
@@ -134,12 +136,12 @@ class _Offer:
     metrics: Sequence[MetricSpec] = ()
 
 
-def _load(plugin: Plugin) -> _Offer:
+def _load(plugin: Plugin, reserved: Collection[str]) -> _Offer:
     """Import a plugin, register it and ask its hooks; whatever goes wrong becomes its error."""
     try:
         module = import_module(plugin.module.partition(":")[0])
         offered = {hook: list(values) for hook, values in _ask(plugin.name, module).items()}
-        _validate(offered)
+        _validate(offered, reserved)
     except (Exception, SystemExit) as error:
         failed = Plugin(plugin.name, plugin.module, plugin.distribution, plugin.version, error=_reason(plugin, error))
         return _Offer(failed)
@@ -181,7 +183,7 @@ def _cause(plugin: Plugin, error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
-def _validate(offered: Mapping[str, Sequence[Any]]) -> None:
+def _validate(offered: Mapping[str, Sequence[Any]], reserved: Collection[str]) -> None:
     """Every offered thing is of its type; names, contract version and presets are as the contract says."""
     for hook, kind in zip(HOOKS, (Modality, DatasetAdapter, MetricSpec), strict=True):
         for item in offered[hook]:
@@ -192,7 +194,7 @@ def _validate(offered: Mapping[str, Sequence[Any]]) -> None:
             if not isinstance(item.name, str) or not NAME.fullmatch(item.name):
                 raise PluginError(f"{hook}() offers the name '{item.name}'; a name is lower case: [a-z][a-z0-9_]*")
     for modality in offered[HOOKS[0]]:
-        _validate_modality(modality)
+        _validate_modality(modality, reserved)
     for dataset in offered[HOOKS[1]]:
         _validate_dataset(dataset)
 
@@ -205,7 +207,7 @@ def _validate_dataset(dataset: DatasetAdapter) -> None:
         raise PluginError(f"{label} needs a function scan(root), and for make a function or None")
 
 
-def _validate_modality(modality: Modality) -> None:
+def _validate_modality(modality: Modality, reserved: Collection[str]) -> None:
     label = f"modality '{modality.name}'"
     if modality.contract != CONTRACT:
         newer = isinstance(modality.contract, int) and modality.contract > CONTRACT
@@ -217,10 +219,10 @@ def _validate_modality(modality: Modality) -> None:
                 else "update the plugin, or install an older MedWeave"
             )
         )
-    if modality.name in RESERVED:
+    if modality.name in reserved:
         raise PluginError(
             f"{label} has the name of a run option, so that --set {modality.name}.KEY would mean two things; choose"
-            f" another name (taken: {listed(RESERVED)})"
+            f" another name (taken: {listed(reserved)})"
         )
     if not modality.presets:
         raise PluginError(f"{label} has no preset; it needs at least one, e.g. 'tiny'")

@@ -75,8 +75,8 @@ def agreement_ratio(
     """How much of what survives the autoencoder the generator reaches.
 
     (AUROC - 1/2) of generated images over that of reconstructions of the same studies' images, both averaged over the
-    ``readable`` findings (bool ``finding``, see `core.evaluate.classification.readable`): 1 is as good, 0 is chance. One draw of
-    patients serves both. A finding of which the studies hold one class only is left out, as in `agreement`; a resample
+    ``readable`` findings (bool ``finding``, see `core.evaluate.classification.readable`): 1 is as good, 0 is chance.
+    One draw of patients serves both. A finding of which the studies hold one class only is left out, as in `agreement`; a resample
     in which another loses a class, or reconstructions are no better than chance, has no ratio and is left out. NaN
     where no readable finding has both classes. Raises `UserError` where no finding is readable.
     """

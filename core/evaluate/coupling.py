@@ -17,6 +17,7 @@ import torch
 from scipy.stats import ttest_rel
 from torch import Tensor
 
+from core.data.cohort import Cohort
 from core.data.studies import Studies
 from core.diffuse.objective import noised
 from core.evaluate.bootstrap import Interval, drawn, groups, have_strangers, mean_interval, patients_of, strangers
@@ -27,7 +28,6 @@ from core.generate.joint_sampling import context_of, sample_noise
 from core.generate.pipeline import conditionings, encoded_latent
 from core.guide.losses import FlowState, Noisy, cross_errors, told
 from core.nn import log_snr_of_timestep
-from core.training.session import Course
 from core.types import Context
 
 
@@ -207,7 +207,7 @@ def benefits(subjects: Subjects) -> Iterator[Line]:
 TIMESTEPS = (200, 500, 800)
 
 
-def listenings(course: Course, pairs: Iterable[tuple[str, str]]) -> list[tuple[Listening, Line]]:
+def listenings(bundle: Bundle, cohort: Cohort, pairs: Iterable[tuple[str, str]]) -> list[tuple[Listening, Line]]:
     """For both directions of every pair, whether the true partner lowers the error, and the table's line.
 
     It helps where the 95 % intervals of the share that it saves, over noise levels and validation patients, lie above
@@ -215,19 +215,19 @@ def listenings(course: Course, pairs: Iterable[tuple[str, str]]) -> list[tuple[L
     out: nothing is known of it.
     """
     both = chain.from_iterable((pair, pair[::-1]) for pair in pairs)
-    return [found for one in both for found in _listening(course, *one)]
+    return [found for one in both for found in _listening(bundle, cohort, *one)]
 
 
-def _listening(course: Course, receiver: str, sender: str) -> Iterable[tuple[Listening, Line]]:
-    studies, seed = course.cohort.held_out, course.run.config.seed
-    most = course.run.config.training.measure.samples
+def _listening(bundle: Bundle, cohort: Cohort, receiver: str, sender: str) -> Iterable[tuple[Listening, Line]]:
+    studies, seed = cohort.held_out, bundle.run.config.seed
+    most = bundle.run.config.training.measure.samples
     places = drawn(studies, sorted((receiver, sender)), most, seed, "listening")
     who = patients_of(studies, places)
     if not have_strangers(who):
         return
     none, other = savings(
-        flow_state(course.bundle, studies, receiver, places),
-        flow_state(course.bundle, studies, sender, places),
+        flow_state(bundle, studies, receiver, places),
+        flow_state(bundle, studies, sender, places),
         TIMESTEPS,
         seed=seed,
         indices=places,

@@ -116,7 +116,7 @@ def retrievals(subjects: Subjects) -> Iterator[Line]:
         places = subjects.places(first, second, most=len(subjects.studies.records))
         if len(places) < _LEAST:
             continue
-        together = bool(subjects.course.cohort.training.having(first, second))
+        together = bool(subjects.cohort.training.having(first, second))
         kind = "paired" if frozenset((first, second)) in paired else "seen together" if together else "never paired"
         yield _line(subjects, first, second, places, kind, None)
         strata = [tuple(sorted(subjects.studies.records[place].strata.items())) for place in places]

@@ -48,7 +48,7 @@ def _sheet(
     synthetic: bool = False,
     but: str = "",
 ) -> None:
-    if not subjects.course.compute.first or not batches:
+    if not subjects.compute.first or not batches:
         return
     samples = {key: _for_the_eye(subjects, key, rows) for key, rows in batches.items()}
     num = min(len(rows) for rows in samples.values())

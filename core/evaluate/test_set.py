@@ -14,6 +14,7 @@ from torch import Tensor
 
 from core.config.preset import Measuring
 from core.config.recipe import SamplerChoice
+from core.data.cohort import Cohort
 from core.data.studies import ROWS, Studies
 from core.engine.checkpoint import WEIGHTS, load_weights, save_weights
 from core.engine.progress import progress
@@ -21,20 +22,20 @@ from core.errors import UserError
 from core.evaluate.bootstrap import drawn, have_strangers, interleaved, patients_of, strangers
 from core.evaluate.classification import best_thresholds, readable
 from core.evaluate.finding_classifier import Judge, judge_scores, train_judge
+from core.generate.bundle import Bundle
 from core.generate.coupling import Couple
 from core.generate.pipeline import Request, decoded, generate_latents, helpful_couples, in_batches, restored
-from core.training.session import Course
 from core.types import Batch
 
 
 class Subjects:
     """The test studies of a run, what is generated for them, and the judges that look at it."""
 
-    def __init__(self, course: Course) -> None:
-        self.course, self.bundle, self.run = course, course.bundle, course.run
-        self.studies, self.settings = course.cohort.test, course.run.config.training.measure
-        self.seed = course.run.config.seed
-        self.sampler = _sampler(course.run.config.sampler, self.settings)
+    def __init__(self, bundle: Bundle, cohort: Cohort) -> None:
+        self.bundle, self.cohort, self.run, self.compute = bundle, cohort, bundle.run, bundle.networks.compute
+        self.studies, self.settings = cohort.test, self.run.config.training.measure
+        self.seed = self.run.config.seed
+        self.sampler = _sampler(self.run.config.sampler, self.settings)
         self._pooled: dict[str, dict[int, Tensor]] = {}
         self._judges: dict[str, Judge] = {}
 
@@ -52,7 +53,7 @@ class Subjects:
     @cached_property
     def findings(self) -> tuple[str, ...]:
         """The names of the labels that are known present and known absent, in training and among the test studies."""
-        splits = (self.course.cohort.whole.records, self.studies.records)
+        splits = (self.cohort.whole.records, self.studies.records)
         both = [{item for record in records for item in record.labels.items()} for records in splits]
         names = sorted({name for name, _ in both[0]})
         return tuple(name for name in names if all({(name, 0), (name, 1)} <= known for known in both))
@@ -72,7 +73,7 @@ class Subjects:
 
     def judged(self, name: str) -> bool:
         """Whether there are findings, and labelled training studies to teach a judge."""
-        studies = self.course.cohort.whole
+        studies = self.cohort.whole
         return bool(self.findings) and sum(bool(studies.records[place].labels) for place in studies.having(name)) >= 2
 
     def patients(self, places: Sequence[int]) -> list[Hashable]:
@@ -99,14 +100,14 @@ class Subjects:
     def embedded(self, name: str, batch: Batch) -> Tensor:
         """Pooled vectors ``sample width`` of a batch, on the CPU."""
         with torch.no_grad():
-            return self.bundle.part(name, "prompt").eval()(self.course.compute.placed(batch)).pooled.float().cpu()
+            return self.bundle.part(name, "prompt").eval()(self.compute.placed(batch)).pooled.float().cpu()
 
     def reconstructed(self, name: str, places: Sequence[int]) -> list[Batch]:
         """What the autoencoder makes of studies."""
         module, made = self.bundle.part(name, "autoencoder").eval(), []
         for batch in self.studies.batches(name, places):
             with torch.no_grad():
-                made.append(module.decode(module.encode(self.course.compute.placed(batch)).mean).to("cpu"))
+                made.append(module.decode(module.encode(self.compute.placed(batch)).mean).to("cpu"))
         return made
 
     def generated(
@@ -127,7 +128,7 @@ class Subjects:
         listeners: Couple = helpful_couples(self.bundle, outputs, given) if couple else {}
         made: dict[str, list[Batch]] = {name: [] for name in outputs}
         size = self._even(places, shuffled)
-        with progress(f"measure {title or 'generate'}", len(places), silent=not self.course.compute.first) as watch:
+        with progress(f"measure {title or 'generate'}", len(places), silent=not self.compute.first) as watch:
             for indices in in_batches(len(places), size):
                 rows = [places[index] for index in indices]
                 asked = Request(
@@ -156,13 +157,13 @@ class Subjects:
     def judge(self, name: str) -> Judge:
         """A small network that reads the findings in a modality, trained on real training images; kept in the run."""
         if name not in self._judges:
-            with self.course.compute.first_alone():  # the others load what the first has trained
+            with self.compute.first_alone():  # the others load what the first has trained
                 self._judges[name] = self._judge(name)
         return self._judges[name]
 
     def _judge(self, name: str) -> Judge:
         folder = self.run.config.run / "measure" / f"judge.{name}"
-        studies = self.course.cohort.whole
+        studies = self.cohort.whole
         if (folder / WEIGHTS).is_file():
             spec = self.run.parts(name).data
             judge = Judge(spec.channels, len(self.findings), dims=len(spec.space))
@@ -172,7 +173,7 @@ class Subjects:
         labels = torch.from_numpy(self.labels(studies, places)).float()
         data = self.data(name, places, studies)
         judge = train_judge(data, labels, seed=self.seed, epochs=self.settings.judge_epochs)
-        if self.course.compute.first:
+        if self.compute.first:
             save_weights(judge, folder, {"modality": name, "findings": list(self.findings)})
         return judge
 
@@ -186,7 +187,7 @@ class Subjects:
 
     def told(self, texts: Sequence[str], places: Sequence[int]) -> list[Mapping[str, int]]:
         """What texts tell, each read as its study's data set does; nothing where that cannot read."""
-        readers = [self.course.cohort.findings_of.get(self.studies.records[place].dataset) for place in places]
+        readers = [self.cohort.findings_of.get(self.studies.records[place].dataset) for place in places]
         return [{} if read is None else read(text) for read, text in zip(readers, texts, strict=True)]
 
 
@@ -224,13 +225,13 @@ def calls(subjects: Subjects, name: str, batches: Sequence[Batch], places: Seque
 
 def readable_findings(subjects: Subjects, name: str) -> np.ndarray:
     """Bool ``finding``: what the judge reads on validation studies; chosen there, so that the test split stays fair."""
-    if not subjects.course.cohort.held_out.having(name) or not subjects.judged(name):
+    if not subjects.cohort.held_out.having(name) or not subjects.judged(name):
         return np.zeros(len(subjects.findings), dtype=bool)
     return readable(*_validation(subjects, name))
 
 
 def _validation(subjects: Subjects, name: str) -> tuple[np.ndarray, np.ndarray]:
     """The judge's scores of the validation studies, and their labels; both ``sample finding``."""
-    studies = subjects.course.cohort.held_out
+    studies = subjects.cohort.held_out
     places = studies.having(name)
     return subjects.scores(name, subjects.data(name, places, studies)), subjects.labels(studies, places)

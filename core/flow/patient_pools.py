@@ -8,7 +8,6 @@ from hashlib import blake2b
 from random import Random
 
 from core.config.recipe import Pools
-from core.data.fingerprint import encoded
 from core.flow.grammar import Flow
 from core.types import Record, Split
 
@@ -46,7 +45,7 @@ def split_by_patient(records: Iterable[Record]) -> list[Record]:
 
 
 def _split_of(patient: str) -> Split:
-    tenth = int.from_bytes(blake2b(encoded(patient), digest_size=8).digest(), "big") % 10
+    tenth = int.from_bytes(blake2b(patient.encode(errors="backslashreplace"), digest_size=8).digest(), "big") % 10
     return "train" if tenth < 8 else "validation" if tenth == 8 else "test"
 
 

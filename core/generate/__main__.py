@@ -76,11 +76,11 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"--num {options.num}: at most {_MOST} in one folder; use several, each with its own --seed")
 
     from core.config.registry import load_registry
-    from core.contract.discovery import discover
+    from core.config.run_config import load_catalog
     from core.generate.bundle import open_bundle
 
     registry = load_registry(options.registry)
-    catalog = discover(registry.plugins.enabled, registry.plugins.modules)
+    catalog = load_catalog(registry)
     folder = options.run or Path("runs") / f"{registry.default_recipe}-{registry.default_preset}"
     bundle = open_bundle(folder, catalog.modalities, catalog.broken, options.device)
     for error in catalog.broken.values():  # the run does not need it, or open_bundle would have stopped

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
-    "core.nn.autoencoders.config": ("GridAutoencoderConfig",),
+    "core.nn.autoencoders.config": ("GridAutoencoderConfig", "TextAutoencoderConfig"),
     "core.nn.context_attention": ("ContextAttention",),
     "core.nn.denoisers.config": ("GridDenoiserConfig", "VectorDenoiserConfig"),
     "core.nn.denoisers.unet2d": ("offer_diffusers_sites",),
@@ -23,11 +23,9 @@ _HOME = {
     ),
     "core.nn.denoisers.unet3d": ("offer_monai_sites",),
     "core.nn.prompts.config": ("GridPromptEncoderConfig", "TextPromptEncoderConfig"),
-    "core.nn.denoisers.sites": ("SitedDenoiser",),
-    "core.nn.denoisers.sites": ("ContextSite", "attach_at"),
+    "core.nn.denoisers.sites": ("ContextSite", "SitedDenoiser", "attach_at"),
     "core.nn.presets": ("PROMPT_WIDTHS", "GridNetworks", "grid_networks"),
     "core.nn.autoencoders.decoder": ("Decoding",),
-    "core.nn.autoencoders.config": ("TextAutoencoderConfig",),
     "core.nn.denoisers.unet0d": ("VectorUNet",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

@@ -120,7 +120,9 @@ def measured_rate(device: str = "auto") -> float:
 _TRAINED = ("prompt", "autoencoder", "denoiser")
 
 
-def weight_sets(modalities: Mapping[str, Modality], preset: str) -> dict[str, tuple[PartConfig | Shared, list[str]]]:
+def installed_weight_sets(
+    modalities: Mapping[str, Modality], preset: str
+) -> dict[str, tuple[PartConfig | Shared, list[str]]]:
     """Weight set to its config and the modalities that own it; those without the preset are left out."""
     found: dict[str, tuple[PartConfig | Shared, list[str]]] = {}
     for name, modality in modalities.items():
@@ -145,9 +147,9 @@ def num_parameters(config: PartConfig | Shared, key: str, owners: Sequence[str] 
 
 def parameter_table(modalities: Mapping[str, Modality], preset: str) -> str:
     """One line per weight set, in millions, with its owners, and the sum."""
-    if not weight_sets(modalities, preset):
+    if not installed_weight_sets(modalities, preset):
         raise unknown("preset", preset, {name for modality in modalities.values() for name in modality.presets})
-    sets = weight_sets(modalities, preset)
+    sets = installed_weight_sets(modalities, preset)
     rows = [(key, num_parameters(config, key, owners), owners) for key, (config, owners) in sets.items()]
     lines = [f"{'weight set':<32}{'parameters':>12}  modalities"]
     lines += [f"{key:<32}{count / 1e6:>10.2f} M  {', '.join(owners)}" for key, count, owners in rows]

@@ -43,7 +43,7 @@ def _train(course: Course, one: Round) -> Iterator[Line]:
                 choice=config.guide,
             ),
         )
-    decided = listenings(course, learned)
+    decided = listenings(course.bundle, course.cohort, learned)
     heard = [listening for listening, _ in decided]
     for key in one.trains:
         course.networks.save("guide", key, pairs=[list(pair) for pair in learned], listening=list(map(list, heard)))

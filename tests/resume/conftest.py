@@ -2,16 +2,12 @@
 
 import multiprocessing
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
 import core.cli.command
 import core.train
-
-sys.path.insert(0, str(Path(__file__).parent))
-from runs import FLOW, SHORT
+from tests.resume.runs import FLOW, SHORT
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -12,9 +11,7 @@ import pytest
 
 import core.cli.command
 import core.train
-
-sys.path.insert(0, str(Path(__file__).parent))
-from runs import FLOW, SHORT
+from tests.resume.runs import FLOW, SHORT
 
 STAGES = [
     "autoencoder toy_vector.autoencoder",

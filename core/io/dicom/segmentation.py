@@ -39,7 +39,7 @@ _LARGEST = 2**16 - 1
 
 
 class Labels:
-    """The label of each segment of a file (PS3.3 C.8.20.4); see `core.io.dicom.segmentation.SegmentationReaderConfig`."""
+    """The label of each segment of a file (PS3.3 C.8.20.4); see `SegmentationReaderConfig`."""
 
     def __init__(self, header: Header, segments: Sequence[Segment], match: Match, others: Others) -> None:
         self.path, self._segments, self._match, self._others = header.path, segments, match, others

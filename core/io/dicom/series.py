@@ -41,8 +41,8 @@ class SeriesReaderConfig(PartConfig):
     """A reader of CT and MR. A path is a folder with one image series, or one file.
 
     ``dims`` 3: the volume; of a single-frame file, that of its series in its folder. 2: the slice of a single-frame
-    file; of a folder or a multi-frame file, what ``volume`` says (see `core.io.geometry`). ``kinds``: values of Modality
-    (0008,0060) that are taken, none: any. ``rescale`` ``"require"``: files without Rescale Slope and Intercept, or with
+    file; of a folder or a multi-frame file, what ``volume`` says (see `core.io.geometry`). ``kinds``: values of
+    Modality (0008,0060) that are taken, none: any. ``rescale`` ``"require"``: files without Rescale Slope and Intercept, or with
     a Rescale Type other than ``units``, are refused, for their numbers are not in ``units``. ``gaps``: refuse a series
     that lacks slices, or read its longest run. ``localizers``: read scouts too. ``burned_in``: read images too that say
     a name is burned into them.

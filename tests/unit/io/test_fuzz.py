@@ -2,17 +2,12 @@
 
 import gzip
 import io
-import sys
 import zipfile
-from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parent))
-from attack import attack
 
 from core.io import (
     DicomReportWriterConfig,
@@ -22,6 +17,7 @@ from core.io import (
     TextReaderConfig,
 )
 from core.types import Provenance, Sample
+from tests.unit.io.attack import attack
 
 DRAW = np.random.default_rng(0)
 REPORT = "FINDINGS: Small left pleural effusion. The heart is normal.\nIMPRESSION: Effusion, 3 mm. Größe unverändert.\n"

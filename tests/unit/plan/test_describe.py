@@ -16,7 +16,7 @@ from core.flow.run import start_run
 from core.plan.describe import describe_plan
 from core.types import DataSpec, LatentSpec, Prompt, Record
 
-SHIPPED = load_registry(Path(__file__).parents[2] / "registry.toml")
+SHIPPED = load_registry(Path(__file__).parents[3] / "registry.toml")
 NAMES = ("text", "xray_frontal", "xray_lateral", "ct", "mri")
 
 

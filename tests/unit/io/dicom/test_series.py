@@ -1,7 +1,6 @@
 """CT and MR in DICOM: where every voxel lies, what it holds, and what is refused."""
 
 import os
-import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -12,12 +11,10 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.pixels import apply_modality_lut
 
-sys.path.insert(0, str(Path(__file__).parent))
-from dicom_files import MR, ct_series, ct_slice, enhanced, image, put, save
-
 from core.errors import PlainWarning, UserError
 from core.io import DicomSeriesWriterConfig, NiftiReaderConfig, NiftiWriterConfig, SeriesReaderConfig, SliceAt, centred
 from core.types import Sample
+from tests.unit.io.dicom.dicom_files import MR, ct_series, ct_slice, enhanced, image, put, save
 
 
 def reader(**options):

@@ -10,7 +10,7 @@ from core.config.registry import Registry, load_registry
 from core.contract.modality import DatasetAdapter
 from core.errors import UserError
 
-SHIPPED = Path(__file__).parents[2] / "registry.toml"
+SHIPPED = Path(__file__).parents[3] / "registry.toml"
 
 
 @pytest.fixture

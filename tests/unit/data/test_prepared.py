@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import sys
 import warnings
 from dataclasses import replace
 from importlib import metadata
@@ -11,10 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from PIL import Image
-from trees import GRID, PARTS, PRESET, content, order, picture, prepared, row, studies, tree
 
 from core.contract.modality import PartConfig, Parts
 from core.data.prepared import chunks as portions_module
@@ -29,6 +25,7 @@ from core.errors import PlainWarning, UserError
 from core.io import centred
 from core.io.lock import alone_in
 from core.types import Record, Sample
+from tests.unit.data.trees import GRID, PARTS, PRESET, content, order, picture, prepared, row, studies, tree
 
 
 @pytest.fixture

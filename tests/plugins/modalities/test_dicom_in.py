@@ -1,19 +1,16 @@
 """DICOM through the plugins' own readers and preprocessors."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "io"))
-from dicom_files import cr, ct_series, put, save
-
 from core.errors import UserError
 from plugins.ct.modality import CT
 from plugins.mri.modality import MODALITIES
 from plugins.xray.modality import FRONTAL, LATERAL
+from tests.unit.io.dicom.dicom_files import cr, ct_series, put, save
 
 
 def canonical(modality, path, preset="tiny"):

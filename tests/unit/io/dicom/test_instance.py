@@ -1,6 +1,5 @@
 """Broken, lying and foreign DICOM files: one line that names the file, before memory is spent."""
 
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -9,12 +8,10 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-sys.path.insert(0, str(Path(__file__).parent))
-from dicom_files import cr, ct_slice, enhanced, put, save
-
 from core.errors import PlainWarning, UserError
 from core.io import RadiographReaderConfig, SeriesReaderConfig
 from core.io.dicom.instance import stated_size
+from tests.unit.io.dicom.dicom_files import cr, ct_slice, enhanced, put, save
 
 SLICE = SeriesReaderConfig(modality="m", dims=2, localizers=True).build()
 RADIOGRAPH = RadiographReaderConfig(modality="m", orientation="IL", kinds=()).build()

@@ -13,7 +13,7 @@ from core.flow.run import start_run
 from core.plan.compatibility import _Built, require_fit
 from core.testing.toy import TOY_GRID, TOY_VECTOR
 
-REGISTRY = load_registry(Path(__file__).parents[2] / "registry.toml")
+REGISTRY = load_registry(Path(__file__).parents[3] / "registry.toml")
 TOYS = {modality.name: modality for modality in (TOY_GRID, TOY_VECTOR)}
 
 

@@ -14,7 +14,7 @@ from core.errors import UserError
 from core.flow.run import Run, start_run
 from core.types import DataSpec
 
-REGISTRY = load_registry(Path(__file__).parents[2] / "registry.toml")
+REGISTRY = load_registry(Path(__file__).parents[3] / "registry.toml")
 
 
 class Norm(PartConfig):

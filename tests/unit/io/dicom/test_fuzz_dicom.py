@@ -1,17 +1,12 @@
 """Mutated DICOM files: a finite sample or one line, soon, and without memory. Seeded; the long run is marked slow."""
 
 import logging
-import sys
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
-
-sys.path.insert(0, str(Path(__file__).parent))
-from attack import PLAIN, attack, cut, header_flipped
-from dicom_files import cr, ct_series, enhanced, put, save
 
 from core.io import (
     DicomSegWriterConfig,
@@ -22,6 +17,8 @@ from core.io import (
     organ_segments,
 )
 from core.types import Provenance, Sample
+from tests.unit.io.attack import PLAIN, attack, cut, header_flipped
+from tests.unit.io.dicom.dicom_files import cr, ct_series, enhanced, put, save
 
 STORED = np.random.default_rng(0).integers(0, 2000, (4, 16, 16), dtype=np.int16)
 VALUES = ["", "0", "-1", "1e400", "nan", "65535", "99999999999", "A\\B", "1\\2\\3\\4\\5\\6\\7", "\x00\xff", "é"]

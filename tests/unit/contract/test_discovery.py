@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from core.config.run_config import RunConfig
 from core.contract.discovery import discover
 from core.errors import UserError
 
@@ -50,7 +51,7 @@ def install(
 
 def broken(name: str) -> str:
     """The one line that says why a plugin cannot be used."""
-    catalog = discover([name])
+    catalog = discover([name], reserved=RunConfig.model_fields)
     message = str(catalog.broken[name])
     assert "\n" not in message
     assert f"plugin '{name}'" in message

@@ -1,21 +1,14 @@
 """An audit finds what was planted, and nothing in clean data; its arithmetic is that of other ways to count."""
 
 import json
-import sys
 import warnings
 from collections import defaultdict
 from dataclasses import replace
 from itertools import combinations, pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "io"))
-from dicom_files import cr, ct_series, save
-from trees import PARTS, PRESET, READER, picture, prepared, row, tree
 
 from core.contract.modality import PartConfig, Parts
 from core.data.audit.duplicates import Alike, Owners
@@ -27,6 +20,8 @@ from core.errors import PlainWarning, UserError
 from core.io import ImageReaderConfig, NiftiReaderConfig, RadiographReaderConfig, ScanReaderConfig, centred
 from core.preprocess import RangePreprocessConfig
 from core.types import Record, Sample
+from tests.unit.data.trees import PARTS, PRESET, READER, picture, prepared, row, tree
+from tests.unit.io.dicom.dicom_files import cr, ct_series, save
 
 MANY = 36  # patients: enough for no warning of their number
 

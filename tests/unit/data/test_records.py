@@ -19,7 +19,7 @@ from core.flow.run import start_run
 from core.plan.data_counts import take_stock
 from core.types import DataSpec, Record, Sample
 
-SHIPPED = load_registry(Path(__file__).parents[2] / "registry.toml")
+SHIPPED = load_registry(Path(__file__).parents[3] / "registry.toml")
 NAMES = ("text", "xray_frontal", "xray_lateral", "ct", "mri")
 
 

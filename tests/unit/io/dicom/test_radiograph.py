@@ -1,6 +1,5 @@
 """Projections in DICOM: the order of transformations, which view, where left is."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,10 @@ from pydicom.pixels import apply_windowing
 from pydicom.sequence import Sequence
 from pydicom.sr._concepts_dict import concepts
 
-sys.path.insert(0, str(Path(__file__).parent))
-from dicom_files import cr, put, save
-
 from core.errors import PlainWarning, UserError
 from core.io import DicomRadiographWriterConfig, ImageReaderConfig, RadiographReaderConfig, ScanReaderConfig, centred
 from core.types import Sample
+from tests.unit.io.dicom.dicom_files import cr, put, save
 
 STORED = np.random.default_rng(0).integers(0, 4096, (6, 5), dtype=np.uint16)
 TWELVE = {"BitsStored": 12, "HighBit": 11}

@@ -12,7 +12,7 @@ from core.flow.grammar import parse_flow
 from core.flow.limits import LIMITS, UNREAD, require_consistency, supported
 from core.testing.toy import TOY_GRID, TOY_VECTOR
 
-REGISTRY = load_registry(Path(__file__).parents[2] / "registry.toml")
+REGISTRY = load_registry(Path(__file__).parents[3] / "registry.toml")
 TOYS = {modality.name: modality for modality in (TOY_GRID, TOY_VECTOR)}
 FLOW = parse_flow("toy_vector-toy_grid", TOYS, {})
 

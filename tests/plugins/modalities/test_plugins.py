@@ -13,7 +13,7 @@ PLUGINS = ("text", "xray", "ct", "mri", "mask", "photo")
 PHOTOS = ("dermoscopy", "fundus", "oct", "histopathology", "endoscopy", "smear", "ultrasound")
 # BERT-base's and GPT-2's layers, two tables of 50,260 tokens and two of 512 places, and the latent's three maps.
 TEXT_AUTOENCODER = 256_936_704
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def modalities():
