@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "core.engine.progress": ("progress",),
     "core.engine.workers": ("in_order", "num_cores"),
-    "core.errors": ("PlainWarning", "UserError"),
+    "core.errors": ("MedWeaveWarning", "UserError"),
     "core.contract.hookspecs": ("hookimpl",),
     "core.contract.modality": (
         "CONTRACT",
@@ -72,12 +72,12 @@ __all__ = [
     "LabelPreprocessConfig",
     "LabelViewsConfig",
     "LatentSpec",
+    "MedWeaveWarning",
     "MetricSpec",
     "Modality",
     "PartConfig",
     "Parts",
     "PercentilePreprocessConfig",
-    "PlainWarning",
     "Posterior",
     "Preprocessor",
     "Prompt",
@@ -101,7 +101,12 @@ __all__ = [
 ]
 
 
+# Former names, kept for one version so that plugins written for it load.
+_FORMER = {"PlainWarning": "MedWeaveWarning"}
+
+
 def __getattr__(name: str) -> Any:
+    name = _FORMER.get(name, name)
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'core.api' has no public name '{name}'")
     value = getattr(import_module(_MODULE_OF[name]), name)
@@ -134,7 +139,7 @@ if TYPE_CHECKING:
     )
     from core.engine.progress import progress
     from core.engine.workers import in_order, num_cores
-    from core.errors import PlainWarning, UserError
+    from core.errors import MedWeaveWarning, UserError
     from core.preprocess import (
         BpeTokenizerConfig,
         ByteTokenizerConfig,

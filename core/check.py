@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from core.cli.command import Parser, path, run
 from core.cli.text import columns, labelled
-from core.errors import UserError, unknown
+from core.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from core.contract.discovery import Catalog
@@ -78,7 +78,7 @@ def _chosen(catalog: Catalog, name: str) -> list[str]:
             if not owned:
                 raise UserError(f"plugin '{name}' offers no modality: there is nothing to check against the contract")
             return owned
-    raise unknown("modality or plugin", name, [*catalog.modalities, *catalog.broken], adjective="installed")
+    raise unknown_name("modality or plugin", name, [*catalog.modalities, *catalog.broken], adjective="installed")
 
 
 def _checked(catalog: Catalog, name: str, preset: str) -> bool:

@@ -22,11 +22,11 @@ class PluginError(UserError):
     """A plugin that cannot be used; names the plugin, its distribution and the cause."""
 
 
-class SwitchedOffError(PluginError):
+class PluginDisabledError(PluginError):
     """A plugin that is installed, and not among those that the registry enables."""
 
 
-class PlainWarning(UserWarning):
+class MedWeaveWarning(UserWarning):
     """A warning that a command prints as one line, without file and line number."""
 
 
@@ -36,18 +36,18 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def listed(choices: Iterable[str]) -> str:
+def join_choices(choices: Iterable[str]) -> str:
     """The choices in one phrase, ``none`` when there are none."""
     return ", ".join(sorted(choices)) or "none"
 
 
-def unknown(what: str, name: str, choices: Iterable[str], *, adjective: str = "known") -> UserError:
+def unknown_name(what: str, name: str, choices: Iterable[str], *, adjective: str = "known") -> UserError:
     """``no modality 'mir' (installed: ct, mri); did you mean 'mri'?``"""
     choices = list(choices)
-    return UserError(f"no {what} '{name}' ({adjective}: {listed(choices)}){nearest(name, choices)}")
+    return UserError(f"no {what} '{name}' ({adjective}: {join_choices(choices)}){nearest(name, choices)}")
 
 
-def explain(error: ValidationError, model: type[BaseModel], source: str) -> UserError:
+def format_validation_error(error: ValidationError, model: type[BaseModel], source: str) -> UserError:
     """All faults of a refused configuration in one line, each with its dotted path.
 
     An unknown key is shown with the keys that its table knows and the nearest of them.
@@ -60,7 +60,7 @@ def _fault(fault: ErrorDetails, model: type[BaseModel]) -> str:
     path = ".".join([*parents, key])
     if fault["type"] == "extra_forbidden":
         known = _known_keys(model, parents)
-        return f"unknown key '{path}' (known: {listed(known)}){nearest(key, known)}"
+        return f"unknown key '{path}' (known: {join_choices(known)}){nearest(key, known)}"
     found = "" if fault["type"] == "missing" else f", found {str(fault['input'])[:60]!r}"
     return f"{path}: {fault['msg'].removeprefix('Value error, ')}{found}"
 

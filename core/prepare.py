@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from core.cli.command import Parser, path, run
-from core.errors import UserError, listed, unknown
+from core.errors import UserError, join_choices, unknown_name
 
 if TYPE_CHECKING:
     from core.config.registry import DataSource, Registry
@@ -98,7 +98,7 @@ def settings_of(
         able = [name for name, other in datasets.items() if other.make is not None]
         raise UserError(
             f"data set '{adapter.name}' is collected, not computed: leave {_flags(given)} out (computed:"
-            f" {listed(able)})"
+            f" {join_choices(able)})"
         )
     takes = set(inspect.signature(adapter.make).parameters)
     refused = [name for name in given if name not in takes]
@@ -179,10 +179,10 @@ def _named(text: str, modalities: Mapping[str, Any], aliases: Mapping[str, tuple
     """The modalities of a list; an alias stands for its members."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise UserError(f"--modality names none; give some of {listed(modalities)}, comma-separated")
+        raise UserError(f"--modality names none; give some of {join_choices(modalities)}, comma-separated")
     for name in names:
         if name not in modalities and name not in aliases:
-            raise unknown("modality", name, [*modalities, *aliases], adjective="installed")
+            raise unknown_name("modality", name, [*modalities, *aliases], adjective="installed")
     return tuple(dict.fromkeys(member for name in names for member in aliases.get(name, (name,))))
 
 
@@ -198,8 +198,8 @@ def _chosen(
     if not able:
         what = f"none of {', '.join(asked)}" if asked else "nothing that is installed"
         raise UserError(
-            f"data set '{source.name}' holds {what} at preset '{preset}' (it holds {listed(found)}); choose another"
-            " --modality or --preset"
+            f"data set '{source.name}' holds {what} at preset '{preset}' (it holds {join_choices(found)}); choose"
+            " another --modality or --preset"
         )
     readers = readers_in(source, modalities, preset, able)
     return {name: settings_of(name, modalities[name].parts(preset), readers.get(name)) for name in able}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from core.cli.command import Parser, path, run
-from core.errors import PlainWarning
+from core.errors import MedWeaveWarning
 
 
 def parser() -> Parser:
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     config = supported(resolve(registry, catalog.modalities, Flags(**given)), shipped_recipes())
     started = start_run(config, catalog.modalities, {**catalog.broken, **catalog.off})
     for error in catalog.broken.values():  # the flow does not need it, or start_run would have stopped
-        warnings.warn(PlainWarning(str(error)), stacklevel=1)
+        warnings.warn(MedWeaveWarning(str(error)), stacklevel=1)
     if not catalog.broken and not catalog.off:  # otherwise nobody knows all names
         registry.require_known_pairs(catalog.modalities)
     require_consistency(config, registry, started.flows.union)
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> None:
     course = Course(started, registry, catalog.datasets, compute)
     course.folder.keep_plan(partial(describe_plan, started, registry, catalog.datasets))
     table = train(course)
-    if compute.first:
+    if compute.is_main:
         if not course.trained_any:
             print(f"{config.run} is finished already, nothing was trained; its table:\n")
         print(f"{as_text(table)}\n\nweights, log and configuration: {config.run}; look at {config.run / 'report.html'}")

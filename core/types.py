@@ -260,7 +260,7 @@ class Record:
     strata: Mapping[str, str] = field(default_factory=dict)
     dataset: str = ""
 
-    def holds(self, modality: str) -> bool:
+    def has(self, modality: str) -> bool:
         """Whether the study has this modality, as a file or as a text."""
         return bool(self.files.get(modality) or self.texts.get(modality))
 

@@ -42,10 +42,10 @@ def measure() -> list[dict[str, Any]]:
 
 def _judges(subjects: Subjects, name: str, title: str, studies: Studies) -> list[dict[str, Any]]:
     """Several judges of the same patients: how much of a difference is the judge's own chance?"""
-    places = [place for place in studies.having(name) if studies.records[place].labels]
+    places = [place for place in studies.indices_with(name) if studies.records[place].labels]
     data = subjects.data(name, places, studies)
     labels = torch.from_numpy(subjects.labels(studies, places)).float()
-    everyone = subjects.studies.having(name)
+    everyone = subjects.studies.indices_with(name)
     images = subjects.data(name, everyone)
     rows = []
     for seed in range(SEEDS):

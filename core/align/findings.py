@@ -70,7 +70,9 @@ class Told:
         Patients of another round's pool are left to it.
         """
         records, taken = self._studies.records, set(paired)
-        rest = (place for place in self._studies.having(name) if place not in taken and records[place].pool is None)
+        rest = (
+            place for place in self._studies.indices_with(name) if place not in taken and records[place].pool is None
+        )
         return tuple(place for place in rest if records[place].labels or self._can_read(place))
 
     def _can_read(self, place: int) -> bool:

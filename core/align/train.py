@@ -48,7 +48,9 @@ def train_round(trainer: Trainer, of: Alignment) -> float:
     The moving average stays in the trained encoders.
     """
     for encoder in of.encoders.values():
-        trainer.compute.placed(encoder).requires_grad_(any(encoder is module for module in of.trained.values())).eval()
+        trainer.compute.to_device(encoder).requires_grad_(
+            any(encoder is module for module in of.trained.values())
+        ).eval()
     contrast = _Contrast(trainer, of)
     trainer.run(
         Stage(
@@ -70,7 +72,7 @@ class _Contrast:
 
     def __init__(self, trainer: Trainer, of: Alignment) -> None:
         self.trainer, self.of, self.compute = trainer, of, trainer.compute
-        self.places = {pair: tuple(of.studies.require(*pair)) for pair in of.pairs}
+        self.places = {pair: tuple(of.studies.require_indices_with(*pair)) for pair in of.pairs}
         # Pairs that the same studies hold share a draw.
         self.able = list(dict.fromkeys(self.places.values()))
         self.draw_of = {pair: self.able.index(able) for pair, able in self.places.items()}
@@ -151,7 +153,7 @@ class _Contrast:
 
     def _view(self, key: Key, places: Sequence[int], step: int, number: int, share: Share) -> Batch:
         rows, purpose = share.rows(len(places)), ("view", self.of.name, step, number)
-        return self.of.studies.view(key[0], places[rows], self.trainer.seed, *purpose)
+        return self.of.studies.augmented_batch(key[0], places[rows], self.trainer.seed, *purpose)
 
     def _pooled(self, batches: Mapping[Key, Batch], sizes: Mapping[Key, int]) -> dict[Key, Tensor]:
         """What the encoders make of each batch, ``sizes`` rows in all processes together.
@@ -162,9 +164,9 @@ class _Contrast:
         pooled = {}
         for keys in self._together(batches):
             encoder = self.of.encoders[keys[0][0]]
-            found = encoder(self.compute.placed(_joined([batches[key] for key in keys]))).pooled.float()
+            found = encoder(self.compute.to_device(_joined([batches[key] for key in keys]))).pooled.float()
             parts = found.split([len(batches[key].data) for key in keys])
-            pooled |= {key: self.compute.gathered(part, sizes[key]) for key, part in zip(keys, parts, strict=True)}
+            pooled |= {key: self.compute.all_gather(part, sizes[key]) for key, part in zip(keys, parts, strict=True)}
         return pooled
 
     def _together(self, batches: Mapping[Key, Batch]) -> list[list[Key]]:
@@ -198,11 +200,11 @@ class _Contrast:
         spoken = any(studies.parts[name].data.kind == "tokens" for name in pair)
         if choice.equal_reports == "soft" and spoken:
             told = [self.told.all_of(place) for place in places]
-            similarity = self.compute.placed(studies.similarity(pair, places, told))
+            similarity = self.compute.to_device(studies.similarity(pair, places, told))
             return semantic_matching(a, b, scale, similarity, choice.target_temperature), {}
         if choice.equal_reports == "negatives":
             return info_nce(a, b, scale), {}
-        equal = self.compute.placed(studies.equal(pair, places))
+        equal = self.compute.to_device(studies.same_text_mask(pair, places))
         return info_nce(a, b, scale, equal), {f"masked {'-'.join(pair)}": (equal.sum() - len(places)) / 2}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from core.errors import PlainWarning, UserError, nearest
+from core.errors import MedWeaveWarning, UserError, nearest
 
 _DEBUG = "MEDWEAVE_DEBUG"
 
@@ -73,7 +73,7 @@ _default_showwarning = warnings.showwarning
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: object, **rest: object) -> None:
-    if issubclass(category, PlainWarning):
+    if issubclass(category, MedWeaveWarning):
         print(f"warning: {message}", file=sys.stderr)
     else:
         _default_showwarning(message, category, *place, **rest)  # type: ignore[arg-type]

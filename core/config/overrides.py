@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from core.config.toml import Table
 from core.contract.modality import Modality, PartConfig, Parts, Shared
-from core.errors import UserError, explain, unknown
+from core.errors import UserError, format_validation_error, unknown_name
 
 PartOverrides = dict[str, dict[str, dict[str, Any]]]
 
@@ -24,7 +24,7 @@ def with_overrides(modalities: Mapping[str, Modality], preset: str, settings: Pa
         return dict(modalities)
     for modality in settings:
         if modality not in modalities:
-            raise unknown("modality", modality, modalities, adjective="installed")
+            raise unknown_name("modality", modality, modalities, adjective="installed")
     changed = _changed(modalities, preset, settings)
     return {
         name: replace(modality, presets={**modality.presets, preset: _swapped(name, modality.parts(preset), changed)})
@@ -45,7 +45,7 @@ def _changed(modalities: Mapping[str, Modality], preset: str, settings: PartOver
     try:
         new = model.model_validate(values)
     except ValidationError as error:
-        raise explain(error, model, "part settings") from None
+        raise format_validation_error(error, model, "part settings") from None
     changed: dict[str, PartConfig] = {}
     through: dict[str, str] = {}
     for name, part in [(owner, part) for owner in old for part in old[owner]]:
@@ -65,7 +65,9 @@ def _configs(modality: Modality, preset: str, tables: Mapping[str, Any]) -> dict
     declared = modality.parts(preset).declared()
     for part in tables:
         if part not in declared:
-            raise unknown(f"part of modality '{modality.name}' at preset '{preset}'", part, declared, adjective="has")
+            raise unknown_name(
+                f"part of modality '{modality.name}' at preset '{preset}'", part, declared, adjective="has"
+            )
     return {part: config.config if isinstance(config := declared[part], Shared) else config for part in tables}
 
 

@@ -16,7 +16,7 @@ from core.config.preset import Preset
 from core.config.recipe import Recipe
 from core.config.toml import Table, merged, read_toml
 from core.contract.modality import NAME, DatasetAdapter
-from core.errors import UserError, explain, listed, unknown
+from core.errors import UserError, format_validation_error, join_choices, unknown_name
 
 SCHEMA = 1
 FILE, LOCAL = "registry.toml", "registry.local.toml"
@@ -125,7 +125,7 @@ class Registry(Tables):
         for name in self.pairs:
             for end in (end.strip() for end in name.split("-")):
                 if end not in modalities:
-                    problem = unknown("modality", end, modalities, adjective="installed")
+                    problem = unknown_name("modality", end, modalities, adjective="installed")
                     raise UserError(f"{self._where()}: pairs.{name}: {problem}")
 
     def data_source(self, name: str, datasets: Mapping[str, DatasetAdapter]) -> DataSource:
@@ -135,9 +135,9 @@ class Registry(Tables):
         """
         entry = _found("data set", name, self.datasets)
         if entry.adapter not in datasets:
-            problem = unknown("adapter", entry.adapter, datasets, adjective="installed")
+            problem = unknown_name("adapter", entry.adapter, datasets, adjective="installed")
             on = self.plugins.enabled
-            off = "" if on is None else f"; only the plugins {listed(on)} are turned on ([plugins] enabled)"
+            off = "" if on is None else f"; only the plugins {join_choices(on)} are turned on ([plugins] enabled)"
             raise UserError(f"data set '{name}': {problem} (key datasets.{name}.adapter in {self._where()}){off}")
         prepared = PREPARED / name if entry.prepared is None else self._folder(name, "prepared", entry.prepared)
         return DataSource(name, datasets[entry.adapter], self._folder(name, "root", entry.root), entry, prepared)
@@ -167,7 +167,7 @@ class Registry(Tables):
 
 def _found(what: str, name: str, choices: Mapping[str, Any]) -> Any:
     if name not in choices:
-        raise unknown(what, name, choices)
+        raise unknown_name(what, name, choices)
     return choices[name]
 
 
@@ -196,7 +196,7 @@ def _read(sources: tuple[Path, ...]) -> Registry:
     try:
         known = Tables.model_validate(tables)
     except ValidationError as error:
-        raise explain(error, Tables, where) from None
+        raise format_validation_error(error, Tables, where) from None
     _check_names(known, where)
     return Registry(**dict(known), sources=sources)
 
@@ -207,7 +207,9 @@ def _check_names(known: Tables, where: str) -> None:
     named += [("default_preset", "preset", known.default_preset, known.presets)]
     for pair, entry in known.pairs.items():
         named += [(f"pairs.{pair}.datasets", "data set", name, known.datasets) for name in entry.datasets or ()]
-    faults = [f"{key}: {unknown(what, name, choices)}" for key, what, name, choices in named if name not in choices]
+    faults = [
+        f"{key}: {unknown_name(what, name, choices)}" for key, what, name, choices in named if name not in choices
+    ]
     if faults:
         raise UserError(f"{where}: {'; '.join(faults)}")
 

@@ -34,7 +34,7 @@ from core.config.recipe import (
 from core.config.registry import Registry
 from core.config.toml import Table, merged, read_toml
 from core.contract.discovery import Catalog, discover
-from core.errors import UserError, explain, listed, nearest, unknown
+from core.errors import UserError, format_validation_error, join_choices, nearest, unknown_name
 
 Layer = tuple[str, dict[str, Any]]
 
@@ -163,7 +163,7 @@ def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None
             raise UserError(f"training.{key}: only presets of the registry have one; {instead}")
     for name in config.data.names:
         if name not in registry.datasets:
-            raise unknown("data set", name, registry.datasets)
+            raise unknown_name("data set", name, registry.datasets)
     both = {"main": config.flow.main, "align": config.flow.of("align"), "guide": config.flow.of("guide")}
     return config.model_copy(update={"flow": FlowChoice(**both)})
 
@@ -199,7 +199,7 @@ def _base(registry: Registry, recipe: str, preset: str, *, long: bool) -> dict[s
     if long and sizes.long is None:
         able = [name for name, other in registry.presets.items() if other.long is not None]
         raise UserError(
-            f"--long: preset '{preset}' has no longer training (these have: {listed(able)}); leave it out, or write one"
+            f"--long: preset '{preset}' has no longer training (these have: {join_choices(able)}); leave it out, or write one"
             f" as presets.{preset}.long in the registry"
         )
     if long and sizes.long is not None:
@@ -220,7 +220,7 @@ def _placed(table: Mapping[str, Any], source: str, modalities: Collection[str]) 
     names = [key for key in table if key not in options]
     for name in names:
         if name not in modalities:
-            known = f"options: {listed(options)}; modalities: {listed(modalities)}"
+            known = f"options: {join_choices(options)}; modalities: {join_choices(modalities)}"
             raise UserError(f"{source}: unknown key '{name}' ({known}){nearest(name, [*options, *modalities])}")
     placed = {key: value for key, value in table.items() if key in options}
     if isinstance(placed.get("flow"), str):
@@ -245,4 +245,4 @@ def _checked(tables: Mapping[str, Any], source: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tables)
     except ValidationError as error:
-        raise explain(error, RunConfig, source) from None
+        raise format_validation_error(error, RunConfig, source) from None

@@ -25,7 +25,7 @@ from core.contract.modality import (
     Parts,
     Shared,
 )
-from core.errors import PluginError, SwitchedOffError, UserError, listed, nearest, unknown
+from core.errors import PluginDisabledError, PluginError, UserError, join_choices, nearest, unknown_name
 from core.types import DataSpec
 
 GROUP = "medweave.plugins"
@@ -68,7 +68,7 @@ class Catalog:
     def off(self) -> dict[str, PluginError]:
         """Plugin name to where it was turned off."""
         return {
-            plugin.name: SwitchedOffError(f"plugin '{plugin.name}' is turned off: add it to [plugins] enabled")
+            plugin.name: PluginDisabledError(f"plugin '{plugin.name}' is turned off: add it to [plugins] enabled")
             for plugin in self.plugins
             if not plugin.enabled
         }
@@ -89,7 +89,7 @@ def discover(
     plugins = {plugin.name: plugin for plugin in _found(modules or {})}
     for name in enabled or ():
         if name not in plugins:
-            raise unknown("plugin", name, plugins, adjective="installed")
+            raise unknown_name("plugin", name, plugins, adjective="installed")
     offers = [
         _load(plugin, reserved) if enabled is None or name in enabled else _Offer(_off(plugin))
         for name, plugin in plugins.items()
@@ -161,7 +161,7 @@ def _refuse_unknown_hooks(manager: pluggy.PluginManager) -> None:
     for caller in vars(manager.hook).values():
         if isinstance(caller, pluggy.HookCaller) and not caller.has_spec():
             raise PluginError(
-                f"it implements no known hook '{caller.name}' (known: {listed(HOOKS)}){nearest(caller.name, HOOKS)}"
+                f"it implements no known hook '{caller.name}' (known: {join_choices(HOOKS)}){nearest(caller.name, HOOKS)}"
             )
     manager.check_pending()
 
@@ -222,7 +222,7 @@ def _validate_modality(modality: Modality, reserved: Collection[str]) -> None:
     if modality.name in reserved:
         raise PluginError(
             f"{label} has the name of a run option, so that --set {modality.name}.KEY would mean two things; choose"
-            f" another name (taken: {listed(reserved)})"
+            f" another name (taken: {join_choices(reserved)})"
         )
     if not modality.presets:
         raise PluginError(f"{label} has no preset; it needs at least one, e.g. 'tiny'")

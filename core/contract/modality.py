@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
-from core.errors import UserError, unknown
+from core.errors import UserError, unknown_name
 from core.types import (
     Batch,
     Conditioning,
@@ -126,7 +126,7 @@ class Modality:
     def parts(self, preset: str) -> Parts:
         """The parts at a preset; `UserError` with the choices where there is none."""
         if preset not in self.presets:
-            raise unknown(f"preset of modality '{self.name}'", preset, self.presets)
+            raise unknown_name(f"preset of modality '{self.name}'", preset, self.presets)
         return self.presets[preset]
 
 

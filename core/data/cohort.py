@@ -15,7 +15,7 @@ from core.data.readability import readable
 from core.data.records import make_data, prepared_of, readers_of, records_of, source_of
 from core.data.studies import Studies
 from core.engine.distributed import Compute
-from core.errors import PlainWarning, UserError, listed
+from core.errors import MedWeaveWarning, UserError, join_choices
 from core.flow.run import Run
 from core.types import Record
 
@@ -45,9 +45,9 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
     `UserError` where a phase of the run would find no study to train on; a warning where nothing can be measured.
     """
     if not run.config.data.names:
-        raise UserError(f"no data set is named; give some with --data (known: {listed(registry.datasets)})")
+        raise UserError(f"no data set is named; give some with --data (known: {join_choices(registry.datasets)})")
     sources = [source_of(name, run, registry, datasets) for name in run.config.data.names]
-    with compute.first_alone():
+    with compute.main_first():
         for source in sources:
             make_data(source)
     prepared = prepared_of(sources, run)
@@ -62,7 +62,7 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
     training, held_out = (studies(records, split=split) for split in ("train", "validation"))
     test = studies(_measured(records), split="test")
     _require_data(run, training)
-    if compute.first:
+    if compute.is_main:
         _warn_of_nothing_held_out(run, held_out)
         _warn_of_one_split_for_both(records)
     return Cohort(
@@ -88,7 +88,7 @@ def _looked_at(
     if source.adapter.make is not None:
         return records
     known = prepared.get(source.name)
-    parts = {name: run.parts(name) for name in run.flows.union.modalities if known is None or not known.holds(name)}
+    parts = {name: run.parts(name) for name in run.flows.union.modalities if known is None or not known.has(name)}
     return readable(source.name, records, parts, readers)
 
 
@@ -110,15 +110,15 @@ def _require_data(run: Run, training: Studies) -> None:
     phases = run.config.phases.run
     for phase in ("autoencoder", "diffuse"):
         for name in (name for weights in run.once(phase) for name in weights.owners) if phase in phases else ():
-            training.require(name)
+            training.require_indices_with(name)
     for pair in (pair for one in run.rounds("align") for pair in one.edge.pairs) if "align" in phases else ():
-        training.require(*pair, least=2)  # alone, a study has nothing to be told from
+        training.require_indices_with(*pair, least=2)  # alone, a study has nothing to be told from
     for one in run.rounds("guide") if "guide" in phases else ():
-        if not any(training.having(*pair) for pair in one.edge.pairs):
-            training.require(*one.edge.pairs[0])
+        if not any(training.indices_with(*pair) for pair in one.edge.pairs):
+            training.require_indices_with(*one.edge.pairs[0])
     for name in run.outputs if "diffuse" in phases else ():
         sources = run.prompt_sources(name)
-        if sources and not any(training.having(name, source) for source in sources):
+        if sources and not any(training.indices_with(name, source) for source in sources):
             raise UserError(
                 f"no study to train on holds {name} and one of its prompts ({', '.join(sources)}): name data sets that"
                 " do with --data, or change the flow"
@@ -144,14 +144,14 @@ def _warn_of_one_split_for_both(records: Sequence[Record]) -> None:
             f"no test studies in {', '.join(missing)}: measured on validation studies, on which readable findings and"
             " helpful partners are chosen too; give a test split for figures to publish"
         )
-        warnings.warn(PlainWarning(message), stacklevel=3)
+        warnings.warn(MedWeaveWarning(message), stacklevel=3)
 
 
 def _warn_of_nothing_held_out(run: Run, held_out: Studies) -> None:
-    empty = [name for name in run.flows.union.modalities if not held_out.having(name)]
+    empty = [name for name in run.flows.union.modalities if not held_out.indices_with(name)]
     if empty:
         message = f"no validation study holds {', '.join(empty)}: nothing held out is measured there"
-        warnings.warn(PlainWarning(message), stacklevel=3)
+        warnings.warn(MedWeaveWarning(message), stacklevel=3)
 
 
 def _fingerprint(*splits: Studies) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from core.contract.modality import PartConfig, Parts
 from core.data.fingerprint import files_of
 from core.data.studies import Studies
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io.npz_archive import container
 from core.types import Record
 
@@ -32,7 +32,7 @@ def readable(
     Of each file one look, nothing is kept. A data set of more than 2,048 files or 256 MB is not looked at, which a
     warning says. `UserError` where a modality cannot be read at all: its settings are wrong, not its files.
     """
-    seen = [tuple(name for name in parts if record.holds(name)) for record in records]
+    seen = [tuple(name for name in parts if record.has(name)) for record in records]
     paths = [record.files[name][0] for record, names in zip(records, seen, strict=True) for name in names
              if name not in record.texts]  # fmt: skip
     if not _is_small(paths):
@@ -61,7 +61,7 @@ def _broken(studies: Studies) -> tuple[dict[int, list[str]], dict[str, list[str]
         warnings.simplefilter("ignore")  # they are heard when the file is read for training
         for place, names in enumerate(studies.visible):
             for name in names:
-                fault = studies.fault(name, place)
+                fault = studies.read_error(name, place)
                 if fault:
                     broken.setdefault(place, []).append(name)
                     faults.setdefault(name, []).append(fault)
@@ -88,4 +88,4 @@ def _is_small(paths: Sequence[Path]) -> bool:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(PlainWarning(message), stacklevel=4)
+    warnings.warn(MedWeaveWarning(message), stacklevel=4)

@@ -18,7 +18,7 @@ from core.data.prepared.manifest import FILE, is_fresh, read_manifest, source_di
 from core.data.prepared.samples import PreparedSamples
 from core.data.prepared.settings import digests_of
 from core.data.readability import without
-from core.errors import PlainWarning, UserError, listed, unknown
+from core.errors import MedWeaveWarning, UserError, join_choices, unknown_name
 from core.flow.patient_pools import dealt, split_by_patient
 from core.flow.run import Run
 from core.types import Record, Split
@@ -30,7 +30,7 @@ def source_of(name: str, run: Run, registry: Registry, datasets: Mapping[str, Da
     wanted = run.flows.union.modalities
     if source.adapter.modalities and not set(source.adapter.modalities) & set(wanted):
         raise UserError(
-            f"data set '{name}' holds none of the modalities of the flow (it holds {listed(source.adapter.modalities)};"
+            f"data set '{name}' holds none of the modalities of the flow (it holds {join_choices(source.adapter.modalities)};"
             f" the flow has {', '.join(wanted)}); name another with --data, or change the flow"
         )
     return source
@@ -124,7 +124,7 @@ def readers_in(
     """The readers that one data set sets for the ``wanted`` modalities."""
     for name in source.entry.reader:
         if name not in modalities:
-            wrong = unknown("modality", name, modalities, adjective="installed")
+            wrong = unknown_name("modality", name, modalities, adjective="installed")
             raise UserError(f"datasets.{source.name}.reader: {wrong}")
     used = {name: table for name, table in source.entry.reader.items() if name in wanted}
     try:
@@ -142,7 +142,7 @@ def _known(source: DataSource) -> Iterator[Record]:
     if is_fresh(manifest, source_of_studies(source)):
         return read_manifest(manifest, source.root)
     warnings.warn(
-        PlainWarning(
+        MedWeaveWarning(
             f"{manifest}: is older than {source.root} or its settings; the studies are looked for again: run"
             f" core.prepare {source.name}"
         ),
@@ -155,13 +155,13 @@ def _without_refused(records: list[Record], prepared: PreparedSamples, wanted: C
     """Studies without the files that could not be read when they were prepared."""
     num, kept = Counter[str](), list[Record]()
     for record in records:
-        refused = [name for name in wanted if record.holds(name) and prepared.refuses(name, record)]
+        refused = [name for name in wanted if record.has(name) and prepared.refuses(name, record)]
         num.update(refused)
         kept.append(without(record, refused) if refused else record)
     if num:
         told = ", ".join(f"{count} of {name}" for name, count in sorted(num.items()))
         warnings.warn(
-            PlainWarning(
+            MedWeaveWarning(
                 f"data set '{prepared.dataset}': left out what core.prepare could not read: {told}; see"
                 f" {prepared.folder / 'audit.json'}"
             ),
@@ -186,7 +186,9 @@ def _require_record(record: object) -> None:
     if not isinstance(record, Record):
         raise UserError(f"scan(root) gave a {type(record).__name__}; it gives a Record per study")
     if record.split not in get_args(Split):
-        raise UserError(f"study '{record.study}' has the split {record.split!r} (known: {listed(get_args(Split))})")
+        raise UserError(
+            f"study '{record.study}' has the split {record.split!r} (known: {join_choices(get_args(Split))})"
+        )
     for name, text in record.texts.items():
         if not isinstance(text, str):
             raise UserError(f"study '{record.study}': the text of '{name}' is a {type(text).__name__}, not a string")

@@ -15,7 +15,7 @@ from core.contract.modality import PartConfig, Parts
 from core.data.fingerprint import edges, encoded, time_of
 from core.data.prepared.samples import PreparedSamples
 from core.engine.rng import stream
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.preprocess.collate import collate
 from core.types import Batch, Record, Sample
 
@@ -49,13 +49,13 @@ class Studies:
         self._counted: set[tuple[str, int]] = set()  # prepared texts that were cut
         self.cut: dict[str, int] = {}  # by modality, how many texts were longer than the networks read
 
-    def having(self, *names: str) -> list[int]:
+    def indices_with(self, *names: str) -> list[int]:
         """Places of the studies in which all of these modalities may be seen."""
         return [place for place, seen in enumerate(self.visible) if set(names) <= set(seen)]
 
-    def require(self, *names: str, least: int = 1) -> list[int]:
+    def require_indices_with(self, *names: str, least: int = 1) -> list[int]:
         """The same, and a `UserError` where there are fewer than ``least``."""
-        places = self.having(*names)
+        places = self.indices_with(*names)
         if len(places) < least:
             found = f"only {len(places)} (of {least} at least)" if places else "no"
             raise UserError(
@@ -72,7 +72,7 @@ class Studies:
         """The same, in batches of at most `ROWS` studies in their order: however many there are, memory holds them."""
         return (self.batch(name, places[start : start + ROWS]) for start in range(0, len(places), ROWS))
 
-    def view(self, name: str, places: Sequence[int], seed: int, *purpose: str | int) -> Batch:
+    def augmented_batch(self, name: str, places: Sequence[int], seed: int, *purpose: str | int) -> Batch:
         """A random view of each sample (METHOD E3), each drawn from a stream of its own."""
         augment = self._part(name, "augment")
         views = [augment.view(self.sample(name, place), stream(seed, *purpose, name, place)) for place in places]
@@ -92,7 +92,7 @@ class Studies:
         self._build(name, self.records[place])
         return str(self._kept_of(name, place).data)
 
-    def fault(self, name: str, place: int) -> str:
+    def read_error(self, name: str, place: int) -> str:
         """Why the file or text of a study cannot be read, empty where it can; nothing is kept.
 
         `UserError` where the modality has no part for it.
@@ -104,7 +104,7 @@ class Studies:
             return str(error)
         return ""
 
-    def equal(self, names: Sequence[str], places: Sequence[int], *, labels: bool = True) -> Tensor:
+    def same_text_mask(self, names: Sequence[str], places: Sequence[int], *, labels: bool = True) -> Tensor:
         """Bool ``batch batch``: studies with the same text among ``names``, or with the same labels (METHOD E1).
 
         ``labels`` false: the same text alone. A study equals itself. Studies without any label are not equal for that.
@@ -134,13 +134,13 @@ class Studies:
         for row, (own, said) in enumerate(zip(told, present, strict=True)):
             rows[row, [columns[what] for what in said]] = float(bool(own))
         rows = F.normalize(rows, dim=1)
-        return (rows @ rows.T).masked_fill(self.equal(names, places, labels=False), 1.0)
+        return (rows @ rows.T).masked_fill(self.same_text_mask(names, places, labels=False), 1.0)
 
     def fingerprint(self, name: str) -> str:
         """A name for the files of one modality that may be seen: their names, sizes, times, first and last bytes."""
         digest = blake2b(digest_size=16)
         digest.update(repr([(key, reader) for key, reader in self.readers.items() if key[1] == name]).encode())
-        for place in self.having(name):
+        for place in self.indices_with(name):
             record = self.records[place]
             digest.update(encoded(f"{record.patient}\0{record.study}\0"))
             if name in record.texts:
@@ -217,7 +217,7 @@ class Studies:
         if self.cut[name] == 1:
             what = f"study '{record.study}' is longer than the {self.parts[name].data.space[0]} ids of '{name}'"
             warnings.warn(
-                PlainWarning(
+                MedWeaveWarning(
                     f"{what}: {tokens} are cut, and so of every longer text; take a larger preset, or sections of"
                     f" reports ({name}.reader.sections)"
                 ),

@@ -83,7 +83,7 @@ class StudyPrompts:
             return self._encoded(places)
         rows = [self._rows[place] for place in places]
         length = max(len(tokens) for tokens, _, _ in rows)
-        placed = self.compute.placed
+        placed = self.compute.to_device
         return Prompt(
             tokens=placed(torch.stack([F.pad(tokens, (0, 0, 0, length - len(tokens))) for tokens, _, _ in rows])),
             pooled=placed(torch.stack([pooled for _, pooled, _ in rows])),
@@ -92,7 +92,7 @@ class StudyPrompts:
 
     def _encoded(self, places: Sequence[int]) -> Prompt:
         with torch.no_grad():
-            return self.encoder(self.compute.placed(self.studies.batch(self.name, places)))
+            return self.encoder(self.compute.to_device(self.studies.batch(self.name, places)))
 
     def _keep(self, places: Sequence[int]) -> None:
         found = self._encoded(places)

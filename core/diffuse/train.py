@@ -61,7 +61,7 @@ def train_denoiser(
     kind = studies.parts[targets[0].name].data.kind
     for target in targets:
         for encoder in target.encoders.values():
-            trainer.compute.placed(encoder).requires_grad_(False).eval()
+            trainer.compute.to_device(encoder).requires_grad_(False).eval()
     steps = [_Step(trainer, denoiser, target, studies, training.batch_of(kind)) for target in targets]
 
     def losses(step: int, share: Share) -> tuple[Terms, Notes]:
@@ -85,7 +85,7 @@ class _Step:
     """The loss of one target: everything is drawn for the whole batch, and the rows of the share are computed."""
 
     def __init__(self, trainer: Trainer, denoiser: Any, target: Target, studies: Studies, size: int) -> None:
-        self.seed, self.placed = trainer.seed, trainer.compute.placed
+        self.seed, self.placed = trainer.seed, trainer.compute.to_device
         self.denoiser, self.target, self.studies, self.size = denoiser, target, studies, size
         # A study that has none of the prompts is left out, unless no modality prompts this one.
         told = [place for place in target.places if set(target.encoders) & set(studies.visible[place])]

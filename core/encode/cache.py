@@ -36,7 +36,7 @@ def cached_latents(
     for path, about in shards[compute.index :: compute.count]:
         if _read(path, about) is None:
             write_tensors(path, _encoded(module, name, about["places"], studies, compute), about)
-    compute.wait()
+    compute.barrier()
     read = [_require(path, about) for path, about in shards]
     return Posterior(mean=torch.cat([one["mean"] for one in read]), logvar=torch.cat([one["logvar"] for one in read]))
 
@@ -48,7 +48,7 @@ def _encoded(module: Any, name: str, places: Sequence[int], studies: Studies, co
     means, logvars = [], []
     for batch in studies.batches(name, places):
         with torch.no_grad():
-            found = module.encode(compute.placed(batch))
+            found = module.encode(compute.to_device(batch))
         means.append(found.mean.float().cpu())
         logvars.append(found.logvar.float().cpu())
     return {"mean": torch.cat(means), "logvar": torch.cat(logvars)}

@@ -19,13 +19,13 @@ def train_autoencoder(
 ) -> None:
     """Minimise the autoencoder's own loss, its owners in turn; the moving average stays in ``module``."""
     kind = studies.parts[owners[0]].data.kind
-    places = {name: studies.require(name) for name in owners}
+    places = {name: studies.require_indices_with(name) for name in owners}
 
     def losses(step: int, share: Share) -> tuple[Terms, Notes]:
         draws = stream(trainer.seed, "autoencoder", key, step)
         name = owners[step % len(owners)]
         batch = draw_batch(studies, name, places[name], training.batch_of(kind), draws)
-        rows = trainer.compute.placed(batch[share.rows(len(batch))])
+        rows = trainer.compute.to_device(batch[share.rows(len(batch))])
         with share.noise(len(batch)):
             terms: Mapping[str, Any] = module.loss(rows, draws)
         return share.weighted(terms, len(batch)), {}

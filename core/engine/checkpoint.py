@@ -17,8 +17,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import PlainWarning, UserError
-from core.io import replacing
+from core.errors import MedWeaveWarning, UserError
+from core.io import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, overwrite=True) as beside:
+    with atomic_write(path, overwrite=True) as beside:
         save_file(_apart(tensors), beside, metadata={_KEY: json.dumps(about, sort_keys=True)})
 
 
@@ -66,7 +66,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON as a file that appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, overwrite=True) as beside:
+    with atomic_write(path, overwrite=True) as beside:
         beside.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -181,7 +181,7 @@ class Checkpoints:
             try:
                 return read_tensors(path)
             except UserError as error:
-                warnings.warn(PlainWarning(f"{error}; going on from an earlier state"), stacklevel=2)
+                warnings.warn(MedWeaveWarning(f"{error}; going on from an earlier state"), stacklevel=2)
         return None
 
     def clear_rests(self) -> None:

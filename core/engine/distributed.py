@@ -118,11 +118,11 @@ class Compute:
             self.device = self._accelerator.device
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes the files and talks."""
         return self.index == 0
 
-    def placed(self, value: Any) -> Any:
+    def to_device(self, value: Any) -> Any:
         """A tensor, batch or module on the device.
 
         On the CPU tensors and batches are copied: numpy's memory is not aligned as torch's is, and sums over memory
@@ -131,15 +131,15 @@ class Compute:
         if isinstance(value, nn.Module):
             return value.to(self.device)
         if isinstance(value, Batch):
-            mask = None if value.mask is None else self.placed(value.mask)
-            return Batch(modality=value.modality, data=self.placed(value.data), mask=mask)
+            mask = None if value.mask is None else self.to_device(value.mask)
+            return Batch(modality=value.modality, data=self.to_device(value.data), mask=mask)
         return value.clone() if self.device.type == "cpu" else value.to(self.device)
 
     def shared(self, module: nn.Module) -> nn.Module:
         """The module, its gradients averaged over the processes after ``backward``."""
         return module if self.count == 1 else self._accelerator.prepare_model(module, device_placement=False)
 
-    def unsynchronised(self, module: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
+    def no_sync(self, module: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
         """Keeps gradients at home until the last part of an accumulated step."""
         return nullcontext() if last or self.count == 1 else self._accelerator.no_sync(module)
 
@@ -148,7 +148,7 @@ class Compute:
         value = value.detach()
         return value if self.count == 1 else torch.as_tensor(self._accelerator.reduce(value.clone(), "mean"))
 
-    def gathered(self, rows: Tensor, size: int) -> Tensor:
+    def all_gather(self, rows: Tensor, size: int) -> Tensor:
         """All ``size`` rows of a batch of which each process holds its share, with gradient (METHOD E1, E3).
 
         Every process must go on to compute the same loss from them; gradients averaged over the processes are then
@@ -164,12 +164,12 @@ class Compute:
         lengths = [Share(index, self.count).rows(size) for index in range(self.count)]
         return torch.cat([part[: of.stop - of.start] for part, of in zip(parts, lengths, strict=True)])
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all processes have come here."""
         self._accelerator.wait_for_everyone()
 
     @contextmanager
-    def first_alone(self) -> Iterator[None]:
+    def main_first(self) -> Iterator[None]:
         """The first process goes through the block before the others."""
         with self._accelerator.main_process_first():
             yield

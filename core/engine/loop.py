@@ -99,7 +99,7 @@ class StepLoop:
     def __init__(self, stage: Stage, compute: Compute, seed: int) -> None:
         self.stage, self.compute = stage, compute
         for module in stage.modules.values():
-            compute.placed(module).train()
+            compute.to_device(module).train()
         self.parameters = dict(_trained(stage.modules))
         self.optimiser = make_optimiser([*self.parameters.values()], stage.training, stage.learning_rate)
         self.average = MovingAverage(self.parameters, stage.training.ema)
@@ -136,7 +136,7 @@ class StepLoop:
         parts, found, notes = self.stage.parts, [], {}
         for part in range(parts):
             share = Share(self.compute.index * parts + part, self.compute.count * parts)
-            with self.compute.unsynchronised(self.losses, last=part == parts - 1):
+            with self.compute.no_sync(self.losses, last=part == parts - 1):
                 terms, notes = self.losses(step, share)
                 (torch.stack([*terms.values()]).sum() / parts).backward()
             found.append({name: value.detach() for name, value in terms.items()})

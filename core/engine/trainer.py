@@ -31,7 +31,7 @@ class Trainer:
         loop = StepLoop(stage, self.compute, self.seed)
         checkpoints = self._checkpoints(stage.title)
         self._restore(loop, checkpoints)
-        with progress(stage.title, stage.steps, silent=not self.compute.first) as watch:
+        with progress(stage.title, stage.steps, silent=not self.compute.is_main) as watch:
             while loop.step < stage.steps:
                 loss = loop.advance()
                 watch(loop.step, loss)
@@ -45,7 +45,7 @@ class Trainer:
 
     def forget(self, title: str) -> None:
         """Remove the checkpoints of a stage whose result is safe."""
-        if self.compute.first:
+        if self.compute.is_main:
             self._checkpoints(title).remove()
 
     def due(self, step: int) -> bool:
@@ -63,15 +63,15 @@ class Trainer:
             loop.restore(state, checkpoints.folder)
             self.log.cut(about["log_bytes"])
             if loop.step > 0:
-                say(f"{loop.stage.title}: going on at step {loop.step}", silent=not self.compute.first)
-        self.compute.wait()
-        if self.compute.first:
+                say(f"{loop.stage.title}: going on at step {loop.step}", silent=not self.compute.is_main)
+        self.compute.barrier()
+        if self.compute.is_main:
             checkpoints.clear_rests()
             if found is None:
                 self._save(loop, checkpoints)
 
     def _save(self, loop: StepLoop, checkpoints: Checkpoints) -> None:
-        if not self.compute.first:
+        if not self.compute.is_main:
             return
         stage, training = loop.stage, loop.stage.training
         about = {
@@ -86,7 +86,7 @@ class Trainer:
         checkpoints.save(loop.step, loop.state(), about)
 
     def _write(self, loop: StepLoop) -> None:
-        if self.compute.first:
+        if self.compute.is_main:
             self.log.write(
                 phase=loop.stage.title, step=loop.step - 1, **{key: float(value) for key, value in loop.row.items()}
             )

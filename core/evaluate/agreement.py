@@ -129,7 +129,7 @@ def _of(subjects: Subjects, centre: str, name: str) -> Iterator[Line]:
         return
     labels, who = subjects.labels(subjects.studies, places), subjects.patients(places)
     chosen = readable_findings(subjects, name)
-    everyone = subjects.studies.having(name)
+    everyone = subjects.studies.indices_with(name)
     real = subjects.scores(name, subjects.data(name, everyone))
     found = found_by_labels(subjects, everyone, real).recall[_K]
     yield line(f"{name}: found by its labels through the judge, R@{_K}", found, "a practical ceiling")

@@ -151,7 +151,7 @@ def strangers(num: int, patients: Sequence[Hashable] | None = None) -> list[int]
 
 def drawn(studies: Studies, names: Sequence[str], most: int, seed: int, purpose: str) -> list[int]:
     """Places of studies that hold all of these, at most ``most``, drawn from all data sets alike; in their order."""
-    found = studies.having(*names)
+    found = studies.indices_with(*names)
     order = torch.randperm(len(found), generator=stream(seed, purpose, *names)).tolist()
     return sorted(found[index] for index in order[:most])
 

@@ -119,7 +119,7 @@ def _compared(
         )
         for way in _WAYS
     }
-    whole = [place for place in places if place in subjects.studies.having(*outputs)]
+    whole = [place for place in places if place in subjects.studies.indices_with(*outputs)]
     cosine, apart = partial(_cosines, subjects), partial(_apart, subjects, places)
     if whole:
         real = {name: list(subjects.studies.batches(name, whole)) for name in outputs}

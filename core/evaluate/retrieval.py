@@ -116,7 +116,7 @@ def retrievals(subjects: Subjects) -> Iterator[Line]:
         places = subjects.places(first, second, most=len(subjects.studies.records))
         if len(places) < _LEAST:
             continue
-        together = bool(subjects.cohort.training.having(first, second))
+        together = bool(subjects.cohort.training.indices_with(first, second))
         kind = "paired" if frozenset((first, second)) in paired else "seen together" if together else "never paired"
         yield _line(subjects, first, second, places, kind, None)
         strata = [tuple(sorted(subjects.studies.records[place].strata.items())) for place in places]
@@ -154,7 +154,7 @@ def found_in_shared_space(
         queries,
         gallery,
         patients=subjects.patients(places),
-        equal=subjects.studies.equal((first, second), places, labels=False),
+        equal=subjects.studies.same_text_mask((first, second), places, labels=False),
         strata=strata,
         at=(_K,),
         seed=subjects.seed,

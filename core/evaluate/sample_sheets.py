@@ -22,7 +22,7 @@ def pictures(subjects: Subjects) -> Iterator[Line]:
     places = subjects.places(*held, most=NUM) or subjects.places(*outputs[:1], most=NUM)
     if not places:
         return
-    here = [name for name in held if set(places) <= set(subjects.studies.having(name))]
+    here = [name for name in held if set(places) <= set(subjects.studies.indices_with(name))]
     real = {name: [subjects.studies.batch(name, places)] for name in here}
     _sheet(subjects, "real", real, f"real studies of the test split ({', '.join(subjects.run.config.data.names)})")
     made = {name: subjects.reconstructed(name, places) for name in outputs if name in here}
@@ -48,7 +48,7 @@ def _sheet(
     synthetic: bool = False,
     but: str = "",
 ) -> None:
-    if not subjects.compute.first or not batches:
+    if not subjects.compute.is_main or not batches:
         return
     samples = {key: _for_the_eye(subjects, key, rows) for key, rows in batches.items()}
     num = min(len(rows) for rows in samples.values())

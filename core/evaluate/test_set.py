@@ -74,7 +74,10 @@ class Subjects:
     def judged(self, name: str) -> bool:
         """Whether there are findings, and labelled training studies to teach a judge."""
         studies = self.cohort.whole
-        return bool(self.findings) and sum(bool(studies.records[place].labels) for place in studies.having(name)) >= 2
+        return (
+            bool(self.findings)
+            and sum(bool(studies.records[place].labels) for place in studies.indices_with(name)) >= 2
+        )
 
     def patients(self, places: Sequence[int]) -> list[Hashable]:
         """Who they are: two data sets may use one name for two patients."""
@@ -92,7 +95,7 @@ class Subjects:
     def pooled(self, name: str) -> Mapping[int, Tensor]:
         """The pooled prompt of every test study that holds a modality, by place."""
         if name not in self._pooled:
-            places = self.studies.having(name)
+            places = self.studies.indices_with(name)
             rows = [self.embedded(name, batch) for batch in self.studies.batches(name, places)]
             self._pooled[name] = dict(zip(places, torch.cat(rows) if rows else (), strict=True))
         return self._pooled[name]
@@ -100,14 +103,14 @@ class Subjects:
     def embedded(self, name: str, batch: Batch) -> Tensor:
         """Pooled vectors ``sample width`` of a batch, on the CPU."""
         with torch.no_grad():
-            return self.bundle.part(name, "prompt").eval()(self.compute.placed(batch)).pooled.float().cpu()
+            return self.bundle.part(name, "prompt").eval()(self.compute.to_device(batch)).pooled.float().cpu()
 
     def reconstructed(self, name: str, places: Sequence[int]) -> list[Batch]:
         """What the autoencoder makes of studies."""
         module, made = self.bundle.part(name, "autoencoder").eval(), []
         for batch in self.studies.batches(name, places):
             with torch.no_grad():
-                made.append(module.decode(module.encode(self.compute.placed(batch)).mean).to("cpu"))
+                made.append(module.decode(module.encode(self.compute.to_device(batch)).mean).to("cpu"))
         return made
 
     def generated(
@@ -128,7 +131,7 @@ class Subjects:
         listeners: Couple = helpful_couples(self.bundle, outputs, given) if couple else {}
         made: dict[str, list[Batch]] = {name: [] for name in outputs}
         size = self._even(places, shuffled)
-        with progress(f"measure {title or 'generate'}", len(places), silent=not self.compute.first) as watch:
+        with progress(f"measure {title or 'generate'}", len(places), silent=not self.compute.is_main) as watch:
             for indices in in_batches(len(places), size):
                 rows = [places[index] for index in indices]
                 asked = Request(
@@ -157,7 +160,7 @@ class Subjects:
     def judge(self, name: str) -> Judge:
         """A small network that reads the findings in a modality, trained on real training images; kept in the run."""
         if name not in self._judges:
-            with self.compute.first_alone():  # the others load what the first has trained
+            with self.compute.main_first():  # the others load what the first has trained
                 self._judges[name] = self._judge(name)
         return self._judges[name]
 
@@ -169,11 +172,11 @@ class Subjects:
             judge = Judge(spec.channels, len(self.findings), dims=len(spec.space))
             load_weights(judge, folder)
             return judge.eval()
-        places = [place for place in studies.having(name) if studies.records[place].labels]
+        places = [place for place in studies.indices_with(name) if studies.records[place].labels]
         labels = torch.from_numpy(self.labels(studies, places)).float()
         data = self.data(name, places, studies)
         judge = train_judge(data, labels, seed=self.seed, epochs=self.settings.judge_epochs)
-        if self.compute.first:
+        if self.compute.is_main:
             save_weights(judge, folder, {"modality": name, "findings": list(self.findings)})
         return judge
 
@@ -225,7 +228,7 @@ def calls(subjects: Subjects, name: str, batches: Sequence[Batch], places: Seque
 
 def readable_findings(subjects: Subjects, name: str) -> np.ndarray:
     """Bool ``finding``: what the judge reads on validation studies; chosen there, so that the test split stays fair."""
-    if not subjects.cohort.held_out.having(name) or not subjects.judged(name):
+    if not subjects.cohort.held_out.indices_with(name) or not subjects.judged(name):
         return np.zeros(len(subjects.findings), dtype=bool)
     return readable(*_validation(subjects, name))
 
@@ -233,5 +236,5 @@ def readable_findings(subjects: Subjects, name: str) -> np.ndarray:
 def _validation(subjects: Subjects, name: str) -> tuple[np.ndarray, np.ndarray]:
     """The judge's scores of the validation studies, and their labels; both ``sample finding``."""
     studies = subjects.cohort.held_out
-    places = studies.having(name)
+    places = studies.indices_with(name)
     return subjects.scores(name, subjects.data(name, places, studies)), subjects.labels(studies, places)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations, product
 
 from core.contract.modality import Modality
-from core.errors import PlainWarning, SwitchedOffError, UserError, listed, nearest
+from core.errors import MedWeaveWarning, PluginDisabledError, UserError, join_choices, nearest
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def parse_flow(
     """Read and check a flow.
 
     ``broken`` are plugins that failed to load or are turned off; an unknown name is explained by them. Raises
-    `UserError` that names the item, the rule and the choices; warns (`PlainWarning`) of an edge that brings no new
+    `UserError` that names the item, the rule and the choices; warns (`MedWeaveWarning`) of an edge that brings no new
     modality.
     """
     check_aliases(aliases, modalities)
@@ -137,7 +137,7 @@ class _Names:
             if member not in self.modalities:
                 raise UserError(
                     f"{where}: alias '{name}' means modality '{member}', which is not installed (installed:"
-                    f" {listed(self.modalities)}); install its plugin or change aliases.{name} in registry.toml"
+                    f" {join_choices(self.modalities)}); install its plugin or change aliases.{name} in registry.toml"
                     f"{self._failures(member)}"
                 )
         return Item(name, tuple(self.aliases[name]))
@@ -145,7 +145,7 @@ class _Names:
     def _failures(self, name: str) -> str:
         """Plugins that failed to load, the one with this name first, and those that are turned off."""
         order = sorted(self.broken, key=lambda plugin: (plugin != name, plugin))
-        off = [plugin for plugin in order if isinstance(self.broken[plugin], SwitchedOffError)]
+        off = [plugin for plugin in order if isinstance(self.broken[plugin], PluginDisabledError)]
         failed = [f"; plugin '{plugin}' failed to load: {self.broken[plugin]}" for plugin in order if plugin not in off]
         # Nobody asks a plugin that is off what it offers; most are called as their modalities begin.
         likely = [plugin for plugin in off if name.startswith(plugin)]
@@ -154,8 +154,8 @@ class _Names:
 
 
 def _choices(modalities: Iterable[str], aliases: Iterable[str]) -> str:
-    groups = listed(aliases)
-    return f"installed: {listed(modalities)}" + ("" if groups == "none" else f"; aliases: {groups}")
+    groups = join_choices(aliases)
+    return f"installed: {join_choices(modalities)}" + ("" if groups == "none" else f"; aliases: {groups}")
 
 
 def _parse_edge(item: str, flow: str, names: _Names) -> Edge:
@@ -207,7 +207,7 @@ def _check_order(edges: tuple[Edge, ...]) -> None:
         if known.keys() >= set(edge.modalities):
             warnings.warn(
                 f"{where} brings no new modality: with phases.freeze = 'earlier_rounds' its round has nothing to train",
-                PlainWarning,
+                MedWeaveWarning,
                 stacklevel=4,
             )
         known |= dict.fromkeys(edge.modalities)

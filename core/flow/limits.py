@@ -14,7 +14,7 @@ from core.config.preset import Phase
 from core.config.recipe import Recipe
 from core.config.registry import Registry
 from core.config.run_config import RunConfig
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.flow.grammar import Flow
 
 
@@ -73,7 +73,7 @@ def supported(config: RunConfig, shipped: Mapping[str, Recipe]) -> RunConfig:
             f"recipe '{config.recipe}' has {_told(short)}, which this version of MedWeave does not do yet: it trains"
             f" with {_working(short)}"
         )
-        warnings.warn(PlainWarning(message), stacklevel=2)
+        warnings.warn(MedWeaveWarning(message), stacklevel=2)
     return _with(config, {limit.key: limit.works for limit, _ in short})
 
 
@@ -95,7 +95,7 @@ def require_consistency(config: RunConfig, registry: Registry, flow: Flow) -> No
             "phase 'align' is left out: the prompt encoders stay as they are built, and where no weights were given to"
             " them prompts say little"
         )
-        warnings.warn(PlainWarning(message), stacklevel=2)
+        warnings.warn(MedWeaveWarning(message), stacklevel=2)
 
 
 def _missing_phases(config: RunConfig) -> Iterator[str]:

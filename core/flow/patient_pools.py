@@ -31,7 +31,7 @@ def dealt(records: Iterable[Record], flow: Flow, seed: int = 0) -> list[Record]:
     held: dict[str, set[str]] = {}
     for record in records:
         if record.split == "train":
-            held.setdefault(record.patient, set()).update(name for name in flow.modalities if record.holds(name))
+            held.setdefault(record.patient, set()).update(name for name in flow.modalities if record.has(name))
     pools = deal_pools((patient for patient, names in held.items() if len(names) > 1), len(flow.edges), seed)
     return [replace(record, pool=pools.get(record.patient)) for record in records]
 
@@ -58,4 +58,4 @@ def visible(record: Record, flow: Flow, pools: Pools) -> tuple[str, ...]:
     if pools == "disjoint" and record.pool is not None:
         inside = 0 < record.pool <= len(flow.edges)
         names = flow.edges[record.pool - 1].modalities if inside else ()
-    return tuple(name for name in names if record.holds(name))
+    return tuple(name for name in names if record.has(name))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.cli.command import Parser, path, run
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 
 if TYPE_CHECKING:
     from core.config.recipe import SamplerChoice
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> None:
     folder = options.run or Path("runs") / f"{registry.default_recipe}-{registry.default_preset}"
     bundle = open_bundle(folder, catalog.modalities, catalog.broken, options.device)
     for error in catalog.broken.values():  # the run does not need it, or open_bundle would have stopped
-        warnings.warn(PlainWarning(str(error)), stacklevel=1)
+        warnings.warn(MedWeaveWarning(str(error)), stacklevel=1)
 
     from core.generate.output_folder import SHEET
     from core.generate.write import Order, write_studies
@@ -138,7 +138,7 @@ def _sampler(bundle: Bundle, steps: int | None, scale: float | None, solver: str
     from pydantic import ValidationError
 
     from core.config.recipe import SamplerChoice
-    from core.errors import explain
+    from core.errors import format_validation_error
 
     # Only DDIM draws noise on its way: another solver takes the run's place with its eta left out.
     eta = 0.0 if solver is not None and solver != "ddim" else None
@@ -147,7 +147,7 @@ def _sampler(bundle: Bundle, steps: int | None, scale: float | None, solver: str
     try:
         return SamplerChoice.model_validate(bundle.run.config.sampler.model_dump() | changed)
     except ValidationError as error:
-        raise explain(error, SamplerChoice, "command line") from None
+        raise format_validation_error(error, SamplerChoice, "command line") from None
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from core.config.toml import read_toml
 from core.contract.modality import Modality
 from core.diffuse.prompts import PromptAssembly
 from core.engine.distributed import Compute
-from core.errors import UserError, explain
+from core.errors import UserError, format_validation_error
 from core.flow.rounds import weight_sets
 from core.flow.run import Run, start_run
 from core.generate.coupling import Listening
@@ -160,7 +160,7 @@ def read_config(folder: Path) -> RunConfig:
     try:
         config = RunConfig.model_validate(read_toml(path))
     except ValidationError as error:
-        raise explain(error, RunConfig, str(path)) from None
+        raise format_validation_error(error, RunConfig, str(path)) from None
     return config.model_copy(update={"run": folder})
 
 

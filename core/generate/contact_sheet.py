@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.io import replacing
+from core.io import atomic_write
 from core.types import Sample
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def write_sheet(sheet: Image, path: Path, *, synthetic: bool = True, but: str = 
         text.add_text("Description", SYNTHETIC + aside)
         if made:
             text.add_itxt(_MADE, made)
-    with replacing(path, overwrite=True) as beside:
+    with atomic_write(path, overwrite=True) as beside:
         sheet.save(beside, format="PNG", pnginfo=text)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from core.contract.modality import Denoiser
-from core.errors import UserError, unknown
+from core.errors import UserError, unknown_name
 from core.guide.context_encoder import Environment
 from core.types import Conditioning, Context
 
@@ -73,7 +73,7 @@ def _refuse_strangers(outputs: Mapping[str, Output], given: Mapping[str, Given],
         raise UserError(f"'{min(twice)}' is both given and to be generated; leave it out of one of them")
     for listener, partners in couple.items():
         if listener not in outputs:
-            raise unknown("output", listener, outputs)
+            raise unknown_name("output", listener, outputs)
         for partner in partners:
             if partner not in outputs and partner not in given:
-                raise unknown(f"partner of '{listener}'", partner, [*outputs, *given])
+                raise unknown_name(f"partner of '{listener}'", partner, [*outputs, *given])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.contract.modality import Parts, Reader
-from core.errors import UserError, listed
+from core.errors import UserError, join_choices
 from core.generate.bundle import Bundle
 from core.generate.coupling import Couple
 from core.generate.pipeline import heard_prompts, trained_couples
@@ -160,4 +160,4 @@ def partners_of(bundle: Bundle, output: str, others: Collection[str], couple: Co
 
 
 def _who(heard: Mapping[str, Collection[str]], verb: str) -> str:
-    return "; ".join(f"{name} {verb} {listed(names)}" for name, names in heard.items())
+    return "; ".join(f"{name} {verb} {join_choices(names)}" for name, names in heard.items())

@@ -33,7 +33,7 @@ class Networks:
             if key in self._homes:
                 self._about[key] = load_weights(module, self._homes[key])
                 module.eval()
-            self._made[key] = self.compute.placed(module)
+            self._made[key] = self.compute.to_device(module)
         return self._made[key]
 
     def _built(self, key: str) -> Any:
@@ -54,7 +54,7 @@ class Networks:
         """Write a trained weight set under its phase."""
         owners = list(self.sets[key].owners) if key in self.sets else []
         self._about[key] = {"weight_set": key, "modalities": owners, **about}
-        if self.compute.first:
+        if self.compute.is_main:
             save_weights(self.of(key), self.folder / phase / key, self._about[key])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from core.engine.checkpoint import write_json
 from core.errors import UserError
-from core.io import replacing
+from core.io import atomic_write
 
 COMMAND, MANIFEST, SHEET = "generate.json", "manifest.csv", "contact_sheet.png"
 COLUMNS: tuple[str, ...] = ("study_id", "patient_id", "modality", "file", "split", "report", "synthetic")
@@ -95,7 +95,7 @@ class Place:
             for name, file in self.command.files.items():
                 row = {"study_id": study, "patient_id": study, "modality": name, "file": f"{study}/{file}"}
                 writer.writerow({**row, "synthetic": "true"})
-        with replacing(self.folder / MANIFEST, overwrite=True) as beside:
+        with atomic_write(self.folder / MANIFEST, overwrite=True) as beside:
             beside.write_text(table.getvalue(), encoding="utf-8")
 
     def _begin(self) -> None:

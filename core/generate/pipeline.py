@@ -105,13 +105,13 @@ def encoded_prompt(bundle: Bundle, name: str, batch: Batch) -> Prompt:
     key = bundle.key(name, "prompt")
     if not bundle.networks.trained(key):
         raise UserError(f"'{name}' cannot be a prompt: this run has not trained '{key}'; run its phase 'align'")
-    return bundle.part(name, "prompt").eval()(bundle.networks.compute.placed(batch))
+    return bundle.part(name, "prompt").eval()(bundle.networks.compute.to_device(batch))
 
 
 def encoded_latent(bundle: Bundle, name: str, batch: Batch) -> Tensor:
     """The scaled latent (posterior mean) of a batch."""
     with torch.no_grad():
-        mean = bundle.part(name, "autoencoder").encode(bundle.networks.compute.placed(batch)).mean
+        mean = bundle.part(name, "autoencoder").encode(bundle.networks.compute.to_device(batch)).mean
     return scaled(mean, bundle.latent_spec(name))
 
 

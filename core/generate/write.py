@@ -19,7 +19,7 @@ import torch
 from core.config.recipe import SamplerChoice
 from core.contract.build import build_part
 from core.engine.progress import progress
-from core.errors import UserError, listed, nearest, unknown
+from core.errors import UserError, join_choices, nearest, unknown_name
 from core.flow.run import Run
 from core.generate.bundle import Bundle
 from core.generate.contact_sheet import contact_sheet, write_sheet
@@ -57,14 +57,14 @@ def writers_of(run: Run, outputs: Sequence[str], format: str | None) -> dict[str
     known = {one for formats in exports.values() for one in formats}
     if format not in known:
         raise UserError(
-            f"--format {format}: no output has this format (they have: {listed(known)}){nearest(format, known)}; leave"
+            f"--format {format}: no output has this format (they have: {join_choices(known)}){nearest(format, known)}; leave"
             " --format out for each modality's own"
         )
     lacking = [name for name, formats in exports.items() if format not in formats]
     if lacking:
         raise UserError(
             f"--format {format}: {', '.join(lacking)} cannot be written so (can: "
-            f"{listed(name for name in outputs if name not in lacking)}); name the others with --output"
+            f"{join_choices(name for name in outputs if name not in lacking)}); name the others with --output"
         )
     return {name: build_part(formats[format], f"{name}.exports.{format}") for name, formats in exports.items()}
 
@@ -171,7 +171,7 @@ def _refuse(bundle: Bundle, order: Order) -> None:
             raise UserError(f"'{name}' is both given and to be generated; leave it out of --given or of --output")
     for name in (*order.prompts, *order.given):
         if name not in bundle.run.flows.union.modalities:
-            raise unknown("modality of this run", name, bundle.run.flows.union.modalities)
+            raise unknown_name("modality of this run", name, bundle.run.flows.union.modalities)
 
 
 def _couple(bundle: Bundle, order: Order) -> Couple | None:

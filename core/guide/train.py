@@ -121,7 +121,7 @@ def learned_pairs(of: Guidance) -> list[tuple[str, str]]:
         parts = [part for name in pair for part in (of.members[name].denoiser, of.members[name].environment)]
         return any(id(parameter) in new for part in parts for parameter in part.parameters())
 
-    return [pair for pair in of.pairs if of.studies.having(*pair) and teaches(pair)]
+    return [pair for pair in of.pairs if of.studies.indices_with(*pair) and teaches(pair)]
 
 
 def start_stand_in(member: Member, studies: Studies, trainer: Trainer) -> None:
@@ -130,7 +130,7 @@ def start_stand_in(member: Member, studies: Studies, trainer: Trainer) -> None:
     if adaptation is None or member.prompt is None:
         return
     chosen = torch.randint(0, len(member.places), (NUM_DRAWN_PROMPTS,), generator=draws).tolist()
-    batch = trainer.compute.placed(studies.batch(member.name, [member.places[row] for row in chosen]))
+    batch = trainer.compute.to_device(studies.batch(member.name, [member.places[row] for row in chosen]))
     with torch.no_grad():
         adaptation.draw_from(member.prompt(batch), draws)
 
@@ -162,10 +162,10 @@ class _Step:
     ) -> None:
         self.trainer, self.of, self.compute = trainer, of, trainer.compute
         self.contrast, self.description = contrast, description
-        self.places = {pair: of.studies.having(*pair) for pair in of.pairs}
+        self.places = {pair: of.studies.indices_with(*pair) for pair in of.pairs}
         self.pairs = learned_pairs(of)
         if not self.pairs:
-            of.studies.require(*of.pairs[0])
+            of.studies.require_indices_with(*of.pairs[0])
         self._able: dict[tuple[str, ...], list[int]] = {}
         self._encoded = self._encoded_once()
 
@@ -189,13 +189,13 @@ class _Step:
         places = self._drawn((*pair, *(source for sources, _ in asked.values() for source in sources)), draws)
         rows = share.rows(size)
         flows = {name: self._state(name, sources, places[rows], null[rows]) for name, (sources, null) in asked.items()}
-        part = Part(size=size, share=share, gathered=self.compute.gathered, equal=self._equal(pair, places))
+        part = Part(size=size, share=share, gathered=self.compute.all_gather, equal=self._equal(pair, places))
         return guide_losses(flows, [pair], draws, self.of.choice, self.contrast, part, self.description), {}
 
     def _equal(self, pair: tuple[str, str], places: Sequence[int]) -> Tensor:
         """Bool ``batch batch``: studies that say the same, and a study that was drawn twice."""
         place = torch.tensor(list(places))
-        return self.compute.placed(self.of.studies.equal(pair, places) | (place[:, None] == place))
+        return self.compute.to_device(self.of.studies.same_text_mask(pair, places) | (place[:, None] == place))
 
     def _prompted(self, name: str, partner: str, first: int, draws: Generator) -> tuple[tuple[str, ...], Tensor]:
         """Who prompts a flow, of those that a drawn study has, and the rows whose prompt is null (METHOD E6c)."""
@@ -206,14 +206,14 @@ class _Step:
     def _drawn(self, names: tuple[str, ...], draws: Generator) -> list[int]:
         """Places of studies that hold all of these modalities."""
         if names not in self._able:
-            self._able[names] = self.of.studies.having(*names)
+            self._able[names] = self.of.studies.indices_with(*names)
         able, size = self._able[names], self.of.training.batch
         # A study twice in a batch would be a negative of itself in the contrast; too few studies are drawn again.
         rounds = [torch.randperm(len(able), generator=draws) for _ in range(-(-size // len(able)))]
         return [able[index] for index in torch.cat(rounds)[:size].tolist()]
 
     def _state(self, name: str, sources: Sequence[str], places: Sequence[int], null: Tensor) -> FlowState:
-        member, placed = self.of.members[name], self.compute.placed
+        member, placed = self.of.members[name], self.compute.to_device
         with torch.no_grad():
             prompts = {source: self._encoded[source].of(places) for source in sources}
             conditioning = member.assembly(prompts, placed(null))

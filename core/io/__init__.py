@@ -13,7 +13,7 @@ from core.io.dicom.segmentation import SegmentationReaderConfig
 from core.io.dicom.segmentation_writer import DicomSegWriterConfig
 from core.io.dicom.series import SeriesReaderConfig
 from core.io.dicom.series_writer import DicomSeriesWriterConfig, Window
-from core.io.files import readable, replacing
+from core.io.files import atomic_write, readable
 from core.io.geometry import SliceAt, centred
 from core.io.image import ImageReaderConfig
 from core.io.image_writer import ImageWriterConfig
@@ -42,9 +42,9 @@ __all__ = [
     "TextWriterConfig",
     "View",
     "Window",
+    "atomic_write",
     "centred",
     "finding_segments",
     "organ_segments",
     "readable",
-    "replacing",
 ]

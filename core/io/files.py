@@ -104,7 +104,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A path to write to; it becomes ``path`` when the block ends well, and vanishes when it does not.
 
     The written path lies in the same folder and has the same suffix. Raises `UserError` when ``path`` exists and

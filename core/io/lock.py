@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.errors import UserError
 
-_LEFT = ".medweave-*"  # what `core.io.replacing` writes to; a kill leaves it
+_LEFT = ".medweave-*"  # what `core.io.atomic_write` writes to; a kill leaves it
 
 
 @contextmanager

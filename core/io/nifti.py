@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import PositiveFloat
 
 from core.contract.modality import PartConfig
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io.files import decoding, readable, storable
 from core.io.geometry import Orientation, SliceChoice, centred, chosen_slice
 from core.io.provenance import SYNTHETIC, Mark, write_marked
@@ -121,7 +121,7 @@ class NiftiReader:
         )
         if sform and self.config.form is None and not np.allclose(found, zooms, rtol=_SAME_SPACING):
             told = f"its sform says a spacing of {_listed(found)}, its header {_listed(zooms)}; the sform is used"
-            warnings.warn(PlainWarning(f"{path}: {told}; set form = 'qform' or 'sform'"), stacklevel=2)
+            warnings.warn(MedWeaveWarning(f"{path}: {told}; set form = 'qform' or 'sform'"), stacklevel=2)
         return affine
 
     def _finite(self, data: np.ndarray, path: Path) -> np.ndarray:
@@ -178,7 +178,7 @@ def _said(path: Path) -> Iterator[None]:
     finally:
         logger.removeFilter(keep)
     for line in said:
-        warnings.warn(PlainWarning(f"{path}: its header was mended while reading: {line}"), stacklevel=2)
+        warnings.warn(MedWeaveWarning(f"{path}: its header was mended while reading: {line}"), stacklevel=2)
 
 
 def _mark(image: Any, path: Path) -> Mark | None:

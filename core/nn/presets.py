@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.contract.modality import Shared
-from core.errors import unknown
+from core.errors import unknown_name
 from core.nn.autoencoders.config import GridAutoencoderConfig
 from core.nn.denoisers.config import GridDenoiserConfig
 from core.nn.prompts.config import GridPromptEncoderConfig
@@ -44,7 +44,7 @@ def grid_networks(preset: str, channels: int = 1) -> GridNetworks:
     """
     makers = {"tiny": _tiny, "tiny3d": _tiny3d, "small": _small, "paper": _paper}
     if preset not in makers:
-        raise unknown("stock size", preset, makers)
+        raise unknown_name("stock size", preset, makers)
     autoencoder, prompt, denoiser = makers[preset](channels, PROMPT_WIDTHS[preset])
     kind = "volume" if len(autoencoder.space) == 3 else "image"
     colours = "" if channels == 1 else f"{channels}"

@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from core.errors import PlainWarning, UserError, listed
+from core.errors import MedWeaveWarning, UserError, join_choices
 from core.nn.size_checks import equal
 
 
@@ -118,7 +118,7 @@ def _load(network: nn.Module, state: dict[str, Tensor], words: str, given: str) 
     wrong = [name for name in own.keys() ^ state.keys() if name in own or name in state]
     wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
     if wrong:
-        raise UserError(f"{_CONFIG}: weights of '{given}' do not fit: {listed(sorted(wrong)[:4])}")
+        raise UserError(f"{_CONFIG}: weights of '{given}' do not fit: {join_choices(sorted(wrong)[:4])}")
     network.load_state_dict(state, strict=True)
 
 
@@ -127,7 +127,9 @@ def _words(own: Tensor, found: Tensor | None, given: str) -> Tensor:
     if found is None or len(found) + _SPECIALS != len(own):
         held = 0 if found is None else len(found)
         warnings.warn(
-            PlainWarning(f"'{given}' has {held} tokens, the vocabulary {len(own)}: token embeddings are learned anew"),
+            MedWeaveWarning(
+                f"'{given}' has {held} tokens, the vocabulary {len(own)}: token embeddings are learned anew"
+            ),
             stacklevel=2,
         )
         return own

@@ -19,7 +19,7 @@ from core.cli.text import columns, in_bytes, in_flops, in_time, labelled
 from core.config.preset import Phase
 from core.contract.build import MissingPackageError, build_part
 from core.contract.modality import Modality, PartConfig, Shared
-from core.errors import UserError, unknown
+from core.errors import UserError, unknown_name
 from core.flow.rounds import weight_sets
 from core.flow.run import Run
 from core.plan.data_counts import Stock
@@ -148,7 +148,7 @@ def num_parameters(config: PartConfig | Shared, key: str, owners: Sequence[str] 
 def parameter_table(modalities: Mapping[str, Modality], preset: str) -> str:
     """One line per weight set, in millions, with its owners, and the sum."""
     if not installed_weight_sets(modalities, preset):
-        raise unknown("preset", preset, {name for modality in modalities.values() for name in modality.presets})
+        raise unknown_name("preset", preset, {name for modality in modalities.values() for name in modality.presets})
     sets = installed_weight_sets(modalities, preset)
     rows = [(key, num_parameters(config, key, owners), owners) for key, (config, owners) in sets.items()]
     lines = [f"{'weight set':<32}{'parameters':>12}  modalities"]

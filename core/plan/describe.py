@@ -77,7 +77,7 @@ def _holdings(run: Run, stock: Stock) -> str:
 
 def _alone(run: Run, stock: Stock) -> Counter[str]:
     """Studies that hold one modality of the run and no other, by modality: reports without an image, say."""
-    held = [[name for name in run.flows.union.modalities if record.holds(name)] for record in stock.records]
+    held = [[name for name in run.flows.union.modalities if record.has(name)] for record in stock.records]
     return Counter(names[0] for names in held if len(names) == 1 < len(run.flows.union.modalities))
 
 

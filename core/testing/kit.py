@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from core.contract.modality import Modality
-from core.errors import UserError, unknown
+from core.errors import UserError, unknown_name
 from core.testing.laws import Bench, LawBroken, NotApplicable, all_laws
 from core.types import Sample
 
@@ -48,7 +48,7 @@ def check_modality(
     laws = all_laws()
     for name in [*expected, *(only or ())]:
         if name not in laws:
-            raise unknown("law", name, laws)
+            raise unknown_name("law", name, laws)
     bench = Bench(modality, preset, tuple(samples), _existing(files))
     try:
         return [_outcome(name, bench, expected.get(name)) for name in laws if only is None or name in only]
@@ -98,7 +98,7 @@ def parametrize_checks(
     expected = dict(expected_failures or {})
     for name in expected:
         if name not in all_laws():
-            raise unknown("law", name, all_laws())
+            raise unknown_name("law", name, all_laws())
     cases = [
         pytest.param(
             _checker(name, modality, preset, tuple(samples), tuple(files)),

@@ -29,7 +29,7 @@ def train(course: Course) -> list[Line]:
     for phase in course.run.config.phases.run:
         PHASES[phase](course)
     measure(course)
-    if course.compute.first:
+    if course.compute.is_main:
         write_report(course.run.config, course.table)
     course.folder.close()
     return course.table

@@ -55,19 +55,19 @@ def _train(course: Course, one: Round) -> Iterator[Line]:
 
 def _retrievals(course: Course, one: Round) -> Iterator[Line]:
     for pair in one.edge.pairs:
-        if course.cohort.held_out.having(*pair):
+        if course.cohort.held_out.indices_with(*pair):
             yield _retrieval(course, *pair)
 
 
 def _mean(course: Course, name: str) -> list[float]:
     """The mean pooled vector of a modality's training studies: what all of them have in common (METHOD E6b)."""
     studies, encoder = course.cohort.training, course.bundle.part(name, "prompt")
-    found, total = studies.having(name), None
+    found, total = studies.indices_with(name), None
     order = torch.randperm(len(found), generator=stream(course.run.config.seed, "mean prompt", name)).tolist()
     places = [found[index] for index in order[:_MOST_FOR_MEAN]]
     for batch in studies.batches(name, places):
         with torch.no_grad():
-            pooled = encoder(course.compute.placed(batch)).pooled.sum(0)
+            pooled = encoder(course.compute.to_device(batch)).pooled.sum(0)
         total = pooled if total is None else total + pooled
     return [] if total is None else (total / len(places)).tolist()
 
@@ -77,11 +77,11 @@ def _pooled(course: Course, name: str, places: Sequence[int]) -> Tensor:
     encoder = course.bundle.part(name, "prompt").eval()
     with torch.no_grad():
         batches = course.cohort.held_out.batches(name, places)
-        return torch.cat([encoder(course.compute.placed(batch)).pooled for batch in batches])
+        return torch.cat([encoder(course.compute.to_device(batch)).pooled for batch in batches])
 
 
 def _retrieval(course: Course, first: str, second: str) -> Line:
     studies = course.cohort.held_out
-    places = studies.having(first, second)
+    places = studies.indices_with(first, second)
     found = recall_at(*(_pooled(course, name, places) for name in (first, second)), k=5)
     return Line("align", f"{first} finds {second}: R@5, held out", found, f"chance {5 / max(5, len(places)):.3f}")

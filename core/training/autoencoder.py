@@ -31,14 +31,14 @@ def _train(course: Course, weights: WeightSet) -> Iterator[Line]:
     specs = {name: _measured(course, name) for name in weights.owners}
     course.networks.save("autoencoder", weights.key, latents={name: asdict(spec) for name, spec in specs.items()})
     held_out = course.cohort.held_out
-    for name in (name for name in weights.owners if held_out.having(name)):
+    for name in (name for name in weights.owners if held_out.indices_with(name)):
         yield _held_out(course, name)
 
 
 def latents_of(course: Course, modality: str) -> Posterior:
     """The latents of all training studies of a modality, ``sample channel *space``, in the order of their places."""
     studies = course.cohort.training
-    module, places = course.bundle.part(modality, "autoencoder"), studies.require(modality)
+    module, places = course.bundle.part(modality, "autoencoder"), studies.require_indices_with(modality)
     return cached_latents(module, modality, places, studies, course.folder.path / "latents", course.compute)
 
 
@@ -52,8 +52,8 @@ def _held_out(course: Course, modality: str) -> Line:
     studies, module = course.cohort.held_out, course.bundle.part(modality, "autoencoder")
     tokens = studies.parts[modality].data.kind == "tokens"
     found: list[float] = []
-    for batch in studies.batches(modality, studies.having(modality)):
-        placed = course.compute.placed(batch)
+    for batch in studies.batches(modality, studies.indices_with(modality)):
+        placed = course.compute.to_device(batch)
         with torch.no_grad():
             made = module.decode(module.encode(placed).mean)
         found += _same(placed, made) if tokens else _errors(placed, made)

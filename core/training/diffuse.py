@@ -44,7 +44,7 @@ def _target(course: Course, name: str) -> Target:
     spec = course.bundle.latent_spec(name)
     return Target(
         name=name,
-        places=course.cohort.training.require(name),
+        places=course.cohort.training.require_indices_with(name),
         latents=scaled(latents_of(course, name).mean, spec),
         assembly=course.bundle.assembly(name),
         encoders={source: course.bundle.part(source, "prompt") for source in course.run.prompt_sources(name)},

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from core.encode.latents import scaled
-from core.errors import PlainWarning
+from core.errors import MedWeaveWarning
 from core.evaluate.coupling import listenings
 from core.evaluate.table import Line
 from core.flow.rounds import Round
@@ -47,11 +47,11 @@ def _train(course: Course, one: Round) -> Iterator[Line]:
     heard = [listening for listening, _ in decided]
     for key in one.trains:
         course.networks.save("guide", key, pairs=[list(pair) for pair in learned], listening=list(map(list, heard)))
-    missing = [pair for pair in one.edge.coupled if not course.cohort.training.having(*pair)]
-    if missing and course.compute.first:
+    missing = [pair for pair in one.edge.coupled if not course.cohort.training.indices_with(*pair)]
+    if missing and course.compute.is_main:
         named = ", ".join(" and ".join(pair) for pair in missing)
         warnings.warn(
-            PlainWarning(f"guide {one.edge.text}: no training study holds {named}; not coupled"), stacklevel=2
+            MedWeaveWarning(f"guide {one.edge.text}: no training study holds {named}; not coupled"), stacklevel=2
         )
     yield from (told for _, told in decided)
 
@@ -61,7 +61,7 @@ def _member(course: Course, name: str) -> Member:
     own = course.run.parts(name).prompt
     return Member(
         name=name,
-        places=course.cohort.training.require(name),
+        places=course.cohort.training.require_indices_with(name),
         latents=scaled(latents_of(course, name).mean, bundle.latent_spec(name)),
         denoiser=bundle.part(name, "denoiser"),
         environment=bundle.environment(name),

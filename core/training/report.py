@@ -11,7 +11,7 @@ from pathlib import Path
 from core.config.run_config import RunConfig
 from core.evaluate.sample_sheets import FOLDER
 from core.evaluate.table import Line
-from core.io import replacing
+from core.io import atomic_write
 
 REPORT = "report.html"
 _STYLE = """
@@ -38,7 +38,7 @@ def write_report(config: RunConfig, table: Sequence[Line]) -> Path:
         f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
     path = config.run / REPORT
-    with replacing(path, overwrite=True) as beside:
+    with atomic_write(path, overwrite=True) as beside:
         beside.write_text(page, encoding="utf-8")
     return path
 

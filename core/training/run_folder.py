@@ -15,10 +15,10 @@ from typing import Any
 from core.config.run_config import RunConfig, to_toml
 from core.config.toml import read_toml
 from core.engine.checkpoint import write_json
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.evaluate.table import Line
 from core.generate.networks import homes_of
-from core.io import replacing
+from core.io import atomic_write
 
 _PACKAGES = ("medweave", "torch", "diffusers", "transformers", "monai", "timm")
 _FREE = ("run", "device")  # where a run lies and what it computes on may change
@@ -65,7 +65,7 @@ class RunFolder:
         """Leave the plan of the run in ``plan.txt``, once."""
         path = self.path / "plan.txt"
         if not self.silent and not path.exists():
-            with replacing(path) as beside:
+            with atomic_write(path) as beside:
                 beside.write_text(describe(), encoding="utf-8")
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ def _progress(path: Path) -> dict[str, Any]:
 def _start(path: Path, config: RunConfig) -> None:
     path.mkdir(parents=True, exist_ok=True)
     write_json(path / "versions.json", _versions())
-    with replacing(path / "config.toml") as beside:
+    with atomic_write(path / "config.toml") as beside:
         beside.write_text(to_toml(config), encoding="utf-8")
 
 
@@ -143,7 +143,7 @@ def _warn_of_versions(path: Path) -> None:
     other = [f"{name} {stored.get(name)}, now {now}" for name, now in _versions().items() if stored.get(name) != now]
     if other:
         message = f"{path} was started with other versions ({'; '.join(other)}): it will not repeat bit for bit"
-        warnings.warn(PlainWarning(message), stacklevel=2)
+        warnings.warn(MedWeaveWarning(message), stacklevel=2)
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -27,14 +27,14 @@ class Course:
         self.run, self.compute, config = run, compute, run.config
         require_agreement(config)  # before data are made for a run that cannot go on
         self.cohort = gather_cohort(run, registry, datasets, compute)
-        with compute.first_alone():
-            self.folder = RunFolder(config, self.cohort.fingerprint, silent=not compute.first)
+        with compute.main_first():
+            self.folder = RunFolder(config, self.cohort.fingerprint, silent=not compute.is_main)
         sets = weight_sets(run.flows.union.modalities, run.modalities, config.preset)
         self.networks = Networks(sets, self.folder.homes(), config.run, config.seed, compute)
         self.bundle = Bundle(run, self.networks)
         self.trainer = Trainer(
             compute=compute,
-            log=RunLog(config.run / "metrics.jsonl", silent=not compute.first),
+            log=RunLog(config.run / "metrics.jsonl", silent=not compute.is_main),
             folder=config.run,
             seed=config.seed,
             log_every=config.training.log_every,
@@ -56,7 +56,7 @@ class Course:
         if lines is None:
             self.trained_any = True
             lines = list(train())
-            self.compute.wait()
+            self.compute.barrier()
             self.folder.finish(title, phase, weights, lines)
         self.trainer.forget(title)
         self.table += lines

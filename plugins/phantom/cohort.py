@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.api import UserError
-from core.io import replacing
+from core.io import atomic_write
 from plugins.phantom.files import FORMAT, PATIENTS, write_study
 from plugins.phantom.manifest import MANIFEST, write_manifest
 from plugins.phantom.patients import alone, make_missing, missing_from, remove_unfinished
@@ -85,7 +85,7 @@ def kept_settings(root: Path, name: str, asked: dict[str, Any], flag: str = "--r
 
 def keep_settings(path: Path, settings: dict[str, int]) -> None:
     """Write the settings of a folder."""
-    with replacing(path, overwrite=True) as beside:
+    with atomic_write(path, overwrite=True) as beside:
         beside.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 

@@ -18,9 +18,9 @@ from core.io import (
     DicomSeriesWriterConfig,
     TextWriterConfig,
     Window,
+    atomic_write,
     finding_segments,
     organ_segments,
-    replacing,
 )
 from plugins.phantom.anatomy.findings import FINDINGS
 from plugins.phantom.cohort import keep_settings, kept_settings, settings_of
@@ -114,7 +114,7 @@ def _write_table(out: Path, num: int) -> None:
     for patient in range(num):
         if patient not in missing:
             table.writerows(_rows(out, patient))
-    with replacing(out / MANIFEST, overwrite=True) as beside:
+    with atomic_write(out / MANIFEST, overwrite=True) as beside:
         beside.write_text(text.getvalue(), encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.api import Record, UserError
-from core.io import replacing
+from core.io import atomic_write
 from plugins.phantom.anatomy.findings import FINDINGS, NO_FINDING
 from plugins.phantom.files import FILES, MASKS, PARAMETERS, PATIENTS, folder_name, mask_column
 
@@ -42,7 +42,7 @@ def write_manifest(root: Path, num: int) -> None:
         labels, strata = about["labels"], (about["anatomy"]["sex"], _habitus(about["anatomy"]["fat"]))
         paths = [f"{folder}/{name}" for name in (*FILES.values(), *MASKS.values())]
         rows.writerow([folder_name(patient), split_of(patient), *paths, *strata, *(labels[name] for name in _LABELS)])
-    with replacing(root / MANIFEST, overwrite=True) as beside:
+    with atomic_write(root / MANIFEST, overwrite=True) as beside:
         beside.write_text(text.getvalue(), encoding="utf-8")
 
 

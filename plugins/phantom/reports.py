@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.io import replacing
+from core.io import atomic_write
 from plugins.phantom.anatomy.findings import draw_findings
 from plugins.phantom.manifest import REPORTS, split_of
 from plugins.phantom.report.grammar import write_report
@@ -18,7 +18,7 @@ _PER_COHORT = 20_000 / 1_200
 def write_reports(root: Path, seed: int, num: int) -> None:
     """``reports.txt``, one report a line: 20,000 for a cohort of 1,200. No held-out patient's report is among them."""
     held_out = {report_of(seed, patient) for patient in range(num) if split_of(patient) != "train"}
-    with replacing(root / REPORTS, overwrite=True) as beside, beside.open("w", encoding="utf-8") as file:
+    with atomic_write(root / REPORTS, overwrite=True) as beside, beside.open("w", encoding="utf-8") as file:
         file.writelines(f"{report}\n" for report in draw_reports(seed, round(num * _PER_COHORT), held_out))
 
 

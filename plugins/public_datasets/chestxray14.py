@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from core.api import DatasetAdapter, PlainWarning, Record, UserError
+from core.api import DatasetAdapter, MedWeaveWarning, Record, UserError
 from plugins.public_datasets.captions import caption
 from plugins.public_datasets.csv_tables import Row, lines, require_table, rows, wrong_row
 from plugins.public_datasets.file_listing import names_in
@@ -87,7 +87,7 @@ def _splits(root: Path) -> dict[str, Split]:
     missing = [name for name in (TRAIN, TEST) if not (root / name).is_file()]
     if len(missing) == 2:
         told = f"{root}: has no {TRAIN} and no {TEST}, so no official split; set split = 'by_patient' in its entry"
-        warnings.warn(PlainWarning(told), stacklevel=2)
+        warnings.warn(MedWeaveWarning(told), stacklevel=2)
         return {}
     if missing:
         raise UserError(f"{root}: has no {missing[0]}; download it again, it is half of the official split")

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.api import DatasetAdapter, PlainWarning, Record, UserError
+from core.api import DatasetAdapter, MedWeaveWarning, Record, UserError
 from plugins.public_datasets.csv_tables import rows, wrong_row
 from plugins.public_datasets.file_listing import folders_in
 from plugins.public_datasets.skipped_files import Omissions
@@ -51,7 +51,7 @@ def _sexes(root: Path) -> dict[int, str]:
     if not table.is_file():
         if (root / "IXI.xls").is_file():
             told = "is not read, so sexes are unknown; save it as IXI.csv beside it, columns and all"
-            warnings.warn(PlainWarning(f"{root / 'IXI.xls'}: {told}"), stacklevel=2)
+            warnings.warn(MedWeaveWarning(f"{root / 'IXI.xls'}: {told}"), stacklevel=2)
         return {}
     found: dict[int, str] = {}
     for line, row in rows(table, ("IXI_ID", "SEX_ID (1=m, 2=f)")):

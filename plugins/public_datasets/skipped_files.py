@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from core.api import PlainWarning
+from core.api import MedWeaveWarning
 
 
 class Omissions:
@@ -27,4 +27,4 @@ class Omissions:
         """Warn once of all of them; nothing where nothing was left out."""
         if self._found:
             told = "; ".join(f"{num} {reason} (first: {first})" for reason, (num, first) in self._found.items())
-            warnings.warn(PlainWarning(f"{root}: left out or missing: {told}"), stacklevel=2)
+            warnings.warn(MedWeaveWarning(f"{root}: left out or missing: {told}"), stacklevel=2)

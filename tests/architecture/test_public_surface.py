@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 API = """
 Augmenter Autoencoder Batch BpeTokenizerConfig ByteTokenizerConfig CONTRACT Conditioning Context DataSpec DatasetAdapter Denoiser Geometry
-LabelPreprocessConfig LabelViewsConfig LatentSpec MetricSpec Modality PartConfig Parts PercentilePreprocessConfig PlainWarning Posterior Preprocessor Prompt PromptEncoder
+LabelPreprocessConfig LabelViewsConfig LatentSpec MetricSpec Modality PartConfig Parts PercentilePreprocessConfig MedWeaveWarning Posterior Preprocessor Prompt PromptEncoder
 Provenance RangePreprocessConfig Reader Record Sample Shared Site Space UserError ViewsConfig Writer hookimpl
 in_order num_cores progress train_tokenizer
 """

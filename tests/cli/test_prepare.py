@@ -22,7 +22,7 @@ from core.data import readability as first_look
 from core.data.cohort import gather_cohort
 from core.data.studies import Studies
 from core.engine.distributed import Compute
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.flow.run import start_run
 from core.plan.data_counts import take_stock
 
@@ -68,7 +68,7 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.filterwarnings("error::core.errors.PlainWarning")
+@pytest.mark.filterwarnings("error::core.errors.MedWeaveWarning")
 def test_training_takes_what_was_prepared(mine, capsys, monkeypatch):
     mine(40)
     told = prepared(capsys=capsys)
@@ -108,7 +108,7 @@ def test_the_tree_is_walked_once(mine, capsys, monkeypatch):
     monkeypatch.setattr(datasets, "_rows", rows)
     with (folder / "manifest.csv").open("a") as file:
         file.write("s99,p99,xray_frontal,images/0.png,Another one.,\n")
-    with pytest.warns(PlainWarning, match=r"manifest\.jsonl: is older than mine .*run core\.prepare mine"):
+    with pytest.warns(MedWeaveWarning, match=r"manifest\.jsonl: is older than mine .*run core\.prepare mine"):
         _, _, found = cohort()
     assert len(found.training.records) + len(found.held_out.records) + len(found.test.records) == 13
 
@@ -122,17 +122,19 @@ def test_a_broken_file_stops_nobody(mine, capsys):
     assert "images/3.png" in told
     assert "missing files" in told
     with pytest.warns(
-        PlainWarning, match=r"left out what core\.prepare could not read: 2 of xray_frontal; see .*audit\.json"
+        MedWeaveWarning, match=r"left out what core\.prepare could not read: 2 of xray_frontal; see .*audit\.json"
     ):
         run, registry, found = cohort()
     for studies in (found.training, found.held_out, found.test):
-        places = studies.having("xray_frontal")
+        places = studies.indices_with("xray_frontal")
         if places:
             studies.batch("xray_frontal", places)
         assert not {"s3", "s4"} & {studies.records[place].study for place in places}
-    with pytest.warns(PlainWarning, match="2 of xray_frontal"):
+    with pytest.warns(MedWeaveWarning, match="2 of xray_frontal"):
         (stock,) = take_stock(run, registry, discover().datasets)
-    assert stock.num_samples(["xray_frontal"]) == len(found.training.having("xray_frontal")), "the plan counts the same"
+    assert stock.num_samples(["xray_frontal"]) == len(found.training.indices_with("xray_frontal")), (
+        "the plan counts the same"
+    )
 
 
 def test_a_broken_file_that_was_not_prepared_is_left_out_before_the_first_step(mine):
@@ -140,16 +142,16 @@ def test_a_broken_file_that_was_not_prepared_is_left_out_before_the_first_step(m
     (folder / "images/3.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     (folder / "images/4.png").write_bytes(b"")
     with pytest.warns(
-        PlainWarning,
+        MedWeaveWarning,
         match=r"data set 'mine': left out what cannot be read: 2 of xray_frontal; e\.g\. mine/images/3\.png: .*core\.prepare",
     ):
         _, _, found = cohort()
     for studies in (found.training, found.held_out, found.test, found.whole):
-        places = studies.having("xray_frontal")
+        places = studies.indices_with("xray_frontal")
         if places:
             studies.batch("xray_frontal", places)
         assert not {"s3", "s4"} & {studies.records[place].study for place in places}
-        assert {"s3", "s4"}.isdisjoint(record.study for record in studies.records if record.holds("xray_frontal"))
+        assert {"s3", "s4"}.isdisjoint(record.study for record in studies.records if record.has("xray_frontal"))
 
 
 def test_what_was_prepared_is_not_looked_at_again(mine, capsys, monkeypatch):
@@ -176,11 +178,11 @@ def test_a_large_data_set_is_not_looked_at_which_is_said(mine, monkeypatch, most
     folder = mine(12)
     monkeypatch.setattr(first_look, most, 11)
     (folder / "images/3.png").write_bytes(b"")
-    with pytest.warns(PlainWarning, match=r"12 files are not looked at .*run core\.prepare mine first"):
+    with pytest.warns(MedWeaveWarning, match=r"12 files are not looked at .*run core\.prepare mine first"):
         _, _, found = cohort()
     with pytest.raises(UserError, match=r"3\.png: the file is empty.*python -m core\.prepare mine lists all"):
         for studies in (found.training, found.held_out, found.test):
-            studies.batch("xray_frontal", studies.having("xray_frontal"))
+            studies.batch("xray_frontal", studies.indices_with("xray_frontal"))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ def test_settings_of_the_run_to_come(mine, capsys):
     """Another window than the preset's is prepared with --set, and taken by a run with the same --set alone."""
     mine(6)
     prepared("--set", "xray_frontal.preprocess.keep_aspect=false", capsys=capsys)
-    with pytest.warns(PlainWarning, match="other settings of its reader or preprocessing"):
+    with pytest.warns(MedWeaveWarning, match="other settings of its reader or preprocessing"):
         _, _, found = cohort()
     found.training.batch("xray_frontal", [0])
     assert found.training._samples
@@ -324,9 +326,9 @@ def test_pictures_of_one_archive(mine, capsys, tmp_path):
     assert "images.npz#6" in json.dumps(found)
     assert found["same pixels"]["count"] == 2
     assert found["same bytes"]["count"] == 0
-    with pytest.warns(PlainWarning, match="2 of photo_dermoscopy"):
+    with pytest.warns(MedWeaveWarning, match="2 of photo_dermoscopy"):
         _, _, found = cohort("text-photo_dermoscopy")
     studies, name = found.training, "photo_dermoscopy"
     places = [place for place, held in enumerate(studies.visible) if name in held]
     assert places
-    assert not any(studies.fault(name, place) for place in places)
+    assert not any(studies.read_error(name, place) for place in places)

@@ -89,7 +89,7 @@ def test_step_3(call, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::core.errors.PlainWarning")
+@pytest.mark.filterwarnings("ignore::core.errors.MedWeaveWarning")
 def test_step_4_reads_no_file(call, monkeypatch):
     call(COMMANDS[2])
     from core.data.studies import Studies

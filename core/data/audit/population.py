@@ -45,7 +45,7 @@ class Population:
     def add(self, record: Record) -> None:
         """Count one study."""
         self.num += 1
-        names = [name for name in {**record.files, **record.texts} if record.holds(name)]
+        names = [name for name in {**record.files, **record.texts} if record.has(name)]
         for name in names:
             count = 1 if name in record.texts else len(record.files[name])
             self.files[name] += count
@@ -63,7 +63,7 @@ class Population:
 
     def lose(self, record: Record, names: Collection[str]) -> None:
         """Count a study anew that has lost these modalities, since their files cannot be read."""
-        held = frozenset(name for name in {**record.files, **record.texts} if record.holds(name))
+        held = frozenset(name for name in {**record.files, **record.texts} if record.has(name))
         self._held[held, record.split] -= 1
         self._held[held - {*names}, record.split] += 1
 

@@ -25,7 +25,7 @@ from core.data.prepared.samples import text_name
 from core.data.prepared.settings import Settings, packages_digest
 from core.data.prepared.shards import Entry, about, shard_path, write_shard
 from core.errors import UserError
-from core.io import replacing
+from core.io import atomic_write
 from core.io.npz_archive import SUFFIX, container
 from core.types import DataSpec, Record, Sample
 
@@ -95,7 +95,7 @@ def facts_path(folder: Path, number: int) -> Path:
 
 def rows_of(record: Record, modality: str, root: Path) -> Iterator[Row]:
     """The files of a study, the one that training takes first; or its text."""
-    if not record.holds(modality):
+    if not record.has(modality):
         return
     own = {"patient": record.patient, "study": record.study, "split": record.split}
     if modality in record.texts:
@@ -158,7 +158,7 @@ def prepare_portion(portion: Portion) -> Outcome:
         # What could not be read may be read once another decoder is installed.
         faults = {"packages": packages_digest()} if any("fault" in found for found in facts) else {}
         lines = ({**header, **faults}, *facts)
-        with replacing(told, overwrite=True) as beside:
+        with atomic_write(told, overwrite=True) as beside:
             beside.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         write_versions(versions_path(portion.folder, portion.number), versions)
     return Outcome(modality=portion.settings.modality, number=portion.number, files=len(portion.rows), read=not there)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from core.data.fingerprint import content_of, time_of
 from core.errors import UserError
-from core.io import replacing
+from core.io import atomic_write
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def versions_path(folder: Path, number: int) -> Path:
 
 def write_versions(path: Path, versions: Iterable[Version]) -> None:
     """Write those of a portion."""
-    with replacing(path, overwrite=True) as beside:
+    with atomic_write(path, overwrite=True) as beside:
         beside.write_text(json.dumps([astuple(one) for one in versions]), encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from core.data.fingerprint import encoded
 from core.errors import UserError
-from core.io import replacing
+from core.io import atomic_write
 from core.io.dicom.series_files import is_index
 from core.types import Record
 
@@ -35,7 +35,7 @@ def source_digest(root: Path, adapter: str, options: Mapping[str, Any]) -> str:
 def write_manifest(path: Path, records: Iterable[Record], root: Path, source: str) -> int:
     """Write the studies as they come, paths relative to ``root``; the number of them. The file appears whole."""
     num = 0
-    with replacing(path, overwrite=True) as beside, beside.open("w", encoding="utf-8") as file:
+    with atomic_write(path, overwrite=True) as beside, beside.open("w", encoding="utf-8") as file:
         file.write(_line({"schema": _SCHEMA, "source": source}))
         for record in records:
             file.write(_line(_row(record, root)))

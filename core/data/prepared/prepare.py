@@ -137,7 +137,7 @@ def _noted(told: Iterable[Facts], name: str, lost: set[tuple[str, str]]) -> Iter
 def _lose(order: Order, population: Population, lost: Collection[tuple[str, str]]) -> None:
     """Correct what was counted of studies before their files were read."""
     for record in read_manifest(order.out / FILE, order.root) if lost else ():
-        held = (name for name in {**record.files, **record.texts} if record.holds(name))
+        held = (name for name in {**record.files, **record.texts} if record.has(name))
         names = [name for name in held if (name, name_in(record, name, order.root)) in lost]
         if names:
             population.lose(order.split(record), names)

@@ -13,7 +13,7 @@ from core.data.fingerprint import stamp_of, stamp_of_text
 from core.data.prepared.file_versions import is_version
 from core.data.prepared.manifest import relative
 from core.data.prepared.shards import INDEX, REFUSED, Index, Shard, shard_path
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.types import Record, Sample
 
 _OPEN = 64  # shards that are kept open
@@ -50,7 +50,7 @@ class PreparedSamples:
         same = name == name_in(record, modality, self.root) and stamp == index.stamps[row].tobytes()
         return found if same and shard.digest == index.digest else self._warn(modality, "its shards were replaced")
 
-    def holds(self, modality: str) -> bool:
+    def has(self, modality: str) -> bool:
         """Whether there are samples of a modality that are made as this run makes them."""
         return self._index(modality) is not None
 
@@ -111,7 +111,7 @@ class PreparedSamples:
         if modality not in self._told:
             self._told.add(modality)
             warnings.warn(
-                PlainWarning(
+                MedWeaveWarning(
                     f"{self.folder}: prepared samples of '{modality}' are out of date: {' '.join(why.split())}; such"
                     f" files are read instead: run core.prepare {self.dataset} again"
                 ),

@@ -19,7 +19,7 @@ import numpy as np
 from core.data.fingerprint import short
 from core.data.prepared.file_versions import taken_versions
 from core.errors import UserError
-from core.io import replacing
+from core.io import atomic_write
 from core.types import Geometry, Sample
 
 _TUPLE = "()"  # the key of a tuple, which JSON has no word for
@@ -216,7 +216,7 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], said: Mapping[str, Any]
 
     # One key: safetensors writes several in any order, and equal data shall be equal bytes.
     content = save(dict(arrays), metadata={_ABOUT: json.dumps(said, sort_keys=True)})
-    with replacing(path, overwrite=True) as beside:
+    with atomic_write(path, overwrite=True) as beside:
         beside.write_bytes(content)  # not by safetensors, whose errors do not say that the disk is full
 
 

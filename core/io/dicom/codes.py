@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from core.errors import unknown
+from core.errors import unknown_name
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -104,6 +104,6 @@ def finding_segments(names: Iterable[str]) -> tuple[Segment, ...]:
 
 def _segment(name: str, what: str, codes: Mapping[str, tuple[str, str]], category: Code) -> Segment:
     if name not in codes:
-        raise unknown(what, name, codes)
+        raise unknown_name(what, name, codes)
     value, meaning = codes[name]
     return Segment(name=name, kind=Code(value=value, meaning=meaning), category=category)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io.dicom.header import Header, wanted_tags
 from core.io.files import decoding, opening, readable
 
@@ -172,11 +172,11 @@ def read_pixels(header: Header, layout: Layout) -> np.ndarray:
 
 @contextmanager
 def noting(path: Path) -> Iterator[None]:
-    """What pydicom warns of while a path is read becomes one `PlainWarning` that names it."""
+    """What pydicom warns of while a path is read becomes one `MedWeaveWarning` that names it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    own = [one.message for one in caught if isinstance(one.message, PlainWarning)]
+    own = [one.message for one in caught if isinstance(one.message, MedWeaveWarning)]
     # Other categories speak to programmers.
     others = [one.message for one in caught if isinstance(one.message, UserWarning) and one.message not in own]
     foreign = list(dict.fromkeys(" ".join(str(message).split()) for message in others))
@@ -184,7 +184,7 @@ def noting(path: Path) -> Iterator[None]:
         warnings.warn(message, stacklevel=3)
     if foreign:
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
-        warnings.warn(PlainWarning(f"{path}: read, but: {foreign[0]}{more}"), stacklevel=3)
+        warnings.warn(MedWeaveWarning(f"{path}: read, but: {foreign[0]}{more}"), stacklevel=3)
 
 
 class _Clipped(BufferedReader):

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveFloat
 
 from core.contract.modality import PartConfig
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io.dicom.grayscale import interest_of, is_padding, modality_of
 from core.io.dicom.header import Header
 from core.io.dicom.instance import SUFFIXES, Layout, layout_of, noting, read_header, read_pixels
@@ -271,7 +271,8 @@ def is_inverted(header: Header, layout: Layout) -> bool:
     if shape and (shape == "INVERSE") != layout.inverted:
         said = header.word("PhotometricInterpretation")
         warnings.warn(
-            PlainWarning(f"{header.path}: says {said} and PresentationLUTShape {shape}; {said} is used"), stacklevel=2
+            MedWeaveWarning(f"{header.path}: says {said} and PresentationLUTShape {shape}; {said} is used"),
+            stacklevel=2,
         )
     return layout.inverted
 
@@ -284,7 +285,7 @@ def lies_apart(values: np.ndarray, padding: np.ndarray, path: Path) -> bool:
     if padded.max() < real.min() or padded.min() > real.max():
         return True
     warnings.warn(
-        PlainWarning(f"{path}: its PixelPaddingValue lies amid its other values, so nothing is taken for padding"),
+        MedWeaveWarning(f"{path}: its PixelPaddingValue lies amid its other values, so nothing is taken for padding"),
         stacklevel=2,
     )
     return False

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import PositiveFloat, PositiveInt
 
 from core.contract.modality import PartConfig
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io.dicom.grayscale import is_padding, modality_of
 from core.io.dicom.header import Header
 from core.io.dicom.instance import SUFFIXES, noting, read_header, read_pixels
@@ -42,8 +42,8 @@ class SeriesReaderConfig(PartConfig):
 
     ``dims`` 3: the volume; of a single-frame file, that of its series in its folder. 2: the slice of a single-frame
     file; of a folder or a multi-frame file, what ``volume`` says (see `core.io.geometry`). ``kinds``: values of
-    Modality (0008,0060) that are taken, none: any. ``rescale`` ``"require"``: files without Rescale Slope and Intercept, or with
-    a Rescale Type other than ``units``, are refused, for their numbers are not in ``units``. ``gaps``: refuse a series
+    Modality (0008,0060) that are taken, none: any. ``rescale`` ``"require"``: files without Rescale Slope and
+    Intercept, or with a Rescale Type other than ``units``, are refused, for their numbers are not in ``units``. ``gaps``: refuse a series
     that lacks slices, or read its longest run. ``localizers``: read scouts too. ``burned_in``: read images too that say
     a name is burned into them.
     """
@@ -132,7 +132,7 @@ class SeriesReader:
         if len(scouts) == len(headers):
             raise UserError(f"{path}: is a localizer, not a scan; name another series, or set localizers = true")
         told = ", ".join(header.path.name for header in scouts[:3]) + (", ..." if len(scouts) > 3 else "")
-        warnings.warn(PlainWarning(f"{path}: left out {len(scouts)} localizers of the series: {told}"), stacklevel=2)
+        warnings.warn(MedWeaveWarning(f"{path}: left out {len(scouts)} localizers of the series: {told}"), stacklevel=2)
         return [header for header in headers if header not in scouts]
 
     def _values(self, frames: Sequence[Frame], path: Path) -> np.ndarray:

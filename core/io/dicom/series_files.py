@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io.dicom.header import Header
 from core.io.dicom.instance import SUFFIXES, is_dicom, read_header
 from core.io.files import opening
@@ -28,7 +28,8 @@ def the_series_in(folder: Path, max_files: int) -> list[Header]:
         raise UserError(f"{folder}: holds {len(found)} series: {told}{more}; name one of its files instead")
     if "" in found:
         warnings.warn(
-            PlainWarning(f"{folder}: its files state no SeriesInstanceUID and are taken for one series"), stacklevel=2
+            MedWeaveWarning(f"{folder}: its files state no SeriesInstanceUID and are taken for one series"),
+            stacklevel=2,
         )
     return next(iter(found.values()))
 
@@ -64,7 +65,9 @@ def _series_in(folder: Path, max_files: int, only: str | None = None) -> dict[st
             others.append(file.name)
     if others and only is None:
         told = ", ".join(others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
-        warnings.warn(PlainWarning(f"{folder}: left out what is no DICOM image ({len(others)}): {told}"), stacklevel=2)
+        warnings.warn(
+            MedWeaveWarning(f"{folder}: left out what is no DICOM image ({len(others)}): {told}"), stacklevel=2
+        )
     return found
 
 

@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io.dicom.header import Header
 from core.io.dicom.instance import Layout, layout_of
 
@@ -260,7 +260,7 @@ def _without_gaps(order: list[Frame], heights: np.ndarray, gaps: Gaps, what: str
         raise UserError(f'{what}: slices are missing: {found}; complete the series, or set gaps = "longest"')
     ends = [0, *(int(place) + 1 for place in wide), len(order)]
     start, stop = max(pairwise(ends), key=lambda run: run[1] - run[0])
-    warnings.warn(PlainWarning(f"{what}: {found}; the longest run of {stop - start} slices is read"), stacklevel=2)
+    warnings.warn(MedWeaveWarning(f"{what}: {found}; the longest run of {stop - start} slices is read"), stacklevel=2)
     return order[start:stop]
 
 

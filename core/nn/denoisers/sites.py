@@ -16,7 +16,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from core.contract.modality import Site
-from core.errors import UserError, unknown
+from core.errors import UserError, unknown_name
 from core.nn.schedule import timestep_of_log_snr
 from core.types import Conditioning, Context, Space
 
@@ -47,7 +47,7 @@ class ContextSite(nn.Module):
 def attach_at(sites: Mapping[str, ContextSite], site: str, module: nn.Module) -> None:
     """Attach ``module`` at the named site; `UserError` for an unknown name or an occupied site."""
     if site not in sites:
-        raise unknown("site", site, sites)
+        raise unknown_name("site", site, sites)
     sites[site].attach(module)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from core.api import PlainWarning, Record, UserError
+from core.api import MedWeaveWarning, Record, UserError
 from plugins.public_datasets.file_listing import names_in
 from plugins.public_datasets.skipped_files import Omissions
 
@@ -21,7 +21,7 @@ def scan(root: Path) -> Iterator[Record]:
     """A record per entry. The two pictures are taken as frontal and lateral in this order, which no file states."""
     omitted, num = Omissions(), 0
     told = f"{root / TABLE}: states no views; of each pair the first is taken as frontal, the second as lateral"
-    warnings.warn(PlainWarning(told), stacklevel=2)
+    warnings.warn(MedWeaveWarning(told), stacklevel=2)
     for split, place, entry in _entries(root / TABLE):
         paths = [root / IMAGES / name for name in entry["image_path"]]
         if len(paths) != len(VIEWS):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.api import PlainWarning, UserError
+from core.api import MedWeaveWarning, UserError
 from plugins.public_datasets.adapters import ADAPTERS
 
 ADAPTER_OF = {adapter.name: adapter for adapter in ADAPTERS}
@@ -102,7 +102,7 @@ def told():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             records = list(ADAPTER_OF[name].scan(root))
-        assert all(issubclass(warning.category, PlainWarning) for warning in caught)
+        assert all(issubclass(warning.category, MedWeaveWarning) for warning in caught)
         return records, [str(warning.message) for warning in caught]
 
     return scanned

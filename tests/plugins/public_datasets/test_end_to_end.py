@@ -31,13 +31,13 @@ def samples(tree, monkeypatch):
             warnings.simplefilter("ignore")
             records = records_of(source, run)
             names = run.flows.union.modalities
-            visible = [tuple(name for name in names if record.holds(name)) for record in records]
+            visible = [tuple(name for name in names if record.has(name)) for record in records]
             parts = {name: run.modalities[name].parts("tiny") for name in names}
             studies = Studies(records, visible, parts, readers_of([source], run))
             return records, {
                 (records[place].study, name): studies.sample(name, place)
                 for name in names
-                for place in studies.having(name)
+                for place in studies.indices_with(name)
             }
 
     return read
@@ -156,8 +156,8 @@ def test_a_folder_of_ones_own(tree, samples, monkeypatch, tmp_path):
     flags = Flags(flow="text-xray_frontal", data="mine")
     run = start_run(resolve(registry, catalog.modalities, flags), catalog.modalities)
     (record,) = records_of(source_of("mine", run, registry, catalog.datasets), run)
-    assert record.holds("text")
-    assert record.holds("xray_frontal")
+    assert record.has("text")
+    assert record.has("xray_frontal")
     assert replace(record, dataset="").patient == "p1"
 
 

@@ -132,4 +132,4 @@ def test_mutated_headers_give_records_or_one_line(name, tree):
         )
         records, refused = outcome(adapter.scan, tree.root)
         assert records, refused
-        assert any(record.holds("mri") for record in records), "what is whole is found"
+        assert any(record.has("mri") for record in records), "what is whole is found"

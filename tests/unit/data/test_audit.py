@@ -16,7 +16,7 @@ from core.data.audit.file_facts import facts_of_text, stored_as
 from core.data.audit.findings import Finding, Names, share, table, worst
 from core.data.audit.geometry import outliers
 from core.data.audit.image_hash import difference_hash, distance, near_across, near_within
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io import ImageReaderConfig, NiftiReaderConfig, RadiographReaderConfig, ScanReaderConfig, centred
 from core.preprocess import RangePreprocessConfig
 from core.types import Record, Sample
@@ -313,7 +313,7 @@ def test_every_warning_of_a_reader_is_told(root, audit):
 
 def test_what_the_scan_says_is_a_row(root, audit):
     def scanned():
-        warnings.warn(PlainWarning(f"{root}: left out or missing: 3 masks without their scan"), stacklevel=1)
+        warnings.warn(MedWeaveWarning(f"{root}: left out or missing: 3 masks without their scan"), stacklevel=1)
         yield from tree(root, 3)
 
     told = row(audit(scanned()), "said by the scan")

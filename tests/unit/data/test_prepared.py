@@ -21,7 +21,7 @@ from core.data.prepared.samples import PreparedSamples
 from core.data.prepared.settings import digests_of, settings_of
 from core.data.prepared.shards import about, shard_path
 from core.engine.workers import in_order
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io import centred
 from core.io.lock import alone_in
 from core.types import Record, Sample
@@ -50,7 +50,7 @@ def said_of(action):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = action()
-    assert all(issubclass(one.category, PlainWarning) and "\n" not in str(one.message) for one in caught)
+    assert all(issubclass(one.category, MedWeaveWarning) and "\n" not in str(one.message) for one in caught)
     return result, [str(one.message) for one in caught]
 
 

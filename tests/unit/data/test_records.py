@@ -13,7 +13,7 @@ from core.contract.modality import DatasetAdapter, Modality, PartConfig, Parts
 from core.data.cohort import gather_cohort
 from core.data.records import records_of, source_of
 from core.engine.distributed import Compute
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.flow.patient_pools import split_by_patient
 from core.flow.run import start_run
 from core.plan.data_counts import take_stock
@@ -56,7 +56,7 @@ def started(root, *, recipe="medcodi_m", split="official", deal=True, **flags):
     return start_run(resolve(registry, MODALITIES, Flags(recipe=recipe, **flags)), MODALITIES), registry
 
 
-@pytest.mark.filterwarnings("ignore::core.errors.PlainWarning")
+@pytest.mark.filterwarnings("ignore::core.errors.MedWeaveWarning")
 @pytest.mark.parametrize(
     "flags",
     [
@@ -73,7 +73,7 @@ def test_the_plan_counts_what_training_sees(tmp_path, flags):
     training = gather_cohort(run, registry, {"phantom": adapter()}, Compute("cpu")).training
     pairs = {pair for edge in run.flows.union.edges for pair in edge.pairs}
     for names in [*((name,) for name in run.flows.union.modalities), *pairs]:
-        count = len(training.having(*names))
+        count = len(training.indices_with(*names))
         assert stock.num_pairs(names) == count > 0, names
         if len(names) == 1:
             assert stock.num_samples(names) == count, "of several files in a study the first is used"
@@ -136,7 +136,7 @@ def test_a_data_set_without_test_studies_is_measured_on_validation_studies(tmp_p
 
     run, registry = started(tmp_path, flow="text-ct")
     found = DatasetAdapter(name="any", title="", modalities=NAMES, licence="", citation="", scan=scan)
-    with pytest.warns(PlainWarning, match="no test studies in phantom: measured on validation studies"):
+    with pytest.warns(MedWeaveWarning, match="no test studies in phantom: measured on validation studies"):
         cohort = gather_cohort(run, registry, {"phantom": found}, Compute("cpu"))
     assert [record.study for record in cohort.test.records] == ["s4", "s5", "s6"]
     assert [record.study for record in cohort.held_out.records] == ["s4", "s5", "s6"]

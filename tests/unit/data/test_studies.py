@@ -28,16 +28,16 @@ def studies(tmp_path):
 
 
 def test_hidden_modalities_are_not_had(studies):
-    assert studies.having("toy_grid", "toy_vector") == [0, 1, 2, 3, 4]
+    assert studies.indices_with("toy_grid", "toy_vector") == [0, 1, 2, 3, 4]
     with pytest.raises(UserError, match="no study to train on holds toy_grid and text"):
-        studies.require("toy_grid", "text")
+        studies.require_indices_with("toy_grid", "text")
 
 
 def test_a_view_depends_on_its_study_and_purpose_only(studies):
-    both = studies.view("toy_grid", [3, 7], 0, "view", 1).data
-    alone = studies.view("toy_grid", [7], 0, "view", 1).data
+    both = studies.augmented_batch("toy_grid", [3, 7], 0, "view", 1).data
+    alone = studies.augmented_batch("toy_grid", [7], 0, "view", 1).data
     assert torch.equal(both[1], alone[0])
-    assert not torch.equal(alone, studies.view("toy_grid", [7], 0, "view", 2).data)
+    assert not torch.equal(alone, studies.augmented_batch("toy_grid", [7], 0, "view", 2).data)
     assert not torch.equal(alone, studies.batch("toy_grid", [7]).data)
 
 
@@ -57,7 +57,7 @@ def test_equal_text_or_equal_labels_say_the_same():
     expected = torch.eye(5, dtype=torch.bool)
     for one, other in [(0, 1), (1, 2)]:
         expected[one, other] = expected[other, one] = True
-    assert torch.equal(studies.equal(["words"], range(5)), expected)
+    assert torch.equal(studies.same_text_mask(["words"], range(5)), expected)
 
 
 def test_labels_say_how_much_two_studies_are_alike():

@@ -76,7 +76,7 @@ def studies(root, out, records, parts=None, readers=None):
     records = [replace(record, dataset="mine") for record in records]
     digests = digests_of(parts, readers or {}, "mine")
     taken = {} if out is None else {"mine": PreparedSamples("mine", out / PRESET, root, digests)}
-    visible = [tuple(name for name in parts if record.holds(name)) for record in records]
+    visible = [tuple(name for name in parts if record.has(name)) for record in records]
     return Studies(records, visible, parts, readers, taken)
 
 

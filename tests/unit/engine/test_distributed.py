@@ -73,7 +73,7 @@ def test_seeded_leaves_the_stream_as_it_was():
 
 def test_placing_copies_into_aligned_memory(compute):
     batch = Batch(modality="a", data=torch.zeros(9)[1:], mask=torch.ones(8, dtype=torch.bool))
-    placed = compute.placed(batch)
+    placed = compute.to_device(batch)
     assert placed.data.data_ptr() % 64 == 0
     assert torch.equal(placed.data, batch.data)
     assert torch.equal(placed.mask, batch.mask)

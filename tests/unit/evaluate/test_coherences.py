@@ -49,7 +49,7 @@ class FakeSubjects:
         self.held_out = SimpleNamespace(having=lambda *names: list(range(4)))
         self.course = SimpleNamespace(cohort=SimpleNamespace(held_out=self.held_out))
 
-    def having(self, *names):
+    def indices_with(self, *names):
         return sorted(set(range(8)).intersection(*(self.held.get(name, range(8)) for name in names)))
 
     def taken(self, name, places):

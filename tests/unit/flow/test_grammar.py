@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from core.contract.modality import Modality, PartConfig, Parts, Shared
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.flow.grammar import Flow, neighbours, parse_flow, reachable_pairs
 from core.flow.patient_pools import deal_pools, dealt, visible
 from core.flow.rounds import missing_parts, plan_rounds, require_parts, trained_once
@@ -135,7 +135,7 @@ def test_island_names_what_is_known():
 
 
 def test_cycle_is_allowed_with_a_warning():
-    with pytest.warns(PlainWarning, match="flow item 'text-mri' brings no new modality"):
+    with pytest.warns(MedWeaveWarning, match="flow item 'text-mri' brings no new modality"):
         flow = parse("text-ct,ct-mri,text-mri")
     assert plan_rounds(flow, MODALITIES, "tiny", "align")[2].trains == ()
     assert plan_rounds(flow, MODALITIES, "tiny", "align", freeze=False)[2].trains == ("text.prompt", "mri.prompt")

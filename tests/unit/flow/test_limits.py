@@ -7,7 +7,7 @@ import pytest
 
 from core.config.registry import PairEntry, load_registry, shipped_recipes
 from core.config.run_config import Flags, resolve, to_toml
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.flow.grammar import parse_flow
 from core.flow.limits import LIMITS, UNREAD, require_consistency, supported
 from core.testing.toy import TOY_GRID, TOY_VECTOR
@@ -26,7 +26,7 @@ def warned(call):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = call()
-    assert all(issubclass(item.category, PlainWarning) for item in caught)
+    assert all(issubclass(item.category, MedWeaveWarning) for item in caught)
     return [str(item.message) for item in caught], result
 
 

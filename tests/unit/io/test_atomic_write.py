@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from core.io.files import replacing
+from core.io.files import atomic_write
 
 
 def names(folder):
@@ -13,7 +13,7 @@ def names(folder):
 
 def test_appears_whole(folder):
     path = folder / "a.nii.gz"
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         assert beside.parent == folder
         assert beside.name.endswith(".nii.gz")
         beside.write_text("new")
@@ -27,7 +27,7 @@ def test_failure_leaves_the_old_file_and_nothing_else(folder):
     path.write_text("old")
 
     def fail():
-        with replacing(path, overwrite=True) as beside:
+        with atomic_write(path, overwrite=True) as beside:
             beside.write_text("half")
             raise RuntimeError("boom")
 
@@ -40,9 +40,9 @@ def test_failure_leaves_the_old_file_and_nothing_else(folder):
 def test_refuses_an_existing_file(folder):
     path = folder / "a.png"
     path.write_text("old")
-    with pytest.raises(UserError, match=r"a\.png: exists already"), replacing(path):
+    with pytest.raises(UserError, match=r"a\.png: exists already"), atomic_write(path):
         raise AssertionError("not reached")
-    with replacing(path, overwrite=True) as beside:
+    with atomic_write(path, overwrite=True) as beside:
         beside.write_text("new")
     assert path.read_text() == "new"
 
@@ -54,7 +54,7 @@ def test_a_file_that_appears_meanwhile_is_kept(folder, monkeypatch, linkable):
     path = folder / "a.png"
 
     def race():
-        with replacing(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text("mine")
             path.write_text("theirs")
 
@@ -66,15 +66,15 @@ def test_a_file_that_appears_meanwhile_is_kept(folder, monkeypatch, linkable):
 
 def test_works_without_hard_links(folder, monkeypatch):
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError("no links here")))
-    with replacing(folder / "a.png") as beside:
+    with atomic_write(folder / "a.png") as beside:
         beside.write_text("new")
     assert names(folder) == ["a.png"]
 
 
 def test_missing_folder_and_folder_as_target(folder):
-    with pytest.raises(UserError, match="does not exist; make it"), replacing(folder / "none" / "a.png"):
+    with pytest.raises(UserError, match="does not exist; make it"), atomic_write(folder / "none" / "a.png"):
         pass
-    with pytest.raises(UserError, match="is a folder"), replacing(folder):
+    with pytest.raises(UserError, match="is a folder"), atomic_write(folder):
         pass
 
 
@@ -85,7 +85,7 @@ def test_unwritable_folder_is_one_line(folder, monkeypatch):
     monkeypatch.setattr(Path, "write_text", refuse)
     with (
         pytest.raises(UserError, match=r"a\.txt: cannot be written: Permission denied"),
-        replacing(folder / "a.txt") as beside,
+        atomic_write(folder / "a.txt") as beside,
     ):
         beside.write_text("x")
     assert names(folder) == []
@@ -94,12 +94,12 @@ def test_unwritable_folder_is_one_line(folder, monkeypatch):
 def test_read_only_folder(read_only):
     with read_only() as folder:
         named = rf"{folder}/a\.txt: cannot be written: Permission denied"
-        with pytest.raises(UserError, match=named), replacing(folder / "a.txt") as beside:
+        with pytest.raises(UserError, match=named), atomic_write(folder / "a.txt") as beside:
             beside.write_text("x")
 
 
 def test_a_name_of_the_longest_length(folder):
     path = folder / ("x" * 251 + ".png")
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text("new")
     assert path.read_text() == "new"

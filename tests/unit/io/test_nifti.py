@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io import (
     ImageReaderConfig,
     NiftiReaderConfig,
@@ -253,7 +253,7 @@ except UserError as error:
     content = bytearray((folder / "a.nii").read_bytes())
     content[80:84] = np.float32(-2).tobytes()  # the first spacing
     (folder / "c.nii").write_bytes(content)
-    with pytest.warns(PlainWarning, match=r"c\.nii: its header was mended while reading: .*pixdim"):
+    with pytest.warns(MedWeaveWarning, match=r"c\.nii: its header was mended while reading: .*pixdim"):
         assert reader().read(folder / "c.nii").data.shape == (1, 2, 3, 4)
 
 

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io import NiftiReaderConfig
 
 
@@ -35,7 +35,9 @@ def read(path, **options):
 
 def test_a_contradiction_is_told_and_the_sform_used(write):
     path = write((-1, -1, 1, 1), (-1.3, -1.3, 10, 1))
-    with pytest.warns(PlainWarning, match=r"heart\.nii\.gz: its sform says a spacing of 1 x 1 x 1, its header 1\.3 x"):
+    with pytest.warns(
+        MedWeaveWarning, match=r"heart\.nii\.gz: its sform says a spacing of 1 x 1 x 1, its header 1\.3 x"
+    ):
         sample = NiftiReaderConfig(modality="m").build().read(path)
     assert sample.geometry.spacing_mm == pytest.approx((1, 1, 1))
     assert read(path, form="sform") == pytest.approx((1, 1, 1))

@@ -85,5 +85,5 @@ def test_a_patient_in_two_splits_is_refused(folder):
 
 def test_a_record_of_two_texts_is_one_study():
     record = Record(patient="p", study="s", texts={"text": "Clear."})
-    assert record.holds("text")
-    assert not record.holds("ct")
+    assert record.has("text")
+    assert not record.has("ct")

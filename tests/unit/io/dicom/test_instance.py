@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io import RadiographReaderConfig, SeriesReaderConfig
 from core.io.dicom.instance import stated_size
 from tests.unit.io.dicom.dicom_files import cr, ct_slice, enhanced, put, save
@@ -62,7 +62,7 @@ def outcome(reader, path):
         return str(error)
 
 
-@pytest.mark.filterwarnings("ignore::core.errors.PlainWarning")
+@pytest.mark.filterwarnings("ignore::core.errors.MedWeaveWarning")
 def test_every_file_of_pydicom_is_a_sample_or_one_line():
     """All of them, through both readers."""
     folder = Path(get_testdata_file("CT_small.dcm", download=False)).parent
@@ -129,7 +129,7 @@ def test_a_lying_header_costs_no_memory(tmp_path, case):
 
 
 @pytest.mark.parametrize("element", [b"\xe0\x7f\x10\x00OW\x00\x00", b"\x02\x00\x01\x00OB\x00\x00"])
-@pytest.mark.filterwarnings("ignore::core.errors.PlainWarning")
+@pytest.mark.filterwarnings("ignore::core.errors.MedWeaveWarning")
 def test_lengths_beyond_the_file_cost_no_memory(tmp_path, element):
     """An element that states 4 GB: Python would make room for them before it reads."""
     content = bytearray(save(ct_slice(STORED), tmp_path / "a.dcm").read_bytes())
@@ -154,7 +154,7 @@ def test_floating_pixels(tmp_path):
     assert "holds floating-point pixels" in refused(save(dataset, tmp_path / "a.dcm"))
 
 
-@pytest.mark.filterwarnings("ignore::core.errors.PlainWarning")
+@pytest.mark.filterwarnings("ignore::core.errors.MedWeaveWarning")
 def test_a_wrong_transfer_syntax(tmp_path):
     """Bytes of one encoding under the name of another."""
     good = save(ct_slice(STORED), tmp_path / "a.dcm")
@@ -236,7 +236,7 @@ def test_frames_that_are_not_there(tmp_path):
 
 def test_what_was_mended_is_told():
     path = Path(get_testdata_file("MR_small_padded.dcm", download=False))
-    with pytest.warns(PlainWarning, match=r"MR_small_padded\.dcm: read, but: .* 128 bytes of excess padding"):
+    with pytest.warns(MedWeaveWarning, match=r"MR_small_padded\.dcm: read, but: .* 128 bytes of excess padding"):
         assert SLICE.read(path).data.shape == (1, 64, 64)
 
 

@@ -10,7 +10,7 @@ from pydicom.pixels import apply_windowing
 from pydicom.sequence import Sequence
 from pydicom.sr._concepts_dict import concepts
 
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io import DicomRadiographWriterConfig, ImageReaderConfig, RadiographReaderConfig, ScanReaderConfig, centred
 from core.types import Sample
 from tests.unit.io.dicom.dicom_files import cr, put, save
@@ -235,7 +235,7 @@ def test_spacings(tmp_path):
 
 
 def test_a_contradiction_of_polarity_is_told(tmp_path):
-    with pytest.warns(PlainWarning, match=r"MONOCHROME2 and PresentationLUTShape INVERSE; MONOCHROME2 is used"):
+    with pytest.warns(MedWeaveWarning, match=r"MONOCHROME2 and PresentationLUTShape INVERSE; MONOCHROME2 is used"):
         found = read(tmp_path, PresentationLUTShape="INVERSE")
     assert np.allclose(found.data[0], STORED / 4095, atol=1e-7)
 

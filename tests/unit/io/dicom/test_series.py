@@ -11,7 +11,7 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.pixels import apply_modality_lut
 
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io import DicomSeriesWriterConfig, NiftiReaderConfig, NiftiWriterConfig, SeriesReaderConfig, SliceAt, centred
 from core.types import Sample
 from tests.unit.io.dicom.dicom_files import MR, ct_series, ct_slice, enhanced, image, put, save
@@ -260,7 +260,7 @@ def test_padding_is_the_lowest_value_that_is_none(tmp_path):
     values[1, 1] = -3000
     dataset = ct_slice(values)
     dataset.add_new("PixelPaddingValue", "SS", -2000)
-    with pytest.warns(PlainWarning, match=r"amid\.dcm: its PixelPaddingValue lies amid"):
+    with pytest.warns(MedWeaveWarning, match=r"amid\.dcm: its PixelPaddingValue lies amid"):
         found = reader(dims=2).read(save(dataset, tmp_path / "amid.dcm"))
     assert np.array_equal(found.data[0], values - 1024)
     dataset = ct_slice(np.full((3, 4), -2000, np.int16))
@@ -345,7 +345,7 @@ def test_gaps(tmp_path):
         UserError, match=r"5 mm between 002\.dcm and 004\.dcm, 2\.5 mm between others \(1 such gap in 8"
     ):
         reader().read(tmp_path)
-    with pytest.warns(PlainWarning, match="the longest run of 5 slices is read"):
+    with pytest.warns(MedWeaveWarning, match="the longest run of 5 slices is read"):
         found = reader(gaps="longest").read(tmp_path)
     assert np.array_equal(found.data[0], volume[4:] - 1024)
     assert found.geometry.affine[2, 3] == 10
@@ -355,7 +355,7 @@ def test_localizers_are_left_out_with_a_word(tmp_path):
     ct_series(tmp_path, stored(), (0, 0, 0), (0, 0, 2.5))
     scout = ct_slice(stored((9, 9)), cosines=(0, 1, 0, 0, 0, -1), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     save(scout, tmp_path / "scout.dcm")
-    with pytest.warns(PlainWarning, match=r"left out 1 localizers of the series: scout\.dcm"):
+    with pytest.warns(MedWeaveWarning, match=r"left out 1 localizers of the series: scout\.dcm"):
         assert reader().read(tmp_path).data.shape == (1, 5, 6, 7)
 
 
@@ -366,7 +366,7 @@ def test_what_lies_beside_a_series(tmp_path):
     (tmp_path / "below").mkdir()
     os.symlink(tmp_path / "loop", tmp_path / "loop")
     os.mkfifo(tmp_path / "pipe.dcm")
-    with pytest.warns(PlainWarning, match=r"left out what is no DICOM image \(1\): notes\.txt"):
+    with pytest.warns(MedWeaveWarning, match=r"left out what is no DICOM image \(1\): notes\.txt"):
         assert reader().read(tmp_path).data.shape == (1, 5, 6, 7)
     (tmp_path / "half.dcm").write_bytes(b"")
     with pytest.raises(UserError, match=r"half\.dcm: the file is empty"):
@@ -496,14 +496,14 @@ def test_what_is_no_dicom_stays_harmless(tmp_path):
     (tmp_path / "README").write_text("a word")
     report = put(pydicom.Dataset(), SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", SeriesInstanceUID="1.2.3.5")
     save(report, tmp_path / "report")
-    with pytest.warns(PlainWarning, match=r"no DICOM image \(4\): \.nomedia, README, done\.txt, report") as told:
+    with pytest.warns(MedWeaveWarning, match=r"no DICOM image \(4\): \.nomedia, README, done\.txt, report") as told:
         assert reader().read(tmp_path).data.shape == (1, 5, 6, 7)
     assert len(told) == 1
 
 
 def test_files_of_no_series_are_one_with_a_word(tmp_path):
     ct_series(tmp_path, stored(), (0, 0, 0), (0, 0, 2.5), SeriesInstanceUID=None)
-    with pytest.warns(PlainWarning, match="state no SeriesInstanceUID and are taken for one series") as told:
+    with pytest.warns(MedWeaveWarning, match="state no SeriesInstanceUID and are taken for one series") as told:
         assert reader().read(tmp_path).data.shape == (1, 5, 6, 7)
     assert len(told) == 1
 
@@ -532,6 +532,6 @@ def test_bits_that_belong_to_no_value_are_told_of(tmp_path, values, bits, stray,
 
 def test_stray_bits_of_a_series_are_one_warning(tmp_path):
     ct_series(tmp_path, stored() + 3000, (0, 0, 0), (0, 0, 2.5), BitsStored=10, HighBit=9)
-    with pytest.warns(PlainWarning, match=r"beyond BitsStored 10.* \(and 4 more\)$") as told:
+    with pytest.warns(MedWeaveWarning, match=r"beyond BitsStored 10.* \(and 4 more\)$") as told:
         reader().read(tmp_path)
     assert len(told) == 1

@@ -16,7 +16,7 @@ import pytest
 from core.errors import UserError
 from core.io import DicomSeriesWriterConfig, Window
 from core.io.dicom.mark import kept_mark
-from core.io.files import replacing
+from core.io.files import atomic_write
 from core.io.geometry import centred
 from core.types import Geometry, Provenance, Sample
 
@@ -382,7 +382,7 @@ def test_a_full_disk_is_one_sentence(tmp_path, small_disk, provenance, config):
 
 def test_no_space_left_says_what_to_do(folder):
     def fail():
-        with replacing(folder / "a.dcm"):
+        with atomic_write(folder / "a.dcm"):
             try:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError as error:  # as pydicom does it

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from core.contract.modality import Autoencoder
-from core.errors import PlainWarning, UserError
+from core.errors import MedWeaveWarning, UserError
 from core.nn import Decoding, TextAutoencoderConfig
 from core.nn.autoencoders.decoder import drawn, search
 from core.nn.autoencoders.optimus import cyclical_beta, divergence_above, feature_divergence, token_losses
@@ -343,7 +343,7 @@ def from_folders(folders, **changes):
 def test_folders_give_the_library_s_networks(folders):
     from transformers import BertModel, GPT2LMHeadModel
 
-    with pytest.warns(PlainWarning, match="11 tokens, the vocabulary 20: token embeddings are learned anew"):
+    with pytest.warns(MedWeaveWarning, match="11 tokens, the vocabulary 20: token embeddings are learned anew"):
         module = from_folders(folders)
     bert = BertModel.from_pretrained(folders / "bert").eval()
     embedded = torch.randn(2, 5, 16, generator=draws())
