@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from core.align.losses import barlow_twins
 from core.data.studies import Studies
 from core.engine.distributed import Compute
-from core.engine.rng import seeded
+from core.engine.rng import forked_rng
 
 _WIDEST = 2048
 
@@ -53,7 +53,7 @@ class Invariance:
         self.projectors: dict[str, Projector] = {}
         for name, key in key_of.items():
             if key not in self.projectors:
-                with seeded(seed, "projector", key):
+                with forked_rng(seed, "projector", key):
                     self.projectors[key] = Projector(encoders[name].width)
         self._key_of = key_of
 

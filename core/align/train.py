@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.align.findings import Findings, TextReader, Told
+from core.align.findings import FindingProbe, FindingExtractor, StudyFindings
 from core.align.invariance import Invariance, gradient_norms
 from core.align.losses import Temperature, info_nce, semantic_matching
 from core.config.preset import Training
 from core.config.recipe import AlignChoice
 from core.data.studies import Studies
-from core.engine.distributed import Share
-from core.engine.loop import Notes, Stage, Terms
-from core.engine.rng import stream
+from core.engine.distributed import BatchShard
+from core.engine.loop import LossTerms, Metrics, Stage
+from core.engine.rng import make_generator
 from core.engine.trainer import Trainer
 from core.types import Batch
 
@@ -25,7 +25,7 @@ Key = tuple[str, int]  # a modality, and the number of the draw that its studies
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alignment:
+class AlignRound:
     """What a round is made of. ``encoders`` by modality; only those in ``trained``, by weight set, are not frozen.
 
     ``findings_of`` and ``details_of`` read the texts of a data set, by its name.
@@ -38,11 +38,11 @@ class Alignment:
     studies: Studies
     training: Training
     choice: AlignChoice
-    findings_of: Mapping[str, TextReader] = field(default_factory=dict)
-    details_of: Mapping[str, TextReader] = field(default_factory=dict)
+    findings_of: Mapping[str, FindingExtractor] = field(default_factory=dict)
+    details_of: Mapping[str, FindingExtractor] = field(default_factory=dict)
 
 
-def train_round(trainer: Trainer, of: Alignment) -> float:
+def train_round(trainer: Trainer, of: AlignRound) -> float:
     """Contrast every pair of the round on studies that hold both; returns the temperature that was reached.
 
     The moving average stays in the trained encoders.
@@ -70,17 +70,17 @@ def train_round(trainer: Trainer, of: Alignment) -> float:
 class _Contrast:
     """The losses of a round. A process encodes its share of the rows; the terms are computed of the rows of all."""
 
-    def __init__(self, trainer: Trainer, of: Alignment) -> None:
+    def __init__(self, trainer: Trainer, of: AlignRound) -> None:
         self.trainer, self.of, self.compute = trainer, of, trainer.compute
-        self.places = {pair: tuple(of.studies.require_indices_with(*pair)) for pair in of.pairs}
+        self.indices = {pair: tuple(of.studies.require_indices_with(*pair)) for pair in of.pairs}
         # Pairs that the same studies hold share a draw.
-        self.able = list(dict.fromkeys(self.places.values()))
-        self.draw_of = {pair: self.able.index(able) for pair, able in self.places.items()}
+        self.able = list(dict.fromkeys(self.indices.values()))
+        self.draw_of = {pair: self.able.index(able) for pair, able in self.indices.items()}
         self.temperature = Temperature(of.choice.temperature)
         viewed = of.trained if of.choice.visual_invariance else {}
         self.invariance = Invariance(of.encoders, viewed, of.studies, trainer.seed)
-        self.told = Told(of.studies, _texts(of), of.findings_of, of.details_of)
-        paired = {place for places in self.able for place in places}
+        self.told = StudyFindings(of.studies, _texts(of), of.findings_of, of.details_of)
+        paired = {index for indices in self.able for index in indices}
         self.findings = _findings(of, self.told, paired, trainer.seed)
         # A draw for each pair, then one of the studies that have no partner and can be read for findings.
         self.alone = {} if self.findings is None else _alone(of, self.told, paired)
@@ -95,11 +95,11 @@ class _Contrast:
         findings = {} if self.findings is None else {"findings": self.findings}
         return {"temperature": self.temperature, **self.invariance.modules, **findings}
 
-    def losses(self, step: int, share: Share) -> tuple[Terms, Notes]:
+    def losses(self, step: int, shard: BatchShard) -> tuple[LossTerms, Metrics]:
         """Contrast of every pair, invariance of every image that is trained, and what all tell of findings."""
         self.temperature.bound()
         drawn = self._drawn(step)
-        views, invariances = self._encoded(drawn, step, share)
+        views, invariances = self._encoded(drawn, step, shard)
         contrasts: dict[str, Tensor] = {}
         notes: dict[str, float | Tensor] = {}
         for pair, draw in self.draw_of.items():
@@ -117,7 +117,7 @@ class _Contrast:
 
     def _drawn(self, step: int) -> list[list[int]]:
         """The studies of a step, by the number of the draw."""
-        draws = stream(self.trainer.seed, "align", self.of.name, step)
+        draws = make_generator(self.trainer.seed, "align", self.of.name, step)
         drawn = []
         for able in self.drawn_from:
             size = min(self.of.training.batch, len(able))
@@ -125,7 +125,7 @@ class _Contrast:
         return drawn
 
     def _encoded(
-        self, drawn: Sequence[Sequence[int]], step: int, share: Share
+        self, drawn: Sequence[Sequence[int]], step: int, shard: BatchShard
     ) -> tuple[list[dict[Key, Tensor]], dict[str, Tensor]]:
         """Pooled vectors ``batch width`` of the whole batch by modality and draw, float32; invariance by image.
 
@@ -138,11 +138,11 @@ class _Contrast:
         firsts = {name: (name, draw) for name, draw in reversed(viewed)}
         twice = [key for key in viewed if key == firsts[key[0]]]
         first, second = (
-            {key: self._view(key, drawn[key[1]], step, number, share) for key in seen}
+            {key: self._view(key, drawn[key[1]], step, number, shard) for key in seen}
             for number, seen in enumerate((viewed, twice))
         )
         for key in (key for key in keys if key not in first):
-            first[key] = self.of.studies.batch(key[0], drawn[key[1]])[share.rows(sizes[key])]
+            first[key] = self.of.studies.batch(key[0], drawn[key[1]])[shard.rows(sizes[key])]
         one, two = self._pooled(first, sizes), self._pooled(second, sizes)
         invariances = {}
         for name, draw in second:
@@ -151,9 +151,9 @@ class _Contrast:
             invariances[f"invariance {name}"] = self.of.choice.invariance_weight * term
         return [one, one | two] if two else [one], invariances
 
-    def _view(self, key: Key, places: Sequence[int], step: int, number: int, share: Share) -> Batch:
-        rows, purpose = share.rows(len(places)), ("view", self.of.name, step, number)
-        return self.of.studies.augmented_batch(key[0], places[rows], self.trainer.seed, *purpose)
+    def _view(self, key: Key, indices: Sequence[int], step: int, number: int, shard: BatchShard) -> Batch:
+        rows, purpose = shard.rows(len(indices)), ("view", self.of.name, step, number)
+        return self.of.studies.augmented_batch(key[0], indices[rows], self.trainer.seed, *purpose)
 
     def _pooled(self, batches: Mapping[Key, Batch], sizes: Mapping[Key, int]) -> dict[Key, Tensor]:
         """What the encoders make of each batch, ``sizes`` rows in all processes together.
@@ -190,7 +190,7 @@ class _Contrast:
         return terms
 
     def _contrast(
-        self, pair: tuple[str, str], places: Sequence[int], a: Tensor, b: Tensor
+        self, pair: tuple[str, str], indices: Sequence[int], a: Tensor, b: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The contrast of a pair, and how many pairs of studies were no negatives of each other where some are masked.
 
@@ -199,32 +199,32 @@ class _Contrast:
         choice, studies, scale = self.of.choice, self.of.studies, self.temperature.logit_scale
         spoken = any(studies.parts[name].data.kind == "tokens" for name in pair)
         if choice.equal_reports == "soft" and spoken:
-            told = [self.told.all_of(place) for place in places]
-            similarity = self.compute.to_device(studies.similarity(pair, places, told))
+            told = [self.told.all_of(index) for index in indices]
+            similarity = self.compute.to_device(studies.similarity(pair, indices, told))
             return semantic_matching(a, b, scale, similarity, choice.target_temperature), {}
         if choice.equal_reports == "negatives":
             return info_nce(a, b, scale), {}
-        equal = self.compute.to_device(studies.same_text_mask(pair, places))
-        return info_nce(a, b, scale, equal), {f"masked {'-'.join(pair)}": (equal.sum() - len(places)) / 2}
+        equal = self.compute.to_device(studies.same_text_mask(pair, indices))
+        return info_nce(a, b, scale, equal), {f"masked {'-'.join(pair)}": (equal.sum() - len(indices)) / 2}
 
 
-def _texts(of: Alignment) -> list[str]:
+def _texts(of: AlignRound) -> list[str]:
     """The modalities of the round that are texts."""
     return [name for name in of.encoders if of.studies.parts[name].data.kind == "tokens"]
 
 
-def _findings(of: Alignment, told: Told, paired: Iterable[int], seed: int) -> Findings | None:
+def _findings(of: AlignRound, told: StudyFindings, paired: Iterable[int], seed: int) -> FindingProbe | None:
     """The reader of findings, where the recipe asks for one and the studies differ in some."""
     names = told.differing(paired) if of.choice.findings_weight else ()
     width = next(iter(of.encoders.values())).width
-    return Findings(names, told, width, seed) if names else None
+    return FindingProbe(names, told, width, seed) if names else None
 
 
-def _alone(of: Alignment, told: Told, paired: Collection[int]) -> dict[str, tuple[int, ...]]:
+def _alone(of: AlignRound, told: StudyFindings, paired: Collection[int]) -> dict[str, tuple[int, ...]]:
     """By modality that is trained, the studies without a partner whose findings are known."""
     trained = [name for name, encoder in of.encoders.items() if any(encoder is one for one in of.trained.values())]
     found = {name: told.alone(name, paired) for name in trained}
-    return {name: places for name, places in found.items() if places}
+    return {name: indices for name, indices in found.items() if indices}
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:

@@ -14,7 +14,7 @@ from core.contract.build import build_part
 from core.contract.modality import PartConfig, Parts
 from core.data.fingerprint import edges, encoded, time_of
 from core.data.prepared.samples import PreparedSamples
-from core.engine.rng import stream
+from core.engine.rng import make_generator
 from core.errors import MedWeaveWarning, UserError
 from core.preprocess.collate import collate
 from core.types import Batch, Record, Sample
@@ -75,7 +75,8 @@ class Studies:
     def augmented_batch(self, name: str, places: Sequence[int], seed: int, *purpose: str | int) -> Batch:
         """A random view of each sample (METHOD E3), each drawn from a stream of its own."""
         augment = self._part(name, "augment")
-        views = [augment.view(self.sample(name, place), stream(seed, *purpose, name, place)) for place in places]
+        generators = (make_generator(seed, *purpose, name, place) for place in places)
+        views = [augment.view(self.sample(name, place), draws) for place, draws in zip(places, generators, strict=True)]
         return collate(views, self.parts[name].data)
 
     def sample(self, name: str, place: int) -> Sample:

@@ -14,9 +14,9 @@ from core.config.recipe import PromptChoice
 from core.data.studies import Studies
 from core.diffuse.objective import draw_levels, draw_prompts, min_snr_weight, noise_loss, noised
 from core.diffuse.prompts import StudyPrompts
-from core.engine.distributed import Share
-from core.engine.loop import Notes, Stage, Terms
-from core.engine.rng import stream
+from core.engine.distributed import BatchShard
+from core.engine.loop import LossTerms, Metrics, Stage
+from core.engine.rng import make_generator
 from core.engine.trainer import Trainer
 from core.errors import UserError
 from core.types import Prompt
@@ -64,8 +64,8 @@ def train_denoiser(
             trainer.compute.to_device(encoder).requires_grad_(False).eval()
     steps = [_Step(trainer, denoiser, target, studies, training.batch_of(kind)) for target in targets]
 
-    def losses(step: int, share: Share) -> tuple[Terms, Notes]:
-        return steps[step % len(steps)].losses(step, share, prompt, min_snr_gamma), {}
+    def losses(step: int, shard: BatchShard) -> tuple[LossTerms, Metrics]:
+        return steps[step % len(steps)].losses(step, shard, prompt, min_snr_gamma), {}
 
     totals = trainer.run(
         Stage(
@@ -103,21 +103,21 @@ class _Step:
             for source, encoder in target.encoders.items()
         }
 
-    def losses(self, step: int, share: Share, prompt: PromptChoice, gamma: float | None) -> dict[str, Tensor]:
+    def losses(self, step: int, shard: BatchShard, prompt: PromptChoice, gamma: float | None) -> dict[str, Tensor]:
         """The noise term (METHOD E10)."""
-        draws = stream(self.seed, "diffuse", self.target.name, step)
+        draws = make_generator(self.seed, "diffuse", self.target.name, step)
         sources, chosen = self._drawn(draws, prompt.sampling)
         dropped, alone = torch.rand(2, self.size, generator=draws)
         dropped, alone = dropped < prompt.drop, alone < prompt.pooled_only
         level = draw_levels(self.size, draws)
         z = self.target.latents[chosen]
         noise = torch.randn(z.shape, generator=draws)
-        rows = share.rows(self.size)
+        rows = shard.rows(self.size)
         z, level, noise, dropped, alone = (self.placed(value[rows]) for value in (z, level, noise, dropped, alone))
         conditioning = self.target.assembly(self._prompts(sources, chosen, rows), dropped, alone)
         predicted = self.denoiser(noised(z, level, noise), level, conditioning)
         weight = None if gamma is None else min_snr_weight(level, gamma)
-        return share.weighted({"noise": noise_loss(noise, predicted.float(), weight)}, self.size)
+        return shard.weighted({"noise": noise_loss(noise, predicted.float(), weight)}, self.size)
 
     def _drawn(self, draws: Generator, sampling: str) -> tuple[tuple[str, ...], list[int]]:
         """Prompts that a drawn study has (METHOD E5), and rows of studies that have them too, with replacement."""

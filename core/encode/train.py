@@ -7,9 +7,9 @@ from typing import Any
 
 from core.config.preset import Training
 from core.data.studies import Studies
-from core.engine.distributed import Share
-from core.engine.loop import Notes, Stage, Terms
-from core.engine.rng import stream
+from core.engine.distributed import BatchShard
+from core.engine.loop import LossTerms, Metrics, Stage
+from core.engine.rng import make_generator
 from core.engine.trainer import Trainer
 from core.types import Batch
 
@@ -21,14 +21,14 @@ def train_autoencoder(
     kind = studies.parts[owners[0]].data.kind
     places = {name: studies.require_indices_with(name) for name in owners}
 
-    def losses(step: int, share: Share) -> tuple[Terms, Notes]:
-        draws = stream(trainer.seed, "autoencoder", key, step)
+    def losses(step: int, shard: BatchShard) -> tuple[LossTerms, Metrics]:
+        draws = make_generator(trainer.seed, "autoencoder", key, step)
         name = owners[step % len(owners)]
         batch = draw_batch(studies, name, places[name], training.batch_of(kind), draws)
-        rows = trainer.compute.to_device(batch[share.rows(len(batch))])
-        with share.noise(len(batch)):
+        rows = trainer.compute.to_device(batch[shard.rows(len(batch))])
+        with shard.noise(len(batch)):
             terms: Mapping[str, Any] = module.loss(rows, draws)
-        return share.weighted(terms, len(batch)), {}
+        return shard.weighted(terms, len(batch)), {}
 
     trainer.run(
         Stage(

@@ -23,7 +23,7 @@ from core.types import Batch
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShard:
     """Part ``index`` of ``count``. All draw the same batch and the same noise; each computes its own rows.
 
     A loss that is a mean over rows is right when it is taken over the rows of the share and given to `weighted`: then
@@ -161,7 +161,7 @@ class Compute:
         most = -(-size // self.count)
         padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
         parts = torch.as_tensor(self._accelerator.gather(padded.contiguous())).split(most)
-        lengths = [Share(index, self.count).rows(size) for index in range(self.count)]
+        lengths = [BatchShard(index, self.count).rows(size) for index in range(self.count)]
         return torch.cat([part[: of.stop - of.start] for part, of in zip(parts, lengths, strict=True)])
 
     def barrier(self) -> None:
@@ -189,7 +189,7 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, size: int, compute: Compute) -> Tensor:
-        ctx.own, ctx.count = Share(compute.index, compute.count).rows(size), compute.count
+        ctx.own, ctx.count = BatchShard(compute.index, compute.count).rows(size), compute.count
         return compute.gather_rows(rows, size)
 
     @staticmethod

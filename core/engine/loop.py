@@ -17,7 +17,7 @@ from torch.nn import Parameter
 
 from core.config.preset import Phase, Training
 from core.engine.checkpoint import require_fit
-from core.engine.distributed import Compute, Share
+from core.engine.distributed import BatchShard, Compute
 from core.engine.optimiser import MovingAverage, load_moments, make_optimiser, moments, schedule
 from core.engine.rng import derived_seed
 from core.errors import UserError
@@ -53,8 +53,8 @@ def _first_gradient(gradients: Mapping[str, Parameter]) -> str | None:
     return None
 
 
-Terms = Mapping[str, Tensor]
-Notes = Mapping[str, float | Tensor]
+LossTerms = Mapping[str, Tensor]
+Metrics = Mapping[str, float | Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Stage:
     phase: Phase
     name: str
     modules: Mapping[str, nn.Module]
-    losses: Callable[[int, Share], tuple[Terms, Notes]]
+    losses: Callable[[int, BatchShard], tuple[LossTerms, Metrics]]
     training: Training
     steps: int
     learning_rate: float
@@ -130,14 +130,14 @@ class StepLoop:
         self.row = {"loss": loss, "gradient_norm": gradient_norm, "learning_rate": rate, **terms, **notes}
         return loss
 
-    def gradients(self, step: int) -> tuple[Terms, Notes]:
+    def gradients(self, step: int) -> tuple[LossTerms, Metrics]:
         """Put the gradients of the whole batch into the parameters; returns the terms over the whole batch."""
         self.optimiser.zero_grad(set_to_none=True)
         parts, found, notes = self.stage.parts, [], {}
         for part in range(parts):
-            share = Share(self.compute.index * parts + part, self.compute.count * parts)
+            shard = BatchShard(self.compute.index * parts + part, self.compute.count * parts)
             with self.compute.no_sync(self.losses, last=part == parts - 1):
-                terms, notes = self.losses(step, share)
+                terms, notes = self.losses(step, shard)
                 (torch.stack([*terms.values()]).sum() / parts).backward()
             found.append({name: value.detach() for name, value in terms.items()})
         means = self.compute.mean(torch.stack([torch.stack([*terms.values()]) for terms in found]).mean(0))
@@ -165,7 +165,7 @@ class StepLoop:
 
     def finish(self) -> None:
         """Leave the moving average in the modules, ready to be used."""
-        self.average.hand_over()
+        self.average.copy_to_model()
         for module in self.stage.modules.values():
             module.eval()
         self.compute.forget()
@@ -183,13 +183,13 @@ class _Losses(nn.Module):
         self.stage, self.device, self.seed = stage, compute.device, seed
         self.trained = nn.ModuleList(stage.modules.values())
 
-    def forward(self, step: int, share: Share) -> tuple[dict[str, Tensor], Notes]:
+    def forward(self, step: int, shard: BatchShard) -> tuple[dict[str, Tensor], Metrics]:
         stage = self.stage
         # Dropout draws from torch's own stream: given a start per step, a resumed run draws the same.
-        torch.manual_seed(derived_seed(self.seed, "dropout", stage.title, step, share.index))
+        torch.manual_seed(derived_seed(self.seed, "dropout", stage.title, step, shard.index))
         bf16 = stage.training.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            terms, notes = stage.losses(step, share)
+            terms, notes = stage.losses(step, shard)
         return {name: value.float() for name, value in terms.items()}, notes
 
 

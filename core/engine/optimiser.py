@@ -75,7 +75,7 @@ class MovingAverage:
         for name, value in self.average.items():
             value.copy_(average[name])
 
-    def hand_over(self) -> None:
+    def copy_to_model(self) -> None:
         """Put the average in the place of the weights."""
         with torch.no_grad():
             for name, weight in self.weights.items():

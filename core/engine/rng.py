@@ -17,7 +17,7 @@ def derived_seed(seed: int, *purpose: str | int) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def stream(seed: int, *purpose: str | int) -> Generator:
+def make_generator(seed: int, *purpose: str | int) -> Generator:
     """A CPU generator of its own for one purpose; drawing on the CPU makes runs agree across devices."""
     import torch
 
@@ -25,7 +25,7 @@ def stream(seed: int, *purpose: str | int) -> Generator:
 
 
 @contextmanager
-def seeded(seed: int, *purpose: str | int) -> Iterator[None]:
+def forked_rng(seed: int, *purpose: str | int) -> Iterator[None]:
     """Inside, torch's own stream starts at this seed, for new networks; afterwards it is as it was."""
     import torch
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from core.data.studies import Studies
-from core.engine.rng import stream
+from core.engine.rng import make_generator
 from core.errors import UserError
 
 RESAMPLES, LEVEL = 1000, 0.95
@@ -24,7 +24,7 @@ _CHUNK = 2**22  # patients drawn at a time
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """A measure and its interval. ``left_out``: resamples in which it has no value, e.g. a class without positives."""
 
     value: float
@@ -49,7 +49,7 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
-) -> Interval:
+) -> ConfidenceInterval:
     """Percentile bootstrap of ``statistic(rows)``, ``rows`` an index array into ``num`` samples.
 
     As many patients as there are are drawn with replacement, each with all their samples; without ``patients`` every
@@ -58,9 +58,9 @@ def bootstrap(
     rows = _rows_by_patient(num, patients)
     single = len(rows) == num
     found = []
-    for drawn in _draws(len(rows), resamples, seed):
+    for draw in _draws(len(rows), resamples, seed):
         # With one sample per patient the drawn patients are the rows.
-        found += [statistic(one if single else np.concatenate([rows[patient] for patient in one])) for one in drawn]
+        found += [statistic(one if single else np.concatenate([rows[patient] for patient in one])) for one in draw]
     return _percentiles(float(statistic(np.arange(num))), np.array(found, dtype=np.float64), level)
 
 
@@ -71,14 +71,14 @@ def mean_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
-) -> Interval:
+) -> ConfidenceInterval:
     """`bootstrap` of the mean of ``values`` ``sample``, all resamples at once. NaN values are unknown and left out."""
     values = np.asarray(values, dtype=np.float64)
     group, num_patients = groups(len(values), patients)
     known = ~np.isnan(values)
     sums = np.bincount(group[known], values[known], num_patients)
     counts = np.bincount(group[known], minlength=num_patients)
-    found = [_ratio(sums[drawn].sum(1), counts[drawn].sum(1)) for drawn in _draws(num_patients, resamples, seed)]
+    found = [_ratio(sums[draw].sum(1), counts[draw].sum(1)) for draw in _draws(num_patients, resamples, seed)]
     value = float(_ratio(sums.sum(keepdims=True), counts.sum(keepdims=True))[0])
     return _percentiles(value, np.concatenate(found), level)
 
@@ -90,7 +90,7 @@ def paired_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
-) -> Interval:
+) -> ConfidenceInterval:
     """The mean of paired differences ``sample``, one row per sample measured twice: `mean_interval` of them.
 
     A difference of which one side is unknown (NaN) is left out.
@@ -104,7 +104,7 @@ def groups(num: int, patients: Sequence[Hashable] | None) -> tuple[np.ndarray, i
         patients = range(num)
     if len(patients) != num or num == 0:
         raise ValueError(f"one patient per sample, and one sample or more: found {len(patients)} for {num} samples")
-    number = {patient: place for place, patient in enumerate(dict.fromkeys(patients))}
+    number = {patient: index for index, patient in enumerate(dict.fromkeys(patients))}
     return np.array([number[patient] for patient in patients]), len(number)
 
 
@@ -116,7 +116,7 @@ def _rows_by_patient(num: int, patients: Sequence[Hashable] | None) -> list[np.n
 
 def _draws(num: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Drawn patients ``resample patient``, in pieces; the same for the same seed and number of patients."""
-    draws = stream(seed, "evaluate", "bootstrap")
+    draws = make_generator(seed, "evaluate", "bootstrap")
     piece = max(1, _CHUNK // num)
     for start in range(0, resamples, piece):
         yield torch.randint(0, num, (min(piece, resamples - start), num), generator=draws).numpy()
@@ -127,13 +127,13 @@ def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 
-def _percentiles(value: float, found: np.ndarray, level: float) -> Interval:
+def _percentiles(value: float, found: np.ndarray, level: float) -> ConfidenceInterval:
     known = found[~np.isnan(found)]
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) if len(known) else (np.nan, np.nan)
-    return Interval(value, float(low), float(high), len(found) - len(known))
+    return ConfidenceInterval(value, float(low), float(high), len(found) - len(known))
 
 
-def strangers(num: int, patients: Sequence[Hashable] | None = None) -> list[int]:
+def mismatched_patients(num: int, patients: Sequence[Hashable] | None = None) -> list[int]:
     """For every sample the place of another patient's; each is used once, and nothing is drawn.
 
     Samples are put in the order of their patients and turned by the size of the largest one: without ``patients`` each
@@ -144,34 +144,34 @@ def strangers(num: int, patients: Sequence[Hashable] | None = None) -> list[int]
     if 2 * most > num:
         raise UserError(f"{most} of {num} samples are of one patient: there are too few of others to compare with")
     order = np.argsort(group, kind="stable")
-    place = np.empty(num, dtype=np.int64)
-    place[order] = np.roll(order, most)
-    return place.tolist()
+    index = np.empty(num, dtype=np.int64)
+    index[order] = np.roll(order, most)
+    return index.tolist()
 
 
-def drawn(studies: Studies, names: Sequence[str], most: int, seed: int, purpose: str) -> list[int]:
+def sample_studies(studies: Studies, names: Sequence[str], most: int, seed: int, purpose: str) -> list[int]:
     """Places of studies that hold all of these, at most ``most``, drawn from all data sets alike; in their order."""
     found = studies.indices_with(*names)
-    order = torch.randperm(len(found), generator=stream(seed, purpose, *names)).tolist()
+    order = torch.randperm(len(found), generator=make_generator(seed, purpose, *names)).tolist()
     return sorted(found[index] for index in order[:most])
 
 
-def patients_of(studies: Studies, places: Sequence[int]) -> list[Hashable]:
+def patients_of(studies: Studies, indices: Sequence[int]) -> list[Hashable]:
     """Who they are: two data sets may use one name for two patients."""
-    return [(studies.records[place].dataset, studies.records[place].patient) for place in places]
+    return [(studies.records[index].dataset, studies.records[index].patient) for index in indices]
 
 
-def interleaved(places: Sequence[int], patients: Sequence[Hashable], size: int) -> list[int]:
+def interleave_patients(indices: Sequence[int], patients: Sequence[Hashable], size: int) -> list[int]:
     """The places dealt patient by patient into batches of at most ``size``, one batch after the other.
 
     Studies of one patient stand together in a data set, so that a batch of neighbours might hold nobody else.
     """
     first = {patient: index for index, patient in reversed([*enumerate(patients)])}
-    order = sorted(range(len(places)), key=lambda index: (first[patients[index]], index))
-    num = max(1, -(-len(places) // size))
-    return [places[index] for batch in range(num) for index in order[batch::num]]
+    order = sorted(range(len(indices)), key=lambda index: (first[patients[index]], index))
+    num = max(1, -(-len(indices) // size))
+    return [indices[index] for batch in range(num) for index in order[batch::num]]
 
 
-def have_strangers(patients: Sequence[Hashable]) -> bool:
+def can_mismatch(patients: Sequence[Hashable]) -> bool:
     """Whether everyone has a stranger: two patients at least, and none with more than half of the studies."""
     return len(patients) >= 2 and 2 * max(Counter(patients).values()) <= len(patients)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from core.align.losses import finding_loss
-from core.engine.rng import seeded, stream
+from core.engine.rng import forked_rng, make_generator
 from core.errors import UserError
 
 EPOCHS, BATCH, WIDTH = 25, 32, 16
@@ -21,7 +21,7 @@ _PLACES = 4  # per axis, of the coarse plan that the head reads
 _PEAK_RATE = 3e-3
 
 
-class Judge(nn.Module):
+class FindingClassifier(nn.Module):
     """Four convolutions and a linear layer; 2-D or 3-D by ``dims``. About 0.1 M weights at 2-D.
 
     Every channel of a sample is brought to zero mean and unit deviation first: brightness tells nothing.
@@ -32,7 +32,7 @@ class Judge(nn.Module):
         if dims not in (2, 3):
             raise UserError(f"a judge reads images with 2 or 3 axes, found {dims}")
         sizes = (channels, width, 2 * width, 3 * width, 4 * width)
-        layers = [_block(before, after, dims, place) for place, (before, after) in enumerate(pairwise(sizes))]
+        layers = [_block(before, after, dims, index) for index, (before, after) in enumerate(pairwise(sizes))]
         self.features = nn.Sequential(*layers)
         self.drop = nn.Dropout(0.3)
         self.head = nn.Linear(4 * width * (_PLACES**dims + 1), num_findings)
@@ -46,9 +46,9 @@ class Judge(nn.Module):
         return self.head(self.drop(torch.cat([where, found.flatten(2).amax(2)], dim=1)))
 
 
-def train_judge(
+def train_classifier(
     data: Tensor, labels: Tensor, *, seed: int, epochs: int = EPOCHS, batch: int = BATCH, width: int = WIDTH
-) -> Judge:
+) -> FindingClassifier:
     """A judge trained on real images ``sample channel *space`` in [-1, 1], in evaluation mode.
 
     ``labels`` float ``sample finding``: 1 present, 0 absent, NaN unknown (it trains nothing). Images are shifted,
@@ -58,49 +58,49 @@ def train_judge(
     batch = min(batch, len(data))
     if batch < 2 or len(labels) != len(data):
         raise UserError(f"a judge needs two images or more, and labels for each; found {len(data)} and {len(labels)}")
-    draws, num_steps = stream(seed, "judge", "draws"), epochs * (len(data) // batch)
-    with seeded(seed, "judge", "weights"):
-        judge = Judge(data.shape[1], labels.shape[1], dims=data.ndim - 2, width=width).to(data.device)
-        optimizer = torch.optim.AdamW(judge.parameters(), lr=_PEAK_RATE, weight_decay=1e-2)
+    draws, num_steps = make_generator(seed, "judge", "draws"), epochs * (len(data) // batch)
+    with forked_rng(seed, "judge", "weights"):
+        classifier = FindingClassifier(data.shape[1], labels.shape[1], dims=data.ndim - 2, width=width).to(data.device)
+        optimizer = torch.optim.AdamW(classifier.parameters(), lr=_PEAK_RATE, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, total_steps=max(2, num_steps))
         for _ in range(epochs):
             order = torch.randperm(len(data), generator=draws)[: len(data) // batch * batch]
             for rows in order.view(-1, batch).to(data.device):
-                loss = finding_loss(judge(varied(data[rows], draws)), labels[rows])
+                loss = finding_loss(classifier(varied(data[rows], draws)), labels[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-    return judge.eval()
+    return classifier.eval()
 
 
 @torch.no_grad()
-def judge_scores(judge: nn.Module, data: Tensor, *, batch: int = 256) -> Tensor:
+def classifier_scores(classifier: nn.Module, data: Tensor, *, batch: int = 256) -> Tensor:
     """Logits ``sample finding`` of images ``sample channel *space``, on the CPU."""
-    return torch.cat([judge(part).float().cpu() for part in data.split(batch)])
+    return torch.cat([classifier(part).float().cpu() for part in data.split(batch)])
 
 
 def varied(data: Tensor, generator: Generator, *, jitter: float = 0.06) -> Tensor:
     """Every image ``sample channel *space`` a little shifted, scaled and changed in contrast; never mirrored."""
     num, dims = len(data), data.ndim - 2
     noise = torch.randn(num, 2 * dims + 1, generator=generator).to(data).clamp(-3, 3)
-    place = torch.zeros(num, dims, dims + 1).to(data)
-    place[:, :, :dims] = torch.diag_embed(1 + jitter * noise[:, :dims])
-    place[:, :, dims] = jitter * noise[:, dims : 2 * dims]
-    grid = F.affine_grid(place, list(data.shape), align_corners=False)
+    index = torch.zeros(num, dims, dims + 1).to(data)
+    index[:, :, :dims] = torch.diag_embed(1 + jitter * noise[:, :dims])
+    index[:, :, dims] = jitter * noise[:, dims : 2 * dims]
+    grid = F.affine_grid(index, list(data.shape), align_corners=False)
     moved = F.grid_sample(data, grid, padding_mode="border", align_corners=False)
     return moved * (1 + 0.1 * noise[:, -1]).view(-1, *[1] * (dims + 1))
 
 
-def _block(before: int, after: int, dims: int, place: int) -> nn.Sequential:
+def _block(before: int, after: int, dims: int, index: int) -> nn.Sequential:
     """The first halves the image, the first two are followed by pooling: the last two see an eighth."""
-    kernel, step = (5, 2) if place == 0 else (3, 1)
+    kernel, step = (5, 2) if index == 0 else (3, 1)
     layers: Sequence[nn.Module] = [
         _CONVOLUTIONS[dims - 2](before, after, kernel, step, kernel // 2),
         _NORMS[dims - 2](after),
         nn.ReLU(),
     ]
-    return nn.Sequential(*layers, *([_POOLS[dims - 2](2, ceil_mode=True)] if place < 2 else []))
+    return nn.Sequential(*layers, *([_POOLS[dims - 2](2, ceil_mode=True)] if index < 2 else []))
 
 
 def _standardised(data: Tensor) -> Tensor:

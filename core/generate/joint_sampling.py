@@ -17,7 +17,7 @@ from torch import Tensor
 
 from core.config.recipe import SamplerChoice
 from core.diffuse.objective import guided
-from core.engine.rng import stream
+from core.engine.rng import make_generator
 from core.errors import UserError
 from core.generate.coupling import Couple, Given, Output, listeners
 from core.generate.solvers import Latents, solve
@@ -31,7 +31,7 @@ def sample_noise(seed: int, indices: Sequence[int], flow: str, step: int | str, 
 
     Drawn in float32 on the CPU, so that one seed is one noise on every device.
     """
-    rows = [torch.randn(*shape, generator=stream(seed, "generate", index, flow, step)) for index in indices]
+    rows = [torch.randn(*shape, generator=make_generator(seed, "generate", index, flow, step)) for index in indices]
     return torch.stack(rows)
 
 

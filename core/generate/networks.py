@@ -9,7 +9,7 @@ from typing import Any
 from core.contract.build import build_part
 from core.engine.checkpoint import load_about, load_weights, save_weights
 from core.engine.distributed import Compute
-from core.engine.rng import seeded
+from core.engine.rng import forked_rng
 from core.errors import UserError
 from core.flow.rounds import WeightSet
 
@@ -28,7 +28,7 @@ class Networks:
     def of(self, key: str, make: Callable[[], Any] | None = None) -> Any:
         """The module of a weight set; ``make`` builds one that no part of a modality declares."""
         if key not in self._made:
-            with seeded(self.seed, "weights", key):
+            with forked_rng(self.seed, "weights", key):
                 module = make() if make is not None else self._built(key)
             if key in self._homes:
                 self._about[key] = load_weights(module, self._homes[key])

@@ -19,7 +19,7 @@ from core.align.losses import info_nce
 from core.config.recipe import GuideChoice
 from core.contract.modality import Denoiser
 from core.diffuse.objective import draw_levels, noised
-from core.engine.distributed import Share
+from core.engine.distributed import BatchShard
 from core.guide.context_encoder import Environment, num_tokens, patch_width, patches
 from core.types import Conditioning, Context
 
@@ -84,7 +84,7 @@ class FlowState:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Which rows of a batch of ``size`` the flows hold: those of ``share``.
+    """Which rows of a batch of ``size`` the flows hold: those of ``shard``.
 
     ``gathered(rows, size)`` joins the rows of all shares, with gradient. ``equal`` bool ``size size``: studies that say
     the same, or are the same, and are no negatives of each other.
@@ -92,7 +92,7 @@ class Part:
 
     size: int
     equal: Tensor | None = None
-    share: Share = field(default_factory=Share)
+    shard: BatchShard = field(default_factory=BatchShard)
     gathered: Callable[[Tensor, int], Tensor] = lambda rows, size: rows
 
 
@@ -196,9 +196,9 @@ class _Noised:
     ) -> None:
         self.names, self.flows = (first[0], second[0]), (first[1], second[1])
         self.part, self.choice = part, choice
-        rows = part.share.rows(part.size)
+        rows = part.shard.rows(part.size)
         self.levels = draw_pair_levels(part.size, generator, choice)
-        with part.share.noise(part.size):
+        with part.shard.noise(part.size):
             self.noisy = tuple(
                 at_level(flow.latent, level[rows], clean[rows], generator)
                 for flow, (level, clean) in zip(self.flows, self.levels, strict=True)
@@ -229,7 +229,7 @@ class _Noised:
 
     def description_terms(self, description: Description) -> dict[str, Tensor]:
         """Each new context encoder tells its own modality (docs/decisions/0012)."""
-        terms, scale = {}, self.choice.description_weight * self.part.share.count / self.part.size
+        terms, scale = {}, self.choice.description_weight * self.part.shard.count / self.part.size
         for name, flow, context in zip(self.names, self.flows, self.contexts, strict=True):
             if trainable(flow.environment):
                 errors = description(name, flow.environment, context, flow.latent)
@@ -240,5 +240,5 @@ class _Noised:
 def _mean_noisy(errors: Tensor, clean: Tensor, part: Part) -> Tensor:
     """The mean over the studies that are not ``clean`` (bool, of the whole batch), as this part's share of it."""
     noisy = ~clean
-    own = noisy[part.share.rows(part.size)].to(errors.device)
-    return (errors * own).sum() * part.share.count / noisy.sum().clamp(min=1).to(errors.device)
+    own = noisy[part.shard.rows(part.size)].to(errors.device)
+    return (errors * own).sum() * part.shard.count / noisy.sum().clamp(min=1).to(errors.device)

@@ -18,9 +18,9 @@ from core.config.recipe import GuideChoice
 from core.data.studies import Studies
 from core.diffuse.objective import draw_subset
 from core.diffuse.prompts import StudyPrompts
-from core.engine.distributed import Share
-from core.engine.loop import Notes, Stage, Terms
-from core.engine.rng import seeded, stream
+from core.engine.distributed import BatchShard
+from core.engine.loop import LossTerms, Metrics, Stage
+from core.engine.rng import forked_rng, make_generator
 from core.engine.trainer import Trainer
 from core.guide.context_encoder import Environment
 from core.guide.losses import Description, EnvironmentContrast, FlowState, Part, guide_losses
@@ -126,7 +126,7 @@ def learned_pairs(of: Guidance) -> list[tuple[str, str]]:
 
 def start_stand_in(member: Member, studies: Studies, trainer: Trainer) -> None:
     """Start f of a new context encoder at prompt tokens of its modality (METHOD E12)."""
-    adaptation, draws = member.environment.f_B, stream(trainer.seed, "guide", "stand-in", member.name)
+    adaptation, draws = member.environment.f_B, make_generator(trainer.seed, "guide", "stand-in", member.name)
     if adaptation is None or member.prompt is None:
         return
     chosen = torch.randint(0, len(member.places), (NUM_DRAWN_PROMPTS,), generator=draws).tolist()
@@ -139,7 +139,7 @@ def _new_description(trainer: Trainer, of: Guidance) -> Description:
     """Fresh heads for the context encoders that this round trains."""
     trained = {id(module) for module in of.trained.values()}
     new = {name: one.environment for name, one in of.members.items() if id(one.environment) in trained}
-    with seeded(trainer.seed, "guide", "description", of.name):
+    with forked_rng(trainer.seed, "guide", "description", of.name):
         return Description(new)
 
 
@@ -180,16 +180,16 @@ class _Step:
             for name, encoder in encoders.items()
         }
 
-    def losses(self, step: int, share: Share) -> tuple[Terms, Notes]:
+    def losses(self, step: int, shard: BatchShard) -> tuple[LossTerms, Metrics]:
         """The terms of the pair whose turn it is: cross-condition, contrast, description (METHOD E13, E14)."""
         pair, size = self.pairs[step % len(self.pairs)], self.of.training.batch
-        draws = stream(self.trainer.seed, "guide", self.of.name, step)
+        draws = make_generator(self.trainer.seed, "guide", self.of.name, step)
         first = self.places[pair][int(torch.randint(0, len(self.places[pair]), (1,), generator=draws))]
         asked = {name: self._prompted(name, partner, first, draws) for name, partner in (pair, pair[::-1])}
         places = self._drawn((*pair, *(source for sources, _ in asked.values() for source in sources)), draws)
-        rows = share.rows(size)
+        rows = shard.rows(size)
         flows = {name: self._state(name, sources, places[rows], null[rows]) for name, (sources, null) in asked.items()}
-        part = Part(size=size, share=share, gathered=self.compute.all_gather, equal=self._equal(pair, places))
+        part = Part(size=size, shard=shard, gathered=self.compute.all_gather, equal=self._equal(pair, places))
         return guide_losses(flows, [pair], draws, self.of.choice, self.contrast, part, self.description), {}
 
     def _equal(self, pair: tuple[str, str], places: Sequence[int]) -> Tensor:

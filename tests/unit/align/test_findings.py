@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.align.findings import Told
+from core.align.findings import StudyFindings
 from core.contract.modality import Parts
 from core.data.studies import Studies
 from core.errors import UserError
@@ -27,13 +27,13 @@ def told(*texts, labels=(), texts_of_the_round=("report",), seen=("report", "ima
     """Studies with a text each, and with labels as far as there are some."""
     records = [
         Record(
-            patient=str(place), study="s", texts={"report": text}, files={"image": ("x",)}, dataset=dataset, pool=pool,
-            labels=labels[place] if place < len(labels) else {},
+            patient=str(index), study="s", texts={"report": text}, files={"image": ("x",)}, dataset=dataset, pool=pool,
+            labels=labels[index] if index < len(labels) else {},
         )
-        for place, text in enumerate(texts)
+        for index, text in enumerate(texts)
     ]  # fmt: skip
     studies = Studies(records, [seen] * len(texts), {"report": Parts(data=BYTES.spec, preprocess=BYTES)})
-    return Told(studies, texts_of_the_round, {"d": findings}, {"d": details})
+    return StudyFindings(studies, texts_of_the_round, {"d": findings}, {"d": details})
 
 
 def test_labels_are_believed_rather_than_texts():

@@ -9,17 +9,17 @@ import pytest
 import torch
 
 import core.align.train
-from core.align.findings import Findings, Told
+from core.align.findings import FindingProbe, StudyFindings
 from core.align.invariance import Projector
 from core.align.losses import Temperature, info_nce
-from core.align.train import Alignment, train_round
+from core.align.train import AlignRound, train_round
 from core.config.preset import Training
 from core.config.recipe import AlignChoice
 from core.contract.modality import PartConfig, Parts
 from core.data.studies import Studies
 from core.engine.distributed import Compute
 from core.engine.progress import RunLog
-from core.engine.rng import seeded
+from core.engine.rng import forked_rng
 from core.engine.trainer import Trainer
 from core.nn import TextPromptEncoderConfig
 from core.preprocess import ByteTokenizerConfig
@@ -45,23 +45,23 @@ def rows(tmp_path):
 
     def call(trained=tuple(TOYS), labels=None, lonely=0, shown="toy_vector", **choice):
         records = list(scan(tmp_path / "toy"))
-        for place, record in enumerate(records):
-            record.labels.update((labels or (lambda place: {}))(place))
+        for index, record in enumerate(records):
+            record.labels.update((labels or (lambda index: {}))(index))
         seen = [tuple(TOYS)] * (40 - lonely) + [(shown,)] * lonely
         studies = Studies(records, seen, {name: toy.parts("tiny") for name, toy in TOYS.items()})
         encoders = {}
         for name, toy in TOYS.items():
-            with seeded(0, name):
+            with forked_rng(0, name):
                 encoders[name] = toy.parts("tiny").prompt.build()
         train_round(
             trainer(tmp_path / "run"),
-            Alignment(
+            AlignRound(
                 name="1", encoders=encoders, trained={f"{name}.prompt": encoders[name] for name in trained},
                 pairs=[tuple(TOYS)], studies=studies, training=Training(steps=8, batch=16, learning_rate=1e-3),
                 choice=AlignChoice(centre="toy_vector", **choice),
             ),
         )  # fmt: skip
-        return [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+        return [json.loads(metric_row) for metric_row in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
 
     return call
 
@@ -104,7 +104,7 @@ def test_frozen_images_and_other_recipes_have_no_invariance(rows, trained, on):
 
 def test_masked_pairs_are_counted(rows):
     """All 16 studies of a batch say the same: each of the 120 pairs is masked, and nothing is left to contrast."""
-    first, *_ = rows(labels=lambda place: {"finding": 1})
+    first, *_ = rows(labels=lambda index: {"finding": 1})
     assert first["masked toy_grid-toy_vector"] == 120
     assert first["contrast toy_grid-toy_vector"] == pytest.approx(0, abs=1e-6)
 
@@ -114,7 +114,7 @@ def test_without_labels_and_text_nothing_is_masked(rows):
 
 
 def test_masking_can_be_switched_off(rows):
-    first, *_ = rows(labels=lambda place: {"finding": 1}, equal_reports="negatives")
+    first, *_ = rows(labels=lambda index: {"finding": 1}, equal_reports="negatives")
     assert "masked toy_grid-toy_vector" not in first
     assert first["contrast toy_grid-toy_vector"] > 1
 
@@ -127,16 +127,16 @@ def blind(monkeypatch):
 
 def told(texts=()):
     """Two labelled studies, and unlabelled ones whose text speaks of a big heart, or of nothing."""
-    records = [Record(patient=str(place), study="s", labels={"found": place, "lost": place}) for place in (0, 1)]
+    records = [Record(patient=str(index), study="s", labels={"found": index, "lost": index}) for index in (0, 1)]
     records += [Record(patient=f"t{text}", study="s", texts={"told": text}, dataset="d") for text in texts]
     letters = ByteTokenizerConfig(length=16)
     parts = {"told": Parts(data=letters.spec, preprocess=letters)}
     studies = Studies(records, [()] * 2 + [("told",)] * len(texts), parts)
-    return Told(studies, ["told"], {"d": lambda text: {"found": 1, "lost": 1} if text else {}})
+    return StudyFindings(studies, ["told"], {"d": lambda text: {"found": 1, "lost": 1} if text else {}})
 
 
-def half(place):
-    return {"found": place % 2, "everywhere": 1}
+def half(index):
+    return {"found": index % 2, "everywhere": 1}
 
 
 @pytest.mark.usefixtures("blind")
@@ -149,7 +149,7 @@ def test_both_ends_are_asked_for_findings_that_some_have_and_others_lack(rows):
 
 def test_pooled_vectors_are_pulled_to_what_the_findings_say():
     """The step that lowers the loss makes the finding likelier where it is present, and less likely where it is not."""
-    findings = Findings(("found",), told(), 4, seed=0)
+    findings = FindingProbe(("found",), told(), 4, seed=0)
     pooled = torch.nn.functional.one_hot(torch.tensor([0, 0]), 4).float().requires_grad_()
     findings.loss(pooled, [0, 1]).backward()
     moved = findings(pooled.detach() - 0.01 * pooled.grad) - findings(pooled.detach())
@@ -167,14 +167,14 @@ def test_studies_without_a_partner_teach_what_is_trained(rows, trained, draws):
 def test_an_image_that_is_trained_is_never_seen_as_it_is(rows, monkeypatch):
     """Nor one without a partner; the vector, which has no views, is."""
     read, batch = set(), Studies.batch
-    monkeypatch.setattr(Studies, "batch", lambda self, name, places: read.add(name) or batch(self, name, places))
+    monkeypatch.setattr(Studies, "batch", lambda self, name, indices: read.add(name) or batch(self, name, indices))
     rows(labels=half, lonely=12, shown="toy_grid", findings_weight=1.0, visual_invariance=True)
     assert read == {"toy_vector"}
 
 
 @torch.no_grad()
 def test_the_loss_is_the_sum_over_what_is_known_and_unknown_ones_teach_nothing():
-    findings = Findings(("found", "lost"), told(texts=("big heart", "")), 4, seed=0)
+    findings = FindingProbe(("found", "lost"), told(texts=("big heart", "")), 4, seed=0)
     findings.read.weight.data[:] = torch.tensor([[1.0, 0, 0, 0]] * 2)
     pooled = torch.nn.functional.one_hot(torch.tensor([0]), 4).float()  # a logit of 10 for each
     sure, wrong = math.log1p(math.exp(-10)), 10 + math.log1p(math.exp(-10))
@@ -198,7 +198,7 @@ def test_the_weight_of_findings_scales_their_terms(rows):
 
 
 @pytest.mark.parametrize(
-    ("labels", "weight"), [(half, 0.0), (None, 1.0), (lambda place: {"found": 1}, 1.0)], ids=["off", "none", "all"]
+    ("labels", "weight"), [(half, 0.0), (None, 1.0), (lambda index: {"found": 1}, 1.0)], ids=["off", "none", "all"]
 )
 def test_where_there_is_nothing_to_tell_nothing_is_asked(rows, labels, weight):
     assert not [key for key in rows(labels=labels, findings_weight=weight)[0] if key.startswith("findings")]
@@ -209,9 +209,9 @@ def reported(tmp_path):
     """Trains a step on eight studies that all have the finding, each with a report of one letter; returns its row."""
     write_cohort(tmp_path / "toy", 8)
     records = list(scan(tmp_path / "toy"))
-    for place, record in enumerate(records):
+    for index, record in enumerate(records):
         record.labels["finding"] = 1
-        record.texts["told"] = "abcdefgh"[place]
+        record.texts["told"] = "abcdefgh"[index]
     told = Parts(
         data=DataSpec(kind="tokens", space=(8,), vocabulary=128),
         preprocess=LettersConfig(),
@@ -223,7 +223,7 @@ def reported(tmp_path):
         encoders = {name: part.prompt.build() for name, part in parts.items()}
         train_round(
             trainer(tmp_path / "run"),
-            Alignment(
+            AlignRound(
                 name="1", encoders=encoders, trained={f"{name}.prompt": module for name, module in encoders.items()},
                 pairs=[("told", "toy_grid"), ("toy_grid", "toy_vector")],
                 studies=Studies(records, [tuple(parts)] * 8, parts),
@@ -285,12 +285,12 @@ def test_images_that_share_an_encoder_go_through_it_together(tmp_path):
     for record in records:
         record.files["toy_other"] = record.files["toy_grid"]
     seen = [
-        ("toy_grid", "toy_other", "toy_vector") if place < 30 else ("toy_grid", "toy_vector") for place in range(40)
+        ("toy_grid", "toy_other", "toy_vector") if index < 30 else ("toy_grid", "toy_vector") for index in range(40)
     ]
     shared, vector = Counting(TOY_GRID.parts("tiny").prompt.build()), TOY_VECTOR.parts("tiny").prompt.build()
     train_round(
         trainer(tmp_path / "run"),
-        Alignment(
+        AlignRound(
             name="1", encoders={"toy_grid": shared, "toy_other": shared, "toy_vector": vector},
             trained={"grid.prompt": shared, "vector.prompt": vector},
             pairs=[("toy_grid", "toy_vector"), ("toy_other", "toy_vector")], studies=Studies(records, seen, parts),
@@ -333,14 +333,14 @@ def test_an_epoch_sees_every_study_once(tmp_path):
     encoders = {name: part.prompt.build() for name, part in parts.items()}
     train_round(
         trainer(tmp_path / "run"),
-        Alignment(
+        AlignRound(
             name="1", encoders=encoders, trained={"vector.prompt": encoders["toy_vector"]},
             pairs=[("toy_vector", "toy_grid"), ("toy_vector", "toy_other")],
             studies=Studies(records, [tuple(parts)] * 40, parts),
             training=Training(steps=1, epochs=1, batch=8, learning_rate=1e-3), choice=AlignChoice(centre="toy_vector"),
         ),
     )  # fmt: skip
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(metric_row) for metric_row in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 4
 
 

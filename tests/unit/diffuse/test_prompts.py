@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from core.diffuse.prompts import PromptAssembly
-from core.engine.rng import seeded
+from core.engine.rng import forked_rng
 from core.types import Prompt
 
 WIDTH = 6
@@ -20,7 +20,7 @@ def prompt(seed, rows=3, length=4, masked=0):
 
 @pytest.fixture
 def assembly():
-    with seeded(0):
+    with forked_rng(0):
         return PromptAssembly(WIDTH, ("text", "image"))
 
 

@@ -1,4 +1,4 @@
-"""Prompts that are kept are those that would be encoded anew."""
+"""Cached prompts equal those that would be encoded again."""
 
 from types import SimpleNamespace
 
@@ -14,16 +14,16 @@ class Studies:
     """Sequences of different lengths; counts what is read."""
 
     def __init__(self):
-        self.rows = [torch.full((1 + place % 5,), place) for place in range(150)]
+        self.rows = [torch.full((1 + index % 5,), index) for index in range(150)]
         self.read = []
 
-    def batch(self, name, places):
-        self.read += list(places)
-        length = max(len(self.rows[place]) for place in places)
+    def batch(self, name, indices):
+        self.read += list(indices)
+        length = max(len(self.rows[index]) for index in indices)
         data = torch.stack(
-            [torch.nn.functional.pad(self.rows[place], (0, length - len(self.rows[place]))) for place in places]
+            [torch.nn.functional.pad(self.rows[index], (0, length - len(self.rows[index]))) for index in indices]
         )
-        lengths = torch.tensor([len(self.rows[place]) for place in places])
+        lengths = torch.tensor([len(self.rows[index]) for index in indices])
         return Batch(modality=name, data=data, mask=torch.arange(length)[None] < lengths[:, None])
 
 
@@ -37,7 +37,7 @@ def encoder(batch):
 
 @pytest.fixture
 def parts():
-    return Studies(), SimpleNamespace(placed=lambda value: value)
+    return Studies(), SimpleNamespace(to_device=lambda value: value)
 
 
 def same(found, expected):
@@ -46,22 +46,22 @@ def same(found, expected):
     assert torch.equal(found.tokens * found.mask[..., None], expected.tokens * expected.mask[..., None])
 
 
-def test_kept_prompts_are_the_encoded_ones(parts):
+def test_cached_prompts_are_the_encoded_ones(parts):
     studies, compute = parts
-    kept = StudyPrompts(encoder, "text", list(range(150)), studies, compute)
+    cached = StudyPrompts(encoder, "text", list(range(150)), studies, compute)
     read = len(studies.read)
-    for places in ([3, 149, 3], [0], list(range(20, 60))):
-        found = kept.of(places)
+    for indices in ([3, 149, 3], [0], list(range(20, 60))):
+        found = cached.of(indices)
         assert len(studies.read) == read, "nothing is read again"
-        same(found, encoder(Studies().batch("text", places)))
+        same(found, encoder(Studies().batch("text", indices)))
 
 
 def test_too_much_is_encoded_anew(parts, monkeypatch):
     monkeypatch.setattr(study_prompts, "MOST_BYTES", 100)
     studies, compute = parts
-    kept = StudyPrompts(encoder, "text", list(range(150)), studies, compute)
+    cached = StudyPrompts(encoder, "text", list(range(150)), studies, compute)
     read = len(studies.read)
-    same(kept.of([7, 8]), encoder(Studies().batch("text", [7, 8])))
+    same(cached.of([7, 8]), encoder(Studies().batch("text", [7, 8])))
     assert len(studies.read) == read + 2
 
 

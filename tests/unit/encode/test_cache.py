@@ -8,7 +8,7 @@ from core.encode import cache
 from core.encode.cache import cached_latents
 from core.engine.checkpoint import read_tensors
 from core.engine.distributed import Compute
-from core.engine.rng import seeded
+from core.engine.rng import forked_rng
 from core.testing.toy import TOY_GRID, scan, write_cohort
 
 
@@ -23,7 +23,7 @@ def studies(tmp_path):
 def encode(studies, tmp_path, monkeypatch):
     """Caches in shards of 8; counts how many batches were encoded."""
     monkeypatch.setattr(cache, "_SHARD", 8)
-    with seeded(0, "net"):
+    with forked_rng(0, "net"):
         module = TOY_GRID.parts("tiny").autoencoder.build()
     calls, plain = [], module.encode
     module.encode = lambda batch: calls.append(len(batch)) or plain(batch)

@@ -23,10 +23,10 @@ def run_until(trainer, stage, step):
     """Stop a run in the middle of a step, as a kill would."""
     losses = stage.losses
 
-    def stopping(at, share):
+    def stopping(at, shard):
         if at == step:
             raise Killed
-        return losses(at, share)
+        return losses(at, shard)
 
     object.__setattr__(stage, "losses", stopping)
     with pytest.raises(Killed):

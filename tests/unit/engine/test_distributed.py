@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from core.engine.distributed import Share, resolve_device
-from core.engine.rng import seeded, stream
+from core.engine.distributed import BatchShard, resolve_device
+from core.engine.rng import forked_rng, make_generator
 from core.errors import UserError
 from core.types import Batch
 
@@ -32,14 +32,14 @@ def test_no_gpu(name):
 
 @pytest.mark.parametrize("size", [4, 7, 16])
 def test_shares_cover_a_batch_once(size):
-    rows = [row for index in range(4) for row in range(size)[Share(index, 4).rows(size)]]
+    rows = [row for index in range(4) for row in range(size)[BatchShard(index, 4).rows(size)]]
     assert rows == list(range(size))
 
 
 def test_weighted_means_average_to_the_mean():
     values = torch.arange(7.0)
-    shares = [Share(index, 3) for index in range(3)]
-    terms = [share.weighted({"a": values[share.rows(7)].mean()}, 7)["a"] for share in shares]
+    shares = [BatchShard(index, 3) for index in range(3)]
+    terms = [shard.weighted({"a": values[shard.rows(7)].mean()}, 7)["a"] for shard in shares]
     assert float(torch.stack(terms).mean()) == pytest.approx(float(values.mean()))
 
 
@@ -50,13 +50,13 @@ def test_weighted_means_average_to_the_mean():
     lambda rows, draws: torch.randn(torch.Size((rows, 3)), generator=draws, device="cpu"),
 ])  # fmt: skip
 def test_a_share_sees_the_noise_of_the_whole_batch(draw):
-    whole = draw(20, stream(0, "noise"))
+    whole = draw(20, make_generator(0, "noise"))
     parts = []
     for index in range(3):
-        share = Share(index, 3)
-        with share.noise(20):
-            rows = share.rows(20)
-            parts.append(draw(rows.stop - rows.start, stream(0, "noise")))
+        shard = BatchShard(index, 3)
+        with shard.noise(20):
+            rows = shard.rows(20)
+            parts.append(draw(rows.stop - rows.start, make_generator(0, "noise")))
     assert torch.equal(torch.cat(parts), whole)
 
 
@@ -64,10 +64,10 @@ def test_seeded_leaves_the_stream_as_it_was():
     torch.manual_seed(1)
     expected = torch.rand(2)
     torch.manual_seed(1)
-    with seeded(0, "weights"):
+    with forked_rng(0, "weights"):
         first = torch.rand(2)
     assert torch.equal(torch.rand(2), expected)
-    with seeded(0, "weights"):
+    with forked_rng(0, "weights"):
         assert torch.equal(torch.rand(2), first)
 
 

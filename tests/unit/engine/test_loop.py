@@ -32,7 +32,7 @@ def test_moving_average_is_the_weighted_sum(decay):
         kept = min(decay, (1 + step) / (10 + step))
         expected = kept * expected + (1 - kept) * value
     assert torch.allclose(average.average["w"], torch.full((3,), expected), atol=1e-6)
-    average.hand_over()
+    average.copy_to_model()
     assert torch.equal(weight.detach(), average.average["w"])
 
 

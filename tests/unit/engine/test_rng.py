@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from core.engine.rng import derived_seed, seeded, stream
+from core.engine.rng import derived_seed, forked_rng, make_generator
 
 KNOWN = 5852415321119443899
 ROOT = Path(__file__).parents[3]
@@ -30,16 +30,16 @@ def test_every_part_of_the_purpose_counts():
 
 
 def test_a_stream_depends_on_nothing_else():
-    first = torch.rand(4, generator=stream(0, "a", 1))
+    first = torch.rand(4, generator=make_generator(0, "a", 1))
     torch.rand(7)
-    assert torch.equal(torch.rand(4, generator=stream(0, "a", 1)), first)
-    assert not torch.equal(torch.rand(4, generator=stream(0, "a", 2)), first)
+    assert torch.equal(torch.rand(4, generator=make_generator(0, "a", 1)), first)
+    assert not torch.equal(torch.rand(4, generator=make_generator(0, "a", 2)), first)
 
 
 def test_seeded_gives_the_global_stream_back():
     before = torch.get_rng_state()
-    with seeded(0, "net"):
+    with forked_rng(0, "net"):
         first = torch.rand(3)
-    with seeded(0, "net"):
+    with forked_rng(0, "net"):
         assert torch.equal(torch.rand(3), first)
     assert torch.equal(torch.get_rng_state(), before)

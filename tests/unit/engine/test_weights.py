@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from core.engine.checkpoint import ABOUT, WEIGHTS, digest_of, load_weights, save_weights
-from core.engine.rng import seeded
+from core.engine.rng import forked_rng
 from core.errors import UserError
 
 
 def net(seed, width=3):
-    with seeded(seed):
+    with forked_rng(seed):
         made = torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.BatchNorm1d(width))
     made[1].register_buffer("odd", torch.tensor([float("inf"), -0.0, 1e-42, 1 / 3]))
     made.register_buffer("short", torch.tensor([1 / 3], dtype=torch.bfloat16))

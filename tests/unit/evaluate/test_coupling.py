@@ -12,10 +12,10 @@ from scipy import stats
 
 import core  # noqa: F401
 from core.config.recipe import GuideChoice
-from core.engine.rng import seeded
+from core.engine.rng import forked_rng
 from core.errors import UserError
-from core.evaluate.bootstrap import strangers
-from core.evaluate.coupling import PartnerErrors, benefit, partner_errors, savings, summarised
+from core.evaluate.bootstrap import mismatched_patients
+from core.evaluate.coupling import PartnerErrors, coupling_gain, partner_errors, relative_mse_reduction, summarised
 from core.guide.attention import attach_guidance
 from core.guide.context_encoder import new_environment
 from core.guide.losses import FlowState
@@ -75,7 +75,7 @@ def latent() -> torch.Tensor:
 def test_a_clean_twin_leaves_no_error_and_a_stranger_that_of_the_difference(latent):
     found = partner_errors(flow(latent), flow(latent), TIMESTEP, seed=0, clean=True)
     alpha, sigma = alpha_sigma(log_snr_of_timestep(torch.tensor([TIMESTEP])))
-    difference = (latent - latent[strangers(NUM)]).square().mean(1)
+    difference = (latent - latent[mismatched_patients(NUM)]).square().mean(1)
     assert found.true == pytest.approx(np.zeros(NUM), abs=1e-9)
     assert found.other == pytest.approx(((alpha / sigma) ** 2 * difference).numpy(), rel=1e-3)
     assert found.alone.mean() == pytest.approx(1 + np.mean(np.linspace(0, 1, NUM) ** 2), abs=0.3), (
@@ -123,7 +123,7 @@ def test_another_study_of_the_same_patient_is_no_stranger(latent):
 
 
 def test_the_benefit_by_timestep(latent):
-    found = benefit(flow(latent), flow(latent), (100, 500), seed=0, clean=True)
+    found = coupling_gain(flow(latent), flow(latent), (100, 500), seed=0, clean=True)
     assert list(found) == [100, 500]
     for one in found.values():
         assert one.over_other.value == pytest.approx(1.0, abs=1e-4)
@@ -131,14 +131,14 @@ def test_the_benefit_by_timestep(latent):
         assert one.t > 3
         assert one.p < 0.01
     unrelated = torch.randn(latent.shape, generator=torch.Generator().manual_seed(9))
-    none = benefit(flow(latent), flow(unrelated), (500,), seed=0, clean=True)[500]
+    none = coupling_gain(flow(latent), flow(unrelated), (500,), seed=0, clean=True)[500]
     assert not none.over_other.low > 0
     assert abs(none.t) < 3
 
 
 def test_savings_are_means_over_levels(latent):
     mine, steps = flow(latent), (200, 600)
-    none, other = savings(mine, mine, steps, seed=1)
+    none, other = relative_mse_reduction(mine, mine, steps, seed=1)
     each = [partner_errors(mine, mine, step, seed=1) for step in steps]
     for found, kind in ((none, "alone"), (other, "other")):
         by_hand = np.mean([(getattr(one, kind) - one.true) / getattr(one, kind) for one in each], axis=0)
@@ -172,7 +172,7 @@ def test_untrained_sublayers_change_nothing_exactly():
     """Zero-initialised: true, other and alone are bit-equal, and there is no benefit (METHOD E13)."""
     z = torch.randn(12, 2, generator=torch.Generator().manual_seed(0))
     choice = GuideChoice(context="spatial", adaptation=True, levels="independent")
-    with seeded(0, "test"):
+    with forked_rng(0, "test"):
         denoiser = ToyDenoiser(2, (), 32, 16)
         environment = new_environment(choice, LatentSpec(channels=2, space=()), None, width=8, prompt_width=16, depth=1)
         sites = attach_guidance(denoiser, None, context_width=8)
@@ -187,7 +187,7 @@ def test_untrained_sublayers_change_nothing_exactly():
     assert np.array_equal(errors.true, errors.alone)
     found = summarised(errors)
     assert (found.t, found.p, found.over_other.value, found.over_alone.value) == (0.0, 1.0, 0.0, 0.0)
-    with torch.no_grad(), seeded(1, "test"):
+    with torch.no_grad(), forked_rng(1, "test"):
         for name in sites:
             sites[name].to_update.weight.normal_()
     moved = partner_errors(state, state, 250, seed=0)

@@ -13,7 +13,7 @@ import torch
 import core  # noqa: F401
 from core.config.recipe import GuideChoice
 from core.diffuse.objective import draw_levels, noise_loss, noised
-from core.engine.rng import stream
+from core.engine.rng import make_generator
 from core.guide.attention import GuidanceSites, attach_guidance
 from core.guide.context_encoder import Environment, new_environment
 from core.guide.losses import FlowState
@@ -49,7 +49,7 @@ class ToyFlow:
         """The phase ``diffuse`` in small."""
         optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=2e-3)
         for step in range(steps):
-            draws = stream(0, "alone", purpose, step)
+            draws = make_generator(0, "alone", purpose, step)
             z = self.latents[torch.randint(0, len(self.latents), (64,), generator=draws)]
             level, noise = draw_levels(64, draws), torch.randn(z.shape, generator=draws)
             loss = noise_loss(noise, self.denoiser(noised(z, level, noise), level, no_prompt(64)))

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from core.config.recipe import GuideChoice
-from core.engine.distributed import Share
-from core.engine.rng import stream
+from core.engine.distributed import BatchShard
+from core.engine.rng import make_generator
 from core.guide.losses import Description, EnvironmentContrast, Part, guide_losses
 
 SIZE = 7
@@ -22,12 +22,12 @@ def flows(new_flow):
     return made
 
 
-def gradients(flows, share: Share, choice=CHOICE, contrast=None, equal=None, description=None):
+def gradients(flows, shard: BatchShard, choice=CHOICE, contrast=None, equal=None, description=None):
     parameters = [p for flow in flows.values() for part in (flow.sites, flow.environment) for p in part.parameters()]
-    rows = share.rows(SIZE)
+    rows = shard.rows(SIZE)
     states = {name: flow.state(rows) for name, flow in flows.items()}
-    part = Part(size=SIZE, share=share, equal=equal)
-    terms = guide_losses(states, [("vector", "grid")], stream(0, "shares"), choice, contrast, part, description)
+    part = Part(size=SIZE, shard=shard, equal=equal)
+    terms = guide_losses(states, [("vector", "grid")], make_generator(0, "shares"), choice, contrast, part, description)
     loss = torch.stack(list(terms.values())).sum()
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
     return loss.detach(), [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
@@ -39,8 +39,8 @@ def test_the_mean_over_the_shares_is_the_whole_batch(flows, count, describes):
     choice = CHOICE.model_copy(update={"description": describes})
     torch.manual_seed(8)
     description = Description({name: flow.environment for name, flow in flows.items()}) if describes else None
-    whole, expected = gradients(flows, Share(), choice, description=description)
-    parts = [gradients(flows, Share(index, count), choice, description=description) for index in range(count)]
+    whole, expected = gradients(flows, BatchShard(), choice, description=description)
+    parts = [gradients(flows, BatchShard(index, count), choice, description=description) for index in range(count)]
     assert torch.allclose(torch.stack([loss for loss, _ in parts]).mean(), whole, atol=1e-6)
     assert any(one.abs().max() > 1e-3 for one in expected)
     for number, one in enumerate(expected):
@@ -55,6 +55,6 @@ def test_equal_studies_are_no_negatives_of_each_other(new_flow):
         flow.attach()
     contrast = EnvironmentContrast()
     everyone = torch.ones(SIZE, SIZE, dtype=torch.bool)
-    free, _ = gradients(flows, Share(), choice, contrast)
-    masked, _ = gradients(flows, Share(), choice, contrast, everyone)
+    free, _ = gradients(flows, BatchShard(), choice, contrast)
+    masked, _ = gradients(flows, BatchShard(), choice, contrast, everyone)
     assert masked < free - 1, "with nobody left to be told from, the contrast is 0"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from core.config.recipe import GuideChoice
-from core.engine.rng import stream
+from core.engine.rng import make_generator
 from core.guide.losses import EnvironmentContrast, at_level, cross_errors, guide_losses, told, trainable
 from core.nn import log_snr_of_timestep
 from core.types import Context
@@ -29,7 +29,7 @@ def train(flows: dict[str, Any], pairs: list[tuple[str, str]], choice: GuideChoi
     trained = [p for part in [*parts, contrast] for p in part.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=3e-3)
     for step in range(steps):
-        draws = stream(0, "guide", step)
+        draws = make_generator(0, "guide", step)
         rows = torch.randint(0, len(next(iter(flows.values())).latents), (BATCH,), generator=draws)
         states = {name: flow.state(rows) for name, flow in flows.items()}
         loss = torch.stack(list(guide_losses(states, pairs, draws, choice, contrast).values())).sum()
@@ -60,8 +60,8 @@ class Compared:
 def compared(receiver: Any, sender: Any, timestep: int, *, clean: bool = False) -> Compared:
     everyone = slice(0, HELD_OUT)
     level, no = log_snr_of_timestep(torch.full((HELD_OUT,), timestep)), torch.zeros(HELD_OUT, dtype=torch.bool)
-    mine = at_level(receiver.latents[everyone], level, no, stream(1, "mine", timestep))
-    theirs = at_level(sender.latents[everyone], level, no | clean, stream(1, "theirs", timestep))
+    mine = at_level(receiver.latents[everyone], level, no, make_generator(1, "mine", timestep))
+    theirs = at_level(sender.latents[everyone], level, no | clean, make_generator(1, "theirs", timestep))
     context, state = told(sender.state(everyone), theirs), receiver.state(everyone)
     errors = (cross_errors(state, mine, one) for one in (context, shuffled(context), None))
     return Compared(*errors)
@@ -159,7 +159,7 @@ def test_only_what_the_round_trains_gets_gradients(new_flow):
                 flow.sites[name].to_update.weight.normal_(generator=torch.Generator().manual_seed(0))
     states = {name: flow.state(slice(0, 16)) for name, flow in flows.items()}
     often_clean = FULL.model_copy(update={"clean": 0.5})
-    terms = guide_losses(states, [("inverse", "grid")], stream(0, "x"), often_clean, EnvironmentContrast())
+    terms = guide_losses(states, [("inverse", "grid")], make_generator(0, "x"), often_clean, EnvironmentContrast())
     assert set(terms) == {"inverse told by grid", "grid told by inverse", "contrast inverse-grid"}
     sum(terms.values()).backward()
     for flow in flows.values():
@@ -170,7 +170,7 @@ def test_only_what_the_round_trains_gets_gradients(new_flow):
     flows["inverse"].denoiser.requires_grad_(False)
     flows["grid"].environment.requires_grad_(False)
     assert not trainable(flows["inverse"].denoiser, flows["grid"].environment)
-    terms = guide_losses(states, [("inverse", "grid")], stream(0, "x"), FULL, EnvironmentContrast())
+    terms = guide_losses(states, [("inverse", "grid")], make_generator(0, "x"), FULL, EnvironmentContrast())
     assert set(terms) == {"grid told by inverse", "contrast inverse-grid"}
 
 
@@ -182,7 +182,7 @@ def test_one_generator_state_is_one_step(new_flow):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     first, second, third = (
-        guide_losses(states, [("vector", "grid")], stream(seed, "x"), FULL, EnvironmentContrast()) for seed in (0, 0, 1)
+        guide_losses(states, [("vector", "grid")], make_generator(seed, "x"), FULL, EnvironmentContrast()) for seed in (0, 0, 1)
     )
     assert torch.equal(before, torch.get_rng_state()), "global randomness is left alone"
     for name, value in first.items():
@@ -194,7 +194,7 @@ def test_contrast_needs_its_module(new_flow):
     flows = {name: new_flow(name) for name in ("vector", "grid")}
     states = {name: flow.state(slice(0, 4)) for name, flow in flows.items()}
     with pytest.raises(ValueError, match="EnvironmentContrast of the round"):
-        guide_losses(states, [("vector", "grid")], stream(0, "x"), FULL)
+        guide_losses(states, [("vector", "grid")], make_generator(0, "x"), FULL)
 
 
 def test_a_dropped_partner_is_replaced_by_f_whatever_its_latent(new_flow, randomised):
@@ -206,14 +206,14 @@ def test_a_dropped_partner_is_replaced_by_f_whatever_its_latent(new_flow, random
     drop = PLAIN.model_copy(update={"partner_drop": 0.999999})
     other = {**states, "grid": replace(states["grid"], latent=states["grid"].latent.flip(0))}
     first, second = (
-        guide_losses(one, [("vector", "grid")], stream(0, "x"), drop)["vector told by grid"] for one in (states, other)
+        guide_losses(one, [("vector", "grid")], make_generator(0, "x"), drop)["vector told by grid"] for one in (states, other)
     )
     assert torch.equal(first, second)
     with torch.no_grad():
         flows["grid"].environment.f_B.phi_s.add_(1.0)
-    changed = guide_losses(states, [("vector", "grid")], stream(0, "x"), drop)["vector told by grid"]
+    changed = guide_losses(states, [("vector", "grid")], make_generator(0, "x"), drop)["vector told by grid"]
     assert not torch.equal(first, changed), "f is what is read"
-    heard = guide_losses(other, [("vector", "grid")], stream(0, "x"), PLAIN)["vector told by grid"]
+    heard = guide_losses(other, [("vector", "grid")], make_generator(0, "x"), PLAIN)["vector told by grid"]
     assert not torch.equal(
-        heard, guide_losses(states, [("vector", "grid")], stream(0, "x"), PLAIN)["vector told by grid"]
+        heard, guide_losses(states, [("vector", "grid")], make_generator(0, "x"), PLAIN)["vector told by grid"]
     )

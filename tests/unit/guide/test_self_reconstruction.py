@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from core.config.recipe import GuideChoice
-from core.engine.rng import stream
+from core.engine.rng import make_generator
 from core.guide.context_encoder import patches
 from core.guide.losses import Description, guide_losses
 
@@ -49,15 +49,15 @@ def test_only_what_is_new_describes_itself_and_weight_scales_it(flows):
 
     def terms(weight):
         choice = DESCRIBED.model_copy(update={"description_weight": weight})
-        return guide_losses(states, pair, stream(0, "described"), choice, description=description)
+        return guide_losses(states, pair, make_generator(0, "described"), choice, description=description)
 
     one, half = terms(1.0), terms(0.5)
     (key,) = (name for name in one if "described" in name)
     assert key.startswith("grid")
     assert torch.allclose(half[key], one[key] / 2)
-    assert not any("described" in name for name in guide_losses(states, pair, stream(0, "described"), SPATIAL))
+    assert not any("described" in name for name in guide_losses(states, pair, make_generator(0, "described"), SPATIAL))
     with pytest.raises(ValueError, match="give the Description"):
-        guide_losses(states, pair, stream(0, "described"), DESCRIBED)
+        guide_losses(states, pair, make_generator(0, "described"), DESCRIBED)
 
 
 def test_a_grid_in_one_token_is_refused(new_flow):

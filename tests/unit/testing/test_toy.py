@@ -10,7 +10,7 @@ from core.data.studies import Studies
 from core.encode.train import train_autoencoder
 from core.engine.distributed import Compute
 from core.engine.progress import RunLog
-from core.engine.rng import seeded
+from core.engine.rng import forked_rng
 from core.engine.trainer import Trainer
 from core.errors import UserError
 from core.testing import toy
@@ -28,7 +28,7 @@ def test_the_autoencoder_beats_the_mean_of_the_training_data(tmp_path, modality)
     for split in ("train", "validation", "test"):
         records = [record for record in scan(tmp_path / "toy") if record.split == split]
         studies[split] = Studies(records, [(name,)] * len(records), {name: parts})
-    with seeded(0, "net"):
+    with forked_rng(0, "net"):
         module = parts.autoencoder.build()
     trainer = Trainer(
         compute=Compute("cpu"), log=RunLog(tmp_path / "metrics.jsonl"), folder=tmp_path, seed=0, log_every=100,
