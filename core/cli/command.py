@@ -1,4 +1,4 @@
-"""What all commands share: one line per wrong input, exit code 2, plain warnings."""
+"""What all commands share: a wrong input is one line and exit code 2; a warning is one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import warnings
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from core.errors import MedWeaveWarning, UserError, nearest
 
@@ -27,13 +27,50 @@ class Parser(argparse.ArgumentParser):
         """Raise the message as a `UserError`."""
         if message.startswith("unrecognized arguments: "):
             flag = message.removeprefix("unrecognized arguments: ").split()[0]
-            flags = [option for action in self._actions for option in action.option_strings]
+            flags = [option for action in self._visible() for option in action.option_strings]
             raise UserError(f"unknown argument '{flag}'{nearest(flag, flags)} (see {self.prog} --help)")
         raise UserError(f"{message} (see {self.prog} --help)")
 
+    def add_former_name(self, former: str, flag: str) -> None:
+        """Accept a flag under the name that it had before: hidden from the help, with one warning line."""
+        current = self._option_string_actions[flag]
+        self.add_argument(
+            former,
+            dest=current.dest,
+            nargs=current.nargs,
+            type=current.type,
+            choices=current.choices,
+            default=argparse.SUPPRESS,
+            help=argparse.SUPPRESS,
+            metavar=current.metavar,
+            action=_former(current),
+        )
+
+    def _visible(self) -> list[argparse.Action]:
+        return [action for action in self._actions if action.help is not argparse.SUPPRESS]
+
+
+def _former(current: argparse.Action) -> type[argparse.Action]:
+    """An action that warns of the former name, and then does what the flag of today does."""
+
+    class Former(argparse.Action):
+        def __call__(
+            self,
+            parser: argparse.ArgumentParser,
+            namespace: argparse.Namespace,
+            values: Any,
+            option_string: str | None = None,
+        ) -> None:
+            flag = current.option_strings[0]
+            message = f"{option_string} is called {flag} now; the former name will go with the next version"
+            warnings.warn(MedWeaveWarning(message), stacklevel=2)
+            current(parser, namespace, values, flag)
+
+    return Former
+
 
 def path(text: str) -> Path:
-    """A path argument; empty is refused, where `Path` would take the current folder."""
+    """Return a path argument. An empty one is an error, because `Path` would take the current folder for it."""
     if not text.strip():
         raise ArgumentTypeError("the path is empty; give one, or leave the flag out")
     return Path(text)
@@ -63,17 +100,17 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
 
 
 def _unexpected(error: Exception) -> str:
-    """What nobody foresaw, in one line: what, where, and how to see more."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    """Return an unforeseen error in one line: what, where, and how to see its traceback."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
     what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return f"unexpected {what} ({place.filename}:{place.lineno}); set {_DEBUG}=1 to see the whole way there"
+    return f"unexpected {what} ({frame.filename}:{frame.lineno}); set {_DEBUG}=1 to see the whole traceback"
 
 
 _default_showwarning = warnings.showwarning
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *place: object, **rest: object) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *where: object, **rest: object) -> None:
     if issubclass(category, MedWeaveWarning):
         print(f"warning: {message}", file=sys.stderr)
     else:
-        _default_showwarning(message, category, *place, **rest)  # type: ignore[arg-type]
+        _default_showwarning(message, category, *where, **rest)  # type: ignore[arg-type]
