@@ -28,11 +28,10 @@ def main(arguments: Sequence[str]) -> None:
     """List, count or check; exit 1 when a law is broken."""
     options = parser().parse_args(arguments)
 
-    from core.config.registry import load_registry
-    from core.config.run_config import load_catalog
+    from core.config.installation import load_installation
 
-    registry = load_registry(options.registry)
-    catalog = load_catalog(registry)
+    installation = load_installation(options.registry)
+    registry, catalog = installation.registry, installation.catalog
     if options.params:
         from core.plan.costs import parameter_table
 

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from core.config.registry import load_registry
-from core.config.run_config import Flags, load_catalog, resolve
+from core.config.installation import load_installation
+from core.config.run_config import Flags
 from core.engine.distributed import Compute
 from core.evaluate.classification import auroc
-from core.evaluate.test_set import Subjects, joined, readable_findings
+from core.evaluate.test_set import TestSet, joined, reliable_on_validation
 from core.flow.run import start_run
-from core.training import Course
+from core.training import TrainingSession
 from plugins.phantom.anatomy.findings import GRADES
 from plugins.phantom.files import PARAMETERS
 
@@ -33,61 +33,61 @@ FEWEST = 3  # patients of a grade, below which a finding has no AUROC of it
 
 def measure() -> list[dict[str, Any]]:
     """A row per modality and kind of image: mean AUROC of each grade."""
-    subjects = subjects_of(RUN)
+    test_set = test_set_of(RUN)
     return [
-        row for name in subjects.grids if CENTRE in subjects.run.prompt_sources(name) for row in _of(subjects, name)
+        row for name in test_set.grids if CENTRE in test_set.run.prompt_sources(name) for row in _of(test_set, name)
     ]
 
 
-def subjects_of(run: Path) -> Subjects:
+def test_set_of(run: Path) -> TestSet:
     """The test studies of a finished run as it was trained; nothing is trained again."""
     if not (run / "report.html").exists():
         raise SystemExit(f"{run} is not finished: run main_job_long first")
-    registry = load_registry()
-    catalog = load_catalog(registry)
-    config = resolve(registry, catalog.modalities, Flags(config=run / "config.toml"))
-    course = Course(start_run(config, catalog.modalities), registry, catalog.datasets, Compute(config.device))
-    return Subjects(course.bundle, course.cohort)
+    installation = load_installation()
+    registry, catalog = installation.registry, installation.catalog
+    config = installation.resolve(Flags(config=run / "config.toml"))
+    session = TrainingSession(start_run(config, catalog.modalities), registry, catalog.datasets, Compute(config.device))
+    return TestSet(session.bundle, session.cohort)
 
 
-def _of(subjects: Subjects, name: str) -> Iterator[dict[str, Any]]:
-    places = subjects.enough(CENTRE, name)
-    if not places or not (chosen := readable_findings(subjects, name)).any():
+def _of(test_set: TestSet, name: str) -> Iterator[dict[str, Any]]:
+    indices = test_set.enough(CENTRE, name)
+    if not indices or not (chosen := reliable_on_validation(test_set, name)).any():
         return
-    labels, grades = subjects.labels(subjects.studies, places), [_grades(subjects, place) for place in places]
+    labels, grades = test_set.labels(test_set.studies, indices), [_grades(test_set, index) for index in indices]
     images = {
-        "real": subjects.data(name, places),
-        "reconstructed": joined(subjects.reconstructed(name, places)),
-        **{f"generated, guidance {scale:g}": _generated(subjects, name, places, scale) for scale in _scales(subjects)},
+        "real": test_set.data(name, indices),
+        "reconstructed": joined(test_set.reconstructed(name, indices)),
+        **{f"generated, guidance {scale:g}": _generated(test_set, name, indices, scale) for scale in _scales(test_set)},
     }
     for way, data in images.items():
-        scores, row = subjects.scores(name, data), {"modality": name, "images": way}
+        scores, row = test_set.scores(name, data), {"modality": name, "images": way}
         for grade in GRADES:
             found = [
                 _auroc(scores[:, column], labels[:, column], [one.get(finding) == grade for one in grades])
-                for column, finding in enumerate(subjects.findings)
+                for column, finding in enumerate(test_set.findings)
                 if chosen[column] and finding != NOT_GRADED
             ]
             row |= {grade: round(float(np.nanmean(found)), 3), f"findings, {grade}": int((~np.isnan(found)).sum())}
         yield row
 
 
-def _scales(subjects: Subjects) -> list[float]:
+def _scales(test_set: TestSet) -> list[float]:
     """No guidance, and the scale of the run."""
-    return sorted({1.0, subjects.sampler.scale})
+    return sorted({1.0, test_set.sampler.scale})
 
 
-def _generated(subjects: Subjects, name: str, places: list[int], scale: float) -> Tensor:
-    of_the_run = subjects.sampler
-    subjects.sampler = of_the_run.model_copy(update={"scale": scale})
-    made = subjects.generated([name], places, prompts=[CENTRE], couple=False, title=f"{name}, guidance {scale:g}")
-    subjects.sampler = of_the_run
+def _generated(test_set: TestSet, name: str, indices: list[int], scale: float) -> Tensor:
+    of_the_run = test_set.sampler
+    test_set.sampler = of_the_run.model_copy(update={"scale": scale})
+    made = test_set.generated([name], indices, prompts=[CENTRE], couple=False, title=f"{name}, guidance {scale:g}")
+    test_set.sampler = of_the_run
     return joined(made[name])
 
 
-def _grades(subjects: Subjects, place: int) -> dict[str, str]:
+def _grades(test_set: TestSet, index: int) -> dict[str, str]:
     """Findings of a patient with their grades, from the parameters that lie beside the patient's files."""
-    record = subjects.studies.records[place]
+    record = test_set.studies.records[index]
     parameters = next(iter(record.files.values()))[0].parent / PARAMETERS
     return {one["name"]: one["grade"] for one in json.loads(parameters.read_text())["findings"]}
 

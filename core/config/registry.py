@@ -197,11 +197,11 @@ def _read(sources: tuple[Path, ...]) -> Registry:
         known = Tables.model_validate(tables)
     except ValidationError as error:
         raise format_validation_error(error, Tables, where) from None
-    _check_names(known, where)
+    _require_names(known, where)
     return Registry(**dict(known), sources=sources)
 
 
-def _check_names(known: Tables, where: str) -> None:
+def _require_names(known: Tables, where: str) -> None:
     """`UserError` where the registry names a recipe, preset or data set that it does not have."""
     named = [("default_recipe", "recipe", known.default_recipe, known.recipes)]
     named += [("default_preset", "preset", known.default_preset, known.presets)]
@@ -220,15 +220,15 @@ def _look_up(path: Path | None) -> Path:
         if not path.is_file():
             raise UserError(f"--registry {path}: no such file; give a TOML file, or leave it out to use ./{FILE}")
         return path
-    own = Path.cwd() / FILE
-    return own if own.is_file() else _shipped()
+    here = Path.cwd() / FILE
+    return here if here.is_file() else _shipped()
 
 
 def _shipped() -> Path:
     """The file of the checkout, or the copy in the wheel."""
-    beside = Path(__file__).parent.parent / FILE
-    if beside.is_file():
-        return beside
+    checkout = Path(__file__).parents[2] / FILE
+    if checkout.is_file():
+        return checkout
     try:
         shipped = Path(str(files("medweave") / FILE))
     except ModuleNotFoundError:

@@ -33,7 +33,6 @@ from core.config.recipe import (
 )
 from core.config.registry import Registry
 from core.config.toml import Table, merged, read_toml
-from core.contract.discovery import Catalog, discover
 from core.errors import UserError, format_validation_error, join_choices, nearest, unknown_name
 
 Layer = tuple[str, dict[str, Any]]
@@ -136,11 +135,6 @@ class RunConfig(Table):
     training: Preset
     aliases: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     parts: PartOverrides = Field(default_factory=dict)
-
-
-def load_catalog(registry: Registry) -> Catalog:
-    """What the plugins offer that a registry enables. A modality may not have the name of a setting of a run."""
-    return discover(registry.plugins.enabled, registry.plugins.modules, reserved=RunConfig.model_fields)
 
 
 def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None = None) -> RunConfig:

@@ -8,14 +8,13 @@ was stopped goes on when it is given again.
 from __future__ import annotations
 
 import gc
-import warnings
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.cli.command import Parser, path, run
-from core.errors import MedWeaveWarning, UserError
+from core.errors import UserError
 
 if TYPE_CHECKING:
     from core.config.recipe import SamplerChoice
@@ -75,16 +74,14 @@ def main(arguments: Sequence[str]) -> None:
     if options.num > _MOST:
         raise UserError(f"--num {options.num}: at most {_MOST} in one folder; use several, each with its own --seed")
 
-    from core.config.registry import load_registry
-    from core.config.run_config import load_catalog
+    from core.config.installation import load_installation
     from core.generate.bundle import open_bundle
 
-    registry = load_registry(options.registry)
-    catalog = load_catalog(registry)
+    installation = load_installation(options.registry)
+    registry, catalog = installation.registry, installation.catalog
     folder = options.run or Path("runs") / f"{registry.default_recipe}-{registry.default_preset}"
     bundle = open_bundle(folder, catalog.modalities, catalog.broken, options.device)
-    for error in catalog.broken.values():  # the run does not need it, or open_bundle would have stopped
-        warnings.warn(MedWeaveWarning(str(error)), stacklevel=1)
+    installation.warn_of_broken_plugins()  # the run does not need them, or open_bundle would have stopped
 
     from core.generate.output_folder import SHEET
     from core.generate.write import Order, write_studies
