@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def python_files(*folders: str) -> list[Path]:
-    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+def python_files(*folders: str, root: Path = ROOT) -> list[Path]:
+    return sorted(path for folder in folders for path in (root / folder).rglob("*.py"))
 
 
 def decisions_by_name(source: str, names: Collection[str]) -> Iterator[tuple[int, str]]:

@@ -139,7 +139,7 @@ def test_plugins_import_only_what_is_public():
     "planted",
     [
         "import core.config.overrides",
-        "from core.flow.patient_pools import dealt",
+        "from core.flow.patient_pools import with_pools",
         "from plugins.mri import x",
         "import core",
     ],

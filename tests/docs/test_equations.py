@@ -20,7 +20,7 @@ def test_functions_exist_and_cite_their_equation(row):
         module, _, name = path.rpartition(".")
         function = getattr(import_module(module), name)
         text = f"{function.__doc__}\n{import_module(module).__doc__}"
-        assert re.search(rf"METHOD\b[^.;]*\b{item}\b", text), f"{path} does not cite METHOD {item}"
+        assert re.search(rf"(?i:method)\b[^.;]*\b{item}\b", text), f"{path} does not cite method {item}"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
@@ -36,6 +36,6 @@ def test_every_function_that_cites_an_equation_is_listed():
     planned = set(re.findall(r"\b[EF]\d+\b", PAGE.partition("Planned")[2]))
     cited = set()
     for path in (ROOT / "core").rglob("*.py"):
-        for citation in re.findall(r"METHOD ((?:[EF]\d+[a-c]?(?:, | and |-)?)+)", path.read_text(encoding="utf-8")):
+        for citation in re.findall(r"(?i:method) ((?:[EF]\d+[a-c]?(?:, | and |-)?)+)", path.read_text(encoding="utf-8")):
             cited |= set(re.findall(r"[EF]\d+", citation))
     assert cited <= listed | planned, cited - listed - planned

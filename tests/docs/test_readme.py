@@ -1,58 +1,38 @@
-"""What the README shows is what the commands print. Numbers are those of another run, so their places are compared."""
+"""The first screen of the README: a picture and the main job's command, within 100 words."""
 
 import re
 from pathlib import Path
 
-import pytest
-
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-EXCERPT = re.compile(r"<!-- excerpt: (.+?) -->\n```\n(.+?)```", re.S)
-EXCERPTS = dict(EXCERPT.findall(README))
-TRAIN = "--flow toy_vector-toy_grid --data toy --run runs/toy"
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"<!-- (main job|tests) -->\n```sh\n(.+?)\n```", re.S)
 
 
-def shape(line):
-    """A line without its numbers and the width of its gaps."""
-    return re.sub(r" +", " ", re.sub(r"(?<![\w@])-?\d+(\.\d+)?(?![\w@])", "#", line)).rstrip()
+def words(text):
+    """Words that a reader sees: no marks of Markdown, no address of a picture."""
+    return re.findall(r"[\w'.,:;/-]*\w[\w'.,:;/-]*", re.sub(r"\]\([^)]*\)|<!--.*?-->|```\w*", " ", text))
 
 
-def demand_excerpt(block, output):
-    """Every line stands in the output, in this order; ``...`` stands for lines that are left out."""
-    printed = [shape(line) for line in output.splitlines()]
-    place = 0
-    for line in block.splitlines():
-        if line == "..." or line.startswith("$ "):
-            continue
-        assert shape(line) in printed[place:], f"not printed, or not in this order: {line}\n{output}"
-        place = printed.index(shape(line), place) + 1
-    return place
+def test_the_main_job_is_on_the_first_screen():
+    before, mark, _ = README.partition("<!-- main job -->")
+    assert mark
+    assert len(words(before)) <= 100
+    picture = re.search(r"!\[.+?\]\((.+?)\)", before)
+    assert picture
+    assert (ROOT / picture.group(1)).is_file()
 
 
-def test_there_are_two():
-    assert list(EXCERPTS) == ["--flow text-xray,text-ct,ct-mri --plan", TRAIN]
+def test_two_commands_set_up_a_fresh_machine():
+    commands = dict(BLOCK.findall(README))
+    assert list(commands) == ["main job", "tests"]
+    for command in commands.values():
+        assert command.startswith("python3 -m venv .venv && .venv/bin/python -m pip install -q -c constraints.txt -e ")
+        assert "\n" not in command
+    assert commands["main job"].endswith(".venv/bin/python -m core.train --flow text-xray,text-ct,ct-mri")
+    assert commands["tests"].endswith(".venv/bin/python -m pytest -n 2 tests")
 
 
-def test_the_plan(python, tmp_path):
-    (command, block), _ = EXCERPTS.items()
-    result = python("", "-m", "core.train", *command.split(), cwd=tmp_path)
-    assert demand_excerpt(block, result.stdout) > 10, result.stderr
-
-
-def test_the_run_and_a_second_one(python, tmp_path):
-    """Shortened: the steps change the numbers alone."""
-    arguments = ["-m", "core.train", *TRAIN.split(), "--steps", "4"]
-    first = python("", *arguments, cwd=tmp_path)
-    assert demand_excerpt(EXCERPTS[TRAIN], first.stdout) > 3, first.stderr
-    weights = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("weights.safetensors")}
-    second = python("", *arguments, cwd=tmp_path)
-    assert "runs/toy is finished already, nothing was trained; its table:" in second.stdout
-    table = [line for line in first.stdout.splitlines() if line.startswith(("autoencoder", "align", "diffuse"))]
-    assert table
-    assert all(line in second.stdout.splitlines() for line in table)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("weights.safetensors")} == weights
-
-
-@pytest.mark.parametrize("line", ["align 9 rounds", "a b"])
-def test_a_line_that_is_not_printed_is_found(line):
-    with pytest.raises(AssertionError, match="not printed"):
-        demand_excerpt(line, "align: 3 rounds\nb a")
+def test_every_page_that_the_readme_links_to_is_there():
+    links = re.findall(r"\]\(((?!https?:)[^)#]+)", README)
+    assert len(links) > 10
+    assert not [link for link in links if not (ROOT / link).exists()]

@@ -46,7 +46,7 @@ def test_the_plan_says_that_no_data_hold_it(python, project, tmp_path):
 
 
 def test_its_test_file_collects_every_law(python, project):
-    from core.testing import law_names
+    from core.testing import check_names
 
     result = python(
         project / "site",
@@ -59,11 +59,11 @@ def test_its_test_file_collects_every_law(python, project):
         "test_fundus.py",
         cwd=project,
     )
-    assert result.stdout.count("test_contract[fundus-tiny-") == len(law_names()), result.stdout
+    assert result.stdout.count("test_contract[fundus-tiny-") == len(check_names()), result.stdout
 
 
 def test_expected_failures_on_the_page_name_a_real_law():
-    from core.testing import law_names
+    from core.testing import check_names
 
     for name in re.findall(r'expected_failures=\{"([\w.]+)"', PAGE):
-        assert name in law_names()
+        assert name in check_names()

@@ -1,4 +1,4 @@
-"""The third-party example adds a modality by being installed, and keeps every law."""
+"""The third-party example adds a modality by being installed, and passes every contract check."""
 
 import re
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_it_is_listed_with_its_distribution(python, site, tmp_path):
     assert re.search(r"^  busi +ultrasound", result.stdout, re.M)
 
 
-def test_it_keeps_every_law(python, site, tmp_path):
+def test_it_keeps_every_check(python, site, tmp_path):
     result = python(site, "-m", "core.check", "ultrasound", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     passed, failed, skipped = map(int, re.findall(r"(\d+) (?:passed|failed|skipped)", result.stdout)[-3:])
