@@ -31,20 +31,22 @@ _HOME = {
         "Writer",
     ),
     "core.preprocess": (
+        "AugmenterConfig",
         "BpeTokenizerConfig",
         "ByteTokenizerConfig",
+        "LabelAugmenterConfig",
         "LabelPreprocessConfig",
-        "LabelViewsConfig",
-        "PercentilePreprocessConfig",
-        "RangePreprocessConfig",
-        "ViewsConfig",
+        "PercentileNormalizationConfig",
+        "WindowNormalizationConfig",
         "train_tokenizer",
     ),
     "core.types": (
         "Batch",
         "Conditioning",
         "Context",
+        "DataFile",
         "DataSpec",
+        "FileRef",
         "Geometry",
         "LatentSpec",
         "Posterior",
@@ -53,37 +55,40 @@ _HOME = {
         "Record",
         "Sample",
         "Space",
+        "file_ref",
     ),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "CONTRACT",
     "Augmenter",
+    "AugmenterConfig",
     "Autoencoder",
     "Batch",
     "BpeTokenizerConfig",
     "ByteTokenizerConfig",
     "Conditioning",
     "Context",
+    "DataFile",
     "DataSpec",
     "DatasetAdapter",
     "Denoiser",
+    "FileRef",
     "Geometry",
+    "LabelAugmenterConfig",
     "LabelPreprocessConfig",
-    "LabelViewsConfig",
     "LatentSpec",
     "MedWeaveWarning",
     "MetricSpec",
     "Modality",
     "PartConfig",
     "Parts",
-    "PercentilePreprocessConfig",
+    "PercentileNormalizationConfig",
     "Posterior",
     "Preprocessor",
     "Prompt",
     "PromptEncoder",
     "Provenance",
-    "RangePreprocessConfig",
     "Reader",
     "Record",
     "Sample",
@@ -91,8 +96,9 @@ __all__ = [
     "Site",
     "Space",
     "UserError",
-    "ViewsConfig",
+    "WindowNormalizationConfig",
     "Writer",
+    "file_ref",
     "hookimpl",
     "in_order",
     "num_cores",
@@ -102,7 +108,13 @@ __all__ = [
 
 
 # Former names, kept for one version so that plugins written for it load.
-_FORMER = {"PlainWarning": "MedWeaveWarning"}
+_FORMER = {
+    "LabelViewsConfig": "LabelAugmenterConfig",
+    "PercentilePreprocessConfig": "PercentileNormalizationConfig",
+    "PlainWarning": "MedWeaveWarning",
+    "RangePreprocessConfig": "WindowNormalizationConfig",
+    "ViewsConfig": "AugmenterConfig",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -141,20 +153,22 @@ if TYPE_CHECKING:
     from core.engine.workers import in_order, num_cores
     from core.errors import MedWeaveWarning, UserError
     from core.preprocess import (
+        AugmenterConfig,
         BpeTokenizerConfig,
         ByteTokenizerConfig,
+        LabelAugmenterConfig,
         LabelPreprocessConfig,
-        LabelViewsConfig,
-        PercentilePreprocessConfig,
-        RangePreprocessConfig,
-        ViewsConfig,
+        PercentileNormalizationConfig,
+        WindowNormalizationConfig,
         train_tokenizer,
     )
     from core.types import (
         Batch,
         Conditioning,
         Context,
+        DataFile,
         DataSpec,
+        FileRef,
         Geometry,
         LatentSpec,
         Posterior,
@@ -163,4 +177,5 @@ if TYPE_CHECKING:
         Record,
         Sample,
         Space,
+        file_ref,
     )

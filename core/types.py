@@ -16,11 +16,12 @@ z superior.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -39,12 +40,12 @@ class Geometry:
 
     ``affine`` is 4x4 (mm, RAS): column ``k`` is the step along array axis ``k``. A 2-D image has two array axes;
     its third column is the normal times the slice thickness, or a unit normal where there is no thickness.
-    ``stored`` keeps what the file said and a writer may need again (window, photometric interpretation, ...).
+    ``source_header`` keeps entries of the file's header that a writer may need again, such as the window.
     """
 
     affine: np.ndarray
     shape: Space
-    stored: Mapping[str, Any] = field(default_factory=dict)
+    source_header: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
@@ -87,7 +88,7 @@ class Geometry:
             isinstance(other, Geometry)
             and self.shape == other.shape
             and np.array_equal(self.affine, other.affine)
-            and dict(self.stored) == dict(other.stored)
+            and dict(self.source_header) == dict(other.source_header)
         )
 
 
@@ -238,12 +239,56 @@ class Conditioning:
     context: Context | None = None
 
 
+class ArchiveMember(NamedTuple):
+    """One picture of an archive. ``array`` names its array, where the archive holds several arrays of pictures."""
+
+    array: str | None
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A picture that has no file to itself: the archive in which it lies, and which of the pictures there it is.
+
+    Its text, ``images.npz#17`` or ``dermamnist.npz#val_images:17``, stands in messages, manifests and commands; only
+    `file_ref` reads that text.
+    """
+
+    path: Path
+    member: ArchiveMember
+
+    def __str__(self) -> str:
+        """Return the text form."""
+        return f"{self.path}{self.suffix}"
+
+    @property
+    def suffix(self) -> str:
+        """What the text form adds to the path, such as ``#17``."""
+        array, number = self.member
+        return f"#{number}" if array is None else f"#{array}:{number}"
+
+
+DataFile = Path | FileRef  # what a study names: a file or folder, or a picture in an archive
+_IN_ARCHIVE = re.compile(r"(?P<path>.+\.npz)#(?:(?P<array>[^#:]+):)?(?P<number>[0-9]{1,9})", re.IGNORECASE | re.DOTALL)
+
+
+def file_ref(file: DataFile) -> DataFile:
+    """Return the picture in an archive that a path such as ``images.npz#17`` names; any other path as it is."""
+    match = _IN_ARCHIVE.fullmatch(str(file)) if isinstance(file, Path) else None
+    return file if match is None else FileRef(Path(match["path"]), ArchiveMember(match["array"], int(match["number"])))
+
+
+def path_on_disk(file: DataFile) -> Path:
+    """Return the path of the file or folder itself: of a picture in an archive, that of the archive."""
+    return file.path if isinstance(file, FileRef) else file
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """A row of the manifest: one study. Names, paths and texts, never pixels.
 
-    ``files`` gives a *list* per modality (two earlier X-rays are normal); ``texts`` what the row itself says, such as a
-    report in a column. ``labels``: 1 present, 0 absent, missing when unknown. ``strata`` are groups within which
+    ``files`` gives a *list* per modality (two earlier X-rays are normal); a path ``images.npz#17`` becomes a `FileRef`.
+    ``texts`` gives what the row itself says, such as a report in a column. ``labels``: 1 present, 0 absent, missing when unknown. ``strata`` are groups within which
     patients resemble each other (sex, habitus): a fair comparison stays inside. ``split``: ``train``, ``validation`` or
     ``test``; ``pool``: the flow round whose training may see this patient, ``None`` for any. ``dataset``: its name in
     the registry.
@@ -251,7 +296,7 @@ class Record:
 
     patient: str
     study: str
-    files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    files: Mapping[str, tuple[DataFile, ...]] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     split: Split = "train"
     pool: int | None = None
@@ -259,6 +304,12 @@ class Record:
     masks: Mapping[str, Path] = field(default_factory=dict)
     strata: Mapping[str, str] = field(default_factory=dict)
     dataset: str = ""
+
+    def __post_init__(self) -> None:
+        lists = {name: files for name, files in self.files.items() if isinstance(files, (tuple, list))}
+        if any("#" in str(file) for files in lists.values() for file in files):
+            refs = {name: tuple(map(file_ref, files)) for name, files in lists.items()}
+            object.__setattr__(self, "files", {**self.files, **refs})
 
     def has(self, modality: str) -> bool:
         """Whether the study has this modality, as a file or as a text."""

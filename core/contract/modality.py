@@ -1,4 +1,4 @@
-"""What a plugin declares: a `Modality`, its `Parts` per preset, and the laws that each part keeps.
+"""What a plugin declares: a `Modality`, its `Parts` per preset, and the contract that each part keeps.
 
 A part is declared as a *config*: a frozen pydantic model whose ``build()`` makes the part. Declaring costs nothing;
 heavy libraries are imported inside ``build()`` only.
@@ -18,6 +18,7 @@ from core.errors import UserError, unknown_name
 from core.types import (
     Batch,
     Conditioning,
+    DataFile,
     DataSpec,
     Geometry,
     LatentSpec,
@@ -189,8 +190,11 @@ class Reader(Protocol):
 
     suffixes: tuple[str, ...]
 
-    def read(self, path: Path) -> Sample:
-        """Finite data with geometry. Every error names the file. Never writes."""
+    def read(self, path: DataFile) -> Sample:
+        """Finite data with geometry. Every error names the file. Never writes.
+
+        ``path`` is a `FileRef` only where a study names a picture in an archive: other readers may take a `Path` alone.
+        """
         ...
 
 

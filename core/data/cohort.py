@@ -109,11 +109,11 @@ def _require_data(run: Run, training: Studies) -> None:
     """Everything that a phase will ask of the studies, before the first step of any."""
     phases = run.config.phases.run
     for phase in ("autoencoder", "diffuse"):
-        for name in (name for weights in run.once(phase) for name in weights.owners) if phase in phases else ():
+        for name in (name for weights in run.trained_once(phase) for name in weights.owners) if phase in phases else ():
             training.require_indices_with(name)
-    for pair in (pair for one in run.rounds("align") for pair in one.edge.pairs) if "align" in phases else ():
+    for pair in (pair for one in run.rounds["align"] for pair in one.edge.pairs) if "align" in phases else ():
         training.require_indices_with(*pair, least=2)  # alone, a study has nothing to be told from
-    for one in run.rounds("guide") if "guide" in phases else ():
+    for one in run.rounds["guide"] if "guide" in phases else ():
         if not any(training.indices_with(*pair) for pair in one.edge.pairs):
             training.require_indices_with(*one.edge.pairs[0])
     for name in run.outputs if "diffuse" in phases else ():

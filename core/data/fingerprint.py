@@ -1,4 +1,4 @@
-"""What tells one version of a file from another, at a glance or by all of it; and short names for long ones."""
+"""Fingerprints that tell one version of a file from another, at a glance or by all its bytes."""
 
 from __future__ import annotations
 
@@ -8,96 +8,99 @@ from pathlib import Path
 from stat import S_ISREG
 
 from core.io.dicom.series_files import is_index
-from core.io.npz_archive import container, member_of
+from core.types import DataFile, FileRef, path_on_disk
 
-_EDGE_BYTES = 4096  # of a file's start and end that are looked at
+_EDGE_BYTES = 4096  # of a file's start and end that are read
 _CHUNK = 1 << 20
 _VOXELS = (".raw", ".zraw")
 
 
-def files_of(path: Path) -> list[Path]:
-    """The files that count: of a folder those in it, of a MetaImage header (``.mhd``) also the voxels beside it.
-
-    What systems put beside images (``.DS_Store``, ``DICOMDIR``) does not. A picture in an archive is in one file, the
-    archive. `OSError` where a folder cannot be listed.
-    """
-    path = container(path)
-    if path.is_dir():
-        return sorted(one for one in path.iterdir() if one.is_file() and not is_index(one))
-    beside = [path.with_suffix(suffix) for suffix in _VOXELS] if path.suffix.lower() == ".mhd" else []
-    return [path, *(one for one in beside if one.is_file())]
-
-
-def edges(path: Path) -> bytes:
-    """Name, size, first and last bytes of a file, or of those that count. `OSError` where one cannot be opened."""
-    return b"".join(_edges(one) for one in files_of(path))
-
-
-def stamp_of(path: Path) -> bytes:
-    """16 bytes that change with the edges of a file; those of one that is missing or closed say that alone."""
+def file_fingerprint(file: DataFile) -> bytes:
+    """Return 16 bytes that change with the name, size, start and end of a file; one value for all missing files."""
     try:
-        what = edges(path) if _can_be_read(path) else b"\0no file"
+        content = head_tail_bytes(file) if _can_be_read(file) else b"\0no file"
     except (OSError, ValueError):  # ValueError: a NUL character in the name
-        what = b"\0missing"
-    return blake2b(what, digest_size=16).digest()
+        content = b"\0missing"
+    return blake2b(content, digest_size=16).digest()
 
 
-def time_of(path: Path) -> int:
-    """64 bits that change with the time when a file, or one that counts, was last written; 0 where it is missing."""
-    try:
-        return short(repr([one.stat().st_mtime_ns for one in files_of(path)]))
-    except (OSError, ValueError):
-        return 0
-
-
-def content_of(path: Path) -> int:
-    """64 bits of all bytes of a file, or of those that count, and the number of a picture in it; 0 where unreadable."""
-    try:
-        return content_hash(path) if _can_be_read(path) else 0
-    except (OSError, ValueError):
-        return 0
-
-
-def content_hash(path: Path) -> int:
-    """The same; `OSError` where they cannot be read."""
-    member = member_of(path)
-    if member is not None:  # each is told apart, and the archive is hashed once for all
-        status = member.file.stat()
-        return short(f"{_hash_of_version(member.file, status.st_size, status.st_mtime_ns)} {member[1:]}")
-    return _hash_of_files(path)
-
-
-@lru_cache(maxsize=4)
-def _hash_of_version(path: Path, size: int, time_ns: int) -> int:
-    """The hash of an archive; ``size`` and ``time_ns`` tell its versions apart."""
-    return _hash_of_files(path)
-
-
-def _hash_of_files(path: Path) -> int:
-    digest = blake2b(digest_size=8)
-    for one in files_of(path):
-        with one.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    return int.from_bytes(digest.digest(), "big")
-
-
-def stamp_of_text(text: str) -> bytes:
-    """The stamp of a text that stands in a table."""
+def text_fingerprint(text: str) -> bytes:
+    """Return the 16 bytes of a text that stands in a table."""
     return blake2b(encoded(text), digest_size=16).digest()
 
 
-def short(name: str) -> int:
-    """64 bits in place of a name."""
+def head_tail_bytes(file: DataFile) -> bytes:
+    """Return name, size, first and last 4096 bytes of each of `files_of`. `OSError` where one cannot be opened."""
+    return b"".join(_head_tail(path) for path in files_of(file))
+
+
+def time_hash(file: DataFile) -> int:
+    """Return 64 bits that change with the time when one of `files_of` was last written; 0 where it is missing."""
+    try:
+        return hash64(repr([path.stat().st_mtime_ns for path in files_of(file)]))
+    except (OSError, ValueError):
+        return 0
+
+
+def content_hash(file: DataFile) -> int:
+    """Return 64 bits of all bytes of `files_of`, and of the member of an archive. `OSError` where they are unreadable.
+
+    Two pictures of one archive differ, though the archive is hashed once for all.
+    """
+    if isinstance(file, FileRef):
+        status = file.path.stat()
+        archive = _hash_of_version(file.path, status.st_size, status.st_mtime_ns)
+        return hash64(f"{archive} {tuple(file.member)}")
+    return _hash_of_files(file)
+
+
+def content_hash_or_zero(file: DataFile) -> int:
+    """Return the same; 0 where the file cannot be read."""
+    try:
+        return content_hash(file) if _can_be_read(file) else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def files_of(file: DataFile) -> list[Path]:
+    """Return the files that count: those in a folder, and with a MetaImage header (``.mhd``) the voxels next to it.
+
+    What systems put next to images (``.DS_Store``, ``DICOMDIR``) does not count. A picture in an archive has one file,
+    the archive. `OSError` where a folder cannot be listed.
+    """
+    path = path_on_disk(file)
+    if path.is_dir():
+        return sorted(entry for entry in path.iterdir() if entry.is_file() and not is_index(entry))
+    voxels = [path.with_suffix(suffix) for suffix in _VOXELS] if path.suffix.lower() == ".mhd" else []
+    return [path, *(entry for entry in voxels if entry.is_file())]
+
+
+def hash64(name: str) -> int:
+    """Return 64 bits in place of a name."""
     return int.from_bytes(blake2b(encoded(name), digest_size=8).digest(), "big")
 
 
 def encoded(text: str) -> bytes:
-    """Bytes of any string, also of a file name that is no UTF-8."""
+    """Return the bytes of any string, also of a file name that is no UTF-8."""
     return text.encode(errors="backslashreplace")
 
 
-def _edges(path: Path) -> bytes:
+@lru_cache(maxsize=4)
+def _hash_of_version(path: Path, size: int, time_ns: int) -> int:
+    """Return the hash of an archive; ``size`` and ``time_ns`` tell its versions apart."""
+    return _hash_of_files(path)
+
+
+def _hash_of_files(file: DataFile) -> int:
+    digest = blake2b(digest_size=8)
+    for path in files_of(file):
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    return int.from_bytes(digest.digest(), "big")
+
+
+def _head_tail(path: Path) -> bytes:
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(_EDGE_BYTES)
@@ -105,6 +108,6 @@ def _edges(path: Path) -> bytes:
         return encoded(f"{path.name}\0{size}\0") + start + file.read()
 
 
-def _can_be_read(path: Path) -> bool:
-    path = container(path)
-    return path.is_dir() or S_ISREG(path.stat().st_mode)  # a pipe would be waited for
+def _can_be_read(file: DataFile) -> bool:
+    path = path_on_disk(file)
+    return path.is_dir() or S_ISREG(path.stat().st_mode)  # reading a pipe would wait for its writer

@@ -6,14 +6,12 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from core.contract.modality import PartConfig, Parts
 from core.data.fingerprint import files_of
 from core.data.studies import Studies
 from core.errors import MedWeaveWarning, UserError
-from core.io.npz_archive import container
-from core.types import Record
+from core.types import DataFile, Record, path_on_disk
 
 _MOST_FILES, _MOST_BYTES = 2048, 256 << 20  # of a data set: some seconds
 
@@ -75,9 +73,9 @@ def _refuse_all_broken(dataset: str, studies: Studies, faults: Mapping[str, Sequ
             raise UserError(f"data set '{dataset}': nothing of {name} can be read ({len(said)}); e.g. {said[0]}")
 
 
-def _is_small(paths: Sequence[Path]) -> bool:
+def _is_small(paths: Sequence[DataFile]) -> bool:
     size = 0
-    for path in dict.fromkeys(map(container, paths)) if len(paths) <= _MOST_FILES else ():
+    for path in dict.fromkeys(map(path_on_disk, paths)) if len(paths) <= _MOST_FILES else ():
         try:
             size += sum(one.stat().st_size for one in files_of(path))
         except (OSError, ValueError):  # its reader says why

@@ -11,15 +11,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import get_args
 
-from core.config.overrides import with_overrides
 from core.config.registry import DataSource, Registry
-from core.contract.modality import DatasetAdapter, Modality, PartConfig
+from core.contract.modality import DatasetAdapter, PartConfig
 from core.data.prepared.manifest import FILE, is_fresh, read_manifest, source_digest
 from core.data.prepared.samples import PreparedSamples
 from core.data.prepared.settings import digests_of
 from core.data.readability import without
-from core.errors import MedWeaveWarning, UserError, join_choices, unknown_name
-from core.flow.patient_pools import dealt, split_by_patient
+from core.errors import MedWeaveWarning, UserError, join_choices
+from core.flow.patient_pools import split_by_patient, with_pools
 from core.flow.run import Run
 from core.types import Record, Split
 
@@ -73,7 +72,7 @@ def records_of(
         records = _without_refused(records, prepared, run.flows.union.modalities)
     records = look(records)
     if source.entry.deal and run.config.data.pools == "disjoint":
-        records = dealt(records, run.flows.union, run.config.seed)
+        records = with_pools(records, run.flows.union, run.config.seed)
     else:
         records = [replace(record, pool=None) for record in records]
     return [replace(record, dataset=source.name) for record in records]
@@ -111,28 +110,7 @@ def prepared_of(sources: Iterable[DataSource], run: Run) -> dict[str, PreparedSa
 
 def readers_of(sources: Iterable[DataSource], run: Run) -> dict[tuple[str, str], PartConfig]:
     """The readers that data sets set for their files, by data set and modality; `UserError` names a wrong setting."""
-    found: dict[tuple[str, str], PartConfig] = {}
-    for source in sources:
-        readers = readers_in(source, run.modalities, run.config.preset, run.flows.union.modalities)
-        found |= {(source.name, name): reader for name, reader in readers.items()}
-    return found
-
-
-def readers_in(
-    source: DataSource, modalities: Mapping[str, Modality], preset: str, wanted: Collection[str]
-) -> dict[str, PartConfig]:
-    """The readers that one data set sets for the ``wanted`` modalities."""
-    for name in source.entry.reader:
-        if name not in modalities:
-            wrong = unknown_name("modality", name, modalities, adjective="installed")
-            raise UserError(f"datasets.{source.name}.reader: {wrong}")
-    used = {name: table for name, table in source.entry.reader.items() if name in wanted}
-    try:
-        changed = with_overrides(modalities, preset, {name: {"reader": dict(table)} for name, table in used.items()})
-    except UserError as error:
-        raise UserError(f"datasets.{source.name}.reader: {error}") from error
-    readers = {name: changed[name].parts(preset).reader for name in used}
-    return {name: reader for name, reader in readers.items() if reader is not None}
+    return {(source.name, name): reader for source in sources for name, reader in run.readers(source).items()}
 
 
 def _known(source: DataSource) -> Iterator[Record]:

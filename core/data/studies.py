@@ -12,7 +12,7 @@ import numpy as np
 
 from core.contract.build import build_part
 from core.contract.modality import PartConfig, Parts
-from core.data.fingerprint import edges, encoded, time_of
+from core.data.fingerprint import head_tail_bytes, encoded, time_hash
 from core.data.prepared.samples import PreparedSamples
 from core.engine.rng import make_generator
 from core.errors import MedWeaveWarning, UserError
@@ -148,7 +148,7 @@ class Studies:
                 digest.update(encoded(record.texts[name]))
             else:
                 path = record.files[name][0]
-                digest.update(edges(path) + time_of(path).to_bytes(8, "big"))
+                digest.update(head_tail_bytes(path) + time_hash(path).to_bytes(8, "big"))
         return digest.hexdigest()
 
     def _said(self, names: Sequence[str], places: Sequence[int], labels: bool) -> Iterator[list[Hashable | None]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import model_validator
@@ -13,15 +12,14 @@ from core.io.dicom.instance import is_dicom
 from core.io.dicom.radiograph import RadiographReaderConfig
 from core.io.dicom.segmentation import SegmentationReaderConfig
 from core.io.dicom.series import SeriesReaderConfig
-from core.io.files import opening, readable, without_nul
+from core.io.files import opening, require_file, require_no_nul
 from core.io.image import ImageReaderConfig
 from core.io.metaimage import MetaImageReader
 from core.io.nifti import NiftiReaderConfig
-from core.io.npz_archive import container
-from core.types import Sample
+from core.types import DataFile, FileRef, Sample, file_ref, path_on_disk
 
 
-class ScanReaderConfig(PartConfig):
+class AnyFormatReaderConfig(PartConfig):
     """Whichever of the formats are given: NIfTI, pictures, and DICOM as ``series``, ``radiograph`` or ``segmentation``.
 
     MetaImage is read with the settings of NIfTI.
@@ -35,7 +33,7 @@ class ScanReaderConfig(PartConfig):
     segmentation: SegmentationReaderConfig | None = None
 
     @model_validator(mode="after")
-    def _reads_something(self) -> ScanReaderConfig:
+    def _reads_something(self) -> AnyFormatReaderConfig:
         dicom = (self.series, self.radiograph, self.segmentation)
         if dicom.count(None) < 2:
             raise ValueError("DICOM files are read as a series, a radiograph or a segmentation, not as several")
@@ -43,15 +41,15 @@ class ScanReaderConfig(PartConfig):
             raise ValueError("one of nifti, image, series, radiograph and segmentation is needed")
         return self
 
-    def build(self) -> ScanReader:
+    def build(self) -> AnyFormatReader:
         """Make the reader."""
-        return ScanReader(self)
+        return AnyFormatReader(self)
 
 
-class ScanReader:
+class AnyFormatReader:
     """Chooses the reader by the file's suffix; a folder, and a file that starts as DICOM does, is DICOM."""
 
-    def __init__(self, config: ScanReaderConfig) -> None:
+    def __init__(self, config: AnyFormatReaderConfig) -> None:
         volumes = () if config.nifti is None else (config.nifti.build(), MetaImageReader(config.nifti))
         dicom = config.series or config.radiograph or config.segmentation
         self.dicom = None if dicom is None else dicom.build()
@@ -59,18 +57,23 @@ class ScanReader:
         self.readers: tuple[Any, ...] = (*volumes, *pictures, *(() if self.dicom is None else (self.dicom,)))
         self.suffixes = tuple(suffix for reader in self.readers for suffix in reader.suffixes)
 
-    def read(self, path: Path) -> Sample:
+    def read(self, path: DataFile) -> Sample:
         """The scan as its own reader gives it; `UserError` that names the file otherwise."""
-        path = without_nul(path)
+        path = file_ref(path if isinstance(path, FileRef) else require_no_nul(path))
         for reader in self.readers:
-            if container(path).name.lower().endswith(reader.suffixes):
+            if path_on_disk(path).name.lower().endswith(reader.suffixes):
                 return reader.read(path)
+        if isinstance(path, FileRef):
+            raise self._unknown(path)
         with opening(path):
             folder = path.is_dir()
         if self.dicom is not None and (folder or is_dicom(path)):
             return self.dicom.read(path)
         if not folder:
-            readable(path, ("",))
-        raise UserError(
+            require_file(path, ("",))
+        raise self._unknown(path)
+
+    def _unknown(self, path: DataFile) -> UserError:
+        return UserError(
             f"{path}: this reader reads {', '.join(self.suffixes)}; convert the file, or set reader.image for pictures"
         )

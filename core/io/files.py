@@ -17,20 +17,20 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import UserError
-from core.types import Sample
+from core.types import DataFile, Sample
 
 _TODO = {errno.ENAMETOOLONG: "shorten it", errno.EACCES: "check its permissions and its folder's"}
 _TODO_WRITING = {errno.ENAMETOOLONG: "shorten the name", errno.ENOSPC: "free some space, or choose another disk"}
 
 
-def readable(path: Path, suffixes: tuple[str, ...]) -> Path:
+def require_file(path: Path, suffixes: tuple[str, ...]) -> Path:
     """The path of an existing, non-empty file with one of the suffixes; `UserError` that names it otherwise."""
-    path = without_nul(path)
+    path = require_no_nul(path)
     with opening(path):
         return _checked(path, suffixes)
 
 
-def without_nul(path: Path) -> Path:
+def require_no_nul(path: Path) -> Path:
     """The path; `UserError` where it holds a NUL character, which no file system stores."""
     path = Path(path)
     if "\0" in str(path):
@@ -63,7 +63,7 @@ def _checked(path: Path, suffixes: tuple[str, ...]) -> Path:
 
 
 @contextmanager
-def decoding(path: Path, what: str) -> Iterator[None]:
+def decoding(path: DataFile, what: str) -> Iterator[None]:
     """Turn whatever a decoder raises on broken bytes into a `UserError` that names the file."""
     try:
         yield
@@ -76,14 +76,14 @@ def decoding(path: Path, what: str) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read as {what}: {reason}; copy or export it again") from error
 
 
-def not_written(path: Path, error: OSError) -> UserError:
+def write_error(path: Path, error: OSError) -> UserError:
     """The `UserError` of a file or folder that the operating system did not let us write."""
     own = _own(error)
     todo = _TODO_WRITING.get(own.errno or 0, "check the folder")
     return UserError(f"{path}: cannot be written: {own.strerror or _first_line(error)}; {todo}")
 
 
-def _refused(path: Path, error: OSError) -> UserError:
+def _refused(path: DataFile, error: OSError) -> UserError:
     own = _own(error)
     todo = _TODO.get(own.errno or 0, "check the path and the disk")
     return UserError(f"{path}: cannot be opened: {own.strerror or _first_line(error)}; {todo}")
@@ -110,7 +110,7 @@ def atomic_write(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     The written path lies in the same folder and has the same suffix. Raises `UserError` when ``path`` exists and
     ``overwrite`` is false (also when it appears meanwhile), and when the folder is missing or cannot be written to.
     """
-    path = without_nul(path)
+    path = require_no_nul(path)
     suffix = "".join(path.suffixes[-2:])[-16:]
     beside = path.with_name(f".medweave-{secrets.token_hex(8)}{suffix}")
     try:
@@ -119,7 +119,7 @@ def atomic_write(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         sync(beside)
         _publish(beside, path, overwrite)
     except OSError as error:
-        raise not_written(path, error) from error
+        raise write_error(path, error) from error
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -154,7 +154,7 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def storable(sample: Sample, path: Path, axes: tuple[int, ...]) -> np.ndarray:
+def require_storable(sample: Sample, path: Path, axes: tuple[int, ...]) -> np.ndarray:
     """The sample's array ``channel *space`` with as many spatial axes as one of ``axes``.
 
     `UserError` that names ``path``: text, no number at all, not real numbers, other axes, or another shape than the

@@ -15,11 +15,11 @@ from pydantic import PositiveFloat, PositiveInt
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.io.files import decoding, readable, without_nul
+from core.io.files import decoding, require_file, require_no_nul
 from core.io.geometry import Orientation, centred
-from core.io.npz_archive import SUFFIX, container, member_of, picture_in
+from core.io.npz_archive import SUFFIX, read_picture
 from core.io.provenance import Mark
-from core.types import Geometry, Sample, Space
+from core.types import DataFile, FileRef, Geometry, Sample, Space, file_ref, path_on_disk
 
 _DEPTH = {"L": 8, "RGB": 8, "I;16": 16, "I;16L": 16, "I;16B": 16, "I;16N": 16}
 _WHAT = {
@@ -34,7 +34,7 @@ _EXIF_ORIENTATION = 274
 _PHOTOMETRIC = 262
 
 
-def pixels(image: Any, channels: int, convert: bool, path: Path) -> tuple[np.ndarray, dict[str, int]]:
+def pixels(image: Any, channels: int, convert: bool, path: DataFile) -> tuple[np.ndarray, dict[str, int]]:
     """Stored numbers as float32 ``channel H W``, upright, and what the file said (``bits``: 8 or 16).
 
     Accepts grey of 8 and 16 bits, RGB of 8 bits, an alpha channel that is opaque everywhere, and RGB with three equal
@@ -55,7 +55,7 @@ def pixels(image: Any, channels: int, convert: bool, path: Path) -> tuple[np.nda
     return np.ascontiguousarray(planes, dtype=np.float32), {"bits": _DEPTH[image.mode], **stored}
 
 
-def _upright(image: Any, path: Path) -> tuple[Any, dict[str, int]]:
+def _upright(image: Any, path: DataFile) -> tuple[Any, dict[str, int]]:
     """The decoded picture as its EXIF orientation says it is displayed, and that orientation unless it is 1."""
     from PIL import ImageOps
 
@@ -172,10 +172,10 @@ class ImageReader:
     def __init__(self, config: ImageReaderConfig) -> None:
         self.config = config
 
-    def read(self, path: Path) -> Sample:
+    def read(self, path: DataFile) -> Sample:
         """The picture in units and with geometry; `UserError` that names the file for all that is not plain."""
-        path = without_nul(path)
-        readable(container(path), self.suffixes)
+        path = file_ref(path if isinstance(path, FileRef) else require_no_nul(path))
+        require_file(path_on_disk(path), self.suffixes)
         with decoding(path, "a picture"), self._opened(path) as image:
             self._check_size(image, path)
             data, stored = pixels(image, self.config.channels, self.config.convert, path)
@@ -187,12 +187,11 @@ class ImageReader:
         meta = {"path": str(path), "units": self.config.units, "spacing_known": self.config.spacing_mm is not None}
         return self._sample(self._in_units(data, bits, path), self._geometry(data.shape[1:], stored), meta)
 
-    def _opened(self, path: Path) -> Any:
+    def _opened(self, path: DataFile) -> Any:
         from PIL import Image
 
-        member = member_of(path)
-        if member is not None:
-            return picture_in(member, path)
+        if isinstance(path, FileRef):
+            return read_picture(path)
         if path.name.lower().endswith(SUFFIX):
             raise UserError(f"{path}: is an archive of pictures; name one of them, as in {path.name}#0")
         with warnings.catch_warnings():
@@ -200,7 +199,7 @@ class ImageReader:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return Image.open(path, formats=("PNG", "JPEG", "TIFF"))
 
-    def _check_size(self, image: Any, path: Path) -> None:
+    def _check_size(self, image: Any, path: DataFile) -> None:
         width, height = image.size
         if width * height > self.config.max_megapixels * 1e6:
             raise UserError(
@@ -212,7 +211,7 @@ class ImageReader:
         if getattr(image, "n_frames", 1) > 1:
             raise UserError(f"{path}: holds {image.n_frames} pictures, expected one; split it into files")
 
-    def _in_units(self, data: np.ndarray, bits: int, path: Path) -> np.ndarray:
+    def _in_units(self, data: np.ndarray, bits: int, path: DataFile) -> np.ndarray:
         largest = 2 ** (self.config.bits or bits) - 1
         if data.max() > largest:
             raise UserError(f"{path}: holds {data.max():.0f}, more than bits = {self.config.bits} can store")
@@ -223,7 +222,7 @@ class ImageReader:
         said = {key: True for key, value in config.items() if value}
         return centred(shape, self.config.spacing_mm or (1.0, 1.0), self.config.orientation, **said, **stored)
 
-    def _marked(self, path: Path, data: np.ndarray, bits: int, mark: Mark) -> Sample:
+    def _marked(self, path: DataFile, data: np.ndarray, bits: int, mark: Mark) -> Sample:
         geometry = mark.geometry(data.shape[1:], path) or self._geometry(data.shape[1:], {"bits": bits})
         data = _spread(data, 2**bits - 1, mark.value_range) if mark.value_range else data
         return self._sample(data, geometry, {"path": str(path), **mark.meta()})

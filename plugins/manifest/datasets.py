@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from core.api import DatasetAdapter, Record, UserError
+from core.api import DataFile, DatasetAdapter, Record, UserError, file_ref
 from plugins.manifest.options import ManifestOptions, Row, read_options
 
 TABLE = "manifest.csv"
@@ -76,10 +76,10 @@ def _check(row: Row, number: int, table: Path, options: ManifestOptions) -> None
 
 
 def _record(study: str, report: str, rows: list[Row], root: Path, options: ManifestOptions) -> Record:
-    first, files = rows[0], dict[str, tuple[Path, ...]]()
+    first, files = rows[0], dict[str, tuple[DataFile, ...]]()
     for row in rows:
         name = options.modality_of(row)
-        files[name] = (*files.get(name, ()), root / row["file"].strip())
+        files[name] = (*files.get(name, ()), file_ref(root / row["file"].strip()))
     split = first.get("split", "")
     if any(row.get("split", "") != split for row in rows):
         raise UserError(f"{root / TABLE}: study '{study}' has rows of different splits; give it one")

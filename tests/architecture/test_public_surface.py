@@ -18,9 +18,9 @@ from core.contract import discovery, hookspecs
 ROOT = Path(__file__).parents[2]
 
 API = """
-Augmenter Autoencoder Batch BpeTokenizerConfig ByteTokenizerConfig CONTRACT Conditioning Context DataSpec DatasetAdapter Denoiser Geometry
+Augmenter Autoencoder Batch BpeTokenizerConfig ByteTokenizerConfig CONTRACT Conditioning Context DataFile DataSpec DatasetAdapter Denoiser FileRef Geometry
 LabelPreprocessConfig LabelAugmenterConfig LatentSpec MetricSpec Modality PartConfig Parts PercentileNormalizationConfig MedWeaveWarning Posterior Preprocessor Prompt PromptEncoder
-Provenance WindowNormalizationConfig Reader Record Sample Shared Site Space UserError AugmenterConfig Writer hookimpl
+Provenance WindowNormalizationConfig Reader Record Sample Shared Site Space UserError AugmenterConfig Writer file_ref hookimpl
 in_order num_cores progress train_tokenizer
 """
 TRAIN = "--config --data --device --flow --help --long --phase --plan --preset --recipe --registry --run --seed --set --steps -h"

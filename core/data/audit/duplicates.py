@@ -11,7 +11,7 @@ import numpy as np
 from core.data.audit.file_facts import Facts
 from core.data.audit.findings import EXAMPLES, Finding, Names, Verdict, share
 from core.data.audit.image_hash import near_across, near_within
-from core.data.fingerprint import short
+from core.data.fingerprint import hash64
 from core.types import LABEL_UNITS
 
 _NEAR_WITHIN = 8  # bits of 64
@@ -32,7 +32,7 @@ class Owners:
     def add(self, facts: Facts) -> None:
         """One more."""
         self._numbers.append(self._names.last)
-        self._patients.append(short(facts["patient"]))
+        self._patients.append(hash64(facts["patient"]))
         self._splits.append(self._known.setdefault(facts["split"], len(self._known)))
 
     def name(self, place: int) -> str:

@@ -35,20 +35,21 @@ from typing import Any
 import numpy as np
 
 from core.data.audit.image_hash import FINE_SIDE, difference_hash
-from core.data.fingerprint import content_hash, encoded, files_of, short
+from core.data.fingerprint import content_hash, encoded, files_of, hash64
 from core.errors import UserError
 from core.io.dicom.instance import SUFFIXES, is_dicom, read_header
-from core.io.npz_archive import SUFFIX, container
+from core.io.npz_archive import SUFFIX
 from core.io.report_sections import sections_of
-from core.types import LABEL_UNITS, DataSpec, Sample
+from core.types import LABEL_UNITS, DataFile, DataSpec, FileRef, Sample, path_on_disk
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", SUFFIX)
 
 
-def stored_as(path: Path, sample: Sample) -> str:
+def stored_as(file: DataFile, sample: Sample) -> str:
     """E.g. ``PNG L``, ``DICOM MONOCHROME2 12 bit`` (of a folder its first file's), ``NIfTI int16``; else the suffix."""
-    name = container(path).name.lower()
-    said = {} if sample.geometry is None else sample.geometry.stored
+    path = path_on_disk(file)
+    name = path.name.lower()
+    said = {} if sample.geometry is None else sample.geometry.source_header
     try:
         if name.endswith(SUFFIX):
             return f"NPZ {said.get('bits')} bit"
@@ -62,9 +63,9 @@ def stored_as(path: Path, sample: Sample) -> str:
     return f"{kind} {said['dtype']}" if "dtype" in said else kind
 
 
-def is_picture(path: Path) -> bool:
+def is_picture(file: DataFile) -> bool:
     """Whether a file is of a format that has lost units and position."""
-    return container(path).name.lower().endswith(_PICTURES)
+    return path_on_disk(file).name.lower().endswith(_PICTURES)
 
 
 def _picture(path: Path) -> str:
@@ -91,15 +92,15 @@ _MASKED = re.compile(r"\bX{3,}\b|_{3,}|\[\*\*.*?\*\*\]", re.S)
 _ENDS = re.compile(r"[.!?][\"')\]]*\s*\Z")
 
 
-def facts_of_file(path: Path, sample: Sample, spec: DataSpec) -> dict[str, Any]:
+def facts_of_file(file: DataFile, sample: Sample, spec: DataSpec) -> dict[str, Any]:
     """What a file says, read in original units."""
     if isinstance(sample.data, str):
-        return {"content": content_hash(path), **facts_of_text(sample.data)}
-    stored = stored_as(path, sample)
+        return {"content": content_hash(file), **facts_of_text(sample.data)}
+    stored = stored_as(file, sample)
     units = str(sample.meta.get("units", ""))
-    assumed = is_picture(path) and units not in ("", *_NO_UNITS) and not sample.meta.get("synthetic")
+    assumed = is_picture(file) and units not in ("", *_NO_UNITS) and not sample.meta.get("synthetic")
     return {
-        "content": content_hash(path),
+        "content": content_hash(file),
         "stored": stored,
         "assumed": assumed,
         **_values(np.asarray(sample.data), spec.value_range if units == spec.units not in _NO_UNITS else None),
@@ -115,11 +116,11 @@ def facts_of_text(text: str) -> dict[str, Any]:
         for name in sorted(section.names):
             parts[name] = f"{parts.get(name, '')} {' '.join(section.text.split())}".strip()
     return {
-        "pixels": short(words),
+        "pixels": hash64(words),
         "words": len(words.split()),
         "ends": bool(_ENDS.search(text)),
         "masked": len(_MASKED.findall(text)),
-        "parts": {name: short(said) for name, said in parts.items()},
+        "parts": {name: hash64(said) for name, said in parts.items()},
     }
 
 
@@ -149,7 +150,7 @@ def _plane(data: np.ndarray) -> np.ndarray:
 def _place(sample: Sample) -> dict[str, Any]:
     place = sample.geometry
     shape = [int(size) for size in np.shape(sample.data)[1:]]
-    if place is None or place.stored.get("unplaced"):
+    if place is None or place.source_header.get("unplaced"):
         return {"shape": shape}
     known = sample.meta.get("spacing_known", True)
     spacing = [float(f"{step:.6g}") for step in place.spacing_mm] if known else None

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import get_args
 
 from core.data.audit.findings import EXAMPLES, Finding, share
-from core.data.fingerprint import short
+from core.data.fingerprint import hash64
 from core.types import Record, Split
 
 _SPLITS: tuple[str, ...] = get_args(Split)
@@ -85,7 +85,7 @@ class Population:
             )
 
     def _add_patient(self, record: Record) -> None:
-        key, bit = short(record.patient), 1 << _SPLITS.index(record.split)
+        key, bit = hash64(record.patient), 1 << _SPLITS.index(record.split)
         before = self._splits.get(key, 0)
         self._splits[key] = before | bit
         if before and not before & bit:

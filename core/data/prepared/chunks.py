@@ -18,7 +18,7 @@ import numpy as np
 
 from core.contract.build import build_part
 from core.data.audit.file_facts import facts_of_file, facts_of_text
-from core.data.fingerprint import content_of, encoded, stamp_of, stamp_of_text, time_of
+from core.data.fingerprint import content_hash_or_zero, encoded, file_fingerprint, text_fingerprint, time_hash
 from core.data.prepared.file_versions import Version, read_versions, versions_path, write_versions
 from core.data.prepared.manifest import relative
 from core.data.prepared.samples import text_name
@@ -26,8 +26,8 @@ from core.data.prepared.settings import Settings, packages_digest
 from core.data.prepared.shards import Entry, about, shard_path, write_shard
 from core.errors import UserError
 from core.io import atomic_write
-from core.io.npz_archive import SUFFIX, container
-from core.types import DataSpec, Record, Sample
+from core.io.npz_archive import SUFFIX
+from core.types import DataFile, DataSpec, Record, Sample, path_on_disk
 
 _ROWS, _BYTES = 256, 64 << 20  # files and canonical bytes of a portion, whichever ends first
 # A portion is also full with 256 of these: so that few volumes are read by many processes, and a kill costs seconds.
@@ -41,7 +41,7 @@ class Row:
     """One file, or one text of a table, of a study."""
 
     name: str
-    path: Path | None
+    path: DataFile | None
     text: str | None
     patient: str
     study: str
@@ -53,17 +53,17 @@ class Row:
         """About how long it takes, by its name alone."""
         if self.path is None:
             return 1
-        return _OF_A_FILE if container(self.path).name.lower().endswith(_FLAT) else _OF_A_VOLUME
+        return _OF_A_FILE if path_on_disk(self.path).name.lower().endswith(_FLAT) else _OF_A_VOLUME
 
     @property
     def stamp(self) -> bytes:
         """What tells this version of it from another."""
-        return stamp_of(self.path) if self.path is not None else stamp_of_text(self.text or "")
+        return file_fingerprint(self.path) if self.path is not None else text_fingerprint(self.text or "")
 
     @property
     def time(self) -> int:
         """When it was last written; 0 of a text."""
-        return 0 if self.path is None else time_of(self.path)
+        return 0 if self.path is None else time_hash(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +158,8 @@ def prepare_portion(portion: Portion) -> Outcome:
         # What could not be read may be read once another decoder is installed.
         faults = {"packages": packages_digest()} if any("fault" in found for found in facts) else {}
         lines = ({**header, **faults}, *facts)
-        with atomic_write(told, overwrite=True) as beside:
-            beside.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        with atomic_write(told, overwrite=True) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         write_versions(versions_path(portion.folder, portion.number), versions)
     return Outcome(modality=portion.settings.modality, number=portion.number, files=len(portion.rows), read=not there)
 
@@ -284,12 +284,12 @@ def _content(row: Row, found: Mapping[str, Any], time: int) -> int:
     """The content that was read; 1 where the file was written meanwhile, which is read again the next time."""
     if row.path is None:
         return 0
-    return 1 if row.time != time else found.get("content") or content_of(row.path)
+    return 1 if row.time != time else found.get("content") or content_hash_or_zero(row.path)
 
 
-def _is_missing(path: Path | None) -> bool:
+def _is_missing(path: DataFile | None) -> bool:
     try:
-        return path is not None and not container(path).exists()
+        return path is not None and not path_on_disk(path).exists()
     except OSError:  # closed to the user
         return False
 

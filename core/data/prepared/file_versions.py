@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from core.data.fingerprint import content_of, time_of
+from core.data.fingerprint import content_hash_or_zero, time_hash
 from core.errors import UserError
 from core.io import atomic_write
+from core.types import DataFile
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,14 @@ class Version:
     content: int
     taken: bool
 
-    def is_of(self, path: Path | None) -> bool:
+    def is_of(self, path: DataFile | None) -> bool:
         """Whether the file is this version: by its time, or where that differs by all its bytes."""
         return is_version(path, self.time, self.content)
 
 
-def is_version(path: Path | None, time: int, content: int) -> bool:
+def is_version(path: DataFile | None, time: int, content: int) -> bool:
     """Whether a file has the time, or else the content. Copies and archives change the time alone."""
-    return path is None or time_of(path) == time or content_of(path) == content
+    return path is None or time_hash(path) == time or content_hash_or_zero(path) == content
 
 
 def versions_path(folder: Path, number: int) -> Path:
@@ -40,8 +41,8 @@ def versions_path(folder: Path, number: int) -> Path:
 
 def write_versions(path: Path, versions: Iterable[Version]) -> None:
     """Write those of a portion."""
-    with atomic_write(path, overwrite=True) as beside:
-        beside.write_text(json.dumps([astuple(one) for one in versions]), encoding="utf-8")
+    with atomic_write(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps([astuple(one) for one in versions]), encoding="utf-8")
 
 
 def read_versions(path: Path) -> list[Version] | None:

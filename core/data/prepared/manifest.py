@@ -13,7 +13,7 @@ from core.data.fingerprint import encoded
 from core.errors import UserError
 from core.io import atomic_write
 from core.io.dicom.series_files import is_index
-from core.types import Record
+from core.types import DataFile, FileRef, Record, file_ref
 
 FILE = "manifest.jsonl"
 _SCHEMA = 1
@@ -35,7 +35,7 @@ def source_digest(root: Path, adapter: str, options: Mapping[str, Any]) -> str:
 def write_manifest(path: Path, records: Iterable[Record], root: Path, source: str) -> int:
     """Write the studies as they come, paths relative to ``root``; the number of them. The file appears whole."""
     num = 0
-    with atomic_write(path, overwrite=True) as beside, beside.open("w", encoding="utf-8") as file:
+    with atomic_write(path, overwrite=True) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(_line({"schema": _SCHEMA, "source": source}))
         for record in records:
             file.write(_line(_row(record, root)))
@@ -70,8 +70,11 @@ def read_manifest(path: Path, root: Path) -> Iterator[Record]:
     raise UserError(f"{path}, line {number}: ends before its last study; {_TODO}")
 
 
-def relative(path: Path, root: Path) -> str:
-    """The path below ``root``; as it stands where it leads elsewhere."""
+def relative(file: DataFile, root: Path) -> str:
+    """Return the path below ``root``, or the whole path where it leads elsewhere; `file_ref` reads it again."""
+    if isinstance(file, FileRef):
+        return relative(file.path, root) + file.suffix
+    path = file
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.absolute().as_posix()
 
 
@@ -106,7 +109,7 @@ def _record(row: Mapping[str, Any], root: Path) -> Record:
         patient=row["patient"],
         study=row["study"],
         split=row["split"],
-        files={name: tuple(root / path for path in paths) for name, paths in row.get("files", {}).items()},
+        files={name: tuple(file_ref(root / path) for path in paths) for name, paths in row.get("files", {}).items()},
         texts=row.get("texts", {}),
         labels=row.get("labels", {}),
         masks={name: root / path for name, path in row.get("masks", {}).items()},

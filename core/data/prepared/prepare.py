@@ -21,7 +21,7 @@ from core.engine.checkpoint import write_json
 from core.engine.progress import progress
 from core.engine.workers import in_order
 from core.errors import UserError
-from core.io.lock import alone_in
+from core.io.lock import folder_lock
 from core.types import Record
 
 AUDIT = "audit.json"
@@ -70,7 +70,7 @@ def prepare(order: Order) -> Report:
     the table.
     """
     _require_apart(order)
-    with alone_in(order.out, (order.preset, f"{order.preset}/*")):
+    with folder_lock(order.out, (order.preset, f"{order.preset}/*")):
         _make(order.folder)
         population, manifest = Population(), order.out / FILE
         said = _scan(order, population)

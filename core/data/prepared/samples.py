@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.data.fingerprint import stamp_of, stamp_of_text
+from core.data.fingerprint import file_fingerprint, text_fingerprint
 from core.data.prepared.file_versions import is_version
 from core.data.prepared.manifest import relative
 from core.data.prepared.shards import INDEX, REFUSED, Index, Shard, shard_path
@@ -134,7 +134,7 @@ def text_name(patient: str, study: str) -> str:
 def stamp_in(record: Record, modality: str) -> bytes:
     """The stamp of a study's first file, or of its text."""
     text = record.texts.get(modality)
-    return stamp_of(record.files[modality][0]) if text is None else stamp_of_text(text)
+    return file_fingerprint(record.files[modality][0]) if text is None else text_fingerprint(text)
 
 
 def _is_unchanged(index: Index, row: int, record: Record, modality: str) -> bool:

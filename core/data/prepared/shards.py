@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from core.data.fingerprint import short
+from core.data.fingerprint import hash64
 from core.data.prepared.file_versions import taken_versions
 from core.errors import UserError
 from core.io import atomic_write
-from core.types import Geometry, Sample
+from core.types import DataFile, Geometry, Sample
 
 _TUPLE = "()"  # the key of a tuple, which JSON has no word for
 
 
-def to_json(sample: Sample, name: str, stamp: bytes, path: Path | None) -> bytes:
+def to_json(sample: Sample, name: str, stamp: bytes, path: DataFile | None) -> bytes:
     """All but the array, with the name and the stamp of the file. `TypeError` for what JSON cannot hold.
 
     The path of the file is left out, so that the bytes do not depend on where the data lie.
@@ -43,13 +43,13 @@ def to_json(sample: Sample, name: str, stamp: bytes, path: Path | None) -> bytes
         else {
             "affine": place.affine.ravel().tolist(),
             "shape": [int(size) for size in place.shape],
-            "stored": _packed(place.stored),
+            "stored": _packed(place.source_header),
         },
     }
     return json.dumps(row, separators=(",", ":"), sort_keys=True).encode()
 
 
-def from_json(content: bytes, modality: str, data: np.ndarray, path: Path | None) -> tuple[Sample, str, bytes]:
+def from_json(content: bytes, modality: str, data: np.ndarray, path: DataFile | None) -> tuple[Sample, str, bytes]:
     """The sample, and the name and stamp of the file that it was made of."""
     row = json.loads(content)
     meta = _unpacked(row["meta"])
@@ -59,7 +59,7 @@ def from_json(content: bytes, modality: str, data: np.ndarray, path: Path | None
     geometry = None
     if place is not None:
         affine = np.array(place["affine"], dtype=np.float64).reshape(4, 4)
-        geometry = Geometry(affine=affine, shape=tuple(place["shape"]), stored=_unpacked(place["stored"]))
+        geometry = Geometry(affine=affine, shape=tuple(place["shape"]), source_header=_unpacked(place["stored"]))
     sample = Sample(modality=modality, data=data, geometry=geometry, meta=meta)
     return sample, row["name"], bytes.fromhex(row["stamp"])
 
@@ -99,7 +99,7 @@ class Entry:
 
     name: str
     stamp: bytes
-    path: Path | None
+    path: DataFile | None
     sample: Sample | None
 
 
@@ -118,7 +118,7 @@ def write_shard(path: Path, entries: Sequence[Entry], about: Mapping[str, Any]) 
             data.append(np.asarray(entry.sample.data))
             told.append(content)
     arrays = {
-        "names": np.array([short(entry.name) for entry in entries], dtype=np.uint64),
+        "names": np.array([hash64(entry.name) for entry in entries], dtype=np.uint64),
         "stamps": np.array([list(entry.stamp) for entry in entries], dtype=np.uint8).reshape(-1, 16),
         "places": np.array(places, dtype=np.int32),
         **_joined("told", [np.frombuffer(one, dtype=np.uint8) for one in told]),
@@ -170,7 +170,7 @@ class Index:
 
     def row(self, name: str) -> int | None:
         """The row of a file, ``None`` where it is not listed."""
-        key = np.uint64(short(name))
+        key = np.uint64(hash64(name))
         row = int(np.searchsorted(self.names, key))
         return row if row < len(self.names) and self.names[row] == key else None
 
@@ -186,7 +186,7 @@ class Shard:
             name: self._file.get_tensor(f"{name}_ends") for name in ("told", "data") if f"{name}_ends" in names
         }
 
-    def sample(self, place: int, modality: str, path: Path | None) -> tuple[Sample, str, bytes]:
+    def sample(self, place: int, modality: str, path: DataFile | None) -> tuple[Sample, str, bytes]:
         """A sample with the name and stamp of its file."""
         data = self._part("data", place) if "data" in self._ends else self._file.get_slice("data")[place : place + 1][0]
         return from_json(self._part("told", place).tobytes(), modality, np.array(data), path)
@@ -216,8 +216,8 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], said: Mapping[str, Any]
 
     # One key: safetensors writes several in any order, and equal data shall be equal bytes.
     content = save(dict(arrays), metadata={_ABOUT: json.dumps(said, sort_keys=True)})
-    with atomic_write(path, overwrite=True) as beside:
-        beside.write_bytes(content)  # not by safetensors, whose errors do not say that the disk is full
+    with atomic_write(path, overwrite=True) as temporary:
+        temporary.write_bytes(content)  # not by safetensors, whose errors do not say that the disk is full
 
 
 def _opened(path: Path) -> Any:

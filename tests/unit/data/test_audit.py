@@ -17,8 +17,8 @@ from core.data.audit.findings import Finding, Names, share, table, worst
 from core.data.audit.geometry import outliers
 from core.data.audit.image_hash import difference_hash, distance, near_across, near_within
 from core.errors import MedWeaveWarning, UserError
-from core.io import ImageReaderConfig, NiftiReaderConfig, RadiographReaderConfig, ScanReaderConfig, centred
-from core.preprocess import RangePreprocessConfig
+from core.io import AnyFormatReaderConfig, ImageReaderConfig, NiftiReaderConfig, RadiographReaderConfig, centred
+from core.preprocess import WindowNormalizationConfig
 from core.types import Record, Sample
 from tests.unit.data.trees import PARTS, PRESET, READER, picture, prepared, row, tree
 from tests.unit.io.dicom.dicom_files import cr, ct_series, save
@@ -166,7 +166,7 @@ def test_squares_are_suspected(root, audit):
 def test_units_that_a_picture_cannot_have(root, audit):
     """8-bit exports read as Hounsfield units by a setting, and a window that they do not fit."""
     reader = READER.model_copy(update={"units": "HU", "value_range": (5000.0, 9000.0)})
-    grid = RangePreprocessConfig(
+    grid = WindowNormalizationConfig(
         space=(16, 16), spacing_mm=(2.0, 2.0), orientation="IL", low=-1000, high=1000, units="HU"
     )
     report = audit(tree(root, 5), parts={"film": Parts(data=grid.spec, reader=reader, preprocess=grid)})
@@ -188,10 +188,10 @@ def test_spacing_and_orientation(root, audit):
         data = np.random.default_rng(place).normal(size=(16, 16, 17)).astype(np.float32)
         nibabel.save(nibabel.Nifti1Image(data, affine), path)
         records.append(Record(patient=f"p{place}", study=f"s{place}", files={"film": (path,)}))
-    grid = RangePreprocessConfig(
+    grid = WindowNormalizationConfig(
         space=(4, 16, 16), spacing_mm=(4.0, 2.0, 2.0), orientation="SPL", low=-3, high=3, units="a.u."
     )
-    reader = ScanReaderConfig(
+    reader = AnyFormatReaderConfig(
         nifti=NiftiReaderConfig(modality="film", dims=3), image=ImageReaderConfig(modality="film", orientation="PL")
     )
     report = audit(records, parts={"film": Parts(data=grid.spec, reader=reader, preprocess=grid)})
@@ -212,7 +212,7 @@ def test_polarity_and_depth_of_dicom(root, audit):
         said |= {"BitsStored": 12, "HighBit": 11} if place != 5 else {}
         path = save(cr(stored, SOPInstanceUID=f"1.2.3.7.{place}", **said), root / f"{place}.dcm")
         records.append(Record(patient=f"p{place}", study=f"s{place}", files={"film": (path,)}))
-    reader = ScanReaderConfig(radiograph=RadiographReaderConfig(modality="film", orientation="IL"))
+    reader = AnyFormatReaderConfig(radiograph=RadiographReaderConfig(modality="film", orientation="IL"))
     report = audit(records, parts={"film": replace(PARTS["film"], reader=reader)})
     stored = row(report, "stored as", "film")
     assert stored.verdict == "warning"

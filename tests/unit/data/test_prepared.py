@@ -23,7 +23,7 @@ from core.data.prepared.shards import about, shard_path
 from core.engine.workers import in_order
 from core.errors import MedWeaveWarning, UserError
 from core.io import centred
-from core.io.lock import alone_in
+from core.io.lock import folder_lock
 from core.types import Record, Sample
 from tests.unit.data.trees import GRID, PARTS, PRESET, content, order, picture, prepared, row, studies, tree
 
@@ -151,7 +151,7 @@ def test_a_copy_with_other_times_is_not_read_again(root, out, raw, monkeypatch):
     before = content(out / PRESET / "words")
     assert prepared(root, out, raw).read == 0
     assert content(out / PRESET / "words") == before
-    monkeypatch.setattr("core.data.prepared.file_versions.content_of", None)
+    monkeypatch.setattr("core.data.prepared.file_versions.content_hash_or_zero", None)
     assert prepared(root, out, raw).read == 0, "the new times are known"
     assert studies(root, out, raw).sample("film", 1).data.shape == (1, 16, 16)
 
@@ -446,7 +446,7 @@ def test_folders_that_cannot_serve(root, out, tmp_path):
             prepared(root, above, records)
     with pytest.raises(UserError, match=r"no study under"):
         prepared(root, tmp_path / "other", [])
-    with alone_in(tmp_path / "busy"), pytest.raises(UserError, match=r"another core\.prepare writes here"):
+    with folder_lock(tmp_path / "busy"), pytest.raises(UserError, match=r"another core\.prepare writes here"):
         prepared(root, tmp_path / "busy", records)
 
 

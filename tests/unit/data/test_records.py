@@ -16,7 +16,7 @@ from core.engine.distributed import Compute
 from core.errors import MedWeaveWarning, UserError
 from core.flow.patient_pools import split_by_patient
 from core.flow.run import start_run
-from core.plan.data_counts import take_stock
+from core.plan.data_counts import count_data
 from core.types import DataSpec, Record, Sample
 
 SHIPPED = load_registry(Path(__file__).parents[3] / "registry.toml")
@@ -69,7 +69,7 @@ def started(root, *, recipe="medcodi_m", split="official", deal=True, **flags):
 )
 def test_the_plan_counts_what_training_sees(tmp_path, flags):
     run, registry = started(tmp_path, **flags)
-    (stock,) = take_stock(run, registry, {"phantom": adapter()})
+    (stock,) = count_data(run, registry, {"phantom": adapter()})
     training = gather_cohort(run, registry, {"phantom": adapter()}, Compute("cpu")).training
     pairs = {pair for edge in run.flows.union.edges for pair in edge.pairs}
     for names in [*((name,) for name in run.flows.union.modalities), *pairs]:

@@ -108,8 +108,8 @@ def test_the_fingerprint_changes_with_the_middle_of_a_file(studies):
 def test_names_and_texts_that_are_no_unicode(studies):
     name = os.fsdecode(b"caf\xe9")
     records = [replace(record, patient=name + record.patient, study=name) for record in studies.records]
-    (dealt,) = {one.split for one in split_by_patient(records[:1])}
-    assert dealt in ("train", "validation", "test")
+    (split,) = {one.split for one in split_by_patient(records[:1])}
+    assert split in ("train", "validation", "test")
     assert Studies(records, studies.visible, studies.parts).fingerprint("toy_grid") != studies.fingerprint("toy_grid")
     one, other = (Studies([replace(records[0], texts={"toy_grid": said})], [("toy_grid",)], {}) for said in ("?", name))
     assert one.fingerprint("toy_grid") != other.fingerprint("toy_grid")

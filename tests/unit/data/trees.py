@@ -12,10 +12,10 @@ from core.data.prepared.samples import PreparedSamples
 from core.data.prepared.settings import digests_of, settings_of
 from core.data.studies import Studies
 from core.io import ImageReaderConfig, TextReaderConfig
-from core.preprocess import ByteTokenizerConfig, RangePreprocessConfig
+from core.preprocess import ByteTokenizerConfig, WindowNormalizationConfig
 from core.types import Record
 
-GRID = RangePreprocessConfig(space=(16, 16), spacing_mm=(2.0, 2.0), orientation="IL", low=0, high=1)
+GRID = WindowNormalizationConfig(space=(16, 16), spacing_mm=(2.0, 2.0), orientation="IL", low=0, high=1)
 READER = ImageReaderConfig(modality="film", orientation="IL", value_range=(0, 1), spacing_mm=(2.0, 2.0))
 WORDS = ByteTokenizerConfig(length=96)
 PARTS = {

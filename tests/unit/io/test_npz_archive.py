@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.data.fingerprint import content_of, stamp_of
+from core.data.fingerprint import content_hash_or_zero, file_fingerprint
 from core.errors import UserError
-from core.io import ImageReaderConfig, ScanReaderConfig
-from core.io.npz_archive import container, member_of
+from core.io import AnyFormatReaderConfig, ImageReaderConfig
+from core.types import ArchiveMember, FileRef, Record, file_ref, path_on_disk
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (5, 6, 8, 3), np.uint8)
@@ -52,7 +52,7 @@ def test_each_picture_by_its_number(folder):
         found = reader(channels=3, value_range=(0, 1)).read(folder / f"images.npz#{number}")
         assert np.allclose(found.data, np.moveaxis(COLOUR[number], -1, 0) / 255, atol=1e-7)
         assert found.geometry.shape == (6, 8)
-    scan = ScanReaderConfig(image=ImageReaderConfig(modality="m", orientation="IL", channels=3)).build()
+    scan = AnyFormatReaderConfig(image=ImageReaderConfig(modality="m", orientation="IL", channels=3)).build()
     assert np.array_equal(scan.read(folder / "images.npz#1").data, np.moveaxis(COLOUR[1], -1, 0))
 
 
@@ -140,20 +140,35 @@ def test_mutations_are_refused_or_read(folder):
     assert all("a.npz" in line and "\n" not in line for line in told)
 
 
-def test_what_a_path_names():
-    assert member_of(Path("a/x.npz#12")) == (Path("a/x.npz"), None, 12)
-    assert member_of(Path("a/x.NPZ#val_images:0")) == (Path("a/x.NPZ"), "val_images", 0)
+def test_the_text_form_of_a_reference_is_read_and_written():
+    assert file_ref(Path("a/x.npz#12")) == FileRef(Path("a/x.npz"), ArchiveMember(None, 12))
+    assert file_ref(Path("a/x.NPZ#val_images:0")) == FileRef(Path("a/x.NPZ"), ArchiveMember("val_images", 0))
+    for text in ("a/x.npz#12", "a/x.npz#val_images:0"):
+        assert str(file_ref(Path(text))) == text
+        assert path_on_disk(file_ref(Path(text))) == Path("a/x.npz")
     for plain in ("a/x.npz", "a/x.png#1", "a/x.npz#", "a/x.npz#-1", "a/x.npz#one"):
-        assert member_of(Path(plain)) is None
-        assert container(Path(plain)) == Path(plain)
+        assert file_ref(Path(plain)) == path_on_disk(Path(plain)) == Path(plain)
+
+
+def test_a_record_makes_references_of_an_adapters_paths():
+    record = Record(patient="p", study="s", files={"photo": (Path("a.npz#3"), Path("b.png"))})
+    assert record.files == {"photo": (FileRef(Path("a.npz"), ArchiveMember(None, 3)), Path("b.png"))}
+
+
+def test_a_reference_is_read_as_its_text_form_is(folder):
+    np.savez(folder / "a.npz", COLOUR)
+    text = folder / "a.npz#2"
+    one, other = reader(channels=3).read(text), reader(channels=3).read(file_ref(text))
+    assert np.array_equal(one.data, other.data)
+    assert one.meta == other.meta
 
 
 def test_pictures_of_one_archive_are_told_apart(folder):
     np.savez(folder / "a.npz", COLOUR)
-    one, two = folder / "a.npz#0", folder / "a.npz#1"
-    assert content_of(one) != content_of(two)
-    before = content_of(one), stamp_of(one)
+    one, two = file_ref(folder / "a.npz#0"), file_ref(folder / "a.npz#1")
+    assert content_hash_or_zero(one) != content_hash_or_zero(two)
+    before = content_hash_or_zero(one), file_fingerprint(one)
     np.savez(folder / "a.npz", COLOUR[::-1])
-    assert content_of(one) != before[0]
-    assert stamp_of(one) != before[1]
-    assert stamp_of(folder / "b.npz#0") == stamp_of(folder / "c.npz#0")  # both are missing
+    assert content_hash_or_zero(one) != before[0]
+    assert file_fingerprint(one) != before[1]
+    assert file_fingerprint(file_ref(folder / "b.npz#0")) == file_fingerprint(file_ref(folder / "c.npz#0"))  # both are missing
