@@ -1,4 +1,4 @@
-"""Data sets of the four papers, each read in the layout in which its source publishes it."""
+"""Public data sets of the four papers, each read in the layout in which its source publishes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from core.api import DatasetAdapter, hookimpl
 
 @hookimpl
 def register_datasets() -> Sequence[DatasetAdapter]:
-    """An adapter per data set, and ``folder`` for a collection of your own."""
+    """Return an adapter per data set, and ``folder`` for a collection of your own."""
     from plugins.public_datasets.adapters import ADAPTERS
 
     return ADAPTERS

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.public_datasets.captions import caption
-from plugins.public_datasets.csv_tables import lines
-from plugins.public_datasets.file_listing import folders_in
-from plugins.public_datasets.skipped_files import Omissions
+from plugins.public_datasets.captions import caption_from_labels
+from plugins.public_datasets.csv_tables import read_lines
+from plugins.public_datasets.file_listing import walk_folders
+from plugins.public_datasets.skipped_files import SkippedFiles
 
 MASK = "heart"
 GROUPS = {
@@ -36,30 +36,31 @@ _PHASES = {"ED": "end-diastolic", "ES": "end-systolic"}
 
 
 def scan(root: Path) -> Iterator[Record]:
-    """A record per patient and phase, diastole first, so that each image has its mask; caption from the group.
+    """Yield a record per patient and phase, diastole first, so that each image has its mask; the group is the caption.
 
-    In the mask 1 is the right ventricle, 2 the myocardium, 3 the left ventricle. Official split: training and testing.
+    In the mask 1 is the right ventricle, 2 the myocardium and 3 the left ventricle. The official split is that into
+    training and testing.
     """
-    root, omitted, num = Path(root), Omissions(), 0
-    for folder, names in folders_in(root):
+    root, skipped, num = Path(root), SkippedFiles(), 0
+    for folder, names in walk_folders(root):
         if "Info.cfg" not in names:
             continue
-        patient, about = folder.name, _about(folder / "Info.cfg")
-        labels = {name: int(name == about["Group"]) for name in GROUPS} if about.get("Group") else {}
+        patient, info = folder.name, _read_info(folder / "Info.cfg")
+        labels = {name: int(name == info["Group"]) for name in GROUPS} if info.get("Group") else {}
         for phase in _PHASES:
-            study = f"{patient}_frame{int(about[phase]):02d}"
+            study = f"{patient}_frame{int(info[phase]):02d}"
             image, mask = _file(study, names), _file(f"{study}_gt", names)
             if image is None:
-                omitted.add("frames that Info.cfg names and that are not there", folder / study)
+                skipped.add("frames that Info.cfg names and that are not there", folder / study)
                 continue
             if mask is None:
-                omitted.add("masks that are not there", folder / f"{study}_gt.nii.gz")
+                skipped.add("masks that are not there", folder / f"{study}_gt.nii.gz")
             num += 1
             yield Record(
                 patient=patient,
                 study=study,
                 files={"mri": (folder / image,)},
-                texts=_texts(phase, about.get("Group", "")),
+                texts=_texts(phase, info.get("Group", "")),
                 split="test" if "testing" in folder.relative_to(root).parts or root.name == "testing" else "train",
                 labels=labels,
                 masks={MASK: folder / mask} if mask else {},
@@ -70,7 +71,7 @@ def scan(root: Path) -> Iterator[Record]:
             f"{root}: holds no patient001/Info.cfg with patient001_frame01.nii.gz beside it; point root at the folder"
             " that holds training and testing"
         )
-    omitted.tell(root)
+    skipped.warn(root)
 
 
 def _file(stem: str, names: list[str]) -> str | None:
@@ -78,22 +79,22 @@ def _file(stem: str, names: list[str]) -> str | None:
 
 
 def _texts(phase: str, group: str) -> dict[str, str]:
-    return {"text": caption(f"Cardiac MRI, {_PHASES[phase]},", [GROUPS[group]])} if group else {}
+    return {"text": caption_from_labels(f"Cardiac MRI, {_PHASES[phase]},", [GROUPS[group]])} if group else {}
 
 
-def _about(path: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for line in lines(path):
+def _read_info(path: Path) -> dict[str, str]:
+    info: dict[str, str] = {}
+    for line in read_lines(path):
         key, colon, value = line.partition(":")
         if not colon:
             raise UserError(f"{path}: '{line[:60]}' is no line 'name: value'; download the patient again")
-        found[key.strip()] = value.strip()
-    wrong = [phase for phase in _PHASES if not re.fullmatch(r"\d{1,3}", found.get(phase, ""))]
+        info[key.strip()] = value.strip()
+    wrong = [phase for phase in _PHASES if not re.fullmatch(r"\d{1,3}", info.get(phase, ""))]
     if wrong:
-        raise UserError(f"{path}: {wrong[0]} is '{found.get(wrong[0], '')}', expected a frame's number")
-    if found.get("Group", "") not in (*GROUPS, ""):
-        raise UserError(f"{path}: Group is '{found['Group']}' (known: {', '.join(GROUPS)}); download the patient again")
-    return found
+        raise UserError(f"{path}: {wrong[0]} is '{info.get(wrong[0], '')}', expected a frame's number")
+    if info.get("Group", "") not in (*GROUPS, ""):
+        raise UserError(f"{path}: Group is '{info['Group']}' (known: {', '.join(GROUPS)}); download the patient again")
+    return info
 
 
 ACDC = DatasetAdapter(

@@ -15,37 +15,37 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.public_datasets.dicom_series import Series, modalities_of, series_below
-from plugins.public_datasets.file_listing import names_in
-from plugins.public_datasets.skipped_files import Omissions
+from plugins.public_datasets.dicom_series import Series, iter_series, modalities_of
+from plugins.public_datasets.file_listing import list_names
+from plugins.public_datasets.skipped_files import SkippedFiles
 
 
 def scan(root: Path) -> Iterator[Record]:
-    """A record per patient with all CT and MRI series, the one with most slices first; no official split.
+    """Yield a record per patient with all CT and MRI series, that with most slices first; there is no official split.
 
-    ``mri`` holds every MRI series; where a header tells the contrast, ``mri_t1`` and the like hold it too. Series are
+    ``mri`` holds every MRI series; where a header states the contrast, ``mri_t1`` and the like hold it too. Series are
     not registered to each other.
     """
-    root, omitted = Path(root), Omissions()
+    root, skipped = Path(root), SkippedFiles()
     patients: dict[str, list[Series]] = {}
-    for series in series_below(root, omitted):
+    for series in iter_series(root, skipped):
         if series.patient:
             patients.setdefault(series.patient, []).append(series)
         else:
-            omitted.add("series without a patient", series.path)
+            skipped.add("series without a patient", series.path)
     if not patients:
-        arrays = [name for name in names_in(root) | names_in(root / "data(processed)") if name.endswith(".npy")]
-        told = f" (the arrays, such as {min(arrays)}, have no patients and no geometry)" if arrays else ""
-        raise UserError(f"{root}: holds no CT or MR series in DICOM{told}; point root at the folder that holds Dicom")
-    for patient, found in sorted(patients.items()):
+        arrays = [name for name in list_names(root) | list_names(root / "data(processed)") if name.endswith(".npy")]
+        hint = f" (the arrays, such as {min(arrays)}, have no patients and no geometry)" if arrays else ""
+        raise UserError(f"{root}: holds no CT or MR series in DICOM{hint}; point root at the folder that holds Dicom")
+    for patient, scans in sorted(patients.items()):
         files: dict[str, tuple[Path, ...]] = {}
-        for series in sorted(found, key=lambda series: -series.num_files):
+        for series in sorted(scans, key=lambda series: -series.num_files):
             for modality in modalities_of(series):
                 files[modality] = (*files.get(modality, ()), series.path)
-        if len({series.modality for series in found}) < 2:
-            omitted.add("patients with CT or MRI alone", patient)
+        if len({series.modality for series in scans}) < 2:
+            skipped.add("patients with CT or MRI alone", patient)
         yield Record(patient=patient, study=patient, files=files)
-    omitted.tell(root)
+    skipped.warn(root)
 
 
 BRAIN_MRI_CT = DatasetAdapter(

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Literal
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.public_datasets.csv_tables import rows
-from plugins.public_datasets.file_listing import folders_in
-from plugins.public_datasets.skipped_files import Omissions
+from plugins.public_datasets.csv_tables import read_rows
+from plugins.public_datasets.file_listing import walk_folders
+from plugins.public_datasets.skipped_files import SkippedFiles
 
 CONTRASTS = {
     **{"t1": "mri_t1", "t1n": "mri_t1", "t1ce": "mri_t1c", "t1c": "mri_t1c", "t1gd": "mri_t1c"},
@@ -36,63 +36,63 @@ Split = Literal["train", "validation", "test"]
 
 
 def scan(root: Path) -> Iterator[Record]:
-    """A record per case, by folder name. Cases of the challenge's validation part have no mask and that split.
+    """Yield a record per case, by folder name. Cases of the challenge's validation part have no mask and that split.
 
-    The mask holds the challenge's own numbers for the tumour's parts; any number but 0 is tumour.
+    The mask holds the challenge's numbers for the tumour's parts; any number but 0 is tumour.
     """
-    root, omitted, num = Path(root), Omissions(), 0
+    root, skipped, num = Path(root), SkippedFiles(), 0
     grades: dict[str, int] = {}
-    for folder, names in folders_in(root):
+    for folder, names in walk_folders(root):
         grades.update(_grades(folder, names))
-        for case, found in _cases(folder, names).items():
+        for case, images in _cases(folder, names).items():
             num += 1
-            files = {CONTRASTS[what]: (path,) for what, path in found.items() if what in CONTRASTS}
+            files = {CONTRASTS[what]: (path,) for what, path in images.items() if what in CONTRASTS}
             split = split_of(case, folder.relative_to(root))
-            _count(case, files, "seg" in found, split, omitted)
+            _count_missing(case, files, "seg" in images, split, skipped)
             yield Record(
                 patient=_patient(case),
                 study=case,
                 files=files,
                 split=split,
                 labels=_labels(case, (root.name, *folder.relative_to(root).parts), grades),
-                masks={MASK: found["seg"]} if "seg" in found else {},
+                masks={MASK: images["seg"]} if "seg" in images else {},
             )
     if not num:
         raise UserError(
             f"{root}: holds no case of BraTS; expected files like BraTS20_Training_001_t1.nii.gz or"
             " BraTS-GLI-00000-000-t1n.nii.gz; point root at the folder that holds the folders of the cases"
         )
-    omitted.tell(root)
+    skipped.warn(root)
 
 
 def split_of(case: str, folder: Path) -> Split:
-    """What the names of the case and its folders say; training where they say nothing."""
-    told = f"{folder}/{case}".lower()
-    return "validation" if "validation" in told else "test" if "testing" in told else "train"
+    """Return the split that the names of the case and its folders state; training where they state none."""
+    name = f"{folder}/{case}".lower()
+    return "validation" if "validation" in name else "test" if "testing" in name else "train"
 
 
 def _cases(folder: Path, names: list[str]) -> dict[str, dict[str, Path]]:
-    found: dict[str, dict[str, Path]] = {}
+    cases: dict[str, dict[str, Path]] = {}
     for name in names:
         match = _FILE.fullmatch(name)
         if match:
-            found.setdefault(match["case"], {})[match["what"].lower()] = folder / name
+            cases.setdefault(match["case"], {})[match["what"].lower()] = folder / name
     spare = [name for name in names if _SEGMENTATION.fullmatch(name)]
-    if len(found) == 1 and spare:
-        next(iter(found.values())).setdefault("seg", folder / spare[0])
-    return found
+    if len(cases) == 1 and spare:
+        next(iter(cases.values())).setdefault("seg", folder / spare[0])
+    return cases
 
 
 def _grades(folder: Path, names: list[str]) -> dict[str, int]:
-    """Case to grade as ``name_mapping.csv`` says, which stands above the cases."""
+    """Return the grade of every case in ``name_mapping.csv``, which lies above the folders of the cases."""
     if "name_mapping.csv" not in names:
         return {}
     table = folder / "name_mapping.csv"
-    found: dict[str, int] = {}
-    for _, row in rows(table, ("Grade",)):
+    grades: dict[str, int] = {}
+    for _, row in read_rows(table, ("Grade",)):
         cases = [cell for column, cell in row.items() if re.fullmatch(r"BraTS_20\d\d_subject_ID", column)]
-        found.update({case: int(row["Grade"] == "HGG") for case in cases if case and row["Grade"] in ("HGG", "LGG")})
-    return found
+        grades.update({case: int(row["Grade"] == "HGG") for case in cases if case and row["Grade"] in ("HGG", "LGG")})
+    return grades
 
 
 def _labels(case: str, folders: tuple[str, ...], grades: dict[str, int]) -> dict[str, int]:
@@ -103,15 +103,17 @@ def _labels(case: str, folders: tuple[str, ...], grades: dict[str, int]) -> dict
 
 
 def _patient(case: str) -> str:
-    found = _TIMEPOINT.fullmatch(case)
-    return found[1] if found else case
+    match = _TIMEPOINT.fullmatch(case)
+    return match[1] if match else case
 
 
-def _count(case: str, files: dict[str, tuple[Path, ...]], masked: bool, split: Split, omitted: Omissions) -> None:
+def _count_missing(
+    case: str, files: dict[str, tuple[Path, ...]], masked: bool, split: Split, skipped: SkippedFiles
+) -> None:
     if len(files) < _NUM_CONTRASTS:
-        omitted.add("cases with fewer than four contrasts", case)
+        skipped.add("cases with fewer than four contrasts", case)
     if split == "train" and not masked:
-        omitted.add("training cases without a mask", case)
+        skipped.add("training cases without a mask", case)
 
 
 BRATS = DatasetAdapter(

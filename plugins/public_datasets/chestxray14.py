@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Literal
 
 from core.api import DatasetAdapter, MedWeaveWarning, Record, UserError
-from plugins.public_datasets.captions import caption
-from plugins.public_datasets.csv_tables import Row, lines, require_table, rows, wrong_row
-from plugins.public_datasets.file_listing import names_in
-from plugins.public_datasets.skipped_files import Omissions
+from plugins.public_datasets.captions import caption_from_labels
+from plugins.public_datasets.csv_tables import Row, read_lines, read_rows, require_table, row_error
+from plugins.public_datasets.file_listing import list_names
+from plugins.public_datasets.skipped_files import SkippedFiles
 
 TABLES = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv")
 TRAIN, TEST = "train_val_list.txt", "test_list.txt"
@@ -33,70 +33,72 @@ Split = Literal["train", "validation", "test"]
 
 
 def scan(root: Path) -> Iterator[Record]:
-    """A record per image, which is a visit of its patient, in the order of the table.
+    """Yield a record per image, which is a visit of its patient, in the order of the table.
 
     The findings listed are present and the others absent: the source names all that its text mining found. The
     caption is made of them. The official split has no validation part. `UserError` names the table and the line.
     """
     root = Path(root)
     path = require_table(root, "point root at the folder that holds it beside the folders of images", *TABLES)
-    places, splits, omitted, num = _places(root), _splits(root), Omissions(), 0
-    for line, row in rows(path, _COLUMNS):
+    folders, splits, skipped, num = _image_folders(root), _splits(root), SkippedFiles(), 0
+    for line, row in read_rows(path, _COLUMNS):
         name = row["Image Index"]
         labels = _labels(row, path, line)
-        if name not in places:
-            omitted.add(f"images listed in {path.name} that are not there", name)
+        if name not in folders:
+            skipped.add(f"images listed in {path.name} that are not there", name)
             continue
         if splits and name not in splits:
-            raise wrong_row(path, line, f"{name} is neither in {TRAIN} nor in {TEST}", "download the lists again")
+            raise row_error(path, line, f"{name} is neither in {TRAIN} nor in {TEST}", "download the lists again")
         num += 1
         yield Record(
             patient=row["Patient ID"],
             study=Path(name).stem,
-            files={"xray_frontal": (places[name] / name,)},
-            texts={"text": caption("Chest X-ray image", [finding for finding in FINDINGS if labels[finding]])},
+            files={"xray_frontal": (folders[name] / name,)},
+            texts={
+                "text": caption_from_labels("Chest X-ray image", [finding for finding in FINDINGS if labels[finding]])
+            },
             split=splits.get(name, "train"),
             labels=labels,
             strata={"sex": row["Patient Gender"], "view": row["View Position"]},
         )
     if not num:
         raise UserError(f"{root}: holds no image of {path.name}; expected them in images or images_001/images")
-    omitted.tell(root)
+    skipped.warn(root)
 
 
 def _labels(row: Row, path: Path, line: int) -> dict[str, int]:
     listed = [name.strip() for name in row["Finding Labels"].split("|")]
     unknown = [name for name in listed if name not in (*FINDINGS, NO_FINDING)]
     if unknown or not row["Patient ID"]:
-        raise wrong_row(path, line, f"finding '{unknown[0]}' is none of the 14" if unknown else "Patient ID is empty")
+        raise row_error(path, line, f"finding '{unknown[0]}' is none of the 14" if unknown else "Patient ID is empty")
     if row["View Position"] not in ("PA", "AP"):
-        raise wrong_row(path, line, f"View Position is '{row['View Position']}', expected PA or AP")
+        raise row_error(path, line, f"View Position is '{row['View Position']}', expected PA or AP")
     return {name: int(name in listed) for name in (*FINDINGS, NO_FINDING)}
 
 
-def _places(root: Path) -> dict[str, Path]:
-    """Image to the folder that holds it."""
-    folders = sorted(name for name in names_in(root) if name.startswith("images"))
-    found: dict[str, Path] = {}
-    for place in (root / folder / below for folder in folders for below in ("", "images")):
-        found.update(dict.fromkeys((name for name in names_in(place) if name.endswith(".png")), place))
-    return found
+def _image_folders(root: Path) -> dict[str, Path]:
+    """Return the folder of every image, by the image's name."""
+    archives = sorted(name for name in list_names(root) if name.startswith("images"))
+    folders: dict[str, Path] = {}
+    for folder in (root / archive / below for archive in archives for below in ("", "images")):
+        folders.update(dict.fromkeys((name for name in list_names(folder) if name.endswith(".png")), folder))
+    return folders
 
 
 def _splits(root: Path) -> dict[str, Split]:
     missing = [name for name in (TRAIN, TEST) if not (root / name).is_file()]
     if len(missing) == 2:
-        told = f"{root}: has no {TRAIN} and no {TEST}, so no official split; set split = 'by_patient' in its entry"
-        warnings.warn(MedWeaveWarning(told), stacklevel=2)
+        message = f"{root}: has no {TRAIN} and no {TEST}, so no official split; set split = 'by_patient' in its entry"
+        warnings.warn(MedWeaveWarning(message), stacklevel=2)
         return {}
     if missing:
         raise UserError(f"{root}: has no {missing[0]}; download it again, it is half of the official split")
-    found: dict[str, Split] = dict.fromkeys(lines(root / TRAIN), "train")
-    twice = next((name for name in lines(root / TEST) if name in found), None)
+    splits: dict[str, Split] = dict.fromkeys(read_lines(root / TRAIN), "train")
+    twice = next((name for name in read_lines(root / TEST) if name in splits), None)
     if twice:
         raise UserError(f"{root / TEST}: {twice} stands in {TRAIN} too; download both lists again")
-    found.update(dict.fromkeys(lines(root / TEST), "test"))
-    return found
+    splits.update(dict.fromkeys(read_lines(root / TEST), "test"))
+    return splits
 
 
 CHESTXRAY14 = DatasetAdapter(

@@ -1,4 +1,4 @@
-"""DICOM series below a folder, told apart by their headers alone."""
+"""Find the DICOM series below a folder by their headers alone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plugins.public_datasets.file_listing import folders_in
-from plugins.public_datasets.skipped_files import Omissions
+from plugins.public_datasets.file_listing import walk_folders
+from plugins.public_datasets.skipped_files import SkippedFiles
 
 _TAGS = [
     *("Modality", "PatientID", "SeriesInstanceUID", "SeriesDescription", "FrameOfReferenceUID", "ImageType"),
@@ -23,7 +23,7 @@ _SHORT_TE_MS, _LONG_TE_MS, _SHORT_TR_MS = 30.0, 60.0, 1000.0  # a spin echo's T1
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One series of images. ``path``: its folder where it is alone there, else its middle file."""
+    """Describe a series of images. ``path`` is its folder where that holds nothing else, else its middle file."""
 
     modality: str
     patient: str
@@ -36,7 +36,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class _Instance:
-    """What one header tells, in plain values: pydicom converts late, and foreign bytes fail only then."""
+    """Hold what a header states, as plain values: pydicom converts late, and foreign bytes fail only then."""
 
     path: Path
     series: str
@@ -49,48 +49,48 @@ class _Instance:
     localizer: bool
 
 
-def series_below(root: Path, omitted: Omissions) -> Iterator[Series]:
-    """Every CT and MR series, folder by folder, in the order of their middle files' names.
+def iter_series(root: Path, skipped: SkippedFiles) -> Iterator[Series]:
+    """Yield every CT and MR series, folder by folder, in the order of their middle files' names.
 
-    A series is one folder's files of one Series Instance UID (PS3.3 C.7.3.1). Localizers are left out and counted,
-    and so is what is no image, or no DICOM.
+    A series consists of the files in a folder that share a Series Instance UID (PS3.3 C.7.3.1). Localizers, and files
+    that are no image or no DICOM, are skipped and counted.
     """
-    for folder, names in folders_in(root):
+    for folder, names in walk_folders(root):
         groups: dict[str, list[_Instance]] = {}
         for name in names:
-            found = _instance(folder / name, omitted) if Path(name).suffix.lower() in _SUFFIXES else None
-            if found is not None:
-                groups.setdefault(found.series, []).append(found)
+            instance = _instance(folder / name, skipped) if Path(name).suffix.lower() in _SUFFIXES else None
+            if instance is not None:
+                groups.setdefault(instance.series, []).append(instance)
         # A folder that holds anything else, say delineations, is not handed to a reader as one series.
-        alone = folder if [len(group) for group in groups.values()] == [len(names)] else None
-        yield from sorted((_series(group, alone) for group in groups.values()), key=lambda series: series.path.name)
+        exclusive = folder if [len(group) for group in groups.values()] == [len(names)] else None
+        yield from sorted((_series(group, exclusive) for group in groups.values()), key=lambda series: series.path.name)
 
 
 def modalities_of(series: Series) -> tuple[str, ...]:
-    """``ct``; or ``mri``, with its contrast where the header tells it."""
+    """Return ``ct``; or ``mri``, with the modality of its contrast where the header states that."""
     if series.modality == "CT":
         return ("ct",)
     return ("mri", f"mri_{series.contrast}") if series.contrast else ("mri",)
 
 
-def _instance(path: Path, omitted: Omissions) -> _Instance | None:
+def _instance(path: Path, skipped: SkippedFiles) -> _Instance | None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that bend the standard; the reader tells of them
-            found = _read(path)
+            warnings.simplefilter("ignore")  # of headers that bend the standard; the reader warns of them
+            instance = _read_header(path)
     except Exception:  # foreign bytes make decoders fail in every way there is
-        omitted.add("files that are no DICOM", path)
+        skipped.add("files that are no DICOM", path)
         return None
-    if found.modality not in ("CT", "MR"):
-        omitted.add(f"files of the modality {found.modality[:16]!r}", path)
-    elif found.localizer:
-        omitted.add("localizers", path)
+    if instance.modality not in ("CT", "MR"):
+        skipped.add(f"files of the modality {instance.modality[:16]!r}", path)
+    elif instance.localizer:
+        skipped.add("localizers", path)
     else:
-        return found
+        return instance
     return None
 
 
-def _read(path: Path) -> _Instance:
+def _read_header(path: Path) -> _Instance:
     import pydicom
 
     header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
@@ -111,8 +111,9 @@ def _read(path: Path) -> _Instance:
     )
 
 
-def _series(group: list[_Instance], alone: Path | None) -> Series:
-    ordered = sorted(group, key=lambda one: (one.position, one.path.name))
+def _series(group: list[_Instance], folder: Path | None) -> Series:
+    """Return the series of these instances; ``folder`` is its own, ``None`` where it shares one."""
+    ordered = sorted(group, key=lambda instance: (instance.position, instance.path.name))
     middle = ordered[len(ordered) // 2]
     return Series(
         modality=middle.modality,
@@ -120,18 +121,18 @@ def _series(group: list[_Instance], alone: Path | None) -> Series:
         frame=middle.frame,
         description=middle.description,
         contrast=middle.contrast,
-        path=alone or middle.path,
+        path=folder or middle.path,
         num_files=len(group),
     )
 
 
 def contrast_of(header: Any) -> str:
-    """``flair``, ``t1c``, ``t1``, ``t2`` or ``pd`` as description or echo and repetition time tell; else ``""``."""
-    told = str(header.get("SeriesDescription", "")).upper()
-    if "FLAIR" in told:
+    """Return ``flair``, ``t1c``, ``t1``, ``t2`` or ``pd`` by description, or echo and repetition time; else ``""``."""
+    description = str(header.get("SeriesDescription", "")).upper()
+    if "FLAIR" in description:
         return "flair"
-    agent = bool(header.get("ContrastBolusAgent")) or bool(re.search(r"\+C\b|\bPOST|\bGD\b|\bGAD", told))
-    named = re.search(r"(?<![A-Z])(T1|T2|PD)(?![0-9*])", told)
+    agent = bool(header.get("ContrastBolusAgent")) or bool(re.search(r"\+C\b|\bPOST|\bGD\b|\bGAD", description))
+    named = re.search(r"(?<![A-Z])(T1|T2|PD)(?![0-9*])", description)
     weighting = named[1].lower() if named else _weighting(header)
     return "t1c" if weighting == "t1" and agent else weighting
 
@@ -146,7 +147,7 @@ def _weighting(header: Any) -> str:
 
 
 def _position(header: Any) -> float:
-    """Place along the normal, mm (PS3.3 C.7.6.2.1); the instance's number where there is none."""
+    """Return the position along the slice normal, mm (PS3.3 C.7.6.2.1); the instance number where there is none."""
     try:
         x, y, z = (float(value) for value in header.ImagePositionPatient)
         a, b, c, d, e, f = (float(value) for value in header.ImageOrientationPatient)

@@ -1,4 +1,4 @@
-"""Names of files and folders: a folder is listed once, and no file is asked for itself."""
+"""List files and folders: each folder is listed once, and no file is looked up on its own."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from pathlib import Path
 from core.api import UserError
 
 
-def names_in(folder: Path) -> set[str]:
-    """Names in a folder; none where there is no such folder. `UserError` where it is closed to the user."""
+def list_names(folder: Path) -> set[str]:
+    """Return the names in a folder; none where there is no such folder. `UserError` where it cannot be listed."""
     try:
         return set(os.listdir(folder))  # noqa: PTH208 - paths of 377,110 files would cost more than their names
     except (FileNotFoundError, NotADirectoryError):
         return set()
     except OSError as error:
-        raise _refused(folder, error) from error
+        raise _listing_error(folder, error) from error
 
 
-def folders_in(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder below ``root`` and itself, with the names of its files; both in alphabetical order.
+def walk_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield ``root`` and every folder below it with the names of its files, both in alphabetical order.
 
-    Links to folders are followed, each folder once, hidden ones not at all.
+    Links to folders are followed, each folder is visited once, and hidden folders are skipped.
     """
     seen: set[tuple[int, int]] = set()
 
-    def refuse(error: OSError) -> None:
-        raise _refused(Path(error.filename or root), error) from error
+    def raise_listing_error(error: OSError) -> None:
+        raise _listing_error(Path(error.filename or root), error) from error
 
-    for place, below, files in os.walk(root, followlinks=True, onerror=refuse):
-        status = Path(place).stat()
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=raise_listing_error):
+        status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:
-            below.clear()
+            subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        yield Path(place), sorted(name for name in files if not name.startswith("."))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield Path(folder), sorted(name for name in files if not name.startswith("."))
 
 
-def _refused(folder: Path, error: OSError) -> UserError:
+def _listing_error(folder: Path, error: OSError) -> UserError:
     return UserError(f"{folder}: cannot be listed: {error.strerror or error}; check its permissions and the disk")

@@ -1,12 +1,12 @@
 """A folder of your own: a sub-folder per study, its files named by modality.
 
-Without a word said, this is read (the layout is ours)::
+Without further settings this layout, which is MedWeave's, is read::
 
     patient1/report.txt  frontal.dcm  lateral.png  ct/  mri_t1.nii.gz  brain_mask.nii.gz
     patient2/visit1/...                                    with studies = "*/*"
     studies.csv                                            optional: study, patient, split, and a column per finding
 
-and ``folder.toml`` beside them says it otherwise::
+and a file ``folder.toml`` in the root describes another one::
 
     studies = "*/*"                 # where the studies are; the first folder of the path is the patient
     [modalities]                    # a name or pattern of a file, or of the folder of a series
@@ -26,9 +26,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.public_datasets.csv_tables import Row, rows, table, wrong_row
-from plugins.public_datasets.file_listing import names_in
-from plugins.public_datasets.skipped_files import Omissions
+from plugins.public_datasets.csv_tables import Row, find_table, read_rows, row_error
+from plugins.public_datasets.file_listing import list_names
+from plugins.public_datasets.skipped_files import SkippedFiles
 
 PATTERNS, STUDIES = "folder.toml", "studies.csv"
 _NAMES = {
@@ -44,7 +44,16 @@ _NAMES = {
     "mri_flair": ("flair", "t2f", "mri_flair"),
 }
 _MASK_ENDS = ("_mask", "_seg")
-_BESIDE = (".json", ".csv", ".tsv", ".toml", ".md", ".pdf", ".raw", ".zraw")  # what stands beside a file of its name
+_SIDECAR_SUFFIXES = (
+    ".json",
+    ".csv",
+    ".tsv",
+    ".toml",
+    ".md",
+    ".pdf",
+    ".raw",
+    ".zraw",
+)  # of files that go with another file
 Split = Literal["train", "validation", "test"]
 Files = dict[str, tuple[Path, ...]]
 _SPLITS: Mapping[str, Split] = {"": "train", "train": "train", "validation": "validation", "test": "test"}
@@ -52,7 +61,7 @@ _LABELS = {"1": 1, "0": 0}
 
 
 class Patterns(BaseModel):
-    """What ``folder.toml`` may say."""
+    """Hold the settings of ``folder.toml``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,22 +71,23 @@ class Patterns(BaseModel):
 
 
 def scan(root: Path) -> Iterator[Record]:
-    """A record per folder that holds something known, by name. Several files of a modality come by name.
+    """Yield a record per folder that holds a known modality, by name. Several files of a modality come by name.
 
-    Files that nothing names are counted in one warning. `UserError` names the file and the line.
+    Files that match no pattern are counted in one warning. `UserError` names the file and the line.
     """
-    root, omitted, num = Path(root), Omissions(), 0
-    patterns, told = patterns_of(root / PATTERNS), _told(table(root, STUDIES))
-    for folder in sorted(place for place in root.glob(patterns.studies) if place.is_dir()):
+    root, skipped, num = Path(root), SkippedFiles(), 0
+    patterns, table = read_patterns(root / PATTERNS), find_table(root, STUDIES)
+    listed = {} if table is None else _read_studies(table)
+    for folder in sorted(path for path in root.glob(patterns.studies) if path.is_dir()):
         study = folder.relative_to(root).as_posix()
         if study.startswith("."):
             continue
-        files, masks = _sorted(folder, patterns, omitted)
+        files, masks = _assign_files(folder, patterns, skipped)
         if not files:
-            omitted.add("folders that hold no modality", folder)
+            skipped.add("folders that hold no modality", folder)
             continue
         num += 1
-        row = told.pop(study, {})
+        row = listed.pop(study, {})
         yield Record(
             patient=row.get("patient") or study.split("/")[0],
             study=study,
@@ -86,38 +96,38 @@ def scan(root: Path) -> Iterator[Record]:
             labels={name: _LABELS[cell] for name, cell in _findings(row) if cell},
             masks=masks,
         )
-    for study in told:
-        omitted.add(f"studies of {STUDIES} that are not there", study)
+    for study in listed:
+        skipped.add(f"studies of {STUDIES} that are not there", study)
     if not num:
         raise UserError(
             f"{root}: no folder {patterns.studies} holds a file named by its modality, such as report.txt, frontal.dcm,"
             f" ct.nii.gz or the folder ct; rename them, or say their names in {PATTERNS}"
         )
-    omitted.tell(root)
+    skipped.warn(root)
 
 
-def patterns_of(path: Path) -> Patterns:
-    """The patterns of ``folder.toml``, or the default ones; `UserError` names a wrong key."""
+def read_patterns(path: Path) -> Patterns:
+    """Return the patterns of ``folder.toml``, or the default ones; `UserError` names a wrong key."""
     if not path.is_file():
         return Patterns()
     try:
-        said: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        found = Patterns.model_validate(said)
+        settings: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        patterns = Patterns.model_validate(settings)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
         raise UserError(f"{path}: {where}: {fault['msg']} (known: studies, modalities, masks)") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as TOML: {error}; correct it") from error
-    if Path(found.studies).is_absolute() or ".." in Path(found.studies).parts or not found.studies:
-        raise UserError(f"{path}: studies = '{found.studies}' leads out of the folder; write '*' or '*/*'")
-    return found
+    if Path(patterns.studies).is_absolute() or ".." in Path(patterns.studies).parts or not patterns.studies:
+        raise UserError(f"{path}: studies = '{patterns.studies}' leads out of the folder; write '*' or '*/*'")
+    return patterns
 
 
-def _sorted(folder: Path, patterns: Patterns, omitted: Omissions) -> tuple[Files, dict[str, Path]]:
+def _assign_files(folder: Path, patterns: Patterns, skipped: SkippedFiles) -> tuple[Files, dict[str, Path]]:
     files: Files = {}
     masks: dict[str, Path] = {}
-    for name in sorted(name for name in names_in(folder) if not name.startswith(".")):
+    for name in sorted(name for name in list_names(folder) if not name.startswith(".")):
         mask, modality = _mask_of(name, patterns), _modality_of(name, patterns)
         if mask:
             if mask in masks:
@@ -125,8 +135,8 @@ def _sorted(folder: Path, patterns: Patterns, omitted: Omissions) -> tuple[Files
             masks[mask] = folder / name
         elif modality:
             files[modality] = (*files.get(modality, ()), folder / name)
-        elif not name.lower().endswith(_BESIDE):
-            omitted.add("files that no pattern names", folder / name)
+        elif not name.lower().endswith(_SIDECAR_SUFFIXES):
+            skipped.add("files that no pattern names", folder / name)
     return files, masks
 
 
@@ -134,7 +144,7 @@ def _modality_of(name: str, patterns: Patterns) -> str | None:
     for modality, globs in patterns.modalities.items():
         if any(fnmatchcase(name, glob) for glob in globs):
             return modality
-    if name.lower().endswith(_BESIDE):
+    if name.lower().endswith(_SIDECAR_SUFFIXES):
         return None
     stem = _stem(name)
     # A longer ending is the closer one: case7_mri_t1 is mri_t1, not t1.
@@ -147,7 +157,7 @@ def _mask_of(name: str, patterns: Patterns) -> str | None:
     for mask, globs in patterns.masks.items():
         if any(fnmatchcase(name, glob) for glob in globs):
             return mask
-    if name.lower().endswith(_BESIDE):
+    if name.lower().endswith(_SIDECAR_SUFFIXES):
         return None
     stem = _stem(name)
     end = next((end for end in _MASK_ENDS if stem.endswith(end) or stem == end[1:]), None)
@@ -158,18 +168,18 @@ def _stem(name: str) -> str:
     return name.lower().removesuffix(".gz").rsplit(".", 1)[0]
 
 
-def _told(path: Path | None) -> dict[str, Row]:
-    found: dict[str, Row] = {}
-    for line, row in rows(path, ("study",)) if path else ():
-        if row["study"] in found or not row["study"]:
-            raise wrong_row(path, line, f"study '{row['study']}' is empty or stands there twice", "correct it")
+def _read_studies(path: Path) -> dict[str, Row]:
+    studies: dict[str, Row] = {}
+    for line, row in read_rows(path, ("study",)):
+        if row["study"] in studies or not row["study"]:
+            raise row_error(path, line, f"study '{row['study']}' is empty or stands there twice", "correct it")
         if row.get("split", "") not in _SPLITS:
-            raise wrong_row(path, line, f"split '{row['split']}' (known: train, validation, test)", "correct it")
+            raise row_error(path, line, f"split '{row['split']}' (known: train, validation, test)", "correct it")
         wrong = next((name for name, cell in _findings(row) if cell not in (*_LABELS, "")), None)
         if wrong:
-            raise wrong_row(path, line, f"{wrong} is '{row[wrong]}', expected 1, 0 or nothing", "correct it")
-        found[row["study"]] = row
-    return found
+            raise row_error(path, line, f"{wrong} is '{row[wrong]}', expected 1, 0 or nothing", "correct it")
+        studies[row["study"]] = row
+    return studies
 
 
 def _findings(row: Row) -> list[tuple[str, str]]:

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.api import DatasetAdapter, MedWeaveWarning, Record, UserError
-from plugins.public_datasets.csv_tables import rows, wrong_row
-from plugins.public_datasets.file_listing import folders_in
-from plugins.public_datasets.skipped_files import Omissions
+from plugins.public_datasets.csv_tables import read_rows, row_error
+from plugins.public_datasets.file_listing import walk_folders
+from plugins.public_datasets.skipped_files import SkippedFiles
 
 CONTRASTS = {"T1": "mri_t1", "T2": "mri_t2", "PD": "mri_pd"}
 _FILE = re.compile(r"(?P<study>(?P<patient>IXI\d+)-(?P<site>[A-Za-z]+)-\d+)-(?P<what>T1|T2|PD)\.nii(\.gz)?")
@@ -25,11 +25,13 @@ _SEX = {"1": "male", "2": "female"}
 
 
 def scan(root: Path) -> Iterator[Record]:
-    """A record per visit, by name; all of them training, for there is no official split. Strata: sex, and
-    the site, for each has a scanner of its own (Guys and IOP 1.5 T, HH 3 T)."""
-    root, omitted = Path(root), Omissions()
+    """Yield a record per visit, by name; all of them training, for there is no official split.
+
+    The strata are sex and site, for each site has another scanner (Guys and IOP 1.5 T, HH 3 T).
+    """
+    root, skipped = Path(root), SkippedFiles()
     visits: dict[str, dict[str, tuple[Path, ...]]] = {}
-    for folder, names in folders_in(root):
+    for folder, names in walk_folders(root):
         for name in names:
             match = _FILE.fullmatch(name)
             if match:
@@ -40,27 +42,27 @@ def scan(root: Path) -> Iterator[Record]:
     for study, files in sorted(visits.items()):
         patient, site, _ = study.split("-")
         if len(files) < len(CONTRASTS):
-            omitted.add("visits with fewer than three contrasts", study)
+            skipped.add("visits with fewer than three contrasts", study)
         sex = sexes.get(int(patient.removeprefix("IXI")))
         yield Record(patient=patient, study=study, files=files, strata={"site": site} | ({"sex": sex} if sex else {}))
-    omitted.tell(root)
+    skipped.warn(root)
 
 
 def _sexes(root: Path) -> dict[int, str]:
     table = root / "IXI.csv"
     if not table.is_file():
         if (root / "IXI.xls").is_file():
-            told = "is not read, so sexes are unknown; save it as IXI.csv beside it, columns and all"
-            warnings.warn(MedWeaveWarning(f"{root / 'IXI.xls'}: {told}"), stacklevel=2)
+            message = "is not read, so sexes are unknown; save it as IXI.csv in the same folder, with all columns"
+            warnings.warn(MedWeaveWarning(f"{root / 'IXI.xls'}: {message}"), stacklevel=2)
         return {}
-    found: dict[int, str] = {}
-    for line, row in rows(table, ("IXI_ID", "SEX_ID (1=m, 2=f)")):
+    sexes: dict[int, str] = {}
+    for line, row in read_rows(table, ("IXI_ID", "SEX_ID (1=m, 2=f)")):
         number, sex = (row[name].removesuffix(".0") for name in ("IXI_ID", "SEX_ID (1=m, 2=f)"))
         if not number.isdecimal() or sex not in (*_SEX, ""):
-            raise wrong_row(table, line, "IXI_ID is no number, or the sex none of 1 and 2", "save the table again")
+            raise row_error(table, line, "IXI_ID is no number, or the sex none of 1 and 2", "save the table again")
         if sex:
-            found[int(number)] = _SEX[sex]
-    return found
+            sexes[int(number)] = _SEX[sex]
+    return sexes
 
 
 IXI = DatasetAdapter(

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.public_datasets.csv_tables import lines
-from plugins.public_datasets.file_listing import names_in
-from plugins.public_datasets.skipped_files import Omissions
+from plugins.public_datasets.csv_tables import read_lines
+from plugins.public_datasets.file_listing import list_names
+from plugins.public_datasets.skipped_files import SkippedFiles
 
 TABLE = "s2_full_figures_oa_nonroco_combined_medical_top4_public.jsonl"
 FIGURES = "figures"
@@ -41,34 +41,34 @@ KINDS = {
 
 
 def scan(root: Path) -> Iterator[Record]:
-    """A record per figure of one CT, MRI or chest X-ray with its caption; a paper counts as a patient.
+    """Yield a record per figure of a single CT, MRI or chest X-ray with its caption; a paper counts as a patient.
 
     There is no official split. `UserError` names the table and the line.
     """
-    root, omitted, num = Path(root), Omissions(), 0
-    present, table = names_in(root / FIGURES), root / TABLE
+    root, skipped, num = Path(root), SkippedFiles(), 0
+    present, table = list_names(root / FIGURES), root / TABLE
     if not table.is_file() or not present:
         raise UserError(f"{root}: has no {TABLE} beside a folder {FIGURES}; point root at the folder that holds both")
-    for number, text in enumerate(lines(table), 1):
+    for number, text in enumerate(read_lines(table), 1):
         entry = _entry(text, number, table)
         name = f"{entry['pdf_hash']}_{entry['fig_uri']}"
-        told = (entry.get("s2_caption") or entry.get("s2orc_caption") or "").strip()
-        kind = modality_of(told) if entry.get("radiology") else "figures that are no radiology"
+        caption = (entry.get("s2_caption") or entry.get("s2orc_caption") or "").strip()
+        kind = modality_of(caption) if entry.get("radiology") else "figures that are no radiology"
         if " " in kind:
-            omitted.add(kind, name)
+            skipped.add(kind, name)
         elif name not in present:
-            omitted.add(f"figures listed in {TABLE} that are not there", name)
+            skipped.add(f"figures listed in {TABLE} that are not there", name)
         else:
             num += 1
             study, files = Path(name).stem, {kind: (root / FIGURES / name,)}
-            yield Record(patient=entry["pdf_hash"], study=study, files=files, texts={"text": told})
+            yield Record(patient=entry["pdf_hash"], study=study, files=files, texts={"text": caption})
     if not num:
         raise UserError(f"{root}: no figure of {TABLE} is there and one CT, MRI or chest X-ray")
-    omitted.tell(root)
+    skipped.warn(root)
 
 
 def modality_of(caption: str) -> str:
-    """The one modality that a caption names, or else the reason, in several words, why there is none."""
+    """Return the only modality that a caption names, or else the reason, in several words, why there is none."""
     if not caption:
         return "figures without a caption"
     if _PANELS.search(caption):
@@ -90,12 +90,12 @@ def _entry(text: str, number: int, table: Path) -> dict:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{table}, entry {number}: is no JSON ({error}); download the table again") from error
     keys = ("pdf_hash", "fig_uri")
-    said = entry if isinstance(entry, dict) else {}
-    wrong = [key for key in keys if not isinstance(said.get(key), str) or not said[key]]
+    fields = entry if isinstance(entry, dict) else {}
+    wrong = [key for key in keys if not isinstance(fields.get(key), str) or not fields[key]]
     if wrong:
         raise UserError(f"{table}, entry {number}: has no {wrong[0]}; download the table again")
     captions = (entry.get(key) for key in ("s2_caption", "s2orc_caption"))
-    if not all(told is None or isinstance(told, str) for told in captions):
+    if not all(caption is None or isinstance(caption, str) for caption in captions):
         raise UserError(f"{table}, entry {number}: a caption is no text; download the table again")
     return entry
 

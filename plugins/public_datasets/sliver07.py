@@ -7,7 +7,7 @@ https://github.com/openmedlab/Awesome-Medical-Dataset/blob/main/resources/SLIVER
     training-labels/liver-seg001.mhd    liver-seg001.raw
     test-scans/liver-orig001.mhd        ten scans without mask, numbered from 1 again
 
-Headers without TransformMatrix do not say left from right: set ``orientation`` of the reader for them.
+Headers without TransformMatrix do not distinguish left from right: set ``orientation`` of the reader for them.
 """
 
 from __future__ import annotations
@@ -17,47 +17,49 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.public_datasets.captions import caption
-from plugins.public_datasets.file_listing import folders_in
-from plugins.public_datasets.skipped_files import Omissions
+from plugins.public_datasets.captions import caption_from_labels
+from plugins.public_datasets.file_listing import walk_folders
+from plugins.public_datasets.skipped_files import SkippedFiles
 
 MASK = "liver"
 _FILE = re.compile(r"liver-(?P<what>orig|seg)(?P<number>\d{3})\.(mhd|mha|nii\.gz|nii)")
 
 
 def scan(root: Path) -> Iterator[Record]:
-    """A record per scan, by number; those in a folder with ``test`` in its name are the official test set."""
-    root, omitted = Path(root), Omissions()
-    found: dict[tuple[str, str], dict[str, Path]] = {}
-    for folder, names in folders_in(root):
+    """Yield a record per scan, by number; those in a folder with ``test`` in its name are the official test set."""
+    root, skipped = Path(root), SkippedFiles()
+    scans: dict[tuple[str, str], dict[str, Path]] = {}
+    for folder, names in walk_folders(root):
         part = "test" if "test" in str(folder.relative_to(root)).lower() else "train"
         for name in names:
             match = _FILE.fullmatch(name)
             if match:
-                found.setdefault((part, match["number"]), {})[match["what"]] = folder / name
+                scans.setdefault((part, match["number"]), {})[match["what"]] = folder / name
                 _require_raw(folder / name, names)
-    for (part, number), files in sorted(found.items()):
+    for (part, number), files in sorted(scans.items()):
         if "orig" not in files:
-            omitted.add("masks without their scan", files["seg"])
+            skipped.add("masks without their scan", files["seg"])
             continue
         if "seg" not in files and part == "train":
-            omitted.add("masks of training scans that are not there", files["orig"])
+            skipped.add("masks of training scans that are not there", files["orig"])
         yield Record(
             patient=f"{part}-{number}",
             study=f"{part}-{number}",
             files={"ct": (files["orig"],)},
-            texts={"text": caption("Abdominal CT image", [MASK])},
+            texts={"text": caption_from_labels("Abdominal CT image", [MASK])},
             split="test" if part == "test" else "train",
             masks={MASK: files["seg"]} if "seg" in files else {},
         )
-    if not any("orig" in files for files in found.values()):
+    if not any("orig" in files for files in scans.values()):
         raise UserError(f"{root}: holds no liver-orig001.mhd; point root at the folder that holds training and test")
-    omitted.tell(root)
+    skipped.warn(root)
 
 
 def _require_raw(header: Path, names: list[str]) -> None:
     if header.suffix == ".mhd" and not any(f"{header.stem}{packed}" in names for packed in (".raw", ".zraw")):
-        raise UserError(f"{header}: has no {header.stem}.raw beside it, which holds its voxels; unpack it again")
+        raise UserError(
+            f"{header}: has no {header.stem}.raw in the same folder, which holds its voxels; unpack it again"
+        )
 
 
 SLIVER07 = DatasetAdapter(

@@ -84,7 +84,7 @@ def tree(tmp_path):
 
 @pytest.fixture
 def scan():
-    """Records of a scan that must tell of nothing."""
+    """Records of a scan that must not warn."""
 
     def scanned(name, root):
         with warnings.catch_warnings():
@@ -95,7 +95,7 @@ def scan():
 
 
 @pytest.fixture
-def told():
+def scan_with_warnings():
     """Records and the warnings of a scan."""
 
     def scanned(name, root):

@@ -42,14 +42,14 @@ def test_chestxray14(nih, scan):
     assert third.texts == {"text": "Chest X-ray image showing pleural thickening."}
 
 
-def test_chestxray14_in_one_folder_with_a_missing_image_and_without_lists(nih, told):
+def test_chestxray14_in_one_folder_with_a_missing_image_and_without_lists(nih, scan_with_warnings):
     (nih.root / "images").mkdir()
     for path in (nih.root / "images_001/images").iterdir():
         path.rename(nih.root / "images" / path.name)
     (nih.root / "images_002/images/00000002_000.png").unlink()
     for name in ("train_val_list.txt", "test_list.txt"):
         (nih.root / name).unlink()
-    records, warned = told("chestxray14", nih.root)
+    records, warned = scan_with_warnings("chestxray14", nih.root)
     assert [record.study for record in records] == ["00000001_000", "00000001_001"]
     assert any("no official split; set split = 'by_patient'" in line for line in warned)
     assert any("1 images listed in Data_Entry_2017.csv that are not there" in line for line in warned)
@@ -105,8 +105,8 @@ PROJECTIONS = [
 def openi(tree):
     images = PARENT.format("CXR1_1_IM-0001-3001") + PARENT.format("CXR1_1_IM-0001-4001")
     tree.file("ecgen-radiology/1.xml", XML.format(findings="Cläre.", impression="", mesh="normal", images=images))
-    one = PARENT.format("CXR10_IM-0002-1001")
-    tree.file("ecgen-radiology/10.xml", XML.format(findings="A.\n B.", impression="Fine.", mesh="", images=one))
+    image = PARENT.format("CXR10_IM-0002-1001")
+    tree.file("ecgen-radiology/10.xml", XML.format(findings="A.\n B.", impression="Fine.", mesh="", images=image))
     tree.file("ecgen-radiology/2.xml", XML.format(findings="", impression="No image.", mesh="x", images=""))
     for name in ("CXR1_1_IM-0001-3001", "CXR1_1_IM-0001-4001", "CXR10_IM-0002-1001"):
         tree.picture(f"NLMCXR_png/{name}.png")
@@ -127,14 +127,14 @@ def test_iu_xray_as_xml(openi, scan):
     assert tenth.texts == {"text": "FINDINGS: A. B.\nIMPRESSION: Fine."}
 
 
-def test_iu_xray_views_of_dicom_come_from_the_headers(openi, told):
+def test_iu_xray_views_of_dicom_come_from_the_headers(openi, scan_with_warnings):
     (openi.root / "indiana_projections.csv").unlink()
     for path in (openi.root / "NLMCXR_png").iterdir():
         path.unlink()
     openi.dicom("NLMCXR_dcm/1/1_IM-0001-3001.dcm", ViewPosition="LL")
     openi.dicom("NLMCXR_dcm/1/1_IM-0001-4001.dcm", ViewPosition="PA")
     openi.dicom("NLMCXR_dcm/10/10_IM-0002-1001.dcm")
-    (first, _, tenth), (line,) = told("iu_xray", openi.root)
+    (first, _, tenth), (line,) = scan_with_warnings("iu_xray", openi.root)
     assert {name: paths[0].name for name, paths in first.files.items()} == {
         "xray_lateral": "1_IM-0001-3001.dcm",
         "xray_frontal": "1_IM-0001-4001.dcm",
@@ -145,7 +145,7 @@ def test_iu_xray_views_of_dicom_come_from_the_headers(openi, told):
 
 def test_iu_xray_pictures_say_no_view_and_none_is_guessed(openi, refusal):
     (openi.root / "indiana_projections.csv").unlink()
-    assert "not one image of ecgen-radiology is there with its view; put NLMCXR_png" in refusal("iu_xray", openi.root)
+    assert "no image of ecgen-radiology is there with its view; put NLMCXR_png" in refusal("iu_xray", openi.root)
 
 
 @pytest.mark.parametrize(
@@ -184,9 +184,9 @@ def test_iu_xray_as_tables(kaggle, scan):
     assert (tenth.texts, set(tenth.files)) == ({}, {"xray_frontal"})
 
 
-def test_a_wrong_table_of_iu_xray(kaggle, refusal, told):
+def test_a_wrong_table_of_iu_xray(kaggle, refusal, scan_with_warnings):
     (kaggle.root / "images/images_normalized/1_IM-0001-3001.dcm.png").unlink()
-    records, (line,) = told("iu_xray", kaggle.root)
+    records, (line,) = scan_with_warnings("iu_xray", kaggle.root)
     assert set(records[0].files) == {"xray_frontal"}
     assert "1 images that are listed and not there (first: 1_IM-0001-3001)" in line
     kaggle.table("indiana_projections.csv", PROJECTIONS[0], ["1", "2_IM-0001-4001.dcm.png", "Frontal"])
@@ -197,7 +197,7 @@ def test_a_wrong_table_of_iu_xray(kaggle, refusal, told):
     assert "it says which image is frontal" in refusal("iu_xray", kaggle.root)
 
 
-def test_iu_xray_as_r2gen(tree, told):
+def test_iu_xray_as_r2gen(tree, scan_with_warnings):
     entry = {
         "id": "CXR2384_IM-0942",
         "report": "Invented.",
@@ -207,7 +207,7 @@ def test_iu_xray_as_r2gen(tree, told):
     tree.file("annotation.json", json.dumps({"train": [entry], "val": [], "test": [other]}))
     for name in (*entry["image_path"], "CXR7_IM-1/0.png"):
         tree.picture(f"images/{name}")
-    (first, second), warned = told("iu_xray", tree.root)
+    (first, second), warned = scan_with_warnings("iu_xray", tree.root)
     assert (first.patient, first.study, first.split) == ("CXR2384", "CXR2384_IM-0942", "train")
     assert [paths[0].name for paths in first.files.values()] == ["0.png", "1.png"]
     assert list(first.files) == ["xray_frontal", "xray_lateral"]
@@ -269,8 +269,8 @@ def medicat(tree):
     return tree
 
 
-def test_medicat(medicat, told):
-    records, (line,) = told("medicat", medicat.root)
+def test_medicat(medicat, scan_with_warnings):
+    records, (line,) = scan_with_warnings("medicat", medicat.root)
     assert [list(record.files) for record in records] == [["ct"], ["mri"], ["xray_frontal"], ["xray_lateral"]]
     assert records[1].patient == "cd34"
     assert records[1].texts == {"text": "MRI größer than the rest."}

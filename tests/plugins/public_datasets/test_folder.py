@@ -3,7 +3,7 @@
 import pytest
 
 
-def test_files_are_named_by_modality(tree, told):
+def test_files_are_named_by_modality(tree, scan_with_warnings):
     for name in ("frontal.dcm", "x_lateral.png", "case7_mri_t1.nii.gz", "t1c.nii", "CT/1.dcm", "old-frontal.png"):
         tree.file(f"Müller 1/{name}")
     for name in ("report.txt", "liver_mask.nii.gz", "seg.nii.gz", "frontal.json", "map.png", ".hidden"):
@@ -11,17 +11,17 @@ def test_files_are_named_by_modality(tree, told):
     tree.file("p2/mri.mhd")
     tree.file("p2/mri.raw")
     tree.file("empty/notes.doc")
-    (first, second), (line,) = told("folder", tree.root)
-    place = tree.root / "Müller 1"
+    (first, second), (line,) = scan_with_warnings("folder", tree.root)
+    folder = tree.root / "Müller 1"
     assert first.files == {
-        "ct": (place / "CT",),
-        "mri_t1": (place / "case7_mri_t1.nii.gz",),
-        "xray_frontal": (place / "frontal.dcm", place / "old-frontal.png"),
-        "text": (place / "report.txt",),
-        "mri_t1c": (place / "t1c.nii",),
-        "xray_lateral": (place / "x_lateral.png",),
+        "ct": (folder / "CT",),
+        "mri_t1": (folder / "case7_mri_t1.nii.gz",),
+        "xray_frontal": (folder / "frontal.dcm", folder / "old-frontal.png"),
+        "text": (folder / "report.txt",),
+        "mri_t1c": (folder / "t1c.nii",),
+        "xray_lateral": (folder / "x_lateral.png",),
     }
-    assert first.masks == {"liver": place / "liver_mask.nii.gz", "mask": place / "seg.nii.gz"}
+    assert first.masks == {"liver": folder / "liver_mask.nii.gz", "mask": folder / "seg.nii.gz"}
     assert (second.patient, second.files) == ("p2", {"mri": (tree.root / "p2/mri.mhd",)})
     assert (first.patient, first.study, first.split) == ("Müller 1", "Müller 1", "train")
     assert "2 files that no pattern names" in line
@@ -49,10 +49,10 @@ def test_patterns_and_a_table_say_it_otherwise(tree, scan):
     assert second.labels == {"mass": 0, "scar": 0}
 
 
-def test_a_table_may_name_patients_and_studies_that_are_gone(tree, told):
+def test_a_table_may_name_patients_and_studies_that_are_gone(tree, scan_with_warnings):
     tree.file("a/ct.nii.gz")
     tree.table("studies.csv", ["study", "patient"], ["a", "p9"], ["b", "p9"])
-    (record,), (line,) = told("folder", tree.root)
+    (record,), (line,) = scan_with_warnings("folder", tree.root)
     assert record.patient == "p9"
     assert "1 studies of studies.csv that are not there (first: b)" in line
 

@@ -6,7 +6,7 @@ from itertools import islice
 
 import pytest
 
-from plugins.public_datasets.mimic_cxr.dataset import MIMIC_CXR, impression_of
+from plugins.public_datasets.mimic_cxr.adapter import MIMIC_CXR, impression_of
 
 META = ["dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows"]
 FINDINGS = (
@@ -69,8 +69,8 @@ def mimic(tree):
     return tree
 
 
-def test_a_study_has_its_views_report_split_and_labels(mimic, told):
-    (first, second, far), warned = told("mimic_cxr", mimic.root)
+def test_a_study_has_its_views_report_split_and_labels(mimic, scan_with_warnings):
+    (first, second, far), warned = scan_with_warnings("mimic_cxr", mimic.root)
     folder = mimic.root / "files/p10/p10000032"
     assert (first.patient, first.study, first.split) == ("p10000032", "s50414267", "train")
     assert first.files == {
@@ -86,8 +86,8 @@ def test_a_study_has_its_views_report_split_and_labels(mimic, told):
     assert "1 images of the view 'LAO' (first: odd)" in line
 
 
-def test_impressions_alone_as_the_papers_use_them(mimic, told):
-    (first, second, far), (line,) = told("mimic_cxr_impression", mimic.root)
+def test_impressions_alone_as_the_papers_use_them(mimic, scan_with_warnings):
+    (first, second, far), (line,) = scan_with_warnings("mimic_cxr_impression", mimic.root)
     assert first.texts == {"text": "1. Invented mass. 2. No effusion."}
     assert "text" not in first.files
     assert (second.texts, far.texts) == ({}, {"text": "Normal, as invented."})
@@ -107,31 +107,31 @@ def test_the_impression_of_a_report(report, expected):
     assert impression_of(report) == expected
 
 
-def test_dicom_comes_before_jpg_and_zipped_tables_are_read(mimic, told):
+def test_dicom_comes_before_jpg_and_zipped_tables_are_read(mimic, scan_with_warnings):
     for name in ("metadata", "split"):
         path = mimic.root / f"mimic-cxr-2.0.0-{name}.csv"
         rows = [line.split(",") for line in path.read_text().splitlines()]
         path.unlink()
         mimic.table(f"{path.name}.gz", *rows)
     dicom = mimic.dicom("files/p10/p10000032/s50414267/pa.dcm")
-    (first, *_), _ = told("mimic_cxr", mimic.root)
+    (first, *_), _ = scan_with_warnings("mimic_cxr", mimic.root)
     assert first.files["xray_frontal"][0] == dicom
 
 
-def test_what_is_listed_and_not_there_is_counted(mimic, told):
+def test_what_is_listed_and_not_there_is_counted(mimic, scan_with_warnings):
     (mimic.root / "files/p10/p10000032/s50414267/lat.jpg").unlink()
     (mimic.root / "files/p19/p19999999/s59999999.txt").unlink()
-    (first, _, far), (line,) = told("mimic_cxr", mimic.root)
+    (first, _, far), (line,) = scan_with_warnings("mimic_cxr", mimic.root)
     assert set(first.files) == {"xray_frontal", "text"}
     assert set(far.files) == {"xray_frontal"}
     assert "1 images listed in mimic-cxr-2.0.0-metadata.csv that are not there (first:" in line
     assert "1 reports that are not there" in line
 
 
-def test_a_part_of_the_data_gives_its_own_studies(mimic, told):
+def test_a_part_of_the_data_gives_its_own_studies(mimic, scan_with_warnings):
     for path in sorted((mimic.root / "files/p10").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    records, (line,) = told("mimic_cxr", mimic.root)
+    records, (line,) = scan_with_warnings("mimic_cxr", mimic.root)
     assert [record.patient for record in records] == ["p19999999"]
     assert "4 images listed" in line
 
@@ -158,7 +158,7 @@ def test_wrong_roots_say_what_is_missing(mimic, refusal, tmp_path):
             "line 4: study s1 comes back; sort the table",
         ),
         ("split", [["subject_id", "split"], ["10000032", "dev"]], "split.csv, line 2: split 'dev' (known: train"),
-        ("split", [["subject_id", "split"], [1, "train"], [1, "test"]], "line 3: patient p1 stands in two splits"),
+        ("split", [["subject_id", "split"], [1, "train"], [1, "test"]], "line 3: patient p1 is in two splits"),
         ("split", [["subject_id", "split"], [1, "train"]], "patient p10000032 of mimic-cxr-2.0.0-metadata.csv has no"),
         (
             "chexpert",

@@ -35,12 +35,12 @@ TREES = {
         "files/p10/p10000001/s5.txt": "IMPRESSION: Invented.",
     },
     "iu_xray": {"annotation.json": json.dumps({"train": [ENTRY], "val": [], "test": []}), "images/a/0.png": ""},
-    "iu_xray tables": {
+    "iu_xray kaggle": {
         "indiana_reports.csv": "uid,Problems,findings,impression\n1,normal,Invented.,None.\n",
         "indiana_projections.csv": PROJECTIONS,
         "images/1_IM-0001-4001.dcm.png": "",
     },
-    "iu_xray xml": {
+    "iu_xray openi": {
         "ecgen-radiology/1.xml": XML,
         "indiana_projections.csv": PROJECTIONS,
         "NLMCXR_png/CXR1_IM-0001-4001.png": "",
@@ -70,16 +70,16 @@ TREES = {
 def mutated(content: bytes, draw: random.Random) -> bytes:
     changed = bytearray(content)
     for _ in range(draw.randint(1, 3)):
-        place = draw.randrange(len(changed) + 1)
+        position = draw.randrange(len(changed) + 1)
         kind = draw.randrange(4)
         if kind == 0:
-            changed[place : place + 1] = bytes([draw.randrange(256)])
+            changed[position : position + 1] = bytes([draw.randrange(256)])
         elif kind == 1:
-            changed[place:place] = draw.choice([b",", b'"', b"\n", b"\0", b"\xff", b"[", b"-1", b"../", b"\xc3\xa4"])
+            changed[position:position] = draw.choice([b",", b'"', b"\n", b"\0", b"\xff", b"[", b"-1", b"../", b"\xc3\xa4"])
         elif kind == 2:
-            del changed[place : place + draw.randint(1, 8)]
+            del changed[position : position + draw.randint(1, 8)]
         else:
-            changed = changed[:place]
+            changed = changed[:position]
     return bytes(changed)
 
 
@@ -103,10 +103,10 @@ def test_a_mutated_tree_gives_records_or_one_line(name, tree):
         tree.file(path, content)
     whole, refused = outcome(adapter.scan, tree.root)
     assert whole, refused
-    told = [path for path, content in files.items() if content]
+    nonempty = [path for path, content in files.items() if content]
     draw = random.Random(name)
     for _ in range(120):
-        path = draw.choice(told)
+        path = draw.choice(nonempty)
         tree.file(path, mutated(files[path], draw))
         records, refused = outcome(adapter.scan, tree.root)
         assert all(isinstance(record, Record) for record in records)

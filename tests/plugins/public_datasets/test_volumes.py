@@ -53,22 +53,22 @@ def test_brats_2018_to_2023(tree, scan):
     assert later.files["mri_flair"][0].name == "BraTS-GLI-00005-001-t2f.nii.gz"
 
 
-def test_brats_2021_with_things_missing(tree, told):
+def test_brats_2021_with_things_missing(tree, scan_with_warnings):
     case(tree, "BraTS2021_00000", [f"BraTS2021_00000_{what}" for what in ("t1", "t2", "flair")])
-    (record,), (line,) = told("brats", tree.root)
+    (record,), (line,) = scan_with_warnings("brats", tree.root)
     assert set(record.files) == {"mri_t1", "mri_t2", "mri_flair"}
     assert record.masks == {}
     assert "1 cases with fewer than four contrasts (first: BraTS2021_00000)" in line
     assert "1 training cases without a mask" in line
 
 
-def test_ixi(tree, told):
+def test_ixi(tree, scan_with_warnings):
     for what in ("T1", "T2", "PD"):
         tree.volume(f"IXI-{what}/IXI002-Guys-0828-{what}.nii.gz")
     tree.volume("IXI-T1/IXI012-HH-1211-T1.nii.gz")
     tree.volume("IXI-DTI/IXI002-Guys-0828-DTI-00.nii.gz")
     tree.table("IXI.csv", ["IXI_ID", "SEX_ID (1=m, 2=f)", "AGE"], [2, 2, 35.8], ["12.0", "", ""], [999, 1, 3])
-    (first, second), (line,) = told("ixi", tree.root)
+    (first, second), (line,) = scan_with_warnings("ixi", tree.root)
     assert (first.patient, first.study) == ("IXI002", "IXI002-Guys-0828")
     assert {name: paths[0].name for name, paths in first.files.items()} == {
         "mri_t1": "IXI002-Guys-0828-T1.nii.gz",
@@ -80,21 +80,21 @@ def test_ixi(tree, told):
     assert "1 visits with fewer than three contrasts (first: IXI012-HH-1211)" in line
 
 
-def test_ixi_tables_that_are_not_read_or_wrong(tree, told, refusal):
+def test_ixi_tables_that_are_not_read_or_wrong(tree, scan_with_warnings, refusal):
     for what in ("T1", "T2", "PD"):
         tree.volume(f"IXI002-Guys-0828-{what}.nii.gz")
     tree.file("IXI.xls", b"\xd0\xcf\x11\xe0")
-    (record,), (line,) = told("ixi", tree.root)
+    (record,), (line,) = scan_with_warnings("ixi", tree.root)
     assert record.strata == {"site": "Guys"}
     assert "IXI.xls: is not read, so sexes are unknown; save it as IXI.csv" in line
     tree.table("IXI.csv", ["IXI_ID", "SEX_ID (1=m, 2=f)"], [2, 3])
     assert "IXI.csv, line 2: IXI_ID is no number, or the sex none of 1 and 2" in refusal("ixi", tree.root)
 
 
-def heart(tree, part="training", patient="patient001", **about):
-    said = {"ED": "1", "ES": "12", "Group": "DCM", "Height": "184.0", "NbFrame": "30", "Weight": "95.0"} | about
+def heart(tree, part="training", patient="patient001", **changes):
+    info = {"ED": "1", "ES": "12", "Group": "DCM", "Height": "184.0", "NbFrame": "30", "Weight": "95.0"} | changes
     folder = f"database/{part}/{patient}"
-    tree.file(f"{folder}/Info.cfg", "".join(f"{key}: {value}\n" for key, value in said.items()))
+    tree.file(f"{folder}/Info.cfg", "".join(f"{key}: {value}\n" for key, value in info.items()))
     names = (f"{patient}_frame{frame:02d}{end}" for frame in (1, 12) for end in ("", "_gt"))
     case(tree, folder, [*names, f"{patient}_4d"])
     return tree.root / folder
@@ -118,11 +118,11 @@ def test_acdc(tree, scan):
     assert [record.split for record in scan("acdc", tree.root / "database/testing")] == ["test", "test"]
 
 
-def test_acdc_with_things_missing(tree, told):
+def test_acdc_with_things_missing(tree, scan_with_warnings):
     folder = heart(tree)
     (folder / "patient001_frame12.nii.gz").unlink()
     (folder / "patient001_frame01_gt.nii.gz").unlink()
-    (record,), (line,) = told("acdc", tree.root)
+    (record,), (line,) = scan_with_warnings("acdc", tree.root)
     assert record.masks == {}
     assert "1 masks that are not there" in line
     assert "1 frames that Info.cfg names and that are not there" in line
@@ -150,11 +150,11 @@ def liver(tree, folder, *names):
         tree.file(f"{folder}/{name}.raw", b"\0")
 
 
-def test_sliver07(tree, told):
+def test_sliver07(tree, scan_with_warnings):
     liver(tree, "training/scan", "liver-orig001", "liver-orig002")
     liver(tree, "training/label", "liver-seg001")
     liver(tree, "test", "liver-orig001")
-    (held, first, second), (line,) = told("sliver07", tree.root)
+    (held, first, second), (line,) = scan_with_warnings("sliver07", tree.root)
     assert (first.patient, first.split, held.patient, held.split) == ("train-001", "train", "test-001", "test")
     assert first.files == {"ct": (tree.root / "training/scan/liver-orig001.mhd",)}
     assert first.masks == {"liver": tree.root / "training/label/liver-seg001.mhd"}
@@ -166,22 +166,22 @@ def test_sliver07(tree, told):
 def test_sliver07_without_voxels(tree, refusal):
     liver(tree, ".", "liver-orig001")
     (tree.root / "liver-orig001.raw").unlink()
-    assert "liver-orig001.mhd: has no liver-orig001.raw beside it" in refusal("sliver07", tree.root)
+    assert "liver-orig001.mhd: has no liver-orig001.raw in the same folder" in refusal("sliver07", tree.root)
 
 
-def test_gold_atlas(tree, told):
-    """Series are told apart by headers; the CT that was deformed onto the MRI stands first."""
-    own = {"Modality": "CT", "FrameOfReferenceUID": "1.9.1", "PatientID": "x"}
-    deformed = own | {"FrameOfReferenceUID": "1.9.2"}
+def test_gold_atlas(tree, scan_with_warnings):
+    """Headers tell series apart; the CT that was deformed onto the MRI comes first."""
+    original = {"Modality": "CT", "FrameOfReferenceUID": "1.9.1", "PatientID": "x"}
+    deformed = original | {"FrameOfReferenceUID": "1.9.2"}
     mr = {"Modality": "MR", "FrameOfReferenceUID": "1.9.2", "PatientID": "x"}
-    tree.series("1_01_P", "10", **own)
+    tree.series("1_01_P", "10", **original)
     tree.series("1_01_P", "11", num=5, **deformed)
     tree.series("1_01_P", "12", EchoTime=12, RepetitionTime=600, **mr)
     tree.series("1_01_P", "13", SeriesDescription="T2 tra", **mr)
     tree.dicom("1_01_P/structures.dcm", Modality="RTSTRUCT")
     tree.file("1_01_P/broken.dcm", b"no DICOM")
-    tree.series("1_02_P/CT", "14", **own)
-    (first, second), (line,) = told("gold_atlas", tree.root)
+    tree.series("1_02_P/CT", "14", **original)
+    (first, second), (line,) = scan_with_warnings("gold_atlas", tree.root)
     names = {name: [path.name for path in paths] for name, paths in first.files.items()}
     # Names run against positions: the middle of five is the third.
     assert names == {
@@ -199,13 +199,13 @@ def test_the_middle_file_lies_in_the_middle(tree, scan):
     """Along an oblique normal, whatever the names and instance numbers say."""
     from math import cos, sin
 
-    for place, name in enumerate("ebdac"):
+    for index, name in enumerate("ebdac"):
         tree.dicom(
             f"p/{name}.dcm",
             Modality="MR",
             SeriesInstanceUID="1.2",
             ImageOrientationPatient=[cos(0.3), sin(0.3), 0, 0, 0, -1],
-            ImagePositionPatient=[-sin(0.3) * place * 4 + cos(0.3) * 9, cos(0.3) * place * 4 + sin(0.3) * 9, 3],
+            ImagePositionPatient=[-sin(0.3) * index * 4 + cos(0.3) * 9, cos(0.3) * index * 4 + sin(0.3) * 9, 3],
         )
     tree.dicom("p/other.dcm", Modality="MR", SeriesInstanceUID="1.3", SeriesDescription="PD")
     (record,) = scan("gold_atlas", tree.root)
@@ -235,7 +235,7 @@ def test_a_contrast_is_what_the_header_says(tags, expected):
     assert contrast_of(header) == expected
 
 
-def test_brain_mri_ct(tree, told):
+def test_brain_mri_ct(tree, scan_with_warnings):
     tree.series("Dicom/CPTAC-GBM/C3L-1/01-01", "20", Modality="CT", PatientID="C3L-1")
     tree.series("Dicom/CPTAC-GBM/C3L-1/02-02", "21", Modality="MR", PatientID="C3L-1", SeriesDescription="T1")
     tree.series("Dicom/CPTAC-GBM/C3L-1/02-03", "22", 5, Modality="MR", PatientID="C3L-1")
@@ -245,7 +245,7 @@ def test_brain_mri_ct(tree, told):
     tree.series("Dicom/TCGA-GBM/T-2/01", "23", Modality="MR", PatientID="T-2")
     tree.series("Dicom/TCGA-GBM/T-3/01", "24", Modality="MR")
     tree.file("data(processed)/train_input.npy")
-    (first, second), (line,) = told("brain_mri_ct", tree.root)
+    (first, second), (line,) = scan_with_warnings("brain_mri_ct", tree.root)
     folder = tree.root / "Dicom/CPTAC-GBM/C3L-1"
     assert (first.patient, second.patient) == ("C3L-1", "T-2")
     assert first.files == {
@@ -283,9 +283,9 @@ def test_another_tree_is_refused(tree, refusal, name, expected):
     assert str(tree.root) in message
 
 
-def test_a_link_that_leads_round_is_followed_once(tree, told):
+def test_a_link_that_leads_round_is_followed_once(tree, scan_with_warnings):
     case(tree, "BraTS2021_00000", [f"BraTS2021_00000_{what}" for what in ("t1", "t1ce", "t2", "flair", "seg")])
     (tree.root / "BraTS2021_00000" / "again").symlink_to(tree.root, target_is_directory=True)
     (tree.root / "linked").symlink_to(Path(tree.root / "BraTS2021_00000"), target_is_directory=True)
-    records, _ = told("brats", tree.root)
+    records, _ = scan_with_warnings("brats", tree.root)
     assert [record.study for record in records] == ["BraTS2021_00000"]

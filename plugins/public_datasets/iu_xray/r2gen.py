@@ -1,4 +1,4 @@
-"""IU X-ray as R2Gen prepared it: ``annotation.json``, layout read off R2Gen's ``modules/datasets.py``."""
+"""Read IU X-ray as R2Gen prepared it: ``annotation.json``, in the layout of R2Gen's ``modules/datasets.py``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.api import MedWeaveWarning, Record, UserError
-from plugins.public_datasets.file_listing import names_in
-from plugins.public_datasets.skipped_files import Omissions
+from plugins.public_datasets.file_listing import list_names
+from plugins.public_datasets.skipped_files import SkippedFiles
 
 TABLE, IMAGES = "annotation.json", "images"
 VIEWS = ("xray_frontal", "xray_lateral")
@@ -18,28 +18,28 @@ SPLITS: Mapping[str, Literal["train", "validation", "test"]] = {"train": "train"
 
 
 def scan(root: Path) -> Iterator[Record]:
-    """A record per entry. The two pictures are taken as frontal and lateral in this order, which no file states."""
-    omitted, num = Omissions(), 0
-    told = f"{root / TABLE}: states no views; of each pair the first is taken as frontal, the second as lateral"
-    warnings.warn(MedWeaveWarning(told), stacklevel=2)
-    for split, place, entry in _entries(root / TABLE):
+    """Yield a record per entry. The two images are taken as frontal and lateral in this order, which no file states."""
+    skipped, num = SkippedFiles(), 0
+    message = f"{root / TABLE}: states no views; of each pair the first is taken as frontal, the second as lateral"
+    warnings.warn(MedWeaveWarning(message), stacklevel=2)
+    for split, position, entry in _entries(root / TABLE):
         paths = [root / IMAGES / name for name in entry["image_path"]]
         if len(paths) != len(VIEWS):
-            raise UserError(f"{root / TABLE}, {place}: has {len(paths)} images, expected two; download it again")
+            raise UserError(f"{root / TABLE}, {position}: has {len(paths)} images, expected two; download it again")
         files = {}
         for view, path in zip(VIEWS, paths, strict=True):
-            if path.name in names_in(path.parent):
+            if path.name in list_names(path.parent):
                 files[view] = (path,)
                 num += 1
             else:
-                omitted.add(f"images listed in {TABLE} that are not there", path)
+                skipped.add(f"images listed in {TABLE} that are not there", path)
         text = entry["report"].strip()
         yield Record(
             patient=_patient(entry["id"]), study=entry["id"], files=files, texts={"text": text}, split=SPLITS[split]
         )
     if not num:
         raise UserError(f"{root}: holds no image of {TABLE}; expected {IMAGES}/CXR2384_IM-0942/0.png and the like")
-    omitted.tell(root)
+    skipped.warn(root)
 
 
 def _entries(table: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -52,12 +52,12 @@ def _entries(table: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
         raise UserError(f"{table}: has {', '.join(wrong)} instead of train, val and test; download it again")
     for split in SPLITS:
         for number, entry in enumerate(content[split]):
-            if not _whole(entry):
+            if not _is_complete(entry):
                 raise UserError(f"{table}, {split}[{number}]: needs id, report and image_path; download it again")
             yield split, f"{split}[{number}]", entry
 
 
-def _whole(entry: object) -> bool:
+def _is_complete(entry: object) -> bool:
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("id", "report")):
         return False
     paths = entry.get("image_path")
@@ -66,5 +66,5 @@ def _whole(entry: object) -> bool:
 
 
 def _patient(identifier: str) -> str:
-    """``CXR2384`` of ``CXR2384_IM-0942``."""
+    """Return ``CXR2384`` for ``CXR2384_IM-0942``."""
     return identifier.split("_", 1)[0]

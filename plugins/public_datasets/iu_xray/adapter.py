@@ -1,6 +1,6 @@
 """IU X-ray, the Indiana University chest X-rays of Open-i: both views with their reports (MedM2G 4, Table 1).
 
-Three layouts of one collection are read. The first that is there is taken:
+The collection is read in three layouts. The first that is there is taken:
 
 ``annotation.json`` of R2Gen, https://github.com/cuhksz-nlp/R2Gen ::
 
@@ -13,12 +13,12 @@ Tables of https://www.kaggle.com/datasets/raddar/chest-xrays-indiana-university 
     indiana_projections.csv     uid, filename, projection ("Frontal" or "Lateral")
     images/images_normalized/1_IM-0001-4001.dcm.png
 
-XML of https://openi.nlm.nih.gov/faq, with `indiana_projections.csv` for the views, or DICOM that states them ::
+XML of https://openi.nlm.nih.gov/faq, with ``indiana_projections.csv`` for the views, or DICOM that states them ::
 
     ecgen-radiology/1.xml       AbstractText by Label, parentImage by id, MeSH
     NLMCXR_png/CXR1_1_IM-0001-4001.png      or NLMCXR_dcm/1/1_IM-0001-4001.dcm
 
-The source gives no patient: a report counts as one.
+The source states no patients: each report counts as a patient.
 """
 
 from __future__ import annotations
@@ -27,23 +27,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.api import DatasetAdapter, Record, UserError
-from plugins.public_datasets.iu_xray import annotation as iu_xray_annotation
-from plugins.public_datasets.iu_xray import tables as iu_xray_tables
-from plugins.public_datasets.iu_xray import xml as iu_xray_xml
+from plugins.public_datasets.iu_xray.kaggle import REPORTS as KAGGLE_REPORTS
+from plugins.public_datasets.iu_xray.kaggle import scan as scan_kaggle
+from plugins.public_datasets.iu_xray.openi import REPORTS as OPENI_REPORTS
+from plugins.public_datasets.iu_xray.openi import scan as scan_openi
+from plugins.public_datasets.iu_xray.r2gen import TABLE as R2GEN_TABLE
+from plugins.public_datasets.iu_xray.r2gen import scan as scan_r2gen
 
-_LAYOUTS = {
-    iu_xray_annotation.TABLE: iu_xray_annotation.scan,
-    iu_xray_tables.REPORTS: iu_xray_tables.scan,
-    iu_xray_xml.REPORTS: iu_xray_xml.scan,
-}
+_LAYOUTS = {R2GEN_TABLE: scan_r2gen, KAGGLE_REPORTS: scan_kaggle, OPENI_REPORTS: scan_openi}
 
 
 def scan(root: Path) -> Iterator[Record]:
-    """A record per report, split as R2Gen did where its annotation is there. `UserError` names file and place."""
+    """Yield a record per report, split as R2Gen did where its annotation is there. `UserError` names file and entry."""
     root = Path(root)
-    for name, read in _LAYOUTS.items():
+    for name, scan_layout in _LAYOUTS.items():
         if (root / name).exists():
-            return read(root)
+            return scan_layout(root)
     raise UserError(f"{root}: has none of {', '.join(_LAYOUTS)}; point root at the folder that holds one of them")
 
 
