@@ -31,13 +31,13 @@ def known_axes(geometry: Geometry | None) -> tuple[bool, bool, bool]:
     long axis (S) is a slice and any other a projection, which claims less than it might know, never more. A picture
     that is ``stored["unplaced"]`` knows none.
     """
-    if geometry is None or geometry.stored.get("unplaced"):
+    if geometry is None or geometry.source_header.get("unplaced"):
         return False, False, False
     if len(geometry.shape) != 2:
         return True, True, True
     normal = np.cross(geometry.affine[:3, 0], geometry.affine[:3, 1])
     summed = int(np.argmax(np.abs(normal)))
-    if not geometry.stored.get("projection", summed != 2):
+    if not geometry.source_header.get("projection", summed != 2):
         return True, True, True
     return summed != 0, summed != 1, summed != 2
 

@@ -52,7 +52,7 @@ def centred(shape: Space, spacing_mm: tuple[float, ...], orientation: str, **sto
     """The geometry of data whose position is unknown: the centre of the field of view is the world's origin.
 
     ``shape``, ``spacing_mm`` (mm) and ``orientation`` have one entry per array axis. The third column of a 2-D image
-    is the unit normal that makes the axes right-handed. ``stored`` becomes `Geometry.stored`.
+    is the unit normal that makes the axes right-handed. ``stored`` becomes `Geometry.source_header`.
     """
     columns = directions(orientation)
     if not len(shape) == len(spacing_mm) == columns.shape[1]:
@@ -63,7 +63,7 @@ def centred(shape: Space, spacing_mm: tuple[float, ...], orientation: str, **sto
     affine = np.eye(4)
     affine[:3, :3] = steps
     affine[:3, 3] = -steps[:, : len(shape)] @ ((np.asarray(shape) - 1) / 2)
-    return Geometry(affine=affine + 0.0, shape=tuple(shape), stored=stored)
+    return Geometry(affine=affine + 0.0, shape=tuple(shape), source_header=stored)
 
 
 MaskReader = Callable[[Path], Sample]
@@ -104,7 +104,7 @@ SliceChoice = Annotated[Literal["refuse", "middle"] | SliceAt, WrapValidator(_in
 """What a volume does where a slice is expected: refuse, give its middle axial slice, or the one that is named."""
 
 
-def chosen_slice(
+def select_slice(
     data: np.ndarray, geometry: Geometry, choice: SliceChoice, path: Path, read_mask: MaskReader
 ) -> tuple[np.ndarray, Geometry]:
     """The slice that ``choice`` names; ``data`` is ``*space`` with three axes, ``read_mask`` opens a mask beside it.
@@ -123,7 +123,7 @@ def chosen_slice(
     affine = geometry.affine[:, [*order, 3]]
     affine[:3, 3] = geometry.affine[:3, 3] + index * geometry.affine[:3, axis]
     plane = np.take(data, index, axis=axis)
-    return plane, Geometry(affine=affine, shape=plane.shape, stored={**geometry.stored, "slice": index})
+    return plane, Geometry(affine=affine, shape=plane.shape, source_header={**geometry.source_header, "slice": index})
 
 
 def upright_axis(geometry: Geometry) -> int:

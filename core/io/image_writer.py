@@ -10,7 +10,7 @@ from pydantic import model_validator
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.io.files import storable
+from core.io.files import require_storable
 from core.io.image import MARK_KEY
 from core.io.provenance import SYNTHETIC, Mark, write_marked
 from core.types import Geometry, Provenance, Sample
@@ -55,13 +55,13 @@ class ImageWriter:
         stored = self._stored(sample, path)
         mark = Mark.of(sample, provenance, self.config.units, self.config.value_range)
 
-        def save(beside: Path) -> None:
-            _save(stored, beside, mark, sample.geometry)
+        def save(temporary: Path) -> None:
+            _save(stored, temporary, mark, sample.geometry)
 
         write_marked(Path(path), mark, save, overwrite=overwrite)
 
     def _stored(self, sample: Sample, path: Path) -> np.ndarray:
-        data = storable(sample, path, axes=(2,)).astype(np.float64)
+        data = require_storable(sample, path, axes=(2,)).astype(np.float64)
         if data.shape[0] not in (1, 3) or (data.shape[0] == 3 and self.config.bits == 16):
             raise UserError(
                 f"{path}: shape {data.shape} with {self.config.bits} bits; PNG takes 1 x H x W, or 3 x H x W of 8 bits"

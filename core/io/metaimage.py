@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import UserError
-from core.io.files import decoding, opening, readable
+from core.io.files import decoding, opening, require_file
 from core.io.geometry import centred
 from core.io.nifti import NiftiReader
 from core.types import Sample
@@ -46,7 +46,7 @@ class MetaImageReader(NiftiReader):
         `UserError` that names the file: not a header, not 3 axes, not one real number per voxel, voxels in several
         files or in another folder, fewer or more of them than the header says, no orientation, NaN.
         """
-        path = readable(path, self.suffixes)
+        path = require_file(path, self.suffixes)
         with opening(path), path.open("rb") as file:
             start = file.read(_HEADER_BYTES)
         with decoding(path, "MetaImage"):

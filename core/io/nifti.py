@@ -17,8 +17,8 @@ from pydantic import PositiveFloat
 
 from core.contract.modality import PartConfig
 from core.errors import MedWeaveWarning, UserError
-from core.io.files import decoding, readable, storable
-from core.io.geometry import Orientation, SliceChoice, centred, chosen_slice
+from core.io.files import decoding, require_file, require_storable
+from core.io.geometry import Orientation, SliceChoice, centred, select_slice
 from core.io.provenance import SYNTHETIC, Mark, write_marked
 from core.types import Geometry, Provenance, Sample
 
@@ -64,7 +64,7 @@ class NiftiReader:
 
         `UserError` that names the file: broken, empty, more than 3 axes, not real numbers, no affine, NaN.
         """
-        path = readable(path, self.suffixes)
+        path = require_file(path, self.suffixes)
         with decoding(path, "NIfTI"):
             image = _load(path)
             shape = self._shape(image, path)
@@ -138,9 +138,9 @@ class NiftiReader:
         flat = data.shape[2] == 1 and (self.config.dims or (len(mark.shape) if mark and mark.shape else 2)) == 2
         if flat:
             data = data[..., 0]
-        geometry = Geometry(affine=affine, shape=data.shape, stored={"dtype": kind})
+        geometry = Geometry(affine=affine, shape=data.shape, source_header={"dtype": kind})
         if self.config.dims == 2 and not flat:
-            return chosen_slice(data, geometry, self.config.volume, path, read_mask)
+            return select_slice(data, geometry, self.config.volume, path, read_mask)
         return data, geometry if mark is None else _as_marked(geometry, mark, path)
 
 
@@ -239,7 +239,7 @@ class NiftiWriter:
         import nibabel
         from nibabel.nifti1 import Nifti1Extension
 
-        data, place = storable(sample, path, axes=(2, 3)), sample.geometry
+        data, place = require_storable(sample, path, axes=(2, 3)), sample.geometry
         if place is None or data.shape[0] != 1:
             found = "no geometry" if place is None else f"{data.shape[0]} channels"
             raise UserError(f"{path}: the sample has {found}; NIfTI takes one channel with its geometry")

@@ -144,7 +144,7 @@ def _plain(text: str) -> str:
     return _RULE.sub("", text).strip()
 
 
-def listed_names(sections: Iterable[Section]) -> list[SectionName]:
+def section_names(sections: Iterable[Section]) -> list[SectionName]:
     """The names of the sections that there are, without repetition, in the order of `SectionName`."""
     found = {name for section in sections for name in section.names}
     return [cast(SectionName, name) for name in _TITLES if name in found]

@@ -12,9 +12,9 @@ from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.dicom.instance import is_dicom
 from core.io.dicom.report import read_report
-from core.io.files import opening, readable, without_nul
+from core.io.files import opening, require_file, require_no_nul
 from core.io.provenance import SYNTHETIC, Mark, write_marked
-from core.io.report_sections import SectionName, Titles, chosen, listed_names, sections_of
+from core.io.report_sections import SectionName, Titles, chosen, section_names, sections_of
 from core.types import Provenance, Sample
 
 _MARKER = f"# {SYNTHETIC} "
@@ -67,9 +67,9 @@ class TextReader:
         Of a structured report its texts in order, each behind its title. `UserError`: not UTF-8 (with the byte offset),
         binary, no structured report, without any text, too long, or closed to the user.
         """
-        path = without_nul(path)
+        path = require_no_nul(path)
         dicom = is_dicom(path) or path.suffix.lower() == ".dcm"
-        path = readable(path, ("",) if dicom else self.suffixes)
+        path = require_file(path, ("",) if dicom else self.suffixes)
         with opening(path):
             size = path.stat().st_size
             if size > self.config.max_bytes:
@@ -97,7 +97,7 @@ class TextReader:
             return text
         found = chosen(text, config.sections, config.titles)
         if found is None and config.missing == "refuse" and not synthetic:
-            has = ", ".join(listed_names(sections_of(text, config.titles))) or "no heading that is known"
+            has = ", ".join(section_names(sections_of(text, config.titles))) or "no heading that is known"
             raise UserError(
                 f"{where}: has no {' or '.join(config.sections)} (it has {has}); leave it out, name its heading in the"
                 " reader's titles, or set missing = 'whole'"
@@ -131,7 +131,7 @@ class TextWriter:
             raise UserError(f"{path}: token ids are no text; restore them with the preprocessor's invert first")
         mark = Mark.of(sample, provenance, units="characters")
         content = f"{_MARKER}{mark.model_dump_json(exclude_none=True)}\n{sample.data}\n".encode(errors="replace")
-        write_marked(Path(path), mark, lambda beside: beside.write_bytes(content), overwrite=overwrite)
+        write_marked(Path(path), mark, lambda temporary: temporary.write_bytes(content), overwrite=overwrite)
 
 
 def _decoded(content: bytes, path: Path) -> str:

@@ -72,7 +72,7 @@ Strength = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class ViewsConfig(PartConfig):
+class AugmenterConfig(PartConfig):
     """Largest strength of each change; each is drawn evenly up to it, and 0 leaves it out.
 
     ``rotation_deg`` about each axis (mm, not pixels); ``scale`` 0.1 = 0.9 to 1.1 times; ``shift`` share of each side;
@@ -90,14 +90,14 @@ class ViewsConfig(PartConfig):
     blur: Strength = 0.7
     noise: Strength = 0.03
 
-    def build(self) -> Views:
+    def build(self) -> GridAugmenter:
         """Make the augmenter."""
-        return Views(self)
+        return GridAugmenter(self)
 
 
 @dataclass(frozen=True)
-class View:
-    """One drawn view; `Views.applied` makes it of a sample. Kept in ``meta["view"]``."""
+class AugmentationParams:
+    """One drawn view; `GridAugmenter.applied` makes it of a sample. Kept in ``meta["view"]``."""
 
     angles_deg: tuple[float, ...]
     scale: float
@@ -114,19 +114,19 @@ class View:
         return asdict(self)
 
 
-class Views:
+class GridAugmenter:
     """Views of ``channel *space`` in [-1, 1], in 2-D and 3-D."""
 
     keeps = ("side", "range", "shape", "landmarks")
 
-    def __init__(self, config: ViewsConfig) -> None:
+    def __init__(self, config: AugmenterConfig) -> None:
         self.config = config
 
     def view(self, sample: Sample, generator: Generator) -> Sample:
         """A view drawn from ``generator``, float32 in [-1, 1]; its geometry says where the pixels now lie."""
         return self.applied(sample, self.draw(generator, np.ndim(sample.data) - 1))
 
-    def draw(self, generator: Generator, axes: int) -> View:
+    def draw(self, generator: Generator, axes: int) -> AugmentationParams:
         """The settings of a view of data with 2 or 3 axes; always the same number of draws."""
         import torch
 
@@ -138,7 +138,7 @@ class Views:
         config = self.config
         turns, (zoom, power), shift, window = signed(3), signed(2), signed(3), signed(2)
         bias, (blur, noise) = signed(9), signed(2)
-        return View(
+        return AugmentationParams(
             angles_deg=tuple(config.rotation_deg * turn for turn in turns[: 1 if axes == 2 else 3]),
             scale=1 + config.scale * zoom,
             shift=tuple(config.shift * part for part in shift[:axes]),
@@ -150,7 +150,7 @@ class Views:
             noise_seed=int(torch.randint(2**62, (), generator=generator, device=generator.device)),
         )
 
-    def applied(self, sample: Sample, view: View) -> Sample:
+    def applied(self, sample: Sample, view: AugmentationParams) -> Sample:
         """The view of the sample: moved, then lit, then blurred, then noisy, as a scanner would."""
         data, geometry = np.asarray(sample.data, dtype=np.float64), sample.geometry
         spacing = (1.0,) * (data.ndim - 1) if geometry is None else geometry.spacing_mm
@@ -162,7 +162,7 @@ class Views:
         meta = {**sample.meta, "view": view.told()}
         return replace(sample, data=np.clip(data, -1, 1).astype(np.float32), geometry=geometry, meta=meta)
 
-    def _noisy(self, data: np.ndarray, view: View) -> np.ndarray:
+    def _noisy(self, data: np.ndarray, view: AugmentationParams) -> np.ndarray:
         if view.blur:
             from scipy.ndimage import gaussian_filter
 
@@ -173,7 +173,7 @@ class Views:
         return data + view.noise * draws.standard_normal(data.shape)
 
 
-def _lit(data: np.ndarray, view: View) -> np.ndarray:
+def _lit(data: np.ndarray, view: AugmentationParams) -> np.ndarray:
     """Window, bias field and gamma, on brightness in [0, 1]."""
     width, centre = view.window
     light = np.clip((data / width - centre + 1) / 2, 0, 1)

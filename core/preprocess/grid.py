@@ -13,7 +13,7 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.geometry import Orientation, centred
-from core.preprocess.spatial import Fit, Resize, fit
+from core.preprocess.spatial import GridMapping, Resize, map_to_grid
 from core.types import DataSpec, Geometry, Sample
 
 CANONICAL = "canonical"
@@ -124,16 +124,16 @@ class GridPreprocess(ABC):
         if data.shape != expected:
             raise ValueError(f"a canonical sample is {expected}, found {data.shape}")
 
-    def _fit(self, geometry: Geometry, sample: Sample) -> Fit:
+    def _fit(self, geometry: Geometry, sample: Sample) -> GridMapping:
         orientation = self.config.orientation if self.config.reorient else None
         try:
-            return fit(geometry, self.config.geometry, orientation=orientation, keep_aspect=self.config.keep_aspect)
+            return map_to_grid(geometry, self.config.geometry, orientation=orientation, keep_aspect=self.config.keep_aspect)
         except ValueError as error:
             raise UserError(
                 f"{name_of(sample)}: {error}; choose a preset for such data, or leave the file out"
             ) from error
 
-    def _canonical_place(self, place: Fit, original: Geometry) -> Geometry:
+    def _canonical_place(self, place: GridMapping, original: Geometry) -> Geometry:
         """The original object where nothing moved, so that geometry is not even rounded."""
         found = place.geometry
         same = found.shape == original.shape and np.allclose(found.affine, original.affine, rtol=0, atol=1e-9)

@@ -19,7 +19,7 @@ from core.preprocess.grid import GridConfig, GridPreprocess, is_canonical
 from core.types import Sample
 
 
-class RangePreprocessConfig(GridConfig):
+class WindowNormalizationConfig(GridConfig):
     """Clip to ``[low, high]`` in ``units`` and map these to -1 and 1. See `GridConfig` for the grid.
 
     ``window``: a name among ``windows``, in place of ``low`` and ``high``. A window is centre and width; it reaches
@@ -32,7 +32,7 @@ class RangePreprocessConfig(GridConfig):
     windows: Mapping[str, tuple[float, PositiveFloat]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _bounds_in_order(self) -> RangePreprocessConfig:
+    def _bounds_in_order(self) -> WindowNormalizationConfig:
         if not self.low < self.high:
             raise ValueError("low must be below high")
         if self.window is not None and self.window not in self.windows:
@@ -47,15 +47,15 @@ class RangePreprocessConfig(GridConfig):
         centre, width = self.windows[self.window]
         return centre - width / 2, centre + width / 2
 
-    def build(self) -> RangePreprocess:
+    def build(self) -> WindowNormalization:
         """Make the preprocessor."""
-        return RangePreprocess(self)
+        return WindowNormalization(self)
 
 
-class RangePreprocess(GridPreprocess):
+class WindowNormalization(GridPreprocess):
     """The same bounds for every sample."""
 
-    def __init__(self, config: RangePreprocessConfig) -> None:
+    def __init__(self, config: WindowNormalizationConfig) -> None:
         # Rounding of float32 in two multiplications and a sum.
         low, high = config.value_bounds
         super().__init__(config, tolerance=1e-6 * (high - low))
@@ -68,7 +68,7 @@ class RangePreprocess(GridPreprocess):
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
-class PercentilePreprocessConfig(GridConfig):
+class PercentileNormalizationConfig(GridConfig):
     """Clip to the ``lower`` and ``upper`` percentile of the sample (MediSyn: 0.5 and 99.5) and map them to -1 and 1.
 
     The two values found are kept in ``meta["range"]``, so that ``invert`` restores the sample's own units. A
@@ -82,7 +82,7 @@ class PercentilePreprocessConfig(GridConfig):
     bias: N4Config | None = None
 
     @model_validator(mode="after")
-    def _bounds_in_order(self) -> PercentilePreprocessConfig:
+    def _bounds_in_order(self) -> PercentileNormalizationConfig:
         if not self.lower < self.upper or not self.value_range[0] < self.value_range[1]:
             raise ValueError("lower must be below upper, and value_range rising")
         return self
@@ -92,19 +92,19 @@ class PercentilePreprocessConfig(GridConfig):
         """Of a generated sample; others bring their own."""
         return self.value_range
 
-    def build(self) -> PercentilePreprocess:
+    def build(self) -> PercentileNormalization:
         """Make the preprocessor."""
-        return PercentilePreprocess(self)
+        return PercentileNormalization(self)
 
 
-class PercentilePreprocess(GridPreprocess):
+class PercentileNormalization(GridPreprocess):
     """Bounds from each sample.
 
     Values between the percentiles come back to rounding; ``tolerance``, a tenth of ``value_range``, is what clipping
     costs the peaks of a smooth image. Bright outliers (vessels, artefacts) can lose more: that is what it is for.
     """
 
-    def __init__(self, config: PercentilePreprocessConfig) -> None:
+    def __init__(self, config: PercentileNormalizationConfig) -> None:
         low, high = config.value_range
         super().__init__(config, tolerance=0.1 * (high - low))
         self.percents = (config.lower, config.upper)

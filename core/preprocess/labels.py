@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.preprocess.augment import Share, View, Views, ViewsConfig, rotation, warped
+from core.preprocess.augment import AugmentationParams, AugmenterConfig, GridAugmenter, Share, rotation, warped
 from core.preprocess.grid import CANONICAL, GridConfig, GridPreprocess, is_canonical, name_of
 from core.preprocess.spatial import Resize
 from core.types import LABEL_UNITS, Geometry, Sample
@@ -94,25 +94,25 @@ class LabelPreprocess(GridPreprocess):
             )
 
 
-class LabelViewsConfig(PartConfig):
-    """Views of a label map: moved as an image is (see `ViewsConfig`), to the nearest point, and nothing else."""
+class LabelAugmenterConfig(PartConfig):
+    """Views of a label map: moved as an image is (see `AugmenterConfig`), to the nearest point, and nothing else."""
 
     rotation_deg: Annotated[float, Field(ge=0, le=45)] = 7.0
     scale: Share = 0.08
     shift: Share = 0.04
 
-    def build(self) -> LabelViews:
+    def build(self) -> LabelAugmenter:
         """Make the augmenter."""
-        return LabelViews(self)
+        return LabelAugmenter(self)
 
 
-class LabelViews(Views):
+class LabelAugmenter(GridAugmenter):
     """Views of ``channel *space`` of -1 and 1; every view holds nothing but -1 and 1."""
 
-    def __init__(self, config: LabelViewsConfig) -> None:
-        super().__init__(ViewsConfig(**config.model_dump(), gamma=0.0, blur=0.0, noise=0.0))
+    def __init__(self, config: LabelAugmenterConfig) -> None:
+        super().__init__(AugmenterConfig(**config.model_dump(), gamma=0.0, blur=0.0, noise=0.0))
 
-    def applied(self, sample: Sample, view: View) -> Sample:
+    def applied(self, sample: Sample, view: AugmentationParams) -> Sample:
         """The view of the sample: moved, and nothing else."""
         data, place = np.asarray(sample.data, dtype=np.float32), sample.geometry
         spacing = (1.0,) * (data.ndim - 1) if place is None else place.spacing_mm

@@ -20,7 +20,7 @@ _SAME_PLANE = 0.5  # cosine; beyond 60 degrees an axis is another axis
 
 
 @dataclass(frozen=True)
-class Turn:
+class Reorientation:
     """New axis ``k`` is old axis ``axes[k]``, reversed where ``flips[k]``. No interpolation."""
 
     axes: tuple[int, ...]
@@ -50,7 +50,7 @@ class Turn:
         return tuple(axis + 1 for axis, flip in enumerate(self.flips) if flip)
 
 
-def turn_to(geometry: Geometry, orientation: str) -> Turn:
+def reorient_to(geometry: Geometry, orientation: str) -> Reorientation:
     """The turn that brings the array axes nearest to ``orientation``.
 
     `ValueError` when no order does: a sagittal slice is no axial one.
@@ -63,7 +63,7 @@ def turn_to(geometry: Geometry, orientation: str) -> Turn:
     chosen = [float(cosines[order[k], k]) for k in columns]
     if min(map(abs, chosen)) < _SAME_PLANE:
         raise ValueError(f"its axes run {geometry.orientation}, which is another plane than '{orientation}'")
-    return Turn(axes=tuple(order), flips=tuple(cosine < 0 for cosine in chosen))
+    return Reorientation(axes=tuple(order), flips=tuple(cosine < 0 for cosine in chosen))
 
 
 Resize = Literal["area", "nearest"]
@@ -132,13 +132,13 @@ def weights(size: int, start: float, stop: float, num: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Fit:
+class GridMapping:
     """The canonical grid of ``space`` points covers ``[start, stop]`` of the turned source, in its pixels.
 
     ``source`` is the source's geometry after the turn. Nothing is cropped: the interval holds the whole source.
     """
 
-    turn: Turn
+    turn: Reorientation
     source: Geometry
     start: tuple[float, ...]
     stop: tuple[float, ...]
@@ -172,17 +172,17 @@ class Fit:
         return replace(self.source, affine=affine, shape=self.space)
 
 
-def fit(geometry: Geometry, like: Geometry, *, orientation: str | None, keep_aspect: bool) -> Fit:
-    """The `Fit` of data at ``geometry`` into the grid of ``like``, whose size in mm gives the aspect ratio.
+def map_to_grid(geometry: Geometry, like: Geometry, *, orientation: str | None, keep_aspect: bool) -> GridMapping:
+    """The `GridMapping` of data at ``geometry`` into the grid of ``like``, whose size in mm gives the aspect ratio.
 
     Without ``keep_aspect`` every axis is stretched on its own. `ValueError`: another number of axes or another plane.
     """
     count = len(geometry.shape)
     if count != len(like.shape):
         raise ValueError(f"it has {count} axes {geometry.shape}, expected {len(like.shape)}")
-    turn = Turn(tuple(range(count)), (False,) * count)
+    turn = Reorientation(tuple(range(count)), (False,) * count)
     if orientation is not None:
-        turn = turn_to(geometry, orientation)
+        turn = reorient_to(geometry, orientation)
     source = turn.geometry(geometry)
     shape = np.array(source.shape, dtype=np.float64)
     extent = shape.copy()
@@ -192,4 +192,4 @@ def fit(geometry: Geometry, like: Geometry, *, orientation: str | None, keep_asp
         extent = size * (shape / size).max()
         extent = np.where(np.isclose(extent, shape, rtol=1e-6, atol=0), shape, extent)
     start, stop = (shape - extent) / 2, (shape + extent) / 2
-    return Fit(turn, source, tuple(map(float, start)), tuple(map(float, stop)), like.shape)
+    return GridMapping(turn, source, tuple(map(float, start)), tuple(map(float, stop)), like.shape)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from core.api import Modality, Parts, RangePreprocessConfig, ViewsConfig
+from core.api import AugmenterConfig, Modality, Parts, WindowNormalizationConfig
 from core.io import (
+    AnyFormatReaderConfig,
     DicomSeriesWriterConfig,
     NiftiReaderConfig,
     NiftiWriterConfig,
-    ScanReaderConfig,
     SeriesReaderConfig,
     Window,
 )
@@ -37,7 +37,7 @@ _WINDOWS = (
 def _parts(networks: GridNetworks) -> Parts:
     space = networks.space
     dims: Literal[2, 3] = 2 if len(space) == 2 else 3
-    preprocess = RangePreprocessConfig(
+    preprocess = WindowNormalizationConfig(
         space=space,
         spacing_mm=networks.spacing_mm(_FIELD_MM),
         # Axial rows run posterior and columns to the patient's left, as displayed; slices run superior.
@@ -50,12 +50,12 @@ def _parts(networks: GridNetworks) -> Parts:
     return Parts(
         data=preprocess.spec,
         # Pictures have lost their Hounsfield units: they are read only where somebody states what they stand for.
-        reader=ScanReaderConfig(
+        reader=AnyFormatReaderConfig(
             nifti=NiftiReaderConfig(modality=NAME, units="HU", dims=dims),
             series=SeriesReaderConfig(modality=NAME, units="HU", dims=dims, kinds=("CT",), rescale="require"),
         ),
         preprocess=preprocess,
-        augment=ViewsConfig(gamma=0.0, window=0.1),
+        augment=AugmenterConfig(gamma=0.0, window=0.1),
         prompt=networks.prompt,
         autoencoder=networks.autoencoder,
         denoiser=networks.denoiser,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from core.api import LabelPreprocessConfig, LabelViewsConfig, Modality, Parts
+from core.api import LabelAugmenterConfig, LabelPreprocessConfig, Modality, Parts
 from core.io import (
+    CHEST_FINDINGS,
+    CHEST_ORGANS,
+    AnyFormatReaderConfig,
     DicomSegWriterConfig,
     ImageReaderConfig,
     NiftiReaderConfig,
     NiftiWriterConfig,
-    ScanReaderConfig,
     Segment,
     SegmentationReaderConfig,
     finding_segments,
@@ -21,18 +23,6 @@ from plugins.mask.reader import MaskReaderConfig
 
 _FIELD_MM = 400.0  # that of CT and MRI, so that a registered pair shows one plane
 _PRESETS = ("tiny", "tiny3d", "small", "paper")
-
-# In the order of the phantom's numbers, 1 onwards.
-_ORGANS = ("body", "lung", "heart", "vessels", "airway", "mediastinum", "bone", "liver", "spleen", "stomach", "abdomen")
-_FINDINGS = (
-    "cardiomegaly",
-    "pleural_effusion",
-    "pneumothorax",
-    "consolidation",
-    "lung_lesion",
-    "edema",
-    "atelectasis",
-)
 
 
 def _parts(modality: str, segments: tuple[Segment, ...], number: int, networks: GridNetworks) -> Parts:
@@ -46,7 +36,7 @@ def _parts(modality: str, segments: tuple[Segment, ...], number: int, networks: 
         channels=len(segments),
         labels=tuple(segment.name for segment in segments),
     )
-    scan = ScanReaderConfig(
+    scan = AnyFormatReaderConfig(
         nifti=NiftiReaderConfig(modality=modality, units="label", dims=dims),
         # Stored numbers are kept: they are the labels.
         image=ImageReaderConfig(modality=modality, orientation="PL", units="label") if dims == 2 else None,
@@ -57,7 +47,7 @@ def _parts(modality: str, segments: tuple[Segment, ...], number: int, networks: 
         data=preprocess.spec,
         reader=MaskReaderConfig(scan=scan),
         preprocess=preprocess,
-        augment=LabelViewsConfig(),
+        augment=LabelAugmenterConfig(),
         prompt=networks.prompt,
         autoencoder=networks.autoencoder,
         denoiser=networks.denoiser,
@@ -74,5 +64,5 @@ def _modality(name: str, title: str, segments: tuple[Segment, ...], number: int)
     return Modality(name=name, title=title, presets=presets)
 
 
-ORGANS = _modality("mask_organs", "Map of organs", organ_segments(_ORGANS), 601)
-FINDINGS = _modality("mask_findings", "Map of findings", finding_segments(_FINDINGS), 602)
+ORGANS = _modality("mask_organs", "Map of organs", organ_segments(CHEST_ORGANS), 601)
+FINDINGS = _modality("mask_findings", "Map of findings", finding_segments(CHEST_FINDINGS), 602)

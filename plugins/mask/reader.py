@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import model_validator
 
 from core.api import PartConfig, Sample, UserError
-from core.io import ScanReaderConfig
+from core.io import AnyFormatReaderConfig
 
 
 class MaskReaderConfig(PartConfig):
@@ -21,7 +21,7 @@ class MaskReaderConfig(PartConfig):
     means nothing. Of segmentations they hold where segments are matched by number.
     """
 
-    scan: ScanReaderConfig
+    scan: AnyFormatReaderConfig
     values: tuple[int | tuple[int, ...], ...] | None = None
     others: Literal["refuse", "nothing"] = "refuse"
 

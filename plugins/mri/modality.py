@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from core.api import Modality, Parts, PercentilePreprocessConfig, ViewsConfig
+from core.api import AugmenterConfig, Modality, Parts, PercentileNormalizationConfig
 from core.io import (
+    AnyFormatReaderConfig,
     DicomSeriesWriterConfig,
     ImageReaderConfig,
     NiftiReaderConfig,
     NiftiWriterConfig,
-    ScanReaderConfig,
     SeriesReaderConfig,
 )
 from core.nn import GridNetworks, grid_networks
@@ -22,7 +22,7 @@ _FIELD_MM = 400.0  # that of CT, so that a registered pair shows one plane; for 
 def _parts(modality: str, networks: GridNetworks) -> Parts:
     space = networks.space
     dims: Literal[2, 3] = 2 if len(space) == 2 else 3
-    preprocess = PercentilePreprocessConfig(
+    preprocess = PercentileNormalizationConfig(
         space=space,
         spacing_mm=networks.spacing_mm(_FIELD_MM),
         # Axial rows run posterior and columns to the patient's left, as displayed; slices run superior.
@@ -33,13 +33,13 @@ def _parts(modality: str, networks: GridNetworks) -> Parts:
     picture = ImageReaderConfig(modality=modality, orientation="PL") if dims == 2 else None
     return Parts(
         data=preprocess.spec,
-        reader=ScanReaderConfig(
+        reader=AnyFormatReaderConfig(
             nifti=NiftiReaderConfig(modality=modality, dims=dims),
             image=picture,
             series=SeriesReaderConfig(modality=modality, dims=dims, kinds=("MR",)),
         ),
         preprocess=preprocess,
-        augment=ViewsConfig(bias_field=0.2),
+        augment=AugmenterConfig(bias_field=0.2),
         prompt=networks.prompt,
         autoencoder=networks.autoencoder,
         denoiser=networks.denoiser,

@@ -6,7 +6,7 @@ are grey in the file (OCT, ultrasound) get three equal channels, because what is
 
 from __future__ import annotations
 
-from core.api import Modality, Parts, RangePreprocessConfig, Shared, ViewsConfig
+from core.api import AugmenterConfig, Modality, Parts, Shared, WindowNormalizationConfig
 from core.io import ImageReaderConfig, ImageWriterConfig
 from core.nn import GridNetworks, grid_networks
 
@@ -24,7 +24,7 @@ _TITLES = {
 
 
 def _parts(modality: str, networks: GridNetworks) -> Parts:
-    preprocess = RangePreprocessConfig(
+    preprocess = WindowNormalizationConfig(
         space=networks.space,
         # Nominal: pictures do not say how large a pixel is.
         spacing_mm=(1.0,) * len(networks.space),
@@ -41,7 +41,7 @@ def _parts(modality: str, networks: GridNetworks) -> Parts:
         ),
         preprocess=preprocess,
         # One line through all channels keeps the hue, a power of each channel would not.
-        augment=ViewsConfig(gamma=0.0, window=0.08, noise=0.02),
+        augment=AugmenterConfig(gamma=0.0, window=0.08, noise=0.02),
         prompt=Shared("photo.prompt", networks.prompt),
         autoencoder=networks.autoencoder,
         denoiser=Shared("photo.denoiser", networks.denoiser),

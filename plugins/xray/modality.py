@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from core.api import Modality, Parts, RangePreprocessConfig, Shared, ViewsConfig
+from core.api import AugmenterConfig, Modality, Parts, Shared, WindowNormalizationConfig
 from core.io import (
+    AnyFormatReaderConfig,
     DicomRadiographWriterConfig,
     ImageReaderConfig,
     ImageWriterConfig,
     RadiographReaderConfig,
-    ScanReaderConfig,
     View,
 )
 from core.nn import GridNetworks, grid_networks
@@ -20,7 +20,7 @@ _RANGE = (0.0, 1.0)  # share of the largest number of the bit depth (MedCoDi-M 3
 def _parts(
     modality: str, orientation: str, view: View, export: DicomRadiographWriterConfig, networks: GridNetworks
 ) -> Parts:
-    preprocess = RangePreprocessConfig(
+    preprocess = WindowNormalizationConfig(
         space=networks.space,
         spacing_mm=networks.spacing_mm(_FIELD_MM),
         orientation=orientation,
@@ -30,12 +30,12 @@ def _parts(
     )
     return Parts(
         data=preprocess.spec,
-        reader=ScanReaderConfig(
+        reader=AnyFormatReaderConfig(
             image=ImageReaderConfig(modality=modality, orientation=orientation, value_range=_RANGE, projection=True),
             radiograph=RadiographReaderConfig(modality=modality, orientation=orientation, views=(view,)),
         ),
         preprocess=preprocess,
-        augment=ViewsConfig(),
+        augment=AugmenterConfig(),
         prompt=Shared("xray.prompt", networks.prompt),
         autoencoder=networks.autoencoder,
         denoiser=networks.denoiser,

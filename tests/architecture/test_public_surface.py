@@ -98,7 +98,7 @@ def test_everything_that_make_may_take_is_documented():
     assert all(f"`{word}`" in page for word in ("make(root)", "num", "seed", "workers", "progress"))
 
 
-def test_every_law_is_documented():
+def test_every_check_is_documented():
     page = (ROOT / "docs/reference/contract.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", page, re.M))
     assert documented == set(core.testing.check_names())

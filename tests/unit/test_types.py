@@ -21,10 +21,10 @@ def test_resized_keeps_the_edges(shape, to):
     turned = np.eye(4)
     turned[:3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0] @ np.diag([0.5, 2.0, 3.0])
     turned[:3, 3] = rng.normal(size=3) * 50
-    geometry = Geometry(affine=turned, shape=shape, stored={"kept": 1})
+    geometry = Geometry(affine=turned, shape=shape, source_header={"kept": 1})
     found = geometry.resized(to)
     assert found.shape == to
-    assert found.stored == {"kept": 1}
+    assert found.source_header == {"kept": 1}
     for expected, corner in zip(edges(geometry), edges(found), strict=True):
         assert np.allclose(expected, corner, atol=1e-9)
     assert np.allclose(found.spacing_mm, np.array(geometry.spacing_mm) * np.array(shape) / np.array(to))

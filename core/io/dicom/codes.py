@@ -81,6 +81,11 @@ _FINDINGS = {
     "atelectasis": ("46621007", "Atelectasis"),
 }
 
+# The order is part of the format: label k of a label map is entry k - 1, in the files of the phantom and in the maps
+# that the mask plugin trains on.
+CHEST_ORGANS = tuple(_ORGANS)
+CHEST_FINDINGS = tuple(_FINDINGS)
+
 
 class Segment(BaseModel):
     """What a label stands for. ``category`` and ``kind`` as in PS3.16 CID 7150 and 7151."""

@@ -7,17 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from core.io import CHEST_FINDINGS
+
 Side = Literal["left", "right", "bilateral", "none"]
 
-FINDINGS = (
-    "cardiomegaly",
-    "pleural_effusion",
-    "pneumothorax",
-    "consolidation",
-    "lung_lesion",
-    "edema",
-    "atelectasis",
-)
+FINDINGS = CHEST_FINDINGS
 NO_FINDING = "no_finding"
 GRADES = ("mild", "moderate", "severe")
 ZONES = ("upper", "middle", "lower")

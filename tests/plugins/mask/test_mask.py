@@ -7,14 +7,14 @@ from PIL import Image
 from pydantic import ValidationError
 
 from core.api import Provenance, Sample, UserError
-from core.io import ImageReaderConfig, NiftiReaderConfig, ScanReaderConfig
+from core.io import AnyFormatReaderConfig, ImageReaderConfig, NiftiReaderConfig
 from plugins.mask.modality import FINDINGS, ORGANS
 from plugins.mask.reader import MaskReaderConfig
 from plugins.phantom.anatomy.findings import FINDINGS as PHANTOM_FINDINGS
 from plugins.phantom.imaging.masks import ORGANS as PHANTOM_ORGANS
 
 TOLD = Provenance(model="m", recipe="r", seed=0)
-SCAN = ScanReaderConfig(
+SCAN = AnyFormatReaderConfig(
     nifti=NiftiReaderConfig(modality="m", units="label", dims=2),
     image=ImageReaderConfig(modality="m", orientation="PL", units="label"),
 )

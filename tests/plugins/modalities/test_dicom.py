@@ -40,7 +40,7 @@ def written(modality, preset, folder, sample=None, told=TOLD):
 def oblique(geometry):
     c, s = np.cos(np.radians(7)), np.sin(np.radians(7))
     turn = np.array([[c, -s, 0, 11.5], [s, c, 0, -23.25], [0, 0, 1, 47.0], [0, 0, 0, 1]])
-    return Geometry(affine=turn @ geometry.affine, shape=geometry.shape, stored=geometry.stored)
+    return Geometry(affine=turn @ geometry.affine, shape=geometry.shape, source_header=geometry.source_header)
 
 
 @pytest.mark.parametrize(("modality", "preset"), ALL, ids=named)

@@ -45,14 +45,14 @@ def test_a_radiograph_knows_that_it_is_a_projection(tmp_path, view, axes, preset
     parts.writer.build().write(restored, tmp_path / "b.png", Provenance(model="m", recipe="r", seed=0))
     again = reader.read(tmp_path / "b.png")
     for geometry in (parts.data.default_geometry, found.geometry, again.geometry):
-        assert geometry.stored["projection"] is True
+        assert geometry.source_header["projection"] is True
         assert known_axes(geometry) == axes
 
 
 def test_slices_are_no_projections():
     for modality in (CT, MRI):
         geometry = modality.parts("tiny").data.default_geometry
-        assert "projection" not in geometry.stored
+        assert "projection" not in geometry.source_header
         assert known_axes(geometry) == (True, True, True)
 
 

@@ -53,7 +53,7 @@ def test_a_picture_lies_nowhere_in_the_patient(tmp_path):
     sample = PARTS.reader.build().read(saved(tmp_path / "a.png"))
     found = PARTS.preprocess.build().apply(sample)
     for geometry in (sample.geometry, found.geometry, PARTS.data.default_geometry):
-        assert geometry.stored["unplaced"] is True
+        assert geometry.source_header["unplaced"] is True
         assert known_axes(geometry) == (False, False, False)
     assert sample.meta["spacing_known"] is False
 

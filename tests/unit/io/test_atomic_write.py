@@ -13,10 +13,10 @@ def names(folder):
 
 def test_appears_whole(folder):
     path = folder / "a.nii.gz"
-    with atomic_write(path) as beside:
-        assert beside.parent == folder
-        assert beside.name.endswith(".nii.gz")
-        beside.write_text("new")
+    with atomic_write(path) as temporary:
+        assert temporary.parent == folder
+        assert temporary.name.endswith(".nii.gz")
+        temporary.write_text("new")
         assert not path.exists()
     assert path.read_text() == "new"
     assert names(folder) == ["a.nii.gz"]
@@ -27,8 +27,8 @@ def test_failure_leaves_the_old_file_and_nothing_else(folder):
     path.write_text("old")
 
     def fail():
-        with atomic_write(path, overwrite=True) as beside:
-            beside.write_text("half")
+        with atomic_write(path, overwrite=True) as temporary:
+            temporary.write_text("half")
             raise RuntimeError("boom")
 
     with pytest.raises(RuntimeError, match="boom"):
@@ -42,8 +42,8 @@ def test_refuses_an_existing_file(folder):
     path.write_text("old")
     with pytest.raises(UserError, match=r"a\.png: exists already"), atomic_write(path):
         raise AssertionError("not reached")
-    with atomic_write(path, overwrite=True) as beside:
-        beside.write_text("new")
+    with atomic_write(path, overwrite=True) as temporary:
+        temporary.write_text("new")
     assert path.read_text() == "new"
 
 
@@ -54,8 +54,8 @@ def test_a_file_that_appears_meanwhile_is_kept(folder, monkeypatch, linkable):
     path = folder / "a.png"
 
     def race():
-        with atomic_write(path) as beside:
-            beside.write_text("mine")
+        with atomic_write(path) as temporary:
+            temporary.write_text("mine")
             path.write_text("theirs")
 
     with pytest.raises(UserError, match="exists already"):
@@ -66,8 +66,8 @@ def test_a_file_that_appears_meanwhile_is_kept(folder, monkeypatch, linkable):
 
 def test_works_without_hard_links(folder, monkeypatch):
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError("no links here")))
-    with atomic_write(folder / "a.png") as beside:
-        beside.write_text("new")
+    with atomic_write(folder / "a.png") as temporary:
+        temporary.write_text("new")
     assert names(folder) == ["a.png"]
 
 
@@ -85,21 +85,21 @@ def test_unwritable_folder_is_one_line(folder, monkeypatch):
     monkeypatch.setattr(Path, "write_text", refuse)
     with (
         pytest.raises(UserError, match=r"a\.txt: cannot be written: Permission denied"),
-        atomic_write(folder / "a.txt") as beside,
+        atomic_write(folder / "a.txt") as temporary,
     ):
-        beside.write_text("x")
+        temporary.write_text("x")
     assert names(folder) == []
 
 
 def test_read_only_folder(read_only):
     with read_only() as folder:
         named = rf"{folder}/a\.txt: cannot be written: Permission denied"
-        with pytest.raises(UserError, match=named), atomic_write(folder / "a.txt") as beside:
-            beside.write_text("x")
+        with pytest.raises(UserError, match=named), atomic_write(folder / "a.txt") as temporary:
+            temporary.write_text("x")
 
 
 def test_a_name_of_the_longest_length(folder):
     path = folder / ("x" * 251 + ".png")
-    with atomic_write(path) as beside:
-        beside.write_text("new")
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
     assert path.read_text() == "new"

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from core.io import (
+    AnyFormatReaderConfig,
     DicomReportWriterConfig,
     ImageReaderConfig,
     NiftiReaderConfig,
-    ScanReaderConfig,
     TextReaderConfig,
 )
 from core.types import Provenance, Sample
@@ -98,7 +98,7 @@ def metaimages(folder):
         SimpleITK.WriteImage(image, str(folder / "a.mha"), useCompression=packed)
         seeds.append((folder / "a.mha").read_bytes())
     nifti_settings = NiftiReaderConfig(modality="m", dims=2, volume="middle", max_megavoxels=1)
-    return ScanReaderConfig(nifti=nifti_settings).build(), seeds, folder / "a.mha", {}
+    return AnyFormatReaderConfig(nifti=nifti_settings).build(), seeds, folder / "a.mha", {}
 
 
 def texts(folder):

@@ -37,7 +37,7 @@ def test_stored_numbers_come_back(folder, suffix, kind, bits):
     found = reader().read(path)
     assert found.data.dtype == np.float32
     assert np.array_equal(found.data, array[None].astype(np.float32))
-    assert found.geometry.stored == {"bits": bits}
+    assert found.geometry.source_header == {"bits": bits}
     assert found.geometry.orientation == "IL"
     assert found.meta["spacing_known"] is False
 
@@ -124,7 +124,7 @@ def test_what_is_not_plain_is_refused_and_can_be_converted(folder, case):
     assert "convert = true" in str(caught.value)
     converted = reader(convert=True).read(folder / name)
     assert converted.data.shape[0] == 1
-    assert converted.geometry.stored["bits"] == 8
+    assert converted.geometry.source_header["bits"] == 8
 
 
 def test_palette_of_eight_bits(folder):
@@ -253,7 +253,7 @@ def test_round_trip(folder, provenance, bits, value_range, shape):
 def test_numpy_values_in_the_geometry_are_written(folder, provenance):
     kept = {"window": np.array([1.5, 2]), "bits": np.int64(12), "deep": {"on": [np.bool_(True), (np.float32(0.5),)]}}
     ImageWriterConfig().build().write(sample(**kept), folder / "a.png", provenance)
-    found = reader().read(folder / "a.png").geometry.stored
+    found = reader().read(folder / "a.png").geometry.source_header
     assert found == {"window": [1.5, 2.0], "bits": 12, "deep": {"on": [True, [0.5]]}}
 
 
@@ -283,7 +283,7 @@ def test_writer_refuses(folder, provenance):
         (replace(sample(), data="Clear lungs."), "is text, expected an array"),
         (replace(sample(), data=np.zeros((1, 0, 4), np.float32)), "no values"),
         (replace(sample(), data=np.full((1, 9, 13), "x")), "expected real numbers"),
-        (sample(note=object()), r"geometry\.stored\['note'\] is a object"),
+        (sample(note=object()), r"geometry\.source_header\['note'\] is a object"),
     ]
     for wrong, message in cases:
         with pytest.raises(UserError, match=message):

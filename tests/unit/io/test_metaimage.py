@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from core.io import NiftiReaderConfig, ScanReaderConfig
+from core.io import AnyFormatReaderConfig, NiftiReaderConfig
 from core.io.metaimage import MetaImageReader
 
 SHAPE = (4, 3, 2)
@@ -104,11 +104,11 @@ def test_without_a_matrix_the_orientation_must_be_said(write):
 
 def test_scan_readers_read_it_and_give_the_middle_slice_for_planes(write):
     path = write()
-    volume = ScanReaderConfig(nifti=NiftiReaderConfig(modality="m", dims=3)).build()
+    volume = AnyFormatReaderConfig(nifti=NiftiReaderConfig(modality="m", dims=3)).build()
     assert volume.read(path).data.shape == (1, *SHAPE)
     with pytest.raises(UserError, match="volume"):
-        ScanReaderConfig(nifti=NiftiReaderConfig(modality="m", dims=2)).build().read(path)
-    plane = ScanReaderConfig(nifti=NiftiReaderConfig(modality="m", dims=2, volume="middle")).build().read(path)
+        AnyFormatReaderConfig(nifti=NiftiReaderConfig(modality="m", dims=2)).build().read(path)
+    plane = AnyFormatReaderConfig(nifti=NiftiReaderConfig(modality="m", dims=2, volume="middle")).build().read(path)
     assert np.array_equal(plane.data[0], VOXELS[:, :, 1])
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from core.errors import MedWeaveWarning, UserError
 from core.io import (
+    AnyFormatReaderConfig,
     ImageReaderConfig,
     NiftiReaderConfig,
     NiftiWriterConfig,
-    ScanReaderConfig,
     SeriesReaderConfig,
     centred,
 )
@@ -38,7 +38,7 @@ def names(folder):
 def volume(shape=(5, 7, 6), affine=None, **stored):
     data = np.random.default_rng(0).normal(0, 300, (1, *shape)).astype(np.float32)
     place = centred(shape, (0.3, 0.4, 2.1)[: len(shape)], "LPS"[: len(shape)], **stored)
-    place = place if affine is None else Geometry(affine=affine, shape=shape, stored=stored)
+    place = place if affine is None else Geometry(affine=affine, shape=shape, source_header=stored)
     return Sample(modality="m", data=data, geometry=place)
 
 
@@ -119,7 +119,7 @@ def test_foreign_volume_and_slice(folder):
     found = reader(dims=3).read(folder / "a.nii.gz")
     assert np.array_equal(found.data, data[None])
     assert np.allclose(found.geometry.affine, TURNED, atol=1e-5)
-    assert found.geometry.stored == {"dtype": "int16"}
+    assert found.geometry.source_header == {"dtype": "int16"}
     for plane in (data[..., 0], data[..., :1], data[..., :1, None]):
         save(folder / "b.nii", plane)
         found = reader().read(folder / "b.nii")
@@ -300,12 +300,12 @@ def test_scan_reader_goes_by_suffix(folder, provenance):
     Image.fromarray(np.zeros((4, 5), np.uint8)).save(folder / "a.png")
     NiftiWriterConfig().build().write(volume((4, 5)), folder / "a.nii.gz", provenance)
     nifti, image = NiftiReaderConfig(modality="m"), ImageReaderConfig(modality="m", orientation="PL")
-    both = ScanReaderConfig(nifti=nifti, image=image).build()
+    both = AnyFormatReaderConfig(nifti=nifti, image=image).build()
     assert both.read(folder / "a.png").geometry.orientation == "PL"
     assert both.read(folder / "a.nii.gz").geometry.orientation == "LP"
     assert ".png" in both.suffixes
     with pytest.raises(UserError, match=r"a\.png: this reader reads \.nii, \.nii\.gz, \.mhd, \.mha;.*set reader.image"):
-        ScanReaderConfig(nifti=nifti).build().read(folder / "a.png")
+        AnyFormatReaderConfig(nifti=nifti).build().read(folder / "a.png")
 
 
 @pytest.mark.parametrize("dicom", [None, SeriesReaderConfig(modality="m")])
@@ -326,4 +326,4 @@ def test_a_scan_that_is_not_there_is_said_to_be_missing(folder, dicom, name, exp
     (folder / "astray").symlink_to(folder / "elsewhere")
     (folder / "empty").touch()
     with pytest.raises(UserError, match=expected):
-        ScanReaderConfig(nifti=NiftiReaderConfig(modality="m"), series=dicom).build().read(folder / name)
+        AnyFormatReaderConfig(nifti=NiftiReaderConfig(modality="m"), series=dicom).build().read(folder / name)

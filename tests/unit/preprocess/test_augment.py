@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from core.io import centred
-from core.preprocess import ViewsConfig
+from core.preprocess import AugmenterConfig
 from core.types import Sample
 
 STILL = {"rotation_deg": 0, "scale": 0, "shift": 0, "gamma": 0, "blur": 0, "noise": 0}
-FULL = ViewsConfig(window=0.1, bias_field=0.3)
+FULL = AugmenterConfig(window=0.1, bias_field=0.3)
 
 
 def seeded(seed):
@@ -48,7 +48,7 @@ def test_one_generator_gives_different_views():
 @pytest.mark.parametrize("shape", SHAPES)
 def test_nothing_asked_nothing_done(shape):
     data = sample(shape)
-    found = ViewsConfig(**STILL).build().view(data, seeded(0))
+    found = AugmenterConfig(**STILL).build().view(data, seeded(0))
     assert np.allclose(found.data, data.data, atol=1e-6)
     assert np.array_equal(found.geometry.affine, data.geometry.affine)
 
@@ -68,7 +68,7 @@ def test_nothing_asked_nothing_done(shape):
     ],
 )
 def test_each_change_acts_alone(shape, change):
-    found = ViewsConfig(**{**STILL, **change}).build().view(sample(shape), seeded(3))
+    found = AugmenterConfig(**{**STILL, **change}).build().view(sample(shape), seeded(3))
     assert not np.allclose(found.data, sample(shape).data, atol=1e-3)
 
 
@@ -81,7 +81,7 @@ def test_geometry_is_truthful(shape, spacing):
     blob = np.exp(-sum(((axis - 0.55 * size) / (size / 10)) ** 2 for axis, size in zip(axes, shape, strict=True)))
     source = sample(shape, spacing)
     source = Sample(modality="m", data=(blob * 2 - 1)[None].astype(np.float32), geometry=source.geometry)
-    config = ViewsConfig(**{**STILL, "rotation_deg": 20, "scale": 0.1, "shift": 0.05})
+    config = AugmenterConfig(**{**STILL, "rotation_deg": 20, "scale": 0.1, "shift": 0.05})
 
     def centre(view):
         weight = view.data[0] + 1.0
@@ -97,7 +97,7 @@ def test_geometry_is_truthful(shape, spacing):
 
 def test_rotation_is_rigid_in_mm():
     """On anisotropic pixels too: the new axes are as orthogonal as the old ones, lengths change by the scale only."""
-    config = ViewsConfig(**{**STILL, "rotation_deg": 30, "scale": 0.1})
+    config = AugmenterConfig(**{**STILL, "rotation_deg": 30, "scale": 0.1})
     found = config.build().view(sample((12, 16, 20), (5.0, 1.0, 2.0)), seeded(1))
     lengths = np.array(found.geometry.spacing_mm) / (5.0, 1.0, 2.0)
     affine = found.geometry.affine[:3, :3]
@@ -127,5 +127,5 @@ def test_drawn_settings_can_be_applied_again():
 def test_several_channels_move_together():
     data = np.repeat(sample((16, 16)).data, 3, 0)
     colour = Sample(modality="m", data=data, geometry=sample((16, 16)).geometry)
-    found = ViewsConfig(**{**STILL, "rotation_deg": 10}).build().view(colour, seeded(0)).data
+    found = AugmenterConfig(**{**STILL, "rotation_deg": 10}).build().view(colour, seeded(0)).data
     assert np.array_equal(found[0], found[2])

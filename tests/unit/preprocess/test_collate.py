@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from core.io import centred
-from core.preprocess import ByteTokenizerConfig, RangePreprocessConfig, collate, uncollate
+from core.preprocess import ByteTokenizerConfig, WindowNormalizationConfig, collate, uncollate
 from core.types import DataSpec, Sample
 
 TEXT = ByteTokenizerConfig(length=12)
-GRID = RangePreprocessConfig(space=(4, 6), spacing_mm=(1.0, 1.0), orientation="PL", low=0, high=1)
+GRID = WindowNormalizationConfig(space=(4, 6), spacing_mm=(1.0, 1.0), orientation="PL", low=0, high=1)
 
 
 def ids(*texts):

@@ -6,13 +6,13 @@ from pydantic import ValidationError
 
 from core.errors import UserError
 from core.io import centred
-from core.preprocess import PercentilePreprocessConfig, RangePreprocessConfig
+from core.preprocess import PercentileNormalizationConfig, WindowNormalizationConfig
 from core.types import Geometry, Sample
 
-SQUARE = RangePreprocessConfig(
+SQUARE = WindowNormalizationConfig(
     space=(32, 32), spacing_mm=(2.0, 2.0), orientation="PL", low=-1000, high=1000, units="HU"
 )
-CUBE = RangePreprocessConfig(space=(12, 16, 16), spacing_mm=(4.0, 3.0, 3.0), orientation="SPL", low=0, high=1)
+CUBE = WindowNormalizationConfig(space=(12, 16, 16), spacing_mm=(4.0, 3.0, 3.0), orientation="SPL", low=0, high=1)
 # Odd, anisotropic, down to one pixel, larger and smaller than the grid, in other orders and directions.
 PLANES = [((32, 32), "PL"), ((17, 45), "PL"), ((64, 31), "RA"), ((7, 5), "LP"), ((1, 9), "PL"), ((301, 20), "LA")]
 VOLUMES = [((12, 16, 16), "SPL"), ((31, 17, 5), "RAS"), ((9, 40, 23), "LPS"), ((6, 6, 60), "AIR"), ((1, 8, 8), "SPL")]
@@ -35,7 +35,7 @@ def make(config, shape, orientation, data=None):
     return Sample(
         modality="m",
         data=data,
-        geometry=Geometry(affine=affine, shape=shape, stored=place.stored),
+        geometry=Geometry(affine=affine, shape=shape, source_header=place.source_header),
         meta={"path": "a.nii"},
     )
 
@@ -187,10 +187,10 @@ def test_wrong_canonical_shape():
 )
 def test_wrong_configs(wrong):
     with pytest.raises(ValidationError):
-        RangePreprocessConfig(**{**SQUARE.model_dump(), **wrong})
+        WindowNormalizationConfig(**{**SQUARE.model_dump(), **wrong})
 
 
-WINDOWED = RangePreprocessConfig(
+WINDOWED = WindowNormalizationConfig(
     **{**SQUARE.model_dump(), "windows": {"lung": (-600.0, 1500.0), "wide": (100.0, 700.0)}, "window": "wide"}
 )
 
@@ -212,10 +212,10 @@ def test_a_named_window_takes_the_place_of_the_bounds():
 @pytest.mark.parametrize("wrong", [{"window": "lnug"}, {"windows": {"lung": (0, 0)}, "window": None}])
 def test_a_window_that_is_none_is_refused(wrong):
     with pytest.raises(ValidationError, match=r"'lnug' is not among lung, wide|greater than 0"):
-        RangePreprocessConfig(**{**WINDOWED.model_dump(), **wrong})
+        WindowNormalizationConfig(**{**WINDOWED.model_dump(), **wrong})
 
 
-MRI = PercentilePreprocessConfig(space=(24, 24), spacing_mm=(1.0, 1.0), orientation="PL", value_range=(0, 1000))
+MRI = PercentileNormalizationConfig(space=(24, 24), spacing_mm=(1.0, 1.0), orientation="PL", value_range=(0, 1000))
 
 
 def test_percentiles_are_kept_and_restored():

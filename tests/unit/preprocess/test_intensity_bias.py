@@ -7,7 +7,7 @@ import pytest
 
 from core.errors import UserError
 from core.io.geometry import centred
-from core.preprocess import PercentilePreprocessConfig
+from core.preprocess import PercentileNormalizationConfig
 from core.preprocess.intensity import N4Config, without_bias
 from core.types import Sample
 
@@ -51,7 +51,7 @@ def test_a_constant_image_stays(value):
     assert np.array_equal(without_bias(flat, (1.0, 1.0), FAST), flat)
 
 
-CONFIG = PercentilePreprocessConfig(space=(48, 48), spacing_mm=(4.0, 4.0), orientation="PL", bias=FAST)
+CONFIG = PercentileNormalizationConfig(space=(48, 48), spacing_mm=(4.0, 4.0), orientation="PL", bias=FAST)
 
 
 def sample(data, name="mri_a"):
@@ -73,7 +73,7 @@ def test_the_preprocessor_gives_the_corrected_image_back():
 
 def test_not_asked_for_nothing_is_corrected():
     clean, field, _ = phantom()
-    part = PercentilePreprocessConfig(space=(96, 80), spacing_mm=(2.0, 1.5), orientation="RA").build()
+    part = PercentileNormalizationConfig(space=(96, 80), spacing_mm=(2.0, 1.5), orientation="RA").build()
     restored = part.invert(part.apply(sample(clean * field)), sample(clean).geometry).data[0]
     assert np.corrcoef(restored.ravel(), (clean * field).ravel())[0, 1] > 0.999
 

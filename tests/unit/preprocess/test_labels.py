@@ -10,7 +10,7 @@ from scipy.ndimage import affine_transform
 
 from core.errors import UserError
 from core.io.geometry import centred
-from core.preprocess import LabelPreprocessConfig, LabelViewsConfig
+from core.preprocess import LabelAugmenterConfig, LabelPreprocessConfig
 from core.types import Sample
 
 NAMES = ("lung", "heart", "bone")
@@ -100,7 +100,7 @@ def test_a_config_that_would_mix_labels_is_refused(wrong):
 def test_views_hold_whole_labels_and_move_as_an_image_does():
     settings = config((24, 20), (2.0, 1.0))
     canonical = settings.build().apply(drawn(settings.geometry, top=2))
-    augment = LabelViewsConfig(rotation_deg=20, scale=0.1, shift=0.1).build()
+    augment = LabelAugmenterConfig(rotation_deg=20, scale=0.1, shift=0.1).build()
     for seed in range(5):
         view = augment.view(canonical, torch.Generator().manual_seed(seed))
         assert set(np.unique(view.data)) == {-1, 1}

@@ -6,11 +6,11 @@ from PIL import Image
 from scipy.ndimage import zoom
 
 from core.io.geometry import centred
-from core.preprocess import RangePreprocessConfig
+from core.preprocess import WindowNormalizationConfig
 from core.types import Sample
 
 SPACING_MM = 0.139  # MIMIC-CXR's usual, MedCoDi-M 3.1
-CONFIG = RangePreprocessConfig(
+CONFIG = WindowNormalizationConfig(
     space=(32, 32), spacing_mm=(10.0, 10.0), orientation="IL", low=0.0, high=1.0, projection=True
 )
 

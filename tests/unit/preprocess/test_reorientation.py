@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.io import centred
-from core.preprocess.spatial import turn_to
+from core.preprocess.spatial import reorient_to
 from core.types import Geometry
 
 ALL = ["".join(letters) for axes in permutations(("RL", "AP", "SI")) for letters in product(*axes)]
@@ -15,7 +15,7 @@ def test_every_orientation_reaches_spl_and_comes_back(orientation):
     shape = (3, 4, 5)
     data = np.random.default_rng(0).normal(size=(2, *shape))
     geometry = centred(shape, (1.0, 2.0, 3.0), orientation)
-    turn = turn_to(geometry, "SPL")
+    turn = reorient_to(geometry, "SPL")
     turned, place = turn.apply(data), turn.geometry(geometry)
     assert place.orientation == "SPL"
     assert turned.shape == (2, *place.shape)
@@ -33,14 +33,14 @@ def test_slightly_oblique_and_beyond():
         angle = np.deg2rad(degrees)
         affine = np.eye(4)
         affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-        turn = turn_to(Geometry(affine=affine, shape=(3, 4, 5)), "RAS")
+        turn = reorient_to(Geometry(affine=affine, shape=(3, 4, 5)), "RAS")
         assert (turn.axes == (0, 1, 2)) is (degrees < 45)
         assert good
 
 
 def test_slices_turn_within_their_plane_only():
-    turn = turn_to(centred((4, 6), (1.0, 1.0), "RA"), "PL")
+    turn = reorient_to(centred((4, 6), (1.0, 1.0), "RA"), "PL")
     assert turn.axes == (1, 0)
     assert turn.flips == (True, True)
     with pytest.raises(ValueError, match="its axes run AS, which is another plane than 'PL'"):
-        turn_to(centred((4, 6), (1.0, 1.0), "AS"), "PL")
+        reorient_to(centred((4, 6), (1.0, 1.0), "AS"), "PL")
