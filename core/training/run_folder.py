@@ -16,9 +16,10 @@ from core.config.run_config import RunConfig, to_toml
 from core.config.toml import read_toml
 from core.engine.checkpoint import write_json
 from core.errors import MedWeaveWarning, UserError
-from core.evaluate.table import Line
+from core.evaluate.table import MetricRow
 from core.generate.networks import homes_of
 from core.io import atomic_write
+from core.io.lock import lock_file
 
 _PACKAGES = ("medweave", "torch", "diffusers", "transformers", "monai", "timm")
 _FREE = ("run", "device")  # where a run lies and what it computes on may change
@@ -37,26 +38,27 @@ class RunFolder:
         require_agreement(config)
         if not silent and not (self.path / "config.toml").exists():
             _start(self.path, config)
-        self._lock = None if silent else _locked(self.path / "config.toml")
+        busy = f"{self.path}: another process trains in this folder; wait for it, or give --run"
+        self._lock = None if silent else lock_file(self.path / "config.toml", busy, "rb")
         self._progress = self._read(data)
 
-    def lines(self, stage: str) -> list[Line] | None:
+    def lines(self, stage: str) -> list[MetricRow] | None:
         """The table lines of a finished stage; ``None`` where it is not finished."""
         found = self._progress["stages"].get(stage)
-        return None if found is None else [Line(**line) for line in found["lines"]]
+        return None if found is None else [MetricRow(**metric_row) for metric_row in found["lines"]]
 
     def homes(self) -> Mapping[str, Path]:
         """The folder that holds the weights of each finished weight set; the latest where several stages trained it."""
         return homes_of(self._progress, self.path)
 
-    def finish(self, stage: str, phase: str, weights: Sequence[str], lines: Sequence[Line]) -> None:
+    def finish(self, stage: str, phase: str, weights: Sequence[str], lines: Sequence[MetricRow]) -> None:
         """Note that a stage is done: its weights are saved, its lines measured."""
         stages = self._progress["stages"]
         stages[stage] = {
             "number": len(stages),
             "phase": phase,
             "weights": list(weights),
-            "lines": [asdict(line) for line in lines],
+            "lines": [asdict(metric_row) for metric_row in lines],
         }
         if not self.silent:
             write_json(self.path / "progress.json", self._progress)
@@ -65,8 +67,8 @@ class RunFolder:
         """Leave the plan of the run in ``plan.txt``, once."""
         path = self.path / "plan.txt"
         if not self.silent and not path.exists():
-            with atomic_write(path) as beside:
-                beside.write_text(describe(), encoding="utf-8")
+            with atomic_write(path) as reference:
+                reference.write_text(describe(), encoding="utf-8")
 
     def close(self) -> None:
         """Let another process have the folder."""
@@ -102,8 +104,8 @@ def _progress(path: Path) -> dict[str, Any]:
 def _start(path: Path, config: RunConfig) -> None:
     path.mkdir(parents=True, exist_ok=True)
     write_json(path / "versions.json", _versions())
-    with atomic_write(path / "config.toml") as beside:
-        beside.write_text(to_toml(config), encoding="utf-8")
+    with atomic_write(path / "config.toml") as reference:
+        reference.write_text(to_toml(config), encoding="utf-8")
 
 
 def _versions() -> dict[str, str]:
@@ -131,7 +133,7 @@ def require_agreement(config: RunConfig) -> None:
 
 def _require_folder(path: Path) -> None:
     """`UserError` where a run cannot have this folder: it, or one above it, is a file or may not be written."""
-    nearest = next((place for place in (path, *path.absolute().parents) if os.path.lexists(place)), path)
+    nearest = next((index for index in (path, *path.absolute().parents) if os.path.lexists(index)), path)
     if not nearest.is_dir():
         raise UserError(f"--run {path}: {nearest} is not a folder; name a new folder, or that of an earlier run")
     if not os.access(nearest, os.W_OK):
@@ -157,18 +159,3 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def _shown(table: Mapping[str, Any], key: str) -> str:
     return json.dumps(table[key]) if key in table else "not set"
-
-
-def _locked(path: Path) -> Any:
-    """An open file that no other process may lock; the system frees it when this process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    file = path.open("rb")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise UserError(f"{path.parent}: another process trains in this folder; wait for it, or give --run") from None
-    return file

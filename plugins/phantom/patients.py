@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any
 
-from core.api import UserError, in_order, num_cores, progress
+from core.api import in_order, num_cores, progress
+from core.io import lock_file
 from plugins.phantom.files import PART, PATIENTS, folder_name
 
 
@@ -34,17 +35,6 @@ def make_missing(root: Path, num: int, make: Callable[[int], object], workers: i
             watcher(done)
 
 
-@contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system frees it when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system: two makers are then the user's to avoid
-        yield
-        return
-    with (root / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{root}: another process is making this cohort; wait for it, or stop it") from error
-        yield
+def cohort_lock(root: Path) -> IO[Any]:
+    """Return the folder's lock, held until it is closed or the process ends; `UserError` where another holds it."""
+    return lock_file(root / ".lock", f"{root}: another process is making this cohort; wait for it, or stop it")
