@@ -1,4 +1,4 @@
-"""``python -m core.check [NAME]``: what is installed, and whether a modality keeps the contract."""
+"""``python -m core.check [NAME]``: list what is installed, or run the contract checks on a modality."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """List, count or check; exit 1 when a law is broken."""
+    """List, count or check; exit 1 when a check fails."""
     options = parser().parse_args(arguments)
 
     from core.config.installation import load_installation
@@ -41,30 +41,30 @@ def main(arguments: Sequence[str]) -> None:
         print(listing(catalog, [str(source) for source in registry.sources]))
     else:
         names = _chosen(catalog, options.name)
-        kept = [_checked(catalog, name, options.preset) for name in names]
-        if not all(kept):
+        passed = [_passes(catalog, name, options.preset) for name in names]
+        if not all(passed):
             sys.exit(1)
 
 
 def listing(catalog: Catalog, sources: Sequence[str]) -> str:
-    """Plugins, modalities and data sets as an aligned table."""
+    """Return plugins, modalities and data sets as an aligned table."""
     lines = [f"registry   {', '.join(sources)}", "", "plugins"]
     for plugin in catalog.plugins:
         state = str(plugin.error) if plugin.error else "" if plugin.enabled else "off in the registry"
         lines.append(f"  {plugin.name:<14}{plugin.source:<28}{state}".rstrip())
     modalities = sorted(catalog.modalities.items())
-    rows = [(name, catalog.owner[name], ", ".join(one.presets), one.title) for name, one in modalities]
+    rows = [(name, catalog.owner[name], ", ".join(modality.presets), modality.title) for name, modality in modalities]
     lines += ["", *columns([("modality", "plugin", "presets", "title"), *rows])]
     column = 2 + max(map(len, ("data set", *catalog.datasets)))
     lines += ["", *labelled("data set", "modalities (licence)", indent=2, column=column)]
     for name, dataset in sorted(catalog.datasets.items()):
-        told = f"{', '.join(dataset.modalities) or 'as its table says'} ({dataset.licence})"
-        lines += labelled(name, told, indent=2, column=column)
+        text = f"{', '.join(dataset.modalities) or 'as its table says'} ({dataset.licence})"
+        lines += labelled(name, text, indent=2, column=column)
     return "\n".join(lines)
 
 
 def _chosen(catalog: Catalog, name: str) -> list[str]:
-    """The modality of that name, or all modalities of the plugin of that name."""
+    """Return the modality of that name, or all modalities of the plugin of that name."""
     if name in catalog.modalities:
         return [name]
     for plugin in catalog.plugins:
@@ -73,23 +73,23 @@ def _chosen(catalog: Catalog, name: str) -> list[str]:
                 raise plugin.error
             if not plugin.enabled:
                 raise UserError(f"plugin '{name}' is off: add it to [plugins] enabled in registry.toml")
-            owned = [modality for modality, owner in catalog.owner.items() if owner == name]
-            if not owned:
+            offered = [modality for modality, owner in catalog.owner.items() if owner == name]
+            if not offered:
                 raise UserError(f"plugin '{name}' offers no modality: there is nothing to check against the contract")
-            return owned
+            return offered
     raise unknown_name("modality or plugin", name, [*catalog.modalities, *catalog.broken], adjective="installed")
 
 
-def _checked(catalog: Catalog, name: str, preset: str) -> bool:
-    """Run the laws on one modality, print a line for each, and say whether all hold."""
+def _passes(catalog: Catalog, name: str, preset: str) -> bool:
+    """Run the checks on one modality, print a line for each, and say whether all hold."""
     from core.testing.kit import check_modality
 
-    catalog.modalities[name].parts(preset)  # a wrong preset is an error before the first law
+    catalog.modalities[name].parts(preset)  # a wrong preset is an error before the first check
     outcomes = check_modality(catalog.modalities[name], preset)
-    width = max(len(outcome.law) for outcome in outcomes)
+    width = max(len(outcome.check) for outcome in outcomes)
     print(f"{name} at preset {preset}")
     for outcome in outcomes:
-        print(f"  {outcome.status:<9}{outcome.law:<{width}}  {outcome.message}".rstrip())
+        print(f"  {outcome.status:<9}{outcome.check:<{width}}  {outcome.message}".rstrip())
     counts = {
         status: sum(outcome.status == status for outcome in outcomes) for status in ("passed", "failed", "skipped")
     }

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: one line that says what was found, what is allowed and what to do next."""
+"""Errors that a user can correct: one line that says what was found, what is allowed and what to do next."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ class MedWeaveWarning(UserWarning):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """``"; did you mean 'mri'?"`` or ``""`` when nothing is near."""
+    """Return ``"; did you mean 'mri'?"``, or ``""`` where no choice is near."""
     close = get_close_matches(name, list(choices), n=1, cutoff=0.55)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def join_choices(choices: Iterable[str]) -> str:
-    """The choices in one phrase, ``none`` when there are none."""
+    """Return the choices in one phrase, ``none`` where there are none."""
     return ", ".join(sorted(choices)) or "none"
 
 
 def unknown_name(what: str, name: str, choices: Iterable[str], *, adjective: str = "known") -> UserError:
-    """``no modality 'mir' (installed: ct, mri); did you mean 'mri'?``"""
+    """Return the error ``no modality 'mir' (installed: ct, mri); did you mean 'mri'?``."""
     choices = list(choices)
     return UserError(f"no {what} '{name}' ({adjective}: {join_choices(choices)}){nearest(name, choices)}")
 
 
 def format_validation_error(error: ValidationError, model: type[BaseModel], source: str) -> UserError:
-    """All faults of a refused configuration in one line, each with its dotted path.
+    """Return all faults of a wrong configuration in one line, each with its dotted path.
 
     An unknown key is shown with the keys that its table knows and the nearest of them.
     """
@@ -61,12 +61,12 @@ def _fault(fault: ErrorDetails, model: type[BaseModel]) -> str:
     if fault["type"] == "extra_forbidden":
         known = _known_keys(model, parents)
         return f"unknown key '{path}' (known: {join_choices(known)}){nearest(key, known)}"
-    found = "" if fault["type"] == "missing" else f", found {str(fault['input'])[:60]!r}"
-    return f"{path}: {fault['msg'].removeprefix('Value error, ')}{found}"
+    value = "" if fault["type"] == "missing" else f", found {str(fault['input'])[:60]!r}"
+    return f"{path}: {fault['msg'].removeprefix('Value error, ')}{value}"
 
 
 def _known_keys(model: type[BaseModel], parents: Iterable[str]) -> list[str]:
-    """The field names of the table that ``parents`` leads to from ``model``."""
+    """Return the field names of the table that ``parents`` leads to from ``model``."""
     for parent in parents:
         if parent in model.model_fields:
             inner = _model_in(model.model_fields[parent].annotation)
@@ -77,9 +77,9 @@ def _known_keys(model: type[BaseModel], parents: Iterable[str]) -> list[str]:
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:
-    """The first pydantic model in an annotation such as ``dict[str, Recipe]`` or ``Recipe | None``."""
+    """Return the first pydantic model in an annotation such as ``dict[str, Recipe]`` or ``Recipe | None``."""
     from pydantic import BaseModel
 
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)

@@ -6,13 +6,11 @@ join with +, and an alias of registry.toml stands for a group. --plan shows what
 
 from __future__ import annotations
 
-import warnings
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from functools import partial
 
 from core.cli.command import Parser, path, run
-from core.errors import MedWeaveWarning
 
 
 def parser() -> Parser:
@@ -36,43 +34,37 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parse, build, run."""
+    """Parse the flags, check the run, and train it."""
     options = parser().parse_args(arguments)
 
-    from core.config.registry import load_registry, shipped_recipes
-    from core.config.run_config import Flags, load_catalog, resolve
+    from core.config.installation import load_installation
+    from core.config.run_config import Flags
     from core.engine.distributed import resolve_device
-    from core.flow.limits import require_consistency, supported
-    from core.flow.run import start_run
-    from core.plan.compatibility import require_fit
+    from core.flow.run import resolve_run
+    from core.plan.compatibility import require_compatible
     from core.plan.describe import describe_plan
 
-    registry = load_registry(options.registry)
-    catalog = load_catalog(registry)
-    given = {name: value for name, value in vars(options).items() if name not in ("plan", "registry")}
-    config = supported(resolve(registry, catalog.modalities, Flags(**given)), shipped_recipes())
-    started = start_run(config, catalog.modalities, {**catalog.broken, **catalog.off})
-    for error in catalog.broken.values():  # the flow does not need it, or start_run would have stopped
-        warnings.warn(MedWeaveWarning(str(error)), stacklevel=1)
-    if not catalog.broken and not catalog.off:  # otherwise nobody knows all names
-        registry.require_known_pairs(catalog.modalities)
-    require_consistency(config, registry, started.flows.union)
+    installation = load_installation(options.registry)
+    choices = {name: value for name, value in vars(options).items() if name not in ("plan", "registry")}
+    resolved = resolve_run(installation, Flags(**choices))
+    config = resolved.config
     resolve_device(config.device)
+    registry, datasets = installation.registry, installation.catalog.datasets
     if options.plan:
-        print(f"{describe_plan(started, registry, catalog.datasets)}\nnothing was trained: leave --plan out to do it")
+        print(f"{describe_plan(resolved, registry, datasets)}\nnothing was trained: leave --plan out to do it")
         return
-    started.require_parts()
-    require_fit(started)
+    resolved.require_parts()
+    require_compatible(resolved)
 
     from core.engine.distributed import Compute
-    from core.training import Course, as_text, train
+    from core.training import TrainingSession, as_text, train
 
     compute = Compute(config.device)
-    course = Course(started, registry, catalog.datasets, compute)
-    course.folder.keep_plan(partial(describe_plan, started, registry, catalog.datasets))
-    table = train(course)
+    session = TrainingSession(resolved, registry, datasets, compute)
+    session.folder.keep_plan(partial(describe_plan, resolved, registry, datasets))
+    table = train(session)
     if compute.is_main:
-        if not course.trained_any:
+        if not session.trained_any:
             print(f"{config.run} is finished already, nothing was trained; its table:\n")
         print(f"{as_text(table)}\n\nweights, log and configuration: {config.run}; look at {config.run / 'report.html'}")
         if "diffuse" in config.phases.run:

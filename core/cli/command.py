@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
             former,
             dest=current.dest,
             nargs=current.nargs,
-            type=current.type,
+            type=current.type or str,
             choices=current.choices,
             default=argparse.SUPPRESS,
             help=argparse.SUPPRESS,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError, create_model
 
+from core.config.registry import DataSource
 from core.config.toml import Table
 from core.contract.modality import Modality, PartConfig, Parts, Shared
 from core.errors import UserError, format_validation_error, unknown_name
@@ -32,6 +33,23 @@ def with_overrides(modalities: Mapping[str, Modality], preset: str, settings: Pa
         else modality
         for name, modality in modalities.items()
     }
+
+
+def readers_in(
+    source: DataSource, modalities: Mapping[str, Modality], preset: str, wanted: Collection[str]
+) -> dict[str, PartConfig]:
+    """Return the readers that a data set sets for the files of the ``wanted`` modalities."""
+    for name in source.entry.reader:
+        if name not in modalities:
+            problem = unknown_name("modality", name, modalities, adjective="installed")
+            raise UserError(f"datasets.{source.name}.reader: {problem}")
+    used = {name: table for name, table in source.entry.reader.items() if name in wanted}
+    try:
+        changed = with_overrides(modalities, preset, {name: {"reader": dict(table)} for name, table in used.items()})
+    except UserError as error:
+        raise UserError(f"datasets.{source.name}.reader: {error}") from error
+    readers = {name: changed[name].parts(preset).reader for name in used}
+    return {name: reader for name, reader in readers.items() if reader is not None}
 
 
 def _changed(modalities: Mapping[str, Modality], preset: str, settings: PartOverrides) -> dict[str, PartConfig]:

@@ -73,6 +73,11 @@ class Catalog:
             if not plugin.enabled
         }
 
+    @property
+    def unusable(self) -> dict[str, PluginError]:
+        """Plugin name to the reason why it offers nothing: it is broken, or turned off."""
+        return {**self.broken, **self.off}
+
 
 def discover(
     enabled: Collection[str] | None = None,

@@ -99,7 +99,7 @@ def parse_flow(
     `UserError` that names the item, the rule and the choices; warns (`MedWeaveWarning`) of an edge that brings no new
     modality.
     """
-    check_aliases(aliases, modalities)
+    require_free_aliases(aliases, modalities)
     if not text.strip():
         raise UserError(
             "the flow is empty; write edges such as 'a-b,b-c' with names of " + _choices(modalities, aliases)
@@ -110,7 +110,7 @@ def parse_flow(
     return Flow(edges)
 
 
-def check_aliases(aliases: Mapping[str, tuple[str, ...]], modalities: Iterable[str]) -> None:
+def require_free_aliases(aliases: Mapping[str, tuple[str, ...]], modalities: Iterable[str]) -> None:
     """`UserError` where an alias has the name of an installed modality: it would hide it."""
     hidden = sorted(set(aliases) & set(modalities))
     if hidden:

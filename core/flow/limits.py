@@ -1,6 +1,6 @@
 """Which switches training does not follow yet, and settings that do not go together.
 
-A recipe says what its paper does; `LIMITS` says what works so far. It gets shorter as more is built.
+A recipe says what its paper does; `UNSUPPORTED` says what works so far. It gets shorter as more is built.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _aligns(config: RunConfig) -> bool:
     return "align" in config.phases.run
 
 
-LIMITS = (
+UNSUPPORTED = (
     Limit("diffuse.objective", "epsilon", _diffuses),
     Limit("diffuse.timesteps", 1000, _diffuses),
     Limit("diffuse.beta_start", 0.00085, _diffuses),
@@ -47,22 +47,22 @@ LIMITS = (
 )
 
 # Switches that nothing reads, and what does instead.
-UNREAD = {"align.image_encoder": "the preset of a modality chooses its prompt encoder: set MODALITY.prompt.FIELD"}
+NOT_READ = {"align.image_encoder": "the preset of a modality chooses its prompt encoder: set MODALITY.prompt.FIELD"}
 
 # A phase goes on from what these have trained in the same run.
 NEEDS: Mapping[Phase, tuple[Phase, ...]] = {"diffuse": ("autoencoder",), "guide": ("autoencoder", "diffuse")}
 
 
-def supported(config: RunConfig, shipped: Mapping[str, Recipe]) -> RunConfig:
+def apply_limits(config: RunConfig, shipped: Mapping[str, Recipe]) -> RunConfig:
     """The configuration as training follows it.
 
     What the recipe that MedWeave ships asks for and is not there yet gets the value that works, with one warning line.
     What somebody has set is not changed: `UserError` names the switch, what was found and what works.
     """
-    found = [(limit, _value(config, limit.key)) for limit in LIMITS if limit.applies(config)]
+    found = [(limit, _value(config, limit.key)) for limit in UNSUPPORTED if limit.applies(config)]
     short = [(limit, value) for limit, value in found if value != limit.works]
     own = shipped.get(config.recipe)
-    _refuse_unread(config, own)
+    _require_read_settings(config, own)
     chosen = [(limit, value) for limit, value in short if own is None or _value(own, limit.key) != value]
     if chosen:
         raise UserError(
@@ -77,8 +77,8 @@ def supported(config: RunConfig, shipped: Mapping[str, Recipe]) -> RunConfig:
     return _with(config, {limit.key: limit.works for limit, _ in short})
 
 
-def _refuse_unread(config: RunConfig, own: Recipe | None) -> None:
-    for key, instead in UNREAD.items():
+def _require_read_settings(config: RunConfig, own: Recipe | None) -> None:
+    for key, instead in NOT_READ.items():
         value = _value(config, key)
         known = _default(config, key) if own is None else _value(own, key)
         if value != known:

@@ -12,7 +12,7 @@ from core.flow.grammar import Flow
 from core.types import Record, Split
 
 
-def deal_pools(patients: Iterable[str], num_pools: int, seed: int = 0) -> dict[str, int]:
+def assign_pools(patients: Iterable[str], num_pools: int, seed: int = 0) -> dict[str, int]:
     """Patient to pool, 1 to ``num_pools`` (the ``index`` of a round); sizes differ by one at most.
 
     Depends on the set of patients and the seed only, not on their order.
@@ -22,7 +22,7 @@ def deal_pools(patients: Iterable[str], num_pools: int, seed: int = 0) -> dict[s
     return {patient: 1 + place % num_pools for place, patient in enumerate(order)}
 
 
-def dealt(records: Iterable[Record], flow: Flow, seed: int = 0) -> list[Record]:
+def with_pools(records: Iterable[Record], flow: Flow, seed: int = 0) -> list[Record]:
     """Records whose training patients are dealt into one pool per edge; other splits keep everything.
 
     A patient with a single modality of the flow pairs nothing, and is in no pool: everybody may see it.
@@ -32,7 +32,7 @@ def dealt(records: Iterable[Record], flow: Flow, seed: int = 0) -> list[Record]:
     for record in records:
         if record.split == "train":
             held.setdefault(record.patient, set()).update(name for name in flow.modalities if record.has(name))
-    pools = deal_pools((patient for patient, names in held.items() if len(names) > 1), len(flow.edges), seed)
+    pools = assign_pools((patient for patient, names in held.items() if len(names) > 1), len(flow.edges), seed)
     return [replace(record, pool=pools.get(record.patient)) for record in records]
 
 

@@ -16,6 +16,8 @@ from core.contract.modality import Modality, PartConfig, Shared
 from core.errors import UserError
 from core.flow.grammar import Edge, Flow
 
+RoundPhase = Literal["align", "guide"]
+
 PART_OF: Mapping[Phase, str] = {
     "autoencoder": "autoencoder",
     "align": "prompt",
@@ -53,23 +55,17 @@ class WeightSet:
 
 
 def plan_rounds(
-    flow: Flow,
-    modalities: Mapping[str, Modality],
-    preset: str,
-    phase: Literal["align", "guide"],
-    *,
-    freeze: bool = True,
+    flow: Flow, sets: Mapping[str, WeightSet], phase: RoundPhase, *, freeze: bool = True
 ) -> tuple[Round, ...]:
-    """The rounds of a phase, in the order of the flow; with ``freeze``, what an earlier round trained is frozen.
+    """Return the rounds of a phase in the order of the flow; with ``freeze``, what an earlier round trained is frozen.
 
-    A part that a modality lacks at this preset gives no weight set: `require_parts` makes that an error before
-    training. A round may train nothing: its edge closed a cycle.
+    ``sets``: the `weight_sets` of the flow's modalities. A part that a modality lacks gives none: `require_parts` makes
+    that an error before training. A round may train nothing: its edge closed a cycle.
     """
-    weight_sets(flow.modalities, modalities, preset)
     known: set[str] = set()
     rounds = []
     for index, edge in enumerate(flow.edges, start=1):
-        present = _weights_of_phase(edge.modalities, modalities, preset, phase)
+        present = _weights_of_phase(edge.modalities, sets, phase)
         frozen = tuple(key for key in present if freeze and key in known)
         trains = tuple(key for key in present if key not in frozen)
         known.update(trains)
@@ -77,14 +73,8 @@ def plan_rounds(
     return tuple(rounds)
 
 
-def trained_once(
-    flow: Flow, modalities: Mapping[str, Modality], preset: str, phase: Literal["autoencoder", "diffuse"]
-) -> tuple[WeightSet, ...]:
-    """Weight sets that train outside of rounds, each once, on the union of its owners' data.
-
-    For a run with two flows, give each flow and keep the keys that are new.
-    """
-    sets = weight_sets(flow.modalities, modalities, preset)
+def trained_once(sets: Mapping[str, WeightSet], phase: Literal["autoencoder", "diffuse"]) -> tuple[WeightSet, ...]:
+    """Return the weight sets that train outside of rounds, each once, on the union of its owners' data."""
     return tuple(weights for weights in sets.values() if weights.part == PART_OF[phase])
 
 
@@ -93,7 +83,7 @@ def weight_sets(names: Iterable[str], modalities: Mapping[str, Modality], preset
 
     `UserError` where one key stands for two unequal configs, or for two parts.
     """
-    found: dict[str, WeightSet] = {}
+    sets: dict[str, WeightSet] = {}
     for name in names:
         parts = modalities[name].parts(preset)
         for part, declared in parts.declared().items():
@@ -102,21 +92,21 @@ def weight_sets(names: Iterable[str], modalities: Mapping[str, Modality], preset
             config = declared.config if isinstance(declared, Shared) else declared
             key = parts.weight_key(name, part)
             new = WeightSet(key, part, (name,), config)
-            found[key] = _joined(found[key], new, preset) if key in found else new
-    return found
+            sets[key] = _joined(sets[key], new, preset) if key in sets else new
+    return sets
 
 
 def _joined(old: WeightSet, new: WeightSet, preset: str) -> WeightSet:
     """One weight set with the owners of both; `UserError` where they disagree."""
-    who = f"modalities '{old.owners[0]}' and '{new.owners[0]}'"
+    owners = f"modalities '{old.owners[0]}' and '{new.owners[0]}'"
     if old.part != new.part:
         raise UserError(
-            f"shared key '{old.key}' stands for the {old.part} and the {new.part} of {who} at preset '{preset}'; give"
-            " each part a key of its own"
+            f"shared key '{old.key}' stands for the {old.part} and the {new.part} of {owners} at preset '{preset}';"
+            " give each part a key of its own"
         )
     if old.config != new.config:
         raise UserError(
-            f"shared part '{old.key}': {who} declare unequal configs at preset '{preset}'"
+            f"shared part '{old.key}': {owners} declare unequal configs at preset '{preset}'"
             f" ({_difference(old.config, new.config)}); weights under one key need one config: make them equal, or use"
             " two keys"
         )
@@ -131,28 +121,24 @@ def _difference(first: PartConfig, second: PartConfig) -> str:
     return "; ".join(f"{name} = {getattr(first, name)!r}, {getattr(second, name)!r}"[:80] for name in fields)
 
 
-def _weights_of_phase(
-    names: Iterable[str], modalities: Mapping[str, Modality], preset: str, phase: Phase
-) -> tuple[str, ...]:
-    """Weight sets that a round of these modalities touches, each once, in order."""
-    keys = []
-    for name in names:
-        parts = modalities[name].parts(preset)
-        part = PART_OF[phase]
-        if part not in parts.declared():
-            continue
-        key = parts.weight_key(name, part)
-        keys += [f"context.{name}", f"sites.{key}"] if phase == "guide" else [key]
+def _weights_of_phase(names: Iterable[str], sets: Mapping[str, WeightSet], phase: RoundPhase) -> tuple[str, ...]:
+    """Return the keys that a round of these modalities touches, each once, in order."""
+    key_of = {
+        name: weights.key for weights in sets.values() if weights.part == PART_OF[phase] for name in weights.owners
+    }
+    keys: list[str] = []
+    for name in (name for name in names if name in key_of):
+        keys += [f"context.{name}", f"sites.{key_of[name]}"] if phase == "guide" else [key_of[name]]
     return tuple(dict.fromkeys(keys))
 
 
 def missing_parts(
-    flow: Flow, modalities: Mapping[str, Modality], preset: str, phase: Phase, *, views: bool = False
+    flow: Flow, modalities: Mapping[str, Modality], preset: str, phase: Phase, *, augmented: bool = False
 ) -> tuple[str, ...]:
     """What keeps a phase from running, one phrase each: ``"ct: no denoiser"``.
 
-    In ``autoencoder`` and ``diffuse`` a modality without denoiser is an input only, which is allowed. ``views``: two
-    augmented views of every image are compared in ``align`` (E3).
+    In ``autoencoder`` and ``diffuse`` a modality without denoiser is an input only, which is allowed. ``augmented``:
+    two augmented versions of every image are compared in ``align`` (E3).
     """
     faults = []
     for name in flow.modalities:
@@ -160,17 +146,17 @@ def missing_parts(
         needed = [*NEEDED[phase]]
         if phase in ("autoencoder", "diffuse"):
             needed.append("prompt" if parts.denoiser is None else "autoencoder")
-        if phase == "align" and views and parts.data.kind == "grid":
+        if phase == "align" and augmented and parts.data.kind == "grid":
             needed.append("augment")
         faults += [f"{name}: no {part}" for part in needed if part not in parts.declared()]
     return tuple(faults)
 
 
 def require_parts(
-    flow: Flow, modalities: Mapping[str, Modality], preset: str, phase: Phase, *, views: bool = False
+    flow: Flow, modalities: Mapping[str, Modality], preset: str, phase: Phase, *, augmented: bool = False
 ) -> None:
     """`UserError` that lists every part that is missing for a phase. Planning uses `missing_parts` instead."""
-    faults = missing_parts(flow, modalities, preset, phase, views=views)
+    faults = missing_parts(flow, modalities, preset, phase, augmented=augmented)
     if faults:
         raise UserError(
             f"phase {phase} of flow '{flow}' cannot run at preset '{preset}': {'; '.join(faults)}; leave these"

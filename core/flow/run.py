@@ -1,20 +1,61 @@
-"""A resolved run: its options, the modalities with part settings applied, and its flows."""
+"""A resolved run: its options, the modalities with part settings applied, its flows, rounds and weight sets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
-from core.config.overrides import with_overrides
+from core.config.installation import Installation
+from core.config.overrides import readers_in, with_overrides
 from core.config.preset import Phase
-from core.config.run_config import RunConfig
-from core.contract.modality import Modality, Parts
+from core.config.registry import DataSource, shipped_recipes
+from core.config.run_config import Flags, RunConfig
+from core.contract.modality import Modality, PartConfig, Parts
 from core.errors import UserError
 from core.flow.grammar import Flow, neighbours, parse_flow
+from core.flow.limits import apply_limits, require_consistency
 from core.flow.patient_pools import visible
-from core.flow.rounds import Round, WeightSet, plan_rounds, require_parts, trained_once, weight_sets
+from core.flow.rounds import Round, RoundPhase, WeightSet, plan_rounds, require_parts, trained_once, weight_sets
 from core.types import Record
+
+
+def resolve_run(installation: Installation, flags: Flags) -> Run:
+    """Return the run that the flags choose; nothing is scanned, built or written.
+
+    `UserError` for a setting that is unknown, not supported, or does not go with the others, and for a wrong flow. One
+    warning for each plugin that failed to load and is not needed.
+    """
+    registry, catalog = installation.registry, installation.catalog
+    config = apply_limits(installation.resolve(flags), shipped_recipes())
+    run = start_run(config, catalog.modalities, catalog.unusable)
+    installation.warn_of_broken_plugins()  # the flow does not need them, or start_run would have stopped
+    if not catalog.unusable:  # otherwise some installed names are not known
+        registry.require_known_pairs(catalog.modalities)
+    require_consistency(config, registry, run.flows.union)
+    return run
+
+
+def start_run(
+    config: RunConfig, modalities: Mapping[str, Modality], broken: Mapping[str, Exception] | None = None
+) -> Run:
+    """Apply the part settings, and read the flows. ``broken`` plugins explain unknown names.
+
+    `UserError` for a wrong flow or part setting, and where a shared part is declared in two ways.
+    """
+    changed = with_overrides(modalities, config.preset, config.parts)
+    align = parse_flow(config.flow.of("align"), changed, config.aliases, broken)
+    same = config.flow.of("guide") == config.flow.of("align")
+    guide = align if same else parse_flow(config.flow.of("guide"), changed, config.aliases, broken)
+    if config.data.pools == "disjoint" and [edge.ends for edge in align.edges] != [edge.ends for edge in guide.edges]:
+        raise UserError(
+            f"data.pools = 'disjoint' deals one pool of patients per round and needs one flow for both phases, found"
+            f" align '{align}' and guide '{guide}'; give one flow, or set data.pools = 'all'"
+        )
+    run = Run(config, changed, Flows(align, guide))
+    _ = run.weight_sets  # shared parts that disagree are an error now, not in the middle of the run
+    return run
 
 
 @dataclass(frozen=True)
@@ -37,65 +78,63 @@ class Flows:
 
 @dataclass(frozen=True)
 class Run:
-    """What `start_run` gives: everything that a step needs to know."""
+    """Everything that a step needs to know of its run. What follows from the options is computed once."""
 
     config: RunConfig
     modalities: Mapping[str, Modality]
     flows: Flows
+    _readers: dict[str, dict[str, PartConfig]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @property
+    @cached_property
+    def weight_sets(self) -> Mapping[str, WeightSet]:
+        """Every weight set of the run by key, in the order of the flows."""
+        return weight_sets(self.flows.union.modalities, self.modalities, self.config.preset)
+
+    @cached_property
+    def rounds(self) -> Mapping[RoundPhase, tuple[Round, ...]]:
+        """The rounds of both phases that are trained in rounds, in the order of their flow."""
+        freeze = self.config.phases.freeze == "earlier_rounds"
+        phases: tuple[RoundPhase, ...] = ("align", "guide")
+        return {phase: plan_rounds(self.flows.of(phase), self.weight_sets, phase, freeze=freeze) for phase in phases}
+
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
-        """The modalities that the run learns to make: those with a denoiser, as ``diffuse.outputs`` says."""
+        """The modalities that the run learns to generate: those with a denoiser, as ``diffuse.outputs`` says."""
         centre = () if self.config.diffuse.outputs == "all" else (self.config.align.centre,)
         return tuple(
             name for name in self.flows.union.modalities if name not in centre and self.parts(name).denoiser is not None
         )
 
+    def trained_once(self, phase: Literal["autoencoder", "diffuse"]) -> tuple[WeightSet, ...]:
+        """Return the weight sets of the outputs that train outside of rounds."""
+        sets = trained_once(self.weight_sets, phase)
+        return tuple(weights for weights in sets if set(weights.owners) & set(self.outputs))
+
+    def parts(self, modality: str) -> Parts:
+        """Return the parts of a modality at the preset of the run."""
+        return self.modalities[modality].parts(self.config.preset)
+
+    def readers(self, source: DataSource) -> Mapping[str, PartConfig]:
+        """Return the readers that a data set sets for its files, by modality; `UserError` names a wrong setting."""
+        key = f"{source.name} {source.entry.reader}"
+        if key not in self._readers:
+            wanted = self.flows.union.modalities
+            self._readers[key] = readers_in(source, self.modalities, self.config.preset, wanted)
+        return self._readers[key]
+
+    def prompt_sources(self, modality: str) -> tuple[str, ...]:
+        """Return the modalities that may prompt ``modality``: neighbours in the flow, as ``prompt.sources`` says."""
+        sources = self.config.prompt.sources
+        names = neighbours(self.flows.align if sources == "align_flow" else self.flows.union, modality)
+        return tuple(name for name in names if name == self.config.align.centre) if sources == "centre" else names
+
     def visible(self, record: Record) -> tuple[str, ...]:
-        """The modalities of a study that training may see, in the order of the flows."""
+        """Return the modalities of a study that training may see, in the order of the flows."""
         # Disjoint pools have one flow for both phases, so that the union has its rounds.
         return visible(record, self.flows.union, self.config.data.pools)
 
-    def parts(self, modality: str) -> Parts:
-        """The parts of a modality at the preset of the run."""
-        return self.modalities[modality].parts(self.config.preset)
-
-    def prompt_sources(self, modality: str) -> tuple[str, ...]:
-        """The modalities that may prompt ``modality``: neighbours in the flow, as ``prompt.sources`` says."""
-        sources = self.config.prompt.sources
-        found = neighbours(self.flows.align if sources == "align_flow" else self.flows.union, modality)
-        return tuple(name for name in found if name == self.config.align.centre) if sources == "centre" else found
-
-    def rounds(self, phase: Literal["align", "guide"]) -> tuple[Round, ...]:
-        """The rounds of a phase; none where the recipe does not train in that phase."""
-        freeze = self.config.phases.freeze == "earlier_rounds"
-        return plan_rounds(self.flows.of(phase), self.modalities, self.config.preset, phase, freeze=freeze)
-
-    def once(self, phase: Literal["autoencoder", "diffuse"]) -> tuple[WeightSet, ...]:
-        """The weight sets of the outputs that train outside of rounds."""
-        sets = trained_once(self.flows.union, self.modalities, self.config.preset, phase)
-        return tuple(weights for weights in sets if set(weights.owners) & set(self.outputs))
-
     def require_parts(self) -> None:
-        """`UserError` where a phase of the run lacks a part."""
-        views = self.config.align.visual_invariance
+        """Raise `UserError` where a phase of the run lacks a part."""
+        augmented = self.config.align.visual_invariance
         for phase in self.config.phases.run:
-            require_parts(self.flows.of(phase), self.modalities, self.config.preset, phase, views=views)
-
-
-def start_run(
-    config: RunConfig, modalities: Mapping[str, Modality], broken: Mapping[str, Exception] | None = None
-) -> Run:
-    """Apply the part settings, parse and check the flows. ``broken`` plugins explain unknown names."""
-    changed = with_overrides(modalities, config.preset, config.parts)
-    align = parse_flow(config.flow.of("align"), changed, config.aliases, broken)
-    same = config.flow.of("guide") == config.flow.of("align")
-    guide = align if same else parse_flow(config.flow.of("guide"), changed, config.aliases, broken)
-    if config.data.pools == "disjoint" and [edge.ends for edge in align.edges] != [edge.ends for edge in guide.edges]:
-        raise UserError(
-            f"data.pools = 'disjoint' deals one pool of patients per round and needs one flow for both phases, found"
-            f" align '{align}' and guide '{guide}'; give one flow, or set data.pools = 'all'"
-        )
-    run = Run(config, changed, Flows(align, guide))
-    weight_sets(run.flows.union.modalities, changed, config.preset)
-    return run
+            require_parts(self.flows.of(phase), self.modalities, self.config.preset, phase, augmented=augmented)

@@ -6,12 +6,11 @@ from typing import Any
 
 from core.contract.build import MissingPackageError, build_part
 from core.errors import UserError
-from core.flow.rounds import weight_sets
 from core.flow.run import Run
 from core.plan.costs import NOT_COUNTABLE, build_on_meta
 
 
-def require_fit(run: Run) -> None:
+def require_compatible(run: Run) -> None:
     """Build every part of a run without memory, and compare; before the first step, so that nothing is half-done.
 
     `UserError` names the modality, both sizes and what to set, or says which part cannot be built.
@@ -24,9 +23,9 @@ def require_fit(run: Run) -> None:
     if "diffuse" in phases:
         for name in run.outputs:
             parts.require_prompts(name)
-    for pair in (pair for one in run.rounds("guide") for pair in one.edge.coupled) if "guide" in phases else ():
+    for pair in (pair for one in run.rounds["guide"] for pair in one.edge.coupled) if "guide" in phases else ():
         parts.require_one_context(*pair)
-    for pair in (pair for one in run.rounds("align") for pair in one.edge.pairs) if "align" in phases else ():
+    for pair in (pair for one in run.rounds["align"] for pair in one.edge.pairs) if "align" in phases else ():
         parts.require_one_space(*pair)
 
 
@@ -35,7 +34,6 @@ class _Built:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.sets = weight_sets(run.flows.union.modalities, run.modalities, run.config.preset)
         self._made: dict[str, Any] = {}
 
     def require_latents(self, name: str) -> None:
@@ -91,7 +89,7 @@ class _Built:
         return getattr(self._made[key], attribute)
 
     def _make(self, key: str) -> Any:
-        weights = self.sets[key]
+        weights = self.run.weight_sets[key]
         try:
             return build_on_meta(weights.config, key, weights.owners)
         except MissingPackageError:

@@ -15,7 +15,7 @@ from core.types import Record
 
 
 @dataclass(frozen=True)
-class Stock:
+class DataCounts:
     """The training studies of one data set with what training may see of each; ``problem``: why there are none."""
 
     name: str
@@ -35,22 +35,22 @@ class Stock:
         return sum(wanted <= set(seen) for seen in self.visible)
 
 
-def take_stock(run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter]) -> tuple[Stock, ...]:
+def count_data(run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter]) -> tuple[DataCounts, ...]:
     """Scan the data sets that the run names, in their order. What cannot be read is said, not raised."""
     return tuple(_stock(name, run, registry, datasets) for name in run.config.data.names)
 
 
-def _stock(name: str, run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter]) -> Stock:
+def _stock(name: str, run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter]) -> DataCounts:
     root = None
     try:
         root = registry.data_source(name, datasets).root
         source = source_of(name, run, registry, datasets)
         if not root.is_dir():
-            return Stock(name, root, problem=f"{root} does not exist")
+            return DataCounts(name, root, problem=f"{root} does not exist")
         prepared = prepared_of([source], run).get(name)
         records = [record for record in records_of(source, run, prepared) if record.split == "train"]
     except UserError as error:
-        return Stock(name, root, problem=str(error))
+        return DataCounts(name, root, problem=str(error))
     if not records:
-        return Stock(name, root, problem=f"no training study under {root}")
-    return Stock(name, root, tuple(records), tuple(run.visible(record) for record in records))
+        return DataCounts(name, root, problem=f"no training study under {root}")
+    return DataCounts(name, root, tuple(records), tuple(run.visible(record) for record in records))

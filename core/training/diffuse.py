@@ -1,4 +1,4 @@
-"""Phase ``diffuse``: each output's denoiser, prompted by its neighbours in the flow."""
+"""Phase ``diffuse``: train each output's denoiser, prompted by its neighbours in the flow."""
 
 from __future__ import annotations
 
@@ -7,52 +7,52 @@ from functools import partial
 
 from core.diffuse.train import Target, train_denoiser
 from core.encode.latents import scaled
-from core.evaluate.table import Line
+from core.evaluate.table import MetricRow
 from core.flow.rounds import WeightSet
 from core.generate.bundle import assembly_key
 from core.training.autoencoder import latents_of
-from core.training.session import Course
+from core.training.session import TrainingSession
 
 
-def diffuse(course: Course) -> None:
+def diffuse(session: TrainingSession) -> None:
     """Train the denoisers of the outputs."""
-    for weights in course.run.once("diffuse"):
+    for weights in session.run.trained_once("diffuse"):
         keys = [weights.key, *(assembly_key(name) for name in weights.owners)]
-        course.stage("diffuse", weights.key, keys, partial(_train, course, weights))
+        session.stage("diffuse", weights.key, keys, partial(_train, session, weights))
 
 
-def _train(course: Course, weights: WeightSet) -> Iterator[Line]:
-    config = course.run.config
+def _train(session: TrainingSession, weights: WeightSet) -> Iterator[MetricRow]:
+    config = session.run.config
     losses = train_denoiser(
-        course.trainer,
+        session.trainer,
         weights.key,
-        course.networks.of(weights.key),
-        [_target(course, name) for name in weights.owners],
-        course.cohort.training,
+        session.networks.of(weights.key),
+        [_target(session, name) for name in weights.owners],
+        session.cohort.training,
         config.training.diffuse,
         prompt=config.prompt,
         min_snr_gamma=config.diffuse.min_snr_gamma,
     )
-    course.networks.save("diffuse", weights.key)
+    session.networks.save("diffuse", weights.key)
     for name in weights.owners:
-        course.networks.save("diffuse", assembly_key(name), sources=list(course.run.prompt_sources(name)))
-    for name, own in zip(weights.owners, losses, strict=True):
-        yield _line(name, own)
+        session.networks.save("diffuse", assembly_key(name), sources=list(session.run.prompt_sources(name)))
+    for name, values in zip(weights.owners, losses, strict=True):
+        yield _loss_row(name, values)
 
 
-def _target(course: Course, name: str) -> Target:
-    spec = course.bundle.latent_spec(name)
+def _target(session: TrainingSession, name: str) -> Target:
+    spec = session.bundle.latent_spec(name)
     return Target(
         name=name,
-        places=course.cohort.training.require_indices_with(name),
-        latents=scaled(latents_of(course, name).mean, spec),
-        assembly=course.bundle.assembly(name),
-        encoders={source: course.bundle.part(source, "prompt") for source in course.run.prompt_sources(name)},
+        places=session.cohort.training.require_indices_with(name),
+        latents=scaled(latents_of(session, name).mean, spec),
+        assembly=session.bundle.assembly(name),
+        encoders={source: session.bundle.part(source, "prompt") for source in session.run.prompt_sources(name)},
     )
 
 
-def _line(name: str, losses: Sequence[float]) -> Line:
-    """The fall of the training loss: the mean of its last tenth beside that of its first."""
+def _loss_row(name: str, losses: Sequence[float]) -> MetricRow:
+    """Return the mean training loss of the last tenth of the steps, compared with that of the first tenth."""
     tenth = max(1, len(losses) // 10)
     first, last = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
-    return Line("diffuse", f"{name}: training loss, last tenth", last, f"first tenth {first:.4f}")
+    return MetricRow("diffuse", f"{name}: training loss, last tenth", last, f"first tenth {first:.4f}")

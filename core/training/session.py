@@ -1,4 +1,4 @@
-"""A run on its way: what all phases share."""
+"""A training session: what all phases of a run share."""
 
 from __future__ import annotations
 
@@ -12,25 +12,23 @@ from core.data.cohort import gather_cohort
 from core.engine.distributed import Compute
 from core.engine.progress import RunLog
 from core.engine.trainer import Trainer
-from core.evaluate.table import Line
-from core.flow.rounds import weight_sets
+from core.evaluate.table import MetricRow
 from core.flow.run import Run
 from core.generate.bundle import Bundle
 from core.generate.networks import Networks
 from core.training.run_folder import RunFolder, require_agreement
 
 
-class Course:
+class TrainingSession:
     """Studies, networks, folder and trainer of a run, and the table so far."""
 
     def __init__(self, run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter], compute: Compute) -> None:
         self.run, self.compute, config = run, compute, run.config
-        require_agreement(config)  # before data are made for a run that cannot go on
+        require_agreement(config)  # before data are prepared for a run that cannot resume
         self.cohort = gather_cohort(run, registry, datasets, compute)
         with compute.main_first():
             self.folder = RunFolder(config, self.cohort.fingerprint, silent=not compute.is_main)
-        sets = weight_sets(run.flows.union.modalities, run.modalities, config.preset)
-        self.networks = Networks(sets, self.folder.homes(), config.run, config.seed, compute)
+        self.networks = Networks(run.weight_sets, self.folder.homes(), config.run, config.seed, compute)
         self.bundle = Bundle(run, self.networks)
         self.trainer = Trainer(
             compute=compute,
@@ -40,23 +38,23 @@ class Course:
             log_every=config.training.log_every,
             save_every=config.training.save_every,
         )
-        self.table: list[Line] = []
+        self.table: list[MetricRow] = []
         self.trained_any = False
 
     def stage(
-        self, phase: Phase | Literal["measure"], name: str, weights: Sequence[str], train: Callable[[], Iterable[Line]]
+        self, phase: Phase | Literal["measure"], name: str, weights: Sequence[str], train: Callable[[], Iterable[MetricRow]]
     ) -> None:
-        """Run a stage, unless it is finished; its lines join the table.
+        """Run a stage, unless it is finished, and add its rows to the table.
 
         ``train`` trains, measures, and saves the named weight sets under the phase. Its `Stage` has the same phase
         and name.
         """
         title = f"{phase} {name}"
-        lines = self.folder.lines(title)
-        if lines is None:
+        rows = self.folder.rows(title)
+        if rows is None:
             self.trained_any = True
-            lines = list(train())
+            rows = list(train())
             self.compute.barrier()
-            self.folder.finish(title, phase, weights, lines)
+            self.folder.finish(title, phase, weights, rows)
         self.trainer.forget(title)
-        self.table += lines
+        self.table += rows

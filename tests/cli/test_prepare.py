@@ -24,7 +24,7 @@ from core.data.studies import Studies
 from core.engine.distributed import Compute
 from core.errors import MedWeaveWarning, UserError
 from core.flow.run import start_run
-from core.plan.data_counts import take_stock
+from core.plan.data_counts import count_data
 
 ROOT = Path(__file__).parents[2]
 FLOW = "text-xray_frontal"
@@ -74,7 +74,7 @@ def test_training_takes_what_was_prepared(mine, capsys, monkeypatch):
     told = prepared(capsys=capsys)
     assert "40 studies of 40 patients" in told
     assert "80 files were read; all findings: data/prepared/mine/tiny/audit.json" in told
-    assert "core.train takes them from there" in told
+    assert "core.train reads them from there" in told
     _, _, found = cohort()
     records, studies = found.training.records, found.training
     assert len(records) + len(found.held_out.records) + len(found.test.records) == 40
@@ -131,7 +131,7 @@ def test_a_broken_file_stops_nobody(mine, capsys):
             studies.batch("xray_frontal", places)
         assert not {"s3", "s4"} & {studies.records[place].study for place in places}
     with pytest.warns(MedWeaveWarning, match="2 of xray_frontal"):
-        (stock,) = take_stock(run, registry, discover().datasets)
+        (stock,) = count_data(run, registry, discover().datasets)
     assert stock.num_samples(["xray_frontal"]) == len(found.training.indices_with("xray_frontal")), (
         "the plan counts the same"
     )
@@ -188,11 +188,11 @@ def test_a_large_data_set_is_not_looked_at_which_is_said(mine, monkeypatch, most
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), "tiny; core.train takes them from there"),
-        (("--out", "data/prepared/mine", "--root", "mine"), "tiny; core.train takes them from there"),
+        ((), "tiny; core.train reads them from there"),
+        (("--out", "data/prepared/mine", "--root", "mine"), "tiny; core.train reads them from there"),
         (
             ("--out", "there"),
-            "for core.train to take them, set datasets.mine.prepared = 'there' in registry.local.toml",
+            "for core.train to read them, set datasets.mine.prepared = 'there' in registry.local.toml",
         ),
         (
             ("--root", "copy"),
@@ -250,7 +250,7 @@ def test_settings_of_the_run_to_come(mine, capsys):
 def test_a_dry_run_writes_nothing(mine, capsys):
     mine(3)
     told = prepared("--dry-run", "--preset", "small", capsys=capsys)
-    assert told == "would audit and keep samples of 'mine' from mine at preset 'small' in data/prepared/mine\n"
+    assert told == "would audit and store samples of 'mine' from mine at preset 'small' in data/prepared/mine\n"
     assert not Path("data").exists()
 
 

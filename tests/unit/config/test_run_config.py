@@ -153,13 +153,13 @@ def test_prompt_sources_follow_the_recipe():
 
 
 def test_rounds_of_the_recipes():
-    assert [item.edge.text for item in started().rounds("guide")] == ["text-xray", "text-ct", "ct-mri"]
-    first, second = started(recipe="medcodi_m").rounds("guide")
+    assert [item.edge.text for item in started().rounds["guide"]] == ["text-xray", "text-ct", "ct-mri"]
+    first, second = started(recipe="medcodi_m").rounds["guide"]
     assert "context.xray_frontal" in first.trains
     assert second.trains == ("context.text", "sites.text.denoiser")
-    thawed = started(set=["phases.freeze=none"]).rounds("align")
+    thawed = started(set=["phases.freeze=none"]).rounds["align"]
     assert thawed[1].trains == ("text.prompt", "ct.prompt")
-    assert [item.key for item in started(recipe="medisyn").once("diffuse")][-1] == "mri.denoiser"
+    assert [item.key for item in started(recipe="medisyn").trained_once("diffuse")][-1] == "mri.denoiser"
 
 
 def test_missing_part_is_an_error_before_training():

@@ -8,8 +8,8 @@ import pytest
 from core.contract.modality import Modality, PartConfig, Parts, Shared
 from core.errors import MedWeaveWarning, UserError
 from core.flow.grammar import Flow, neighbours, parse_flow, reachable_pairs
-from core.flow.patient_pools import deal_pools, dealt, visible
-from core.flow.rounds import missing_parts, plan_rounds, require_parts, trained_once
+from core.flow.patient_pools import assign_pools, visible, with_pools
+from core.flow.rounds import missing_parts, plan_rounds, require_parts, trained_once, weight_sets
 from core.types import DataSpec, Record
 
 ALIASES = {"xray": ("xray_frontal", "xray_lateral")}
@@ -134,11 +134,19 @@ def test_island_names_what_is_known():
     assert "put an edge before it" in message
 
 
+def sets_of(flow, modalities, preset="tiny"):
+    return weight_sets(flow.modalities, modalities, preset)
+
+
+def rounds_of(flow, modalities, preset, phase, **options):
+    return plan_rounds(flow, sets_of(flow, modalities, preset), phase, **options)
+
+
 def test_cycle_is_allowed_with_a_warning():
     with pytest.warns(MedWeaveWarning, match="flow item 'text-mri' brings no new modality"):
         flow = parse("text-ct,ct-mri,text-mri")
-    assert plan_rounds(flow, MODALITIES, "tiny", "align")[2].trains == ()
-    assert plan_rounds(flow, MODALITIES, "tiny", "align", freeze=False)[2].trains == ("text.prompt", "mri.prompt")
+    assert rounds_of(flow, MODALITIES, "tiny", "align")[2].trains == ()
+    assert rounds_of(flow, MODALITIES, "tiny", "align", freeze=False)[2].trains == ("text.prompt", "mri.prompt")
 
 
 def test_a_tree_gives_no_warning():
@@ -150,7 +158,7 @@ def test_a_tree_gives_no_warning():
 
 def test_medm2g_align_rounds():
     """METHOD E2."""
-    rounds = plan_rounds(parse(MEDM2G), MODALITIES, "tiny", "align")
+    rounds = rounds_of(parse(MEDM2G), MODALITIES, "tiny", "align")
     assert [(item.index, item.modalities, item.trains, item.frozen) for item in rounds] == [
         (1, ("text", "xray_frontal", "xray_lateral"), ("text.prompt", "xray.prompt"), ()),
         (2, ("text", "ct"), ("ct.prompt",), ("text.prompt",)),
@@ -160,7 +168,7 @@ def test_medm2g_align_rounds():
 
 def test_medm2g_guide_rounds():
     """METHOD E15."""
-    rounds = plan_rounds(parse(MEDM2G), MODALITIES, "tiny", "guide")
+    rounds = rounds_of(parse(MEDM2G), MODALITIES, "tiny", "guide")
     assert [set(item.trains) for item in rounds] == [
         {"context.text", "context.xray_frontal", "context.xray_lateral"}
         | {f"sites.{name}.denoiser" for name in ("text", "xray_frontal", "xray_lateral")},
@@ -177,7 +185,7 @@ def test_medm2g_guide_rounds():
 def test_medcodi_m_guide_rounds():
     """The views first, then the report with the frontal side frozen (METHOD section 0)."""
     flow = parse("xray_frontal-xray_lateral,xray_frontal-text")
-    first, second = plan_rounds(flow, MODALITIES, "tiny", "guide")
+    first, second = rounds_of(flow, MODALITIES, "tiny", "guide")
     views = ("xray_frontal", "xray_lateral")
     assert first.trains == tuple(key for name in views for key in (f"context.{name}", f"sites.{name}.denoiser"))
     assert first.frozen == ()
@@ -188,7 +196,7 @@ def test_medcodi_m_guide_rounds():
 def test_shared_denoiser_has_its_sites_once():
     shared = Shared("image.denoiser", Part())
     modalities = named(modality("a"), modality("b", denoiser=shared), modality("c", denoiser=shared))
-    rounds = plan_rounds(parse_flow("a-b,a-c", modalities, {}), modalities, "tiny", "guide")
+    rounds = rounds_of(parse_flow("a-b,a-c", modalities, {}), modalities, "tiny", "guide")
     assert rounds[1].trains == ("context.c",)
     assert rounds[1].frozen == ("context.a", "sites.a.denoiser", "sites.image.denoiser")
 
@@ -196,7 +204,7 @@ def test_shared_denoiser_has_its_sites_once():
 def test_trained_once_joins_owners():
     shared = Shared("image.autoencoder", Part())
     modalities = named(modality("a", autoencoder=shared), modality("b", autoencoder=shared), modality("c"))
-    sets = trained_once(parse_flow("a-b,b-c", modalities, {}), modalities, "tiny", "autoencoder")
+    sets = trained_once(sets_of(parse_flow("a-b,b-c", modalities, {}), modalities), "autoencoder")
     assert [(item.key, item.owners) for item in sets] == [("image.autoencoder", ("a", "b")), ("c.autoencoder", ("c",))]
 
 
@@ -207,22 +215,22 @@ def test_unequal_configs_under_one_key():
     flow = parse_flow("a-b", modalities, {})
     for phase in ("align", "guide"):
         with pytest.raises(UserError, match=r"'image': modalities 'a' and 'b'.*width = 4, 5.*two keys"):
-            plan_rounds(flow, modalities, "tiny", phase)
+            rounds_of(flow, modalities, "tiny", phase)
     with pytest.raises(UserError, match="'image'"):
-        trained_once(flow, modalities, "tiny", "diffuse")
+        trained_once(sets_of(flow, modalities), "diffuse")
 
 
 def test_one_key_for_two_parts():
     modalities = named(modality("a", prompt=Shared("image", Part())), modality("b", denoiser=Shared("image", Part())))
     with pytest.raises(UserError, match="shared key 'image' stands for the prompt and the denoiser"):
-        plan_rounds(parse_flow("a-b", modalities, {}), modalities, "tiny", "align")
+        rounds_of(parse_flow("a-b", modalities, {}), modalities, "tiny", "align")
 
 
 def test_parts_that_a_phase_needs():
     modalities = named(modality("a"), modality("b", prompt=None), modality("c", denoiser=None, augment=None))
     flow = parse_flow("a-b,a-c", modalities, {})
     assert missing_parts(flow, modalities, "tiny", "align") == ("b: no prompt",)
-    assert missing_parts(flow, modalities, "tiny", "align", views=True) == ("b: no prompt", "c: no augment")
+    assert missing_parts(flow, modalities, "tiny", "align", augmented=True) == ("b: no prompt", "c: no augment")
     assert missing_parts(flow, modalities, "tiny", "diffuse") == ()
     with pytest.raises(UserError, match=r"phase guide of flow 'a-b,a-c' .*: c: no denoiser; leave"):
         require_parts(flow, modalities, "tiny", "guide")
@@ -230,7 +238,7 @@ def test_parts_that_a_phase_needs():
 
 def test_unknown_preset():
     with pytest.raises(UserError, match=r"no preset of modality 'text' 'tinny' .*did you mean 'tiny'\?"):
-        plan_rounds(parse(MEDM2G), MODALITIES, "tinny", "align")
+        rounds_of(parse(MEDM2G), MODALITIES, "tinny", "align")
 
 
 def test_neighbours():
@@ -266,16 +274,16 @@ def record(patient: str, split: str = "train", pool: int | None = None) -> Recor
 
 def test_pools_are_even_disjoint_and_repeatable():
     patients = [f"p{number}" for number in range(100)]
-    pools = deal_pools(patients, 3, seed=1)
+    pools = assign_pools(patients, 3, seed=1)
     sizes = [list(pools.values()).count(pool) for pool in (1, 2, 3)]
     assert sorted(sizes) == [33, 33, 34]
-    assert pools == deal_pools(reversed(patients), 3, seed=1)
-    assert pools != deal_pools(patients, 3, seed=2)
+    assert pools == assign_pools(reversed(patients), 3, seed=1)
+    assert pools != assign_pools(patients, 3, seed=2)
 
 
 def test_a_pool_shows_its_round_and_held_out_patients_everything():
     flow = parse(MEDM2G)
-    records = dealt([record("a"), record("a"), record("b"), record("c"), record("t", "test")], flow)
+    records = with_pools([record("a"), record("a"), record("b"), record("c"), record("t", "test")], flow)
     assert records[0].pool == records[1].pool
     assert {item.pool for item in records[:4]} == {1, 2, 3}
     assert records[4].pool is None
@@ -305,7 +313,7 @@ def test_random_trees(seed):
     assert str(parse_flow(str(flow), modalities, {})) == str(flow)
     for phase in ("align", "guide"):
         trained: list[str] = []
-        for item in plan_rounds(flow, modalities, "tiny", phase):
+        for item in rounds_of(flow, modalities, "tiny", phase):
             assert set(item.frozen) <= set(trained)
             assert not set(item.trains) & set(trained)
             trained += item.trains
@@ -314,7 +322,7 @@ def test_random_trees(seed):
         if phase == "align":
             expected = {keys[name] or f"{name}.prompt" for name in names}
         assert set(trained) == expected
-    once = trained_once(flow, modalities, "tiny", "diffuse")
+    once = trained_once(sets_of(flow, modalities), "diffuse")
     assert sorted(owner for item in once for owner in item.owners) == sorted(names)
     joined = sum(len(neighbours(flow, name)) for name in names) // 2
     assert joined + len(reachable_pairs(flow)) == len(names) * (len(names) - 1) // 2

@@ -9,7 +9,7 @@ from core.config.registry import PairEntry, load_registry, shipped_recipes
 from core.config.run_config import Flags, resolve, to_toml
 from core.errors import MedWeaveWarning, UserError
 from core.flow.grammar import parse_flow
-from core.flow.limits import LIMITS, UNREAD, require_consistency, supported
+from core.flow.limits import NOT_READ, UNSUPPORTED, apply_limits, require_consistency
 from core.testing.toy import TOY_GRID, TOY_VECTOR
 
 REGISTRY = load_registry(Path(__file__).parents[3] / "registry.toml")
@@ -47,27 +47,27 @@ def warned(call):
 def test_a_setting_that_training_does_not_follow_is_refused(setting, works):
     key = setting.partition("=")[0]
     with pytest.raises(UserError) as caught:
-        supported(config(set=[setting]), shipped_recipes())
+        apply_limits(config(set=[setting]), shipped_recipes())
     assert str(caught.value).startswith(f"{key} = ")
     assert f"trains with {works} only" in str(caught.value)
 
 
 def test_every_limit_is_the_value_of_the_default_recipe():
-    notes, result = warned(lambda: supported(config(recipe="medm2g"), shipped_recipes()))
+    notes, result = warned(lambda: apply_limits(config(recipe="medm2g"), shipped_recipes()))
     assert notes == []
     assert result == config(recipe="medm2g")
 
 
 @pytest.mark.parametrize("recipe", ["medcodi_m", "codi_xr", "medisyn"])
 def test_a_shipped_recipe_is_one_warning_and_what_is_trained_is_written_down(recipe):
-    notes, result = warned(lambda: supported(config(recipe=recipe), shipped_recipes()))
+    notes, result = warned(lambda: apply_limits(config(recipe=recipe), shipped_recipes()))
     assert len(notes) == 1
     assert f"recipe '{recipe}' has prompt.form = " in notes[0]
     assert "it trains with prompt.form = 'pooled_and_neighbour_tokens'" in notes[0]
     assert result.prompt.form == "pooled_and_neighbour_tokens"
     assert "pooled_and_neighbour_tokens" in to_toml(result)
     # The run file repeats the run, and has nothing more to say.
-    assert warned(lambda: supported(result, shipped_recipes())) == ([], result)
+    assert warned(lambda: apply_limits(result, shipped_recipes())) == ([], result)
 
 
 def test_a_changed_recipe_of_a_registry_is_somebody_s_setting():
@@ -76,22 +76,22 @@ def test_a_changed_recipe_of_a_registry_is_somebody_s_setting():
     registry = REGISTRY.model_copy(update={"recipes": {**REGISTRY.recipes, "medm2g": changed, "mine": changed}})
     for name in ("medm2g", "mine"):
         with pytest.raises(UserError, match=r"diffuse\.timesteps = 10: .* diffuse\.timesteps = 1000 only"):
-            supported(resolve(registry, TOYS, Flags(recipe=name)), shipped_recipes())
+            apply_limits(resolve(registry, TOYS, Flags(recipe=name)), shipped_recipes())
 
 
 def test_phases_that_do_not_run_have_no_limits():
     chosen = config(set=["diffuse.timesteps=10"], phase="autoencoder,align")
-    assert supported(chosen, shipped_recipes()) == chosen
+    assert apply_limits(chosen, shipped_recipes()) == chosen
 
 
 def test_a_switch_that_nothing_reads_is_refused():
     with pytest.raises(UserError, match=r"align\.image_encoder = 'none' is read by nothing; .*MODALITY\.prompt\.FIELD"):
-        supported(config(set=["align.image_encoder=none"]), shipped_recipes())
+        apply_limits(config(set=["align.image_encoder=none"]), shipped_recipes())
 
 
 def test_limits_name_existing_switches():
     recipe = REGISTRY.recipe("medm2g")
-    for key in [*(limit.key for limit in LIMITS), *UNREAD]:
+    for key in [*(limit.key for limit in UNSUPPORTED), *NOT_READ]:
         group, _, field = key.partition(".")
         assert hasattr(getattr(recipe, group), field)
 

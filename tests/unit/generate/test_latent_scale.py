@@ -9,7 +9,6 @@ import torch
 from core.config.registry import load_registry
 from core.config.run_config import Flags, resolve
 from core.errors import UserError
-from core.flow.rounds import weight_sets
 from core.flow.run import start_run
 from core.generate.bundle import Bundle
 from core.generate.networks import Networks
@@ -24,9 +23,8 @@ TOYS = {one.name: one for one in (TOY_VECTOR, TOY_GRID)}
 def bundle(tmp_path):
     """A run of which no stage is finished."""
     run = start_run(resolve(REGISTRY, TOYS, Flags(flow="toy_vector-toy_grid")), TOYS)
-    sets = weight_sets(run.flows.union.modalities, run.modalities, run.config.preset)
-    here = SimpleNamespace(placed=lambda value: value, first=True)
-    return Bundle(run, Networks(sets, {}, tmp_path, 0, here))
+    here = SimpleNamespace(to_device=lambda value: value, is_main=True)
+    return Bundle(run, Networks(run.weight_sets, {}, tmp_path, 0, here))
 
 
 def test_latents_without_a_scale_are_not_decoded(bundle):

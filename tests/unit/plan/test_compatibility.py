@@ -10,7 +10,7 @@ from core.config.run_config import Flags, resolve
 from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.flow.run import start_run
-from core.plan.compatibility import _Built, require_fit
+from core.plan.compatibility import _Built, require_compatible
 from core.testing.toy import TOY_GRID, TOY_VECTOR
 
 REGISTRY = load_registry(Path(__file__).parents[3] / "registry.toml")
@@ -46,7 +46,7 @@ def fit(*settings, phase=None, denoiser=None):
         parts = replace(TOY_GRID.parts("tiny"), denoiser=denoiser)
         toys["toy_grid"] = replace(TOY_GRID, presets={"tiny": parts})
     flags = Flags(flow="toy_vector-toy_grid", data="toy", set=settings, phase=phase)
-    require_fit(start_run(resolve(REGISTRY, toys, flags), toys))
+    require_compatible(start_run(resolve(REGISTRY, toys, flags), toys))
 
 
 @pytest.mark.parametrize("denoiser", [None, Computes()], ids=["the toys", "a part that computes while it is built"])
