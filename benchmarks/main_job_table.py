@@ -54,7 +54,7 @@ def markdown() -> str:
 
 def _table(heading: str, short: dict[tuple[str, str], Row], long: dict[tuple[str, str], Row]) -> Iterator[str]:
     keys = [key for key in dict.fromkeys([*short, *long]) if group_of(*key) == heading]
-    runs = {"usual": short, "`--long`": long} if long else {"usual": short}
+    runs = {"usual": short, "`--extended`": long} if long else {"usual": short}
     yield from (
         f"### {heading}",
         "",

@@ -28,7 +28,8 @@ def parser() -> Parser:
     flags.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     flags.add_argument("--seed", type=int, help="one number decides every draw (default: 0)")
     flags.add_argument("--steps", type=int, help="steps of every phase")
-    flags.add_argument("--long", action="store_true", help="the preset's longer training")
+    flags.add_argument("--extended", action="store_true", help="the preset's extended training")
+    flags.add_former_name("--long", "--extended")
     flags.add_argument("--plan", action="store_true", help="print rounds, data and costs, and stop")
     return flags
 
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
 
     compute = Compute(config.device)
     session = TrainingSession(resolved, registry, datasets, compute)
-    session.folder.keep_plan(partial(describe_plan, resolved, registry, datasets))
+    session.folder.write_plan(partial(describe_plan, resolved, registry, datasets))
     table = train(session)
     if compute.is_main:
         if not session.trained_any:

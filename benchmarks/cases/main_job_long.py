@@ -1,4 +1,4 @@
-"""The main job with ``--long``: see `main_job`."""
+"""The main job with ``--extended``: see `main_job`."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from benchmarks.cases.main_job import measured
 
 def measure() -> list[dict[str, Any]]:
     """Rows: stages with their seconds, lines of the table, and the whole."""
-    return measured(Path("runs/benchmark-main-job-long"), "--long")
+    return measured(Path("runs/benchmark-main-job-long"), "--extended")

@@ -53,7 +53,7 @@ class Training(Table):
 
 
 class OtherTraining(Table):
-    """Values that take the place of a preset's, and only those: what a paper says, or a longer training."""
+    """Values that take the place of a preset's, and only those: what a paper says, or an extended training."""
 
     steps: int | None = Field(default=None, ge=1)
     steps_tokens: int | None = Field(default=None, ge=1)
@@ -88,8 +88,8 @@ class OtherMeasuring(Table):
     judge_epochs: int | None = Field(default=None, ge=1)
 
 
-class Longer(Table):
-    """What ``--long`` changes: lengths of training and of measuring, never sizes of networks."""
+class Extended(Table):
+    """What ``--extended`` changes: lengths of training and of measuring, never sizes of networks."""
 
     autoencoder: OtherTraining = OtherTraining()
     align: OtherTraining = OtherTraining()
@@ -110,7 +110,7 @@ class OtherSampling(Table):
 
 
 class Preset(Table):
-    """Sizes of training; the sizes of networks stand in the plugins. ``long`` is laid over the rest by ``--long``.
+    """Sizes of training; the sizes of networks stand in the plugins. ``extended`` is laid over the rest by ``--extended``.
     ``log_every`` and ``save_every`` count optimiser steps. ``sampler`` is laid over that of the recipe.
     """
 
@@ -122,7 +122,7 @@ class Preset(Table):
     diffuse: Training
     guide: Training
     measure: Measuring = Measuring()
-    long: Longer | None = None
+    extended: Extended | None = None
     sampler: OtherSampling | None = None
 
     def of(self, phase: Phase) -> Training:

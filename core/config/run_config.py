@@ -53,7 +53,7 @@ class Flags:
     device: str | None = None
     seed: int | None = None
     steps: int | None = None
-    long: bool = False
+    extended: bool = False
 
 
 def layers_of(flags: Flags) -> list[Layer]:
@@ -147,12 +147,12 @@ def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None
     _refuse_beside_run_file(flags, layers)
     recipe = _chosen("recipe", layers, registry.default_recipe)
     preset = _chosen("preset", layers, registry.default_preset)
-    tables = _base(registry, recipe, preset, long=flags.long)
+    tables = _base(registry, recipe, preset, extended=flags.extended)
     config = _checked(tables, f"recipe '{recipe}' at preset '{preset}'")
     for source, table in layers:
         tables = _laid_over(tables, table)
         config = _checked(tables, source)
-    for key, instead in (("long", "give --long, or set training.PHASE.steps"), ("sampler", "set sampler.KEY")):
+    for key, instead in (("extended", "give --extended, or set training.PHASE.steps"), ("sampler", "set sampler.KEY")):
         if getattr(config.training, key) is not None:
             raise UserError(f"training.{key}: only presets of the registry have one; {instead}")
     for name in config.data.names:
@@ -165,7 +165,7 @@ def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None
 def _refuse_beside_run_file(flags: Flags, layers: Sequence[Layer]) -> None:
     """A resolved run file spells out every switch and size: a flag that stands for many of them would change none."""
     table = layers[0][1] if flags.config is not None and layers else {}
-    spelt = {"recipe": "sampler" in table, "preset": "training" in table, "long": "training" in table}
+    spelt = {"recipe": "sampler" in table, "preset": "training" in table, "extended": "training" in table}
     given = [
         f"--{name}"
         for name, fixed in spelt.items()
@@ -184,20 +184,20 @@ def to_toml(config: RunConfig) -> str:
     return head + tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
 
 
-def _base(registry: Registry, recipe: str, preset: str, *, long: bool) -> dict[str, Any]:
+def _base(registry: Registry, recipe: str, preset: str, *, extended: bool) -> dict[str, Any]:
     """The lowest layers: sizes of the preset with what the paper published for it, then the switches."""
     method, sizes = registry.recipe(recipe), registry.preset(preset)
-    training = sizes.model_dump(exclude_none=True, exclude={"long", "sampler"})
+    training = sizes.model_dump(exclude_none=True, exclude={"extended", "sampler"})
     for phase, published in method.train.get(preset, {}).items():
         training[phase] |= published.model_dump(exclude_none=True)
-    if long and sizes.long is None:
-        able = [name for name, other in registry.presets.items() if other.long is not None]
+    if extended and sizes.extended is None:
+        able = [name for name, other in registry.presets.items() if other.extended is not None]
         raise UserError(
-            f"--long: preset '{preset}' has no longer training (these have: {join_choices(able)}); leave it out, or write one"
-            f" as presets.{preset}.long in the registry"
+            f"--extended: preset '{preset}' has no extended training (these have: {join_choices(able)}); leave it out, or"
+            f" write one as presets.{preset}.extended in the registry"
         )
-    if long and sizes.long is not None:
-        training = merged(training, sizes.long.model_dump(exclude_none=True))
+    if extended and sizes.extended is not None:
+        training = merged(training, sizes.extended.model_dump(exclude_none=True))
     switches = {key: getattr(method, key).model_dump(exclude_none=True) for key in SWITCHES}
     if sizes.sampler is not None:
         switches["sampler"] |= sizes.sampler.model_dump(exclude_none=True)

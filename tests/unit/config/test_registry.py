@@ -69,7 +69,7 @@ def test_shipped_recipes_match_the_table_of_the_method():
 def test_shipped_presets():
     registry = load_registry(SHIPPED)
     assert set(registry.presets) == {"tiny", "tiny3d", "small", "paper"}
-    assert [name for name, preset in registry.presets.items() if preset.long] == ["tiny", "tiny3d"]
+    assert [name for name, preset in registry.presets.items() if preset.extended] == ["tiny", "tiny3d"]
     assert registry.plugins.enabled is None
 
 

@@ -67,7 +67,7 @@ def test_defaults():
     assert plain.flow.of("align") == plain.flow.of("guide") == "text-xray,text-ct,ct-mri"
     assert plain.run == Path("runs/medm2g-tiny")
     assert plain.data.names == ("phantom",)
-    assert plain.training == REGISTRY.preset("tiny").model_copy(update={"long": None, "sampler": None})
+    assert plain.training == REGISTRY.preset("tiny").model_copy(update={"extended": None, "sampler": None})
 
 
 def test_each_layer_wins_over_the_one_below(tmp_path):
@@ -95,16 +95,16 @@ def test_published_numbers_reach_the_paper_preset_only():
 
 
 def test_long_and_steps():
-    longer, usual = config(long=True).training, config().training
-    assert longer.align.steps == REGISTRY.preset("tiny").long.align.steps > usual.align.steps
+    longer, usual = config(extended=True).training, config().training
+    assert longer.align.steps == REGISTRY.preset("tiny").extended.align.steps > usual.align.steps
     assert longer.measure.samples > usual.measure.samples
     assert longer.align.batch == usual.align.batch
-    assert longer.long is usual.long is None
-    assert config(long=True, set=["training.align.steps=7"]).training.align.steps == 7
-    with pytest.raises(UserError, match=r"training.long: only presets of the registry have one"):
-        config(set=["training.long.align.steps=7"])
-    with pytest.raises(UserError, match=r"--long: preset 'paper' has no longer training \(these have: tiny, tiny3d\)"):
-        config(long=True, preset="paper")
+    assert longer.extended is usual.extended is None
+    assert config(extended=True, set=["training.align.steps=7"]).training.align.steps == 7
+    with pytest.raises(UserError, match=r"training.extended: only presets of the registry have one"):
+        config(set=["training.extended.align.steps=7"])
+    with pytest.raises(UserError, match=r"--extended: preset 'paper' has no extended training \(these have: tiny, tiny3d\)"):
+        config(extended=True, preset="paper")
     short = config(steps=3, recipe="medisyn", preset="paper")
     assert short.training.diffuse.num_steps(10**6) == 3
 
@@ -238,7 +238,7 @@ def test_written_file_repeats_the_run(tmp_path, recipe, preset):
         recipe=recipe,
         preset=preset,
         seed=5,
-        long=REGISTRY.preset(preset).long is not None,
+        extended=REGISTRY.preset(preset).extended is not None,
         run=tmp_path / "out",
         set=["guide.null_prompt=0.1"],
     )
@@ -275,7 +275,7 @@ def test_a_flow_is_warned_of_once():
     assert len(caught) == 1
 
 
-@pytest.mark.parametrize("flags", [{"recipe": "medisyn"}, {"preset": "small"}, {"long": True}])
+@pytest.mark.parametrize("flags", [{"recipe": "medisyn"}, {"preset": "small"}, {"extended": True}])
 def test_a_resolved_run_file_is_not_mixed_with_another_recipe_or_sizes(tmp_path, flags):
     """Its switches would stay as they are: asked for MediSyn, got MedM2G under that name."""
     path = written(tmp_path, to_toml(config()))
