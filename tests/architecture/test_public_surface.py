@@ -97,7 +97,7 @@ def test_every_hook_is_documented():
 
 
 def test_every_hook_is_tested():
-    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "unit").glob("*.py"))
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "unit").rglob("*.py"))
     for name in discovery.HOOKS:
         assert f"def {name}()" in tests, f"no test implements {name}"
 
