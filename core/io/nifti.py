@@ -1,6 +1,6 @@
-"""NIfTI to `Sample`: volumes, and slices stored as ``(X, Y, 1)``.
+"""Read and write NIfTI: volumes, and slices stored as ``(X, Y, 1)``.
 
-`Sample` to NIfTI, marked as synthetic in the header, in an extension and beside.
+Files that are written are marked as synthetic in the header, in an extension, and in a JSON file of their name.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from core.io.provenance import SYNTHETIC, Mark, write_marked
 from core.types import Geometry, Provenance, Sample
 
 COMMENT = 6  # NIfTI extension code of plain text
-_SAME_SPACING = 0.01  # what an affine and the header's own spacing may differ by, a hundredth
+_SAME_SPACING = 0.01  # relative difference that an affine and the header's spacing may have
+_DESCRIP_BYTES = 79  # the field has 80 bytes and ends with a zero
 _MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 
 
 class NiftiReaderConfig(PartConfig):
     """A reader of ``.nii`` and ``.nii.gz``.
 
-    ``dims``: 3 for volumes, 2 for slices, left out for either (a volume of one slice is a slice). ``volume``: what a
-    volume does where ``dims`` is 2, see `core.io.geometry`. ``orientation``: where the axes run in
-    files without an affine (sform and qform code 0), refused otherwise. ``form``: which of the two affines of a file
-    holds; left out, the sform where it is set, with a warning where it contradicts the header's spacing.
-    ``nan_value`` replaces NaN and infinities, refused otherwise.
+    ``dims``: 3 for volumes, 2 for slices, left out for either (a volume of one slice is a slice). ``volume``: what is
+    done with a volume where ``dims`` is 2, see `core.io.geometry`. ``orientation``: where the axes run in files without
+    an affine (sform and qform code 0); left out, such files are refused. ``form``: which of the two affines of a file
+    counts; left out, the sform where it is set, with a warning where it contradicts the header's spacing.
+    ``nan_value`` replaces NaN and infinities; left out, they are refused.
     """
 
     modality: str
@@ -52,7 +53,7 @@ class NiftiReaderConfig(PartConfig):
 
 
 class NiftiReader:
-    """Reads an image into float32 ``1 *space``, array axes as in the file."""
+    """Read an image into float32 ``1 *space``, array axes as in the file."""
 
     suffixes = (".nii", ".nii.gz")
 
@@ -60,9 +61,9 @@ class NiftiReader:
         self.config = config
 
     def read(self, path: Path) -> Sample:
-        """The image in units with its exact affine (the sform where both forms are set).
+        """Return the image in units with its exact affine (the sform where both forms are set).
 
-        `UserError` that names the file: broken, empty, more than 3 axes, not real numbers, no affine, NaN.
+        Raises `UserError` that names the file: broken, empty, more than 3 axes, not real numbers, no affine, NaN.
         """
         path = require_file(path, self.suffixes)
         with decoding(path, "NIfTI"):
@@ -72,7 +73,7 @@ class NiftiReader:
             mark = _mark(image, path)
             affine = self._affine(image, shape, path)
         data = self._finite(data, path)
-        data, geometry = self._placed(data, affine, path, mark, str(image.get_data_dtype()))
+        data, geometry = self._with_geometry(data, affine, path, mark, str(image.get_data_dtype()))
         meta = {"path": str(path), "units": self.config.units} | ({} if mark is None else mark.meta())
         return Sample(modality=self.config.modality, data=data[None], geometry=geometry, meta=meta)
 
@@ -115,13 +116,11 @@ class NiftiReader:
         affine = np.array(image.affine, dtype=np.float64)
         # An axis of one point has no spacing that could be wrong.
         axes = [axis for axis, size in enumerate(image.shape[:3]) if size > 1]
-        found, zooms = (
-            np.linalg.norm(affine[:3, axes], axis=0),
-            np.array(image.header["pixdim"][1:4], dtype=float)[axes],
-        )
-        if sform and self.config.form is None and not np.allclose(found, zooms, rtol=_SAME_SPACING):
-            told = f"its sform says a spacing of {_listed(found)}, its header {_listed(zooms)}; the sform is used"
-            warnings.warn(MedWeaveWarning(f"{path}: {told}; set form = 'qform' or 'sform'"), stacklevel=2)
+        spacing = np.linalg.norm(affine[:3, axes], axis=0)
+        zooms = np.array(image.header["pixdim"][1:4], dtype=float)[axes]
+        if sform and self.config.form is None and not np.allclose(spacing, zooms, rtol=_SAME_SPACING):
+            text = f"its sform says a spacing of {_format(spacing)}, its header {_format(zooms)}; the sform is used"
+            warnings.warn(MedWeaveWarning(f"{path}: {text}; set form = 'qform' or 'sform'"), stacklevel=2)
         return affine
 
     def _finite(self, data: np.ndarray, path: Path) -> np.ndarray:
@@ -132,7 +131,7 @@ class NiftiReader:
             raise UserError(f"{path}: {int((~good).sum())} values are NaN or infinite; set nan_value to replace them")
         return np.where(good, data, np.float32(self.config.nan_value))
 
-    def _placed(
+    def _with_geometry(
         self, data: np.ndarray, affine: np.ndarray, path: Path, mark: Mark | None, kind: str
     ) -> tuple[np.ndarray, Geometry]:
         flat = data.shape[2] == 1 and (self.config.dims or (len(mark.shape) if mark and mark.shape else 2)) == 2
@@ -145,18 +144,18 @@ class NiftiReader:
 
 
 def read_mask(path: Path) -> Sample:
-    """A mask of a volume: three axes on a grid of its own."""
-    return NiftiReaderConfig(modality="mask", dims=3).build().read(path)
+    """Read a mask of a volume: three axes, on any grid."""
+    return NiftiReaderConfig(modality="slice_mask", dims=3).build().read(path)
 
 
-def _listed(spacing: np.ndarray) -> str:
+def _format(spacing: np.ndarray) -> str:
     return " x ".join(f"{step:.3g}" for step in spacing)
 
 
 def _load(path: Path) -> Any:
     import nibabel
 
-    with _said(path):
+    with _header_warnings(path):
         image = nibabel.load(path, mmap=False)
     if not isinstance(image, (nibabel.Nifti1Image, nibabel.Nifti2Image)):
         raise UserError(f"{path}: is {type(image).__name__}, expected a NIfTI file in one piece")
@@ -164,21 +163,21 @@ def _load(path: Path) -> Any:
 
 
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """nibabel prints what it mends in a header, and once more what it then raises: warn of the one, drop the other."""
-    logger, said = logging.getLogger("nibabel.global"), list[str]()
+def _header_warnings(path: Path) -> Iterator[None]:
+    """Warn of what nibabel repairs in a header. It prints repairs, and repeats as text the errors that it raises."""
+    logger, messages = logging.getLogger("nibabel.global"), list[str]()
 
-    def keep(record: logging.LogRecord) -> bool:
-        said.append(record.getMessage())
+    def collect(record: logging.LogRecord) -> bool:
+        messages.append(record.getMessage())
         return False
 
-    logger.addFilter(keep)
+    logger.addFilter(collect)
     try:
         yield
     finally:
-        logger.removeFilter(keep)
-    for line in said:
-        warnings.warn(MedWeaveWarning(f"{path}: its header was mended while reading: {line}"), stacklevel=2)
+        logger.removeFilter(collect)
+    for line in messages:
+        warnings.warn(MedWeaveWarning(f"{path}: its header was repaired while reading: {line}"), stacklevel=2)
 
 
 def _mark(image: Any, path: Path) -> Mark | None:
@@ -192,14 +191,11 @@ def _mark(image: Any, path: Path) -> Mark | None:
 
 
 def _as_marked(geometry: Geometry, mark: Mark, path: Path) -> Geometry:
-    """The written geometry to the last bit; the header's, which is float32, where somebody moved the image since."""
+    """Return the written geometry to the last bit; the header's (float32) where the image was moved since."""
     written = mark.geometry(geometry.shape, path)
     if written is None or not np.array_equal(written.affine.astype(np.float32), geometry.affine.astype(np.float32)):
         return geometry
     return written
-
-
-_DESCRIP_BYTES = 79  # the field has 80 and ends with a zero
 
 
 class NiftiWriterConfig(PartConfig):
@@ -226,8 +222,8 @@ class NiftiWriter:
     def write(self, sample: Sample, path: Path, provenance: Provenance, *, overwrite: bool = False) -> None:
         """Write ``path`` and ``<path>.json``, or neither.
 
-        `UserError`: the file exists, the name has another suffix, no geometry, more than one channel, or values
-        beyond what the type stores.
+        Raises `UserError` where the file exists, the name has another suffix, or the sample has no geometry, more
+        than one channel, or values beyond what the type stores.
         """
         path = Path(path)
         if not path.name.endswith(self.suffix):
@@ -239,22 +235,22 @@ class NiftiWriter:
         import nibabel
         from nibabel.nifti1 import Nifti1Extension
 
-        data, place = require_storable(sample, path, axes=(2, 3)), sample.geometry
-        if place is None or data.shape[0] != 1:
-            found = "no geometry" if place is None else f"{data.shape[0]} channels"
-            raise UserError(f"{path}: the sample has {found}; NIfTI takes one channel with its geometry")
+        data, geometry = require_storable(sample, path, axes=(2, 3)), sample.geometry
+        if geometry is None or data.shape[0] != 1:
+            fault = "no geometry" if geometry is None else f"{data.shape[0]} channels"
+            raise UserError(f"{path}: the sample has {fault}; NIfTI takes one channel with its geometry")
         volume = data[0] if data.ndim == 4 else data[0][..., None]
         mark = Mark.of(sample, provenance, self.config.units)
-        image = nibabel.Nifti1Image(self._stored(volume, path), place.affine)
+        image = nibabel.Nifti1Image(self._quantize(volume, path), geometry.affine)
         if self.config.dtype == "int16":
             image.header.set_slope_inter(self.config.step, 0.0)
-        _place(image, place)
+        _set_affine(image, geometry)
         image.header["descrip"] = _descrip(mark)
         content = mark.model_dump_json(exclude_none=True).encode()
         image.header.extensions.append(Nifti1Extension(COMMENT, content))
         return image, mark
 
-    def _stored(self, volume: np.ndarray, path: Path) -> np.ndarray:
+    def _quantize(self, volume: np.ndarray, path: Path) -> np.ndarray:
         if not np.isfinite(volume).all():
             raise UserError(f"{path}: the sample has NaN or infinite values")
         if self.config.dtype == "float32":
@@ -267,8 +263,8 @@ class NiftiWriter:
         return levels.astype(np.int16)
 
 
-def _place(image: Any, geometry: Geometry) -> None:
-    """Both forms where a rotation can say it; the sform alone where axes are oblique to each other."""
+def _set_affine(image: Any, geometry: Geometry) -> None:
+    """Set both forms where a rotation can express the affine; the sform alone where axes are oblique to each other."""
     image.header.set_xyzt_units("mm")
     image.set_sform(geometry.affine, code=1)
     axes = geometry.affine[:3, :3] / np.linalg.norm(geometry.affine[:3, :3], axis=0)
