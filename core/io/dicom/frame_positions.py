@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.errors import UserError
-from core.io.dicom.slices import EVEN, EVEN_MM, SAME_MM, Frame, demand_alike, plane_affine, volume_affine
+from core.io.dicom.slices import EVEN, EVEN_MM, SAME_MM, Frame, require_alike, plane_affine, volume_affine
 from core.types import Geometry, Space
 
 _TO_RAS = np.array([-1.0, -1.0, 1.0])
@@ -20,7 +20,7 @@ _NEAR_MM = 0.01  # a frame nearer than this to a slice lies on it
 
 
 @dataclass(frozen=True, eq=False)
-class Slots:
+class FramePositions:
     """A volume of ``shape`` (slices, rows, columns) with its ``affine`` (4x4, mm, RAS), and each frame's slice."""
 
     affine: np.ndarray
@@ -28,22 +28,22 @@ class Slots:
     places: tuple[int, ...]
 
 
-def one_slot(frames: Sequence[Frame]) -> Slots | None:
+def single_position(frames: Sequence[Frame]) -> FramePositions | None:
     """The one slice that all frames lie on, its affine that of a slice (rows, columns); ``None`` where they do not."""
     first = frames[0]
     if np.ptp([frame.position_mm @ first.normal for frame in frames]) >= SAME_MM:
         return None
-    return Slots(plane_affine(first), (1, first.layout.rows, first.layout.columns), (0,) * len(frames))
+    return FramePositions(plane_affine(first), (1, first.layout.rows, first.layout.columns), (0,) * len(frames))
 
 
-def own_slots(frames: Sequence[Frame], what: str) -> Slots:
+def positions_of_frames(frames: Sequence[Frame], what: str) -> FramePositions:
     """A volume from the first to the last slice that has a frame.
 
     Slices lie as far apart as the file states (Spacing Between Slices) where its frames fit that, else as its nearest
     two. `UserError` that begins with ``what``: frames of other size, spacing or direction, uneven steps, or one slice
     of unknown thickness.
     """
-    demand_alike(frames, what)
+    require_alike(frames, what)
     first = frames[0]
     heights = np.array([frame.position_mm @ first.normal for frame in frames])
     lowest, highest = frames[int(heights.argmin())], frames[int(heights.argmax())]
@@ -53,17 +53,17 @@ def own_slots(frames: Sequence[Frame], what: str) -> Slots:
         if first.thickness_mm is None:
             raise UserError(f"{what}: one slice that states no thickness is no volume; set grid, or dims = 2")
         step = first.normal * first.thickness_mm
-        return Slots(volume_affine(lowest, step), (1, *size), (0,) * len(frames))
+        return FramePositions(volume_affine(lowest, step), (1, *size), (0,) * len(frames))
     for distance in _distances(first, heights):
         places = np.rint(heights / distance).astype(np.int64)
         step = (highest.position_mm - lowest.position_mm) / max(1, places.max())
         if _lie_on(frames, lowest.position_mm, places, step):
             shape = (int(places.max()) + 1, *size)
-            return Slots(volume_affine(lowest, step), shape, tuple(places.tolist()))
+            return FramePositions(volume_affine(lowest, step), shape, tuple(places.tolist()))
     raise UserError(f"{what}: its slices lie unevenly or not on one line; resample it, or set grid")
 
 
-def slots_on(geometry: Geometry, frames: Sequence[Frame]) -> Slots | None:
+def positions_in(geometry: Geometry, frames: Sequence[Frame]) -> FramePositions | None:
     """The slices of a given volume (three axes: slice, row, column); ``None`` where a frame lies on none of them."""
     to_index = np.linalg.inv(geometry.affine)
     places = []
@@ -76,7 +76,7 @@ def slots_on(geometry: Geometry, frames: Sequence[Frame]) -> Slots | None:
         if geometry.shape[1:] != (rows, columns) or not 0 <= place < geometry.shape[0] or off.max() > _NEAR_MM:
             return None
         places.append(place)
-    return Slots(geometry.affine, geometry.shape, tuple(places))
+    return FramePositions(geometry.affine, geometry.shape, tuple(places))
 
 
 def _distances(first: Frame, heights: np.ndarray) -> Iterator[float]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from core.errors import UserError
 from core.io.dicom.header import Header
-from core.io.dicom.instance import Layout
+from core.io.dicom.instance import PixelLayout
 
-_ONE_SIDED = 1e30  # beyond it float32 ends
+_LARGEST_VALUE = 1e30  # beyond it float32 ends
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class ModalityTransform:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class LookupTable:
     """A look-up table (PS3.3 C.11.1.1, C.11.2.1.1): the first entry is that of ``first``, both ends go on."""
 
     first: int
@@ -36,11 +36,11 @@ class Table:
         return self.entries[np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.int64)]
 
 
-def modality_of(header: Header, layout: Layout, macro: Header | None = None) -> ModalityTransform:
+def modality_of(header: Header, layout: PixelLayout, macro: Header | None = None) -> ModalityTransform:
     """The transformation that a header states, or that does nothing. ``macro``: where a frame states its own."""
     source = header if macro is None else macro
     if tables := source.items("ModalityLUTSequence"):
-        table = table_of(tables[0], layout)
+        table = lookup_table(tables[0], layout)
         return ModalityTransform(table.apply, (0.0, float(2**table.bits - 1)), stated=True)
     slope, intercept = source.number("RescaleSlope"), source.number("RescaleIntercept")
     if (slope is None) != (intercept is None):
@@ -48,12 +48,12 @@ def modality_of(header: Header, layout: Layout, macro: Header | None = None) -> 
     if slope is None or intercept is None:
         return ModalityTransform(lambda stored: stored.astype(np.float64), layout.limits, stated=False)
     ends = sorted(slope * end + intercept for end in layout.limits)
-    if slope == 0 or max(map(abs, ends)) > _ONE_SIDED:
+    if slope == 0 or max(map(abs, ends)) > _LARGEST_VALUE:
         raise UserError(f"{header.path}: RescaleSlope {slope:g} with intercept {intercept:g} is none; export it again")
     return ModalityTransform(lambda stored: stored * slope + intercept, (ends[0], ends[1]), stated=True)
 
 
-def interest_of(header: Header, layout: Layout, choice: int) -> Callable[[np.ndarray], np.ndarray] | None:
+def interest_of(header: Header, layout: PixelLayout, choice: int) -> Callable[[np.ndarray], np.ndarray] | None:
     """The ``choice``-th table or window (PS3.3 C.11.2): modality values to [0, 1]. ``None`` where none is stated.
 
     A table goes before a window, as most viewers have it; both are alternatives.
@@ -68,12 +68,12 @@ def interest_of(header: Header, layout: Layout, choice: int) -> Callable[[np.nda
     if choice >= num:
         raise UserError(f"{header.path}: states {num} windows, voi_index is {choice}; choose 0 to {num - 1}")
     if tables:
-        table = table_of(tables[choice], layout)
+        table = lookup_table(tables[choice], layout)
         return lambda values: table.apply(values) / (2**table.bits - 1)
     return _window(centres[choice], widths[choice], header)
 
 
-def table_of(item: Header, layout: Layout) -> Table:
+def lookup_table(item: Header, layout: PixelLayout) -> LookupTable:
     """A look-up table; `UserError` where its data are fewer than it states."""
     stated = item.numbers("LUTDescriptor", 3)
     if stated is None:
@@ -90,10 +90,10 @@ def table_of(item: Header, layout: Layout) -> Table:
         entries = np.atleast_1d(np.asarray(() if data is None else data, dtype=np.float64))
     if not (1 <= num <= 2**16 and 8 <= bits <= 16) or len(entries) < num or entries.max() >= 2**bits:
         raise UserError(f"{item.path}: a look-up table of {num} entries of {bits} bits has others; export it again")
-    return Table(first, entries[:num].astype(np.float64), bits)
+    return LookupTable(first, entries[:num].astype(np.float64), bits)
 
 
-def is_padding(stored: np.ndarray, header: Header, layout: Layout) -> np.ndarray | None:
+def is_padding(stored: np.ndarray, header: Header, layout: PixelLayout) -> np.ndarray | None:
     """Where pixels stand for no measurement (PS3.3 C.7.5.1.1.2), bool in the shape of ``stored``; ``None``: nowhere."""
     first, last = stored_number(header, "PixelPaddingValue", layout), None
     if first is None:
@@ -104,7 +104,7 @@ def is_padding(stored: np.ndarray, header: Header, layout: Layout) -> np.ndarray
     return found if found.any() else None
 
 
-def stored_number(header: Header, keyword: str, layout: Layout) -> int | None:
+def stored_number(header: Header, keyword: str, layout: PixelLayout) -> int | None:
     """A number in the representation of the pixels. Files write it signed or unsigned without regard to that."""
     raw = header.value(keyword)
     if raw is None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from core.errors import MedWeaveWarning, UserError
 from core.io.dicom.header import Header, wanted_tags
-from core.io.files import decoding, opening, readable
+from core.io.files import decoding, opening, require_file
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -67,7 +67,7 @@ _EXCESS = 4096  # bytes of padding behind pixels that some archives write
 
 
 @dataclass(frozen=True)
-class Layout:
+class PixelLayout:
     """How the pixels of an instance are stored (PS3.3 C.7.6.3)."""
 
     frames: int
@@ -101,14 +101,14 @@ def is_dicom(path: Path) -> bool:
 
 def read_header(path: Path) -> Header:
     """All but the pixels; `UserError` that names the file for what is no DICOM file, or a broken one."""
-    path = readable(path, ("",))
+    path = require_file(path, ("",))
     if not path.is_file():
         raise UserError(f"{path}: is neither a file nor a folder; name a DICOM file")
     with decoding(path, "DICOM"):
         return Header(path, _dataset(path, pixels=False))
 
 
-def layout_of(header: Header, max_megapixels: float, bits: tuple[int, ...] = (8, 16)) -> Layout:
+def layout_of(header: Header, max_megapixels: float, bits: tuple[int, ...] = (8, 16)) -> PixelLayout:
     """How the pixels lie; `UserError` where there are none, where they are not grey integers, or too many.
 
     ``bits``: how many a pixel may take.
@@ -116,7 +116,7 @@ def layout_of(header: Header, max_megapixels: float, bits: tuple[int, ...] = (8,
     path = header.path
     if header.value("Rows") is None or header.value("Columns") is None:
         raise UserError(f"{path}: holds no image ({_what(header)}); name an image")
-    _demand_grey(header)
+    _require_grey(header)
     allocated = header.whole("BitsAllocated", 1, 64)
     if allocated not in bits:
         allowed = " or ".join(map(str, bits))
@@ -124,7 +124,7 @@ def layout_of(header: Header, max_megapixels: float, bits: tuple[int, ...] = (8,
     stored = header.whole("BitsStored", 1, allocated)
     if header.whole("HighBit", 0, 63, default=stored - 1) != stored - 1:
         raise UserError(f"{path}: HighBit is not BitsStored - 1, which the standard no longer allows; convert it")
-    layout = Layout(
+    layout = PixelLayout(
         frames=header.whole("NumberOfFrames", 1, 2**31, default=1),
         rows=header.whole("Rows", 1, 2**16 - 1),
         columns=header.whole("Columns", 1, 2**16 - 1),
@@ -142,7 +142,7 @@ def layout_of(header: Header, max_megapixels: float, bits: tuple[int, ...] = (8,
     return layout
 
 
-def read_pixels(header: Header, layout: Layout) -> np.ndarray:
+def read_pixels(header: Header, layout: PixelLayout) -> np.ndarray:
     """Stored numbers, ``frames rows columns``, decoded only after their number was found to be what the header says."""
     path = header.path
     size = path.stat().st_size
@@ -152,9 +152,9 @@ def read_pixels(header: Header, layout: Layout) -> np.ndarray:
         dataset = _dataset(path, pixels=True)
         decoder = _decoder(dataset, path)
         if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-            _check_codestreams(dataset, layout, path)
+            _require_codestreams(dataset, layout, path)
         else:
-            _check_length(len(dataset.PixelData), layout, path)
+            _require_length(len(dataset.PixelData), layout, path)
             _note_stray_bits(dataset, layout, path)
         try:
             stored, _ = decoder.as_array(dataset, raw=True, allow_excess_frames=False)
@@ -171,7 +171,7 @@ def read_pixels(header: Header, layout: Layout) -> np.ndarray:
 
 
 @contextmanager
-def noting(path: Path) -> Iterator[None]:
+def collect_warnings(path: Path) -> Iterator[None]:
     """What pydicom warns of while a path is read becomes one `MedWeaveWarning` that names it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -205,7 +205,7 @@ def _dataset(path: Path, *, pixels: bool) -> Dataset:
 
     with _Clipped(path) as file, config.disable_value_validation():
         start = file.read(_META)
-        _demand_prefix(start, path)
+        _require_prefix(start, path)
         if _DEFLATED in start:  # before pydicom inflates it whole, to whatever size
             raise UserError(f"{path}: is deflated as a whole; convert it to Explicit VR Little Endian")
         file.seek(0)
@@ -219,7 +219,7 @@ def _dataset(path: Path, *, pixels: bool) -> Dataset:
     return dataset
 
 
-def _demand_prefix(start: bytes, path: Path) -> None:
+def _require_prefix(start: bytes, path: Path) -> None:
     if start[_PREAMBLE : _PREAMBLE + 4] == _PREFIX:
         return
     if start[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08"):
@@ -230,7 +230,7 @@ def _demand_prefix(start: bytes, path: Path) -> None:
     raise UserError(f"{path}: is no DICOM file (no DICM behind the first 128 bytes); name another, or convert it")
 
 
-def _demand_grey(header: Header) -> None:
+def _require_grey(header: Header) -> None:
     said, samples = header.word("PhotometricInterpretation"), header.whole("SamplesPerPixel", 1, 4, default=1)
     if said not in _GREY or samples != 1:
         found = f"{said or 'no PhotometricInterpretation'} with {samples} number{'s' if samples > 1 else ''} per pixel"
@@ -244,7 +244,7 @@ def _what(header: Header) -> str:
     return (UID(kind).name if kind else "") or header.word("Modality") or "no SOP class"
 
 
-def _check_length(found: int, layout: Layout, path: Path) -> None:
+def _require_length(found: int, layout: PixelLayout, path: Path) -> None:
     expected = layout.num_bytes
     if found < expected:
         raise UserError(
@@ -258,7 +258,7 @@ def _check_length(found: int, layout: Layout, path: Path) -> None:
         )
 
 
-def _note_stray_bits(dataset: Dataset, layout: Layout, path: Path) -> None:
+def _note_stray_bits(dataset: Dataset, layout: PixelLayout, path: Path) -> None:
     """A warning where pixels have bits beyond BitsStored that no sign explains: they are no part of a value.
 
     PS3.5 8.1.1; old files keep overlays there.
@@ -281,7 +281,7 @@ def _note_stray_bits(dataset: Dataset, layout: Layout, path: Path) -> None:
         )
 
 
-def _check_codestreams(dataset: Dataset, layout: Layout, path: Path) -> None:
+def _require_codestreams(dataset: Dataset, layout: PixelLayout, path: Path) -> None:
     """Every frame is there, and states the size that the header states (run lengths state none)."""
     from pydicom.encaps import generate_frames
     from pydicom.uid import RLELossless

@@ -22,7 +22,7 @@ import numpy as np
 
 from core.errors import UserError
 from core.io.dicom.codes import PROCESSING
-from core.io.dicom.mark import keep_mark
+from core.io.dicom.mark import write_mark
 from core.io.provenance import SYNTHETIC, Mark
 from core.types import Provenance, Sample
 
@@ -93,7 +93,7 @@ _LONGEST = 64  # characters of a description (VR LO)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesPlace:
+class SeriesPosition:
     """Where the instances of one sample belong. ``sop_class`` by its UID, ``modality`` as DICOM says it (DX, CT)."""
 
     sample: Sample
@@ -109,7 +109,7 @@ class SeriesPlace:
         return series_uid(self.sample, self.provenance)
 
 
-def new_instance(place: SeriesPlace, number: int = 1) -> Dataset:
+def new_instance(place: SeriesPosition, number: int = 1) -> Dataset:
     """The modules Patient, General Study, General Series, General Equipment and SOP Common (PS3.3 C.7, C.12)."""
     from pydicom.dataset import Dataset
 
@@ -135,7 +135,7 @@ def mark_synthetic(dataset: Dataset, mark: Mark) -> None:
     dataset.ManufacturerModelName = _word(mark.provenance.model)
     dataset.SoftwareVersions = _version(mark.provenance)
     dataset.ContributingEquipmentSequence = _equipment(mark.provenance)
-    keep_mark(dataset, mark)
+    write_mark(dataset, mark)
 
 
 def add_derived_image(dataset: Dataset, mark: Mark, *image_type: str) -> None:

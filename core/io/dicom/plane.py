@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import UserError
-from core.io.files import storable
+from core.io.files import require_storable
 from core.types import Geometry, Sample
 
 _TO_LPS = np.array([-1.0, -1.0, 1.0])
@@ -67,7 +67,7 @@ def stored_levels(
 
     `UserError`: other than one channel, no geometry, other axes, NaN, or values beyond ``limits``.
     """
-    data = storable(sample, path, axes=(axes,))
+    data = require_storable(sample, path, axes=(axes,))
     if sample.geometry is None or data.shape[0] != 1:
         found = "no geometry" if sample.geometry is None else f"{data.shape[0]} channels"
         raise UserError(f"{path}: the sample has {found}; DICOM takes one channel with its geometry")

@@ -17,8 +17,8 @@ from core.contract.modality import PartConfig
 from core.errors import MedWeaveWarning, UserError
 from core.io.dicom.grayscale import interest_of, is_padding, modality_of
 from core.io.dicom.header import Header
-from core.io.dicom.instance import SUFFIXES, Layout, layout_of, noting, read_header, read_pixels
-from core.io.dicom.mark import kept_mark
+from core.io.dicom.instance import SUFFIXES, PixelLayout, layout_of, collect_warnings, read_header, read_pixels
+from core.io.dicom.mark import read_mark
 from core.io.files import decoding
 from core.io.geometry import Orientation, centred
 from core.io.provenance import Mark
@@ -177,19 +177,19 @@ class RadiographReader:
     def read(self, path: Path) -> Sample:
         """The projection, bright where the body is dense; `UserError` that names the file for all else."""
         path = Path(path)
-        with noting(path), decoding(path, "DICOM"):
+        with collect_warnings(path), decoding(path, "DICOM"):
             header = read_header(path)
             self._check_kind(header)
             view = self._view(header)
             layout = layout_of(header, self.config.max_megapixels)
             if layout.frames != 1:
                 raise UserError(f"{path}: holds {layout.frames} frames, expected one projection; split it into files")
-            mark = kept_mark(header.dataset, path)
+            mark = read_mark(header.dataset, path)
             data = self._share(header, layout)
             return self._sample(header, layout, view, data, mark)
 
     def _check_kind(self, header: Header) -> None:
-        check_kind(header, self.config.kinds, self.config.burned_in)
+        require_kind(header, self.config.kinds, self.config.burned_in)
         if header.word("PresentationIntentType") == "FOR PROCESSING" and not self.config.raw:
             raise UserError(
                 f"{header.path}: is raw (FOR PROCESSING), not as radiologists see it; name the image FOR PRESENTATION,"
@@ -211,7 +211,7 @@ class RadiographReader:
             )
         return view
 
-    def _share(self, header: Header, layout: Layout) -> np.ndarray:
+    def _share(self, header: Header, layout: PixelLayout) -> np.ndarray:
         """Modality, then values of interest, then polarity, then the share of the range; ``1 rows columns``."""
         stored = read_pixels(header, layout)
         padding = is_padding(stored, header, layout)
@@ -227,7 +227,7 @@ class RadiographReader:
         return share.astype(np.float32)
 
     def _sample(
-        self, header: Header, layout: Layout, view: StatedView | None, data: np.ndarray, mark: Mark | None
+        self, header: Header, layout: PixelLayout, view: StatedView | None, data: np.ndarray, mark: Mark | None
     ) -> Sample:
         spacing, measured = _spacing(header)
         meta: dict[str, Any] = {"path": str(header.path), "units": "a.u.", "spacing_known": spacing is not None}
@@ -250,7 +250,7 @@ class RadiographReader:
         return Sample(modality=self.config.modality, data=data, geometry=geometry, meta=meta)
 
 
-def check_kind(header: Header, kinds: tuple[str, ...], burned_in: bool) -> None:
+def require_kind(header: Header, kinds: tuple[str, ...], burned_in: bool) -> None:
     """`UserError` for another Modality (0008,0060), and for a name that is said to be burned into the pixels."""
     kind = header.word("Modality")
     if kinds and kind not in kinds:
@@ -265,7 +265,7 @@ def check_kind(header: Header, kinds: tuple[str, ...], burned_in: bool) -> None:
         )
 
 
-def is_inverted(header: Header, layout: Layout) -> bool:
+def is_inverted(header: Header, layout: PixelLayout) -> bool:
     """Whether small values are bright. The photometric interpretation decides; a contradiction is a warning."""
     shape = header.word("PresentationLUTShape")
     if shape and (shape == "INVERSE") != layout.inverted:

@@ -13,7 +13,7 @@ from core.io.dicom.codes import CHEST, VIEWS, Code, View
 from core.io.dicom.mark import new_mark
 from core.io.dicom.new_instance import (
     SUFFIX,
-    SeriesPlace,
+    SeriesPosition,
     add_derived_image,
     new_instance,
     require_suffix,
@@ -73,7 +73,7 @@ class DicomRadiographWriter:
         path = require_suffix(path)
         levels = stored_levels(sample, path, 2, self._step, (0, 2**self.config.bits - 1), self.config.value_range[0])
         mark = new_mark(sample, provenance, self.config.units, self.config.value_range)
-        place = SeriesPlace(
+        place = SeriesPosition(
             sample=sample,
             provenance=provenance,
             mark=mark,
@@ -89,7 +89,7 @@ class DicomRadiographWriter:
     def _step(self) -> float:
         return 2 * self.tolerance
 
-    def _instance(self, place: SeriesPlace, geometry: Geometry, levels: np.ndarray) -> Dataset:
+    def _instance(self, place: SeriesPosition, geometry: Geometry, levels: np.ndarray) -> Dataset:
         dataset = new_instance(place)
         add_derived_image(dataset, place.mark)
         dataset.PatientOrientation = patient_orientation(geometry)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.io.dicom.codes import Code
-from core.io.dicom.mark import kept_mark, kept_text
+from core.io.dicom.mark import read_report_text, read_mark
 from core.io.files import decoding
 from core.io.provenance import Mark
 
@@ -43,7 +43,7 @@ HEADINGS = {
 _TITLE = re.compile(r"(?i)\b(finding|impression)s?\s*:\s*")
 
 
-def sections_of(text: str) -> list[tuple[str, str]]:
+def split_sections(text: str) -> list[tuple[str, str]]:
     """``(heading, text)`` in order, heading ``finding`` or ``impression``; text without a heading counts as findings.
 
     Where the text says ``Findings:`` and ``Impression:``, the titles are taken out of it: they become codes.
@@ -67,8 +67,8 @@ def read_report(path: Path) -> tuple[str, Mark | None]:
 
         dataset = dcmread(path)
         text = text_of(dataset, path)
-        kept = kept_text(dataset, path)
-        return text if kept is None else kept, kept_mark(dataset, path)
+        kept = read_report_text(dataset, path)
+        return text if kept is None else kept, read_mark(dataset, path)
 
 
 def text_of(dataset: Dataset, path: Path) -> str:

@@ -10,9 +10,9 @@ from pydantic import PositiveInt
 from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.dicom.codes import Code
-from core.io.dicom.mark import keep_text, new_mark
-from core.io.dicom.new_instance import SUFFIX, SeriesPlace, new_instance, printable, require_suffix, save_instance
-from core.io.dicom.report import HEADINGS, SOP_CLASS, sections_of
+from core.io.dicom.mark import write_report_text, new_mark
+from core.io.dicom.new_instance import SUFFIX, SeriesPosition, new_instance, printable, require_suffix, save_instance
+from core.io.dicom.report import HEADINGS, SOP_CLASS, split_sections
 from core.io.provenance import write_marked
 from core.types import Provenance, Sample
 
@@ -53,7 +53,7 @@ class DicomReportWriter:
         if not isinstance(sample.data, str):
             raise UserError(f"{path}: token ids are no text; restore them with the preprocessor's invert first")
         mark = new_mark(sample, provenance, units="characters")
-        place = SeriesPlace(
+        place = SeriesPosition(
             sample=sample,
             provenance=provenance,
             mark=mark,
@@ -63,11 +63,11 @@ class DicomReportWriter:
         )
         text = sample.data.encode(errors="replace").decode()
         dataset = _document(place, printable(text), self.config)
-        keep_text(dataset, text)
+        write_report_text(dataset, text)
         write_marked(path, mark, lambda beside: save_instance(dataset, beside), overwrite=overwrite)
 
 
-def _document(place: SeriesPlace, text: str, config: DicomReportWriterConfig) -> Dataset:
+def _document(place: SeriesPosition, text: str, config: DicomReportWriterConfig) -> Dataset:
     """SR Document Series, General and Content (PS3.3 C.17.1 to 3), read and verified by nobody."""
     dataset = new_instance(place)
     del dataset.Laterality
@@ -78,7 +78,7 @@ def _document(place: SeriesPlace, text: str, config: DicomReportWriterConfig) ->
     dataset.ConceptNameCodeSequence = _TITLE.sequence()
     language = _item("HAS CONCEPT MOD", "CODE", _LANGUAGE)
     language.ConceptCodeSequence = config.language.sequence()
-    dataset.ContentSequence = [language, *(_section(*one) for one in sections_of(text) or [_EMPTY])]
+    dataset.ContentSequence = [language, *(_section(*one) for one in split_sections(text) or [_EMPTY])]
     return dataset
 
 

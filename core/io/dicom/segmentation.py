@@ -15,15 +15,15 @@ from pydantic import Field, PositiveFloat, model_validator
 from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.dicom.codes import Segment
-from core.io.dicom.frame_positions import Slots, one_slot, own_slots, slots_on
+from core.io.dicom.frame_positions import FramePositions, single_position, positions_of_frames, positions_in
 from core.io.dicom.grayscale import stored_number
 from core.io.dicom.header import Header
-from core.io.dicom.instance import SUFFIXES, noting, read_header, read_pixels
-from core.io.dicom.mark import kept_mark
+from core.io.dicom.instance import SUFFIXES, collect_warnings, read_header, read_pixels
+from core.io.dicom.mark import read_mark
 from core.io.dicom.series import SeriesReaderConfig, as_marked
-from core.io.dicom.slices import Frame, demand_alike, frames_of
-from core.io.files import decoding, without_nul
-from core.io.geometry import SliceChoice, chosen_slice
+from core.io.dicom.slices import Frame, require_alike, frames_of
+from core.io.files import decoding, require_no_nul
+from core.io.geometry import SliceChoice, select_slice
 from core.io.nifti import read_mask
 from core.io.provenance import Mark
 from core.types import LABEL_UNITS, Geometry, Sample
@@ -71,8 +71,8 @@ class Labels:
         return label
 
 
-def painted(
-    stored: np.ndarray, least: float, frames: Sequence[Frame], slots: Slots, labels: Labels, overlap: Overlap
+def paint_segments(
+    stored: np.ndarray, least: float, frames: Sequence[Frame], slots: FramePositions, labels: Labels, overlap: Overlap
 ) -> np.ndarray:
     """Segments, there from ``least`` on, ``frame row column``, as a map, float32 ``slice row column``.
 
@@ -82,7 +82,7 @@ def painted(
     numbers = [_segment_number(frame) for frame in frames]
     for at in np.argsort(numbers, kind="stable"):
         frame, number, place = frames[at], numbers[at], slots.places[at]
-        _demand_one(seen, (number, place), frame)
+        _require_single(seen, (number, place), frame)
         label, inside = labels.of(number), stored[frame.number] >= least
         if not label:
             continue
@@ -97,7 +97,7 @@ def painted(
     return found
 
 
-def mapped(stored: np.ndarray, frames: Sequence[Frame], slots: Slots, labels: Labels) -> np.ndarray:
+def relabel(stored: np.ndarray, frames: Sequence[Frame], slots: FramePositions, labels: Labels) -> np.ndarray:
     """A label map ``frame row column``, whose numbers are those of segments, as float32 ``slice row column``."""
     found, seen = np.zeros(slots.shape, dtype=np.float32), dict[tuple[int, int], Frame]()
     # 0, or what is stated as padding, is the background (PS3.3 C.8.20.2.3.4).
@@ -106,7 +106,7 @@ def mapped(stored: np.ndarray, frames: Sequence[Frame], slots: Slots, labels: La
     for number in np.unique(stored).tolist():
         table[number] = labels.of(number) if number != nothing else 0
     for frame, place in zip(frames, slots.places, strict=True):
-        _demand_one(seen, (0, place), frame)
+        _require_single(seen, (0, place), frame)
         found[place] = table[stored[frame.number]]
     return found
 
@@ -115,7 +115,7 @@ def _segment_number(frame: Frame) -> int:
     return frame.group("SegmentIdentificationSequence").whole("ReferencedSegmentNumber", 1, _LARGEST)
 
 
-def _demand_one(seen: dict[tuple[int, int], Frame], key: tuple[int, int], frame: Frame) -> None:
+def _require_single(seen: dict[tuple[int, int], Frame], key: tuple[int, int], frame: Frame) -> None:
     """`UserError` for a second frame of one segment on one slice: phases, or tiles."""
     if key in seen:
         what = f" of segment {key[0]}" if key[0] else ""
@@ -213,33 +213,33 @@ class SegmentationReader:
 
         ``meta["matched"]``: whether its numbers are labels by code or name, not the file's own.
         """
-        path = without_nul(path)
-        with noting(path), decoding(path, "DICOM"):
+        path = require_no_nul(path)
+        with collect_warnings(path), decoding(path, "DICOM"):
             header = read_header(path)
-            _demand_segmentation(header)
+            _require_segmentation(header)
             frames = frames_of(header, self.config.max_megavoxels, _BITS)
-            demand_alike(frames, str(path))
-            mark = kept_mark(header.dataset, path)
+            require_alike(frames, str(path))
+            mark = read_mark(header.dataset, path)
             volume = _written_volume(mark, path)
-            single = one_slot(frames) if self.config.dims == 2 and volume is None and not self.config.grid else None
+            single = single_position(frames) if self.config.dims == 2 and volume is None and not self.config.grid else None
             slots = single or self._volume(frames, volume, path)
             data = self._labels(header, frames, slots)
             data = data if single is None else data[0]
             geometry = Geometry(affine=slots.affine, shape=data.shape)
             geometry = geometry if mark is None else as_marked(geometry, mark, path)
             if self.config.dims == 2 and single is None:
-                data, geometry = chosen_slice(data, geometry, self.config.volume, path, read_mask)
+                data, geometry = select_slice(data, geometry, self.config.volume, path, read_mask)
         meta: dict[str, Any] = {"path": str(path), "units": LABEL_UNITS, "matched": self.config.match != "number"}
         meta |= {} if mark is None else mark.meta()
         data = np.ascontiguousarray(data)
         return Sample(modality=self.config.modality, data=data[None], geometry=geometry, meta=meta)
 
-    def _volume(self, frames: Sequence[Frame], written: Geometry | None, path: Path) -> Slots:
+    def _volume(self, frames: Sequence[Frame], written: Geometry | None, path: Path) -> FramePositions:
         """The slices of the map; ``written``: those that MedWeave wrote, unless somebody moved them since."""
         if self.config.grid:
             found = self._on_series(frames, path)
         else:
-            found = (None if written is None else slots_on(written, frames)) or own_slots(frames, str(path))
+            found = (None if written is None else positions_in(written, frames)) or positions_of_frames(frames, str(path))
         if np.prod(found.shape, dtype=np.float64) > self.config.max_megavoxels * 1e6:
             raise UserError(
                 f"{path}: its slices make a volume of {' x '.join(map(str, found.shape))} points, more than"
@@ -247,15 +247,15 @@ class SegmentationReader:
             )
         return found
 
-    def _on_series(self, frames: Sequence[Frame], path: Path) -> Slots:
+    def _on_series(self, frames: Sequence[Frame], path: Path) -> FramePositions:
         series = path.parent / str(self.config.grid).replace("{name}", path.stem)
         config = SeriesReaderConfig(modality=self.config.modality, max_megavoxels=self.config.max_megavoxels)
-        found = slots_on(config.build().place(series), frames)
+        found = positions_in(config.build().place(series), frames)
         if found is None:
             raise UserError(f"{path}: its frames do not lie on the slices of {series}; name its own series as grid")
         return found
 
-    def _labels(self, header: Header, frames: Sequence[Frame], slots: Slots) -> np.ndarray:
+    def _labels(self, header: Header, frames: Sequence[Frame], slots: FramePositions) -> np.ndarray:
         """float32 ``slice row column``."""
         config = self.config
         labels = Labels(header, config.segments, config.match, config.others)
@@ -263,8 +263,8 @@ class SegmentationReader:
         if stored.min() < 0:
             raise UserError(f"{header.path}: holds {stored.min()}, and segments begin at 0; export it again")
         if header.word("SegmentationType") == "LABELMAP":
-            return mapped(stored, frames, slots, labels)
-        return painted(stored, self._least(header, int(stored.max())), frames, slots, labels, config.overlap)
+            return relabel(stored, frames, slots, labels)
+        return paint_segments(stored, self._least(header, int(stored.max())), frames, slots, labels, config.overlap)
 
     def _least(self, header: Header, largest: int) -> float:
         """The smallest stored number with which a segment is there."""
@@ -280,7 +280,7 @@ class SegmentationReader:
         return 1.0 if kind == "BINARY" else self.config.threshold * most
 
 
-def _demand_segmentation(header: Header) -> None:
+def _require_segmentation(header: Header) -> None:
     kind = header.text("SOPClassUID")
     if kind not in _CLASSES:
         from pydicom.uid import UID

@@ -16,7 +16,7 @@ from core.io.dicom.mark import new_mark
 from core.io.dicom.new_instance import (
     MAKER,
     SUFFIX,
-    SeriesPlace,
+    SeriesPosition,
     derived_uid,
     instance_uid,
     new_instance,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _SOP_CLASSES = {"binary": "1.2.840.10008.5.1.4.1.1.66.4", "labelmap": "1.2.840.10008.5.1.4.1.1.66.7"}
 _ALGORITHM = Code(value="123110", meaning="Artificial Intelligence", scheme="DCM")  # PS3.16 CID 7162
 _MOST = 65_535
-_PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+_PLANE_KEYS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _SAME = ("Rows", "Columns", "StudyInstanceUID", "FrameOfReferenceUID")
 _NEAR_MM = 0.01  # two slices nearer than this are one
 
@@ -85,7 +85,7 @@ class DicomSegWriter:
         path, config = require_suffix(path), self.config
         labels = _labels(sample, path, config)
         mark = new_mark(sample, provenance, units="label")
-        place = SeriesPlace(
+        place = SeriesPosition(
             sample=sample,
             provenance=provenance,
             mark=mark,
@@ -93,7 +93,7 @@ class DicomSegWriter:
             modality="SEG",
             number=config.series_number,
         )
-        slices = _own_slices(sample, path, provenance, config)
+        slices = _mask_slices(sample, path, provenance, config)
         found = _source_slices(path, config.source, slices)
         dataset = _segmentation(place, labels, found or slices, config)
         if not found:
@@ -103,7 +103,7 @@ class DicomSegWriter:
 
 def _labels(sample: Sample, path: Path, config: DicomSegWriterConfig) -> np.ndarray:
     """Whole numbers, ``slices rows columns``."""
-    if sample.geometry is not None and sample.geometry.stored.get("projection"):
+    if sample.geometry is not None and sample.geometry.source_header.get("projection"):
         raise UserError(f"{path}: is a mask of a projection, which has no place in the patient; write it as a picture")
     levels = stored_levels(sample, path, config.dims, 1.0, (0, len(config.segments)))
     if not np.array_equal(levels, np.asarray(sample.data, dtype=np.float64).reshape(levels.shape)):
@@ -111,7 +111,7 @@ def _labels(sample: Sample, path: Path, config: DicomSegWriterConfig) -> np.ndar
     return levels.astype(np.uint8 if len(config.segments) < 256 else np.uint16)
 
 
-def _own_slices(sample: Sample, path: Path, provenance: Provenance, config: DicomSegWriterConfig) -> list[Dataset]:
+def _mask_slices(sample: Sample, path: Path, provenance: Provenance, config: DicomSegWriterConfig) -> list[Dataset]:
     """The planes of the mask as instances that are nowhere stored: they say where the frames lie."""
     return DicomSeriesWriterConfig(kind="CT", dims=config.dims).build().instances(sample, path, provenance)
 
@@ -128,20 +128,20 @@ def _source_slices(path: Path, source: str | None, own: list[Dataset]) -> list[D
     for one in files:
         with decoding(one, "DICOM"):
             found.append(dcmread(one, stop_before_pixels=True))
-    return found if len(found) == len(own) and all(map(_same_place, found, own)) else []
+    return found if len(found) == len(own) and all(map(_is_same_plane, found, own)) else []
 
 
-def _same_place(first: Dataset, second: Dataset) -> bool:
-    if any(first.get(key) is None for key in (*_PLACE, *_SAME)):
+def _is_same_plane(first: Dataset, second: Dataset) -> bool:
+    if any(first.get(key) is None for key in (*_PLANE_KEYS, *_SAME)):
         return False
     near = [
         np.allclose(np.float64(first[key].value), np.float64(second[key].value), rtol=0, atol=_NEAR_MM)
-        for key in _PLACE
+        for key in _PLANE_KEYS
     ]
     return all(near) and all(first[key].value == second[key].value for key in _SAME)
 
 
-def _segmentation(place: SeriesPlace, labels: np.ndarray, slices: list[Dataset], config: DicomSegWriterConfig) -> Any:
+def _segmentation(place: SeriesPosition, labels: np.ndarray, slices: list[Dataset], config: DicomSegWriterConfig) -> Any:
     """highdicom's instance, with our patient, dates and mark, and without anything random in it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an empty segment and an unusual code are said to be so
@@ -191,7 +191,7 @@ def _described(number: int, segment: Segment) -> Any:
     )
 
 
-def _make_repeatable(dataset: Dataset, place: SeriesPlace) -> None:
+def _make_repeatable(dataset: Dataset, place: SeriesPosition) -> None:
     """highdicom looks at the clock, and draws the identifier of the dimensions at random."""
     for key in ("InstanceCreationDate", "InstanceCreationTime"):
         if key in dataset:

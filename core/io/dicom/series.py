@@ -14,19 +14,19 @@ from core.contract.modality import PartConfig
 from core.errors import MedWeaveWarning, UserError
 from core.io.dicom.grayscale import is_padding, modality_of
 from core.io.dicom.header import Header
-from core.io.dicom.instance import SUFFIXES, noting, read_header, read_pixels
-from core.io.dicom.mark import kept_mark
-from core.io.dicom.radiograph import check_kind, lies_apart
-from core.io.dicom.series_files import the_series_in, the_series_of
+from core.io.dicom.instance import SUFFIXES, collect_warnings, read_header, read_pixels
+from core.io.dicom.mark import read_mark
+from core.io.dicom.radiograph import require_kind, lies_apart
+from core.io.dicom.series_files import find_series, find_series_of
 from core.io.dicom.slices import Frame, Gaps, frames_of, is_localizer, plane_affine, stacked
-from core.io.files import decoding, without_nul
-from core.io.geometry import SliceChoice, chosen_slice
+from core.io.files import decoding, require_no_nul
+from core.io.geometry import SliceChoice, select_slice
 from core.io.nifti import read_mask
 from core.io.provenance import Mark
 from core.types import Geometry, Sample
 
-_SAME_PLACE_MM = 1e-3  # what 16 characters of a decimal string may lose
-_TOLD = {
+_SAME_POSITION_MM = 1e-3  # what 16 characters of a decimal string may lose
+_ACQUISITION = {
     "KVP": "kvp",
     "RepetitionTime": "repetition_time_ms",
     "EchoTime": "echo_time_ms",
@@ -75,49 +75,49 @@ class SeriesReader:
 
     def read(self, path: Path) -> Sample:
         """The volume or slice in units; `UserError` that names the file for all that is not sure."""
-        path = without_nul(path)
-        with noting(path), decoding(path, "DICOM"):
+        path = require_no_nul(path)
+        with collect_warnings(path), decoding(path, "DICOM"):
             frames = self._frames(self._headers(path), path)
             if self.config.dims == 2 and len(frames) == 1:
                 data, affine = self._values(frames, path)[0], plane_affine(frames[0])
             else:
                 frames, affine = stacked(frames, self.config.gaps, str(path))
                 data = self._values(frames, path)
-            mark = kept_mark(frames[0].header.dataset, frames[0].path)
-            geometry = Geometry(affine=affine, shape=data.shape, stored=_stored(frames[0]))
+            mark = read_mark(frames[0].header.dataset, frames[0].path)
+            geometry = Geometry(affine=affine, shape=data.shape, source_header=_stored(frames[0]))
             geometry = geometry if mark is None else as_marked(geometry, mark, path)
             if self.config.dims == 2 and data.ndim == 3:
-                data, geometry = chosen_slice(data, geometry, self.config.volume, path, read_mask)
+                data, geometry = select_slice(data, geometry, self.config.volume, path, read_mask)
         meta: dict[str, Any] = {"path": str(path), "units": self.config.units} | ({} if mark is None else mark.meta())
         data = np.ascontiguousarray(data)
         return Sample(modality=self.config.modality, data=data[None], geometry=geometry, meta=meta)
 
     def place(self, path: Path) -> Geometry:
         """Where the volume lies, as `read` has it: headers are read, pixels are not."""
-        path = without_nul(path)
-        with noting(path), decoding(path, "DICOM"):
+        path = require_no_nul(path)
+        with collect_warnings(path), decoding(path, "DICOM"):
             frames, affine = stacked(self._frames(self._headers(path), path), self.config.gaps, str(path))
-            mark = kept_mark(frames[0].header.dataset, frames[0].path)
+            mark = read_mark(frames[0].header.dataset, frames[0].path)
             geometry = Geometry(affine=affine, shape=(len(frames), frames[0].layout.rows, frames[0].layout.columns))
             return geometry if mark is None else as_marked(geometry, mark, path)
 
     def _headers(self, path: Path) -> list[Header]:
         if path.is_dir():
-            return the_series_in(path, self.config.max_files)
+            return find_series(path, self.config.max_files)
         header = read_header(path)
         several = header.whole("NumberOfFrames", 1, 2**31, default=1) > 1
         parts = header.whole("InConcatenationTotalNumber", 1, 2**16 - 1, default=1)
         if parts > 1:  # PS3.3 C.7.6.16.2.2.4
             raise UserError(f"{path}: is one of {parts} parts of a multi-frame image; name the folder that holds them")
         # A multi-frame file is a volume of its own; several of them in a series are phases or repetitions.
-        return [header] if several or self.config.dims == 2 else the_series_of(header, self.config.max_files)
+        return [header] if several or self.config.dims == 2 else find_series_of(header, self.config.max_files)
 
     def _frames(self, headers: list[Header], path: Path) -> list[Frame]:
         headers = self._without_localizers(headers, path)
         frames = list[Frame]()
         total = 0
         for header in headers:
-            check_kind(header, self.config.kinds, self.config.burned_in)
+            require_kind(header, self.config.kinds, self.config.burned_in)
             found = frames_of(header, self.config.max_megavoxels)
             total += len(found) * found[0].layout.rows * found[0].layout.columns
             if total > self.config.max_megavoxels * 1e6:
@@ -172,7 +172,7 @@ def _stored(frame: Frame) -> dict[str, Any]:
     """What a writer or a reader of results may want to know, and nothing that could name a patient."""
     header = frame.header
     told: dict[str, Any] = {"bits": frame.layout.bits_stored}
-    told |= {name: found for keyword, name in _TOLD.items() if (found := _first(header, keyword)) is not None}
+    told |= {name: found for keyword, name in _ACQUISITION.items() if (found := _first(header, keyword)) is not None}
     window = _first(header, "WindowCenter"), _first(header, "WindowWidth")
     return told if None in window else {**told, "window": list(window)}
 
@@ -190,4 +190,4 @@ def as_marked(geometry: Geometry, mark: Mark, path: Path) -> Geometry:
     # A slice has a thickness, but no next slice: DICOM does not say on which side that would be.
     columns = [0, 1, 3] if len(geometry.shape) == 2 else [0, 1, 2, 3]
     off = np.abs(written.affine - geometry.affine)[:, columns].max()
-    return written if off < _SAME_PLACE_MM else geometry
+    return written if off < _SAME_POSITION_MM else geometry

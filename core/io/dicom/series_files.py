@@ -15,7 +15,7 @@ _START = 132  # bytes until a DICOM file has said that it is one
 _LISTED = 6  # series or files that a message names
 
 
-def the_series_in(folder: Path, max_files: int) -> list[Header]:
+def find_series(folder: Path, max_files: int) -> list[Header]:
     """The instances of the one image series in a folder; `UserError` that lists them where there are several."""
     found = _series_in(folder, max_files)
     if not found:
@@ -34,7 +34,7 @@ def the_series_in(folder: Path, max_files: int) -> list[Header]:
     return next(iter(found.values()))
 
 
-def the_series_of(header: Header, max_files: int) -> list[Header]:
+def find_series_of(header: Header, max_files: int) -> list[Header]:
     """The instances of the series that a file belongs to, among the files of its folder."""
     series = header.word("SeriesInstanceUID")
     if not series:
@@ -54,14 +54,14 @@ def _series_in(folder: Path, max_files: int, only: str | None = None) -> dict[st
         raise UserError(f"{folder}: holds {len(files)} files, more than max_files = {max_files}; sort it by series")
     for file in files:
         if not is_dicom(file) and not file.name.lower().endswith(SUFFIXES):
-            _demand_content(file)
+            _require_content(file)
             others.append(file.name)
             continue
         header = read_header(file)
         if header.value("Rows") is not None:
             found.setdefault(header.word("SeriesInstanceUID"), []).append(header)
         elif only is None or only.startswith(header.word("SeriesInstanceUID")):  # which may be cut, too
-            _demand_no_image(header)
+            _require_no_image(header)
             others.append(file.name)
     if others and only is None:
         told = ", ".join(others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
@@ -71,7 +71,7 @@ def _series_in(folder: Path, max_files: int, only: str | None = None) -> dict[st
     return found
 
 
-def _demand_content(file: Path) -> None:
+def _require_content(file: Path) -> None:
     """`UserError` where a file that is named as slices may be holds nothing: it may have been one."""
     suffix = file.suffix[1:]
     with opening(file), file.open("rb") as content:
@@ -82,7 +82,7 @@ def _demand_content(file: Path) -> None:
             )
 
 
-def _demand_no_image(header: Header) -> None:
+def _require_no_image(header: Header) -> None:
     """`UserError` where an instance without Rows is an image by its SOP class, or ends before that is stated."""
     from pydicom.uid import UID
 

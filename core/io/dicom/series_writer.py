@@ -12,7 +12,7 @@ from core.contract.modality import PartConfig
 from core.io.dicom.mark import new_mark
 from core.io.dicom.new_instance import (
     SUFFIX,
-    SeriesPlace,
+    SeriesPosition,
     add_derived_image,
     frame_of_reference_uid,
     new_instance,
@@ -98,13 +98,13 @@ class DicomSeriesWriter:
         assert sample.geometry is not None  # noqa: S101  # stored_levels has looked
         where = planes(sample.geometry, path)
         place = _place(config, sample, provenance, new_mark(sample, provenance, config.units))
-        windows = config.windows or (_own_window(levels, config.step),)
+        windows = config.windows or (_default_window(levels, config.step),)
         return [
             self._instance(place, plane, number, levels[number - 1], windows) for number, plane in enumerate(where, 1)
         ]
 
     def _instance(
-        self, place: SeriesPlace, plane: Plane, number: int, levels: np.ndarray, windows: tuple[Window, ...]
+        self, place: SeriesPosition, plane: Plane, number: int, levels: np.ndarray, windows: tuple[Window, ...]
     ) -> Dataset:
         dataset = new_instance(place, number)
         add_derived_image(dataset, place.mark, _CLASSES[self.config.kind][1])
@@ -118,8 +118,8 @@ class DicomSeriesWriter:
         return dataset
 
 
-def _place(config: DicomSeriesWriterConfig, sample: Sample, provenance: Provenance, mark: Mark) -> SeriesPlace:
-    return SeriesPlace(
+def _place(config: DicomSeriesWriterConfig, sample: Sample, provenance: Provenance, mark: Mark) -> SeriesPosition:
+    return SeriesPosition(
         sample=sample,
         provenance=provenance,
         mark=mark,
@@ -129,7 +129,7 @@ def _place(config: DicomSeriesWriterConfig, sample: Sample, provenance: Provenan
     )
 
 
-def _own_window(levels: np.ndarray, step: float) -> Window:
+def _default_window(levels: np.ndarray, step: float) -> Window:
     low, high = (float(share) * step for share in np.quantile(levels, _SHARES))
     return Window(centre=round((low + high) / 2, 3), width=round(max(1.0, high - low), 3))
 

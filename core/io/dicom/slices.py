@@ -24,7 +24,7 @@ import numpy as np
 
 from core.errors import MedWeaveWarning, UserError
 from core.io.dicom.header import Header
-from core.io.dicom.instance import Layout, layout_of
+from core.io.dicom.instance import PixelLayout, layout_of
 
 _SQUARE = 1e-3  # how far cosines may be from unit length and right angles
 _LOCALIZER = "LOCALIZER"  # value 3 of Image Type, PS3.3 C.8.2.1.1.1
@@ -40,7 +40,7 @@ class Frame:
     """
 
     header: Header
-    layout: Layout
+    layout: PixelLayout
     number: int
     macro: Header
     groups: tuple[Header, ...]
@@ -83,7 +83,7 @@ def frames_of(header: Header, max_megapixels: float, bits: tuple[int, ...] = (8,
     return [_frame(header, layout, number, each, shared) for number in range(layout.frames)]
 
 
-def _functional_groups(header: Header, layout: Layout) -> tuple[list[Header], list[Header]]:
+def _functional_groups(header: Header, layout: PixelLayout) -> tuple[list[Header], list[Header]]:
     each = header.items("PerFrameFunctionalGroupsSequence")
     if layout.frames > 1 and len(each) != layout.frames:
         raise UserError(
@@ -93,7 +93,7 @@ def _functional_groups(header: Header, layout: Layout) -> tuple[list[Header], li
     return each, header.items("SharedFunctionalGroupsSequence")
 
 
-def _frame(header: Header, layout: Layout, number: int, each: list[Header], shared: list[Header]) -> Frame:
+def _frame(header: Header, layout: PixelLayout, number: int, each: list[Header], shared: list[Header]) -> Frame:
     groups = (*each[number : number + 1], *shared)
     measures = _group(groups, "PixelMeasuresSequence", header)
     position = _group(groups, "PlanePositionSequence", header).vector("ImagePositionPatient", 3)
@@ -106,7 +106,7 @@ def _frame(header: Header, layout: Layout, number: int, each: list[Header], shar
         raise UserError(
             f"{header.path}: states no {lacking}{where}, so its place is unknown; export it with its geometry"
         )
-    _demand_square(cosines, header)
+    _require_square(cosines, header)
     return Frame(
         header=header,
         layout=layout,
@@ -126,7 +126,7 @@ def _group(groups: tuple[Header, ...], sequence: str, header: Header) -> Header:
     return next((items[0] for group in groups if (items := group.items(sequence))), header)
 
 
-def _demand_square(cosines: np.ndarray, header: Header) -> None:
+def _require_square(cosines: np.ndarray, header: Header) -> None:
     """`UserError` unless the two directions are unit vectors at a right angle (PS3.3 C.7.6.2.1.1)."""
     found = cosines.reshape(2, 3) @ cosines.reshape(2, 3).T
     if np.abs(found - np.eye(2)).max() > _SQUARE:
@@ -171,17 +171,17 @@ def stacked(frames: Sequence[Frame], gaps: Gaps, what: str) -> tuple[list[Frame]
     ``what`` is the path that errors name. `UserError`: slices of other size, spacing or direction, two at one place, a
     gap, uneven steps, or one slice of unknown thickness. ``gaps`` ``"longest"`` keeps the longest run without a gap.
     """
-    demand_alike(frames, what)
+    require_alike(frames, what)
     order = sorted(frames, key=lambda frame: float(frame.position_mm @ frames[0].normal))
     if len(order) == 1:
         if order[0].thickness_mm is None:
             raise UserError(f"{what}: one slice that states no thickness is no volume; name a series, or set dims = 2")
         return order, plane_affine(order[0])[:, [2, 0, 1, 3]]
     heights = np.array([frame.position_mm @ frames[0].normal for frame in order])
-    _demand_apart(order, heights, what)
+    _require_apart(order, heights, what)
     order = _without_gaps(order, heights, gaps, what)
     step = (order[-1].position_mm - order[0].position_mm) / (len(order) - 1)
-    _demand_even(order, step, what)
+    _require_even(order, step, what)
     return order, volume_affine(order[0], step)
 
 
@@ -206,7 +206,7 @@ def _affine(first: Frame, steps: Sequence[np.ndarray]) -> np.ndarray:
     return affine + 0.0
 
 
-def demand_alike(frames: Sequence[Frame], what: str) -> None:
+def require_alike(frames: Sequence[Frame], what: str) -> None:
     """`UserError` where slices differ in size, spacing, direction, polarity or frame of reference."""
     first = frames[0]
     for frame in frames[1:]:
@@ -233,7 +233,7 @@ def _states_another(first: Frame, frame: Frame, keyword: str) -> bool:
     return all(words) and words[0] != words[1]
 
 
-def _demand_apart(order: Sequence[Frame], heights: np.ndarray, what: str) -> None:
+def _require_apart(order: Sequence[Frame], heights: np.ndarray, what: str) -> None:
     same = np.flatnonzero(np.diff(heights) < SAME_MM)
     if same.size:
         first, second = order[int(same[0])], order[int(same[0]) + 1]
@@ -264,7 +264,7 @@ def _without_gaps(order: list[Frame], heights: np.ndarray, gaps: Gaps, what: str
     return order[start:stop]
 
 
-def _demand_even(order: Sequence[Frame], step: np.ndarray, what: str) -> None:
+def _require_even(order: Sequence[Frame], step: np.ndarray, what: str) -> None:
     places = np.array([frame.position_mm for frame in order])
     off = np.linalg.norm(places - places[0] - np.arange(len(order))[:, None] * step, axis=1)
     worst = int(np.argmax(off))
