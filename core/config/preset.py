@@ -1,4 +1,4 @@
-"""What a preset (sizes of training) may say: the typed tables ``[presets.NAME]`` of ``registry.toml``."""
+"""Sizes of training: the typed tables ``[presets.NAME]`` of ``registry.toml``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
 class Training(Table):
-    """How one phase is trained. The ``_tokens`` values, where given, hold for modalities whose data are tokens.
+    """How one phase is trained. The ``_tokens`` values, where given, are those of modalities whose data are tokens.
 
-    ``steps`` are those of a weight set, of a round of alignment, and in a round of guidance, whose pairs take turns, of
-    each pair. ``epochs`` above 0 takes the place of both counts of steps. ``accumulate``: parts in which a batch goes
-    through the network. ``ema`` is the decay per step, ``clip`` the largest gradient norm.
+    ``steps`` are those of a weight set, or of a round of alignment. In a round of guidance, where pairs take turns, they
+    are those of each pair. ``epochs`` above 0 replaces both counts of steps. ``accumulate``: parts in which a batch goes
+    through the network. ``ema``: decay per step. ``clip``: largest gradient norm.
     """
 
     steps: int = Field(ge=1)
@@ -38,22 +38,22 @@ class Training(Table):
     precision: Literal["fp32", "bf16"] = "fp32"
 
     def batch_of(self, kind: str) -> int:
-        """Samples per step for a `DataSpec` kind."""
+        """Return the samples per step for a `DataSpec` kind."""
         return self.batch_tokens or self.batch if kind == "tokens" else self.batch
 
     def learning_rate_of(self, kind: str) -> float:
-        """Learning rate for a `DataSpec` kind."""
+        """Return the learning rate for a `DataSpec` kind."""
         return self.learning_rate_tokens or self.learning_rate if kind == "tokens" else self.learning_rate
 
     def num_steps(self, num_samples: int, kind: str = "grid") -> int:
-        """Optimiser steps of the phase: ``epochs`` over ``num_samples``, or ``steps`` of this kind."""
+        """Return the optimiser steps of the phase: ``epochs`` over ``num_samples``, or ``steps`` of this kind."""
         if self.epochs:
             return self.epochs * ceil(num_samples / self.batch_of(kind))
         return (self.steps_tokens or self.steps) if kind == "tokens" else self.steps
 
 
 class OtherTraining(Table):
-    """Values that take the place of a preset's, and only those: what a paper says, or an extended training."""
+    """Values that replace those of a preset: what a paper says, or an extended training."""
 
     steps: int | None = Field(default=None, ge=1)
     steps_tokens: int | None = Field(default=None, ge=1)
@@ -68,10 +68,10 @@ class OtherTraining(Table):
 
 
 class Measuring(Table):
-    """How much is generated and looked at for the final table.
+    """How much is generated and measured for the final table.
 
     ``samples``: studies of the test split. ``steps`` and ``solver`` of sampling, the run's where left out.
-    ``judge_epochs``: training of the judges of generated images.
+    ``judge_epochs``: training of the finding classifiers that read generated images.
     """
 
     samples: int = Field(default=200, ge=8)
@@ -81,7 +81,7 @@ class Measuring(Table):
 
 
 class OtherMeasuring(Table):
-    """Values that take the place of a preset's, and only those."""
+    """Values that replace those of a preset."""
 
     samples: int | None = Field(default=None, ge=8)
     steps: int | None = Field(default=None, ge=0)
@@ -99,8 +99,9 @@ class Extended(Table):
 
 
 class OtherSampling(Table):
-    """What takes the place of a recipe's sampler at this size, key by key: how far guidance must part, and how many
-    steps a study is worth, are matters of size.
+    """Values that replace those of a recipe's sampler at this size.
+
+    The guidance scale and the number of steps that pay off depend on the size.
     """
 
     solver: Solver | None = None
@@ -110,8 +111,10 @@ class OtherSampling(Table):
 
 
 class Preset(Table):
-    """Sizes of training; the sizes of networks stand in the plugins. ``extended`` is laid over the rest by ``--extended``.
-    ``log_every`` and ``save_every`` count optimiser steps. ``sampler`` is laid over that of the recipe.
+    """Sizes of training. The sizes of networks stand in the plugins.
+
+    ``log_every`` and ``save_every`` count optimiser steps. With ``--extended``, the values of ``extended`` replace the
+    others. The values of ``sampler`` replace those of the recipe.
     """
 
     title: str = ""
@@ -126,5 +129,5 @@ class Preset(Table):
     sampler: OtherSampling | None = None
 
     def of(self, phase: Phase) -> Training:
-        """The training of one phase."""
+        """Return the training of one phase."""
         return getattr(self, phase)

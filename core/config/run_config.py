@@ -193,8 +193,8 @@ def _base(registry: Registry, recipe: str, preset: str, *, extended: bool) -> di
     if extended and sizes.extended is None:
         able = [name for name, other in registry.presets.items() if other.extended is not None]
         raise UserError(
-            f"--extended: preset '{preset}' has no extended training (these have: {join_choices(able)}); leave it out, or"
-            f" write one as presets.{preset}.extended in the registry"
+            f"--extended: preset '{preset}' has no extended training (these have: {join_choices(able)}); leave it out,"
+            f" or write one as presets.{preset}.extended in the registry"
         )
     if extended and sizes.extended is not None:
         training = merged(training, sizes.extended.model_dump(exclude_none=True))

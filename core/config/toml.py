@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ from core.errors import UserError
 
 
 class Table(BaseModel):
-    """A table of a TOML file: frozen, and a key that it does not know is an error."""
+    """A table of a TOML file. It is frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file; `UserError` with file and line where it cannot be read."""
+    """Return the tables of a TOML file; `UserError` with file and line where it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -27,12 +27,12 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        place = f"at line {len(text.splitlines())}, the end of the file"
-        raise UserError(f"{path}: not valid TOML: {str(error).replace('at end of document', place)}") from None
+        end = f"at line {len(text.splitlines())}, the end of the file"
+        raise UserError(f"{path}: not valid TOML: {str(error).replace('at end of document', end)}") from None
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables merged key by key; where both hold a value, ``above`` wins."""
+    """Return tables merged key by key; where both have a value, ``above`` wins."""
     result = dict(below)
     for key, value in above.items():
         old = result.get(key)
@@ -40,3 +40,12 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
             value = merged(old, value)
         result[key] = value
     return result
+
+
+def dotted_items(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of every entry, those of inner tables too."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from dotted_items(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,44 +1,15 @@
-"""Making a part: whatever goes wrong in a plugin's ``build()`` is one line that names the part and the remedy.
+"""Build parts, and name the packages that they need.
 
-How a missing package is installed: by the extra that declares it, where there is one.
+Whatever goes wrong in a plugin's ``build()`` becomes one line that names the part and the remedy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from core.contract.modality import PartConfig, Shared
 from core.errors import UserError
-
-
-def install_command(distribution: str, package: str) -> str:
-    """``pip install 'DISTRIBUTION[EXTRA]'`` where an extra declares the package, else ``pip install PACKAGE``."""
-    extra = _extra_of(distribution, package)
-    return f"pip install '{distribution}[{extra}]'" if extra else f"pip install {package}"
-
-
-def distribution_of(module: str) -> str:
-    """The distribution that a module was installed with; empty where it was not installed."""
-    from importlib.metadata import packages_distributions
-
-    return next(iter(packages_distributions().get(module.partition(".")[0], ())), "")
-
-
-def _extra_of(distribution: str, package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, requires
-
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    try:
-        declared = [Requirement(line) for line in requires(distribution) or ()] if distribution else []
-    except PackageNotFoundError:
-        return None
-    for requirement in declared:
-        if canonicalize_name(requirement.name) == canonicalize_name(package) and "extra" in str(requirement.marker):
-            return str(requirement.marker).partition("extra == ")[2].strip().split()[0].strip("'\"")
-    return None
 
 
 class MissingPackageError(UserError):
@@ -46,13 +17,14 @@ class MissingPackageError(UserError):
 
 
 def build_part(config: PartConfig | Shared, key: str, owners: Sequence[str] = ()) -> Any:
-    """What ``config.build()`` makes.
+    """Return what ``config.build()`` makes.
 
-    ``key`` is the weight set, or ``modality.part``; ``owners`` are told where the key does not begin with them. Raises
-    `MissingPackageError` with the command that installs a missing package, and `UserError` for any other failure.
+    ``key``: the weight set, or ``modality.part``. ``owners``: the modalities that share the part; an error names them
+    where the key does not begin with one of them. Raises `MissingPackageError` with the command that installs a missing
+    package, and `UserError` for any other failure.
     """
-    whose = "" if not owners or key.partition(".")[0] in owners else f" of {' and '.join(owners)}"
-    part = f"part '{key}'{whose}"
+    shared_by = "" if not owners or key.partition(".")[0] in owners else f" of {' and '.join(owners)}"
+    part = f"part '{key}'{shared_by}"
     try:
         return config.build()
     except ImportError as error:
@@ -73,3 +45,39 @@ def _missing(part: str, config: PartConfig | Shared, error: ImportError) -> str:
     return (
         f"{part} needs the package '{package}', which cannot be imported ({error}); {command}, or choose another preset"
     )
+
+
+def install_command(distribution: str, package: str) -> str:
+    """Return the pip command for a package: that of the extra that declares it, else that of the package itself."""
+    extra = _extra_of(distribution, package)
+    return f"pip install '{distribution}[{extra}]'" if extra else f"pip install {package}"
+
+
+def distribution_of(module: str) -> str:
+    """Return the distribution that a module was installed with; empty where it was not installed."""
+    from importlib.metadata import packages_distributions
+
+    return next(iter(packages_distributions().get(module.partition(".")[0], ())), "")
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the installed version of each package, in their order; `PackageNotFoundError` where one is missing."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in names}
+
+
+def _extra_of(distribution: str, package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    try:
+        declared = [Requirement(line) for line in requires(distribution) or ()] if distribution else []
+    except PackageNotFoundError:
+        return None
+    for requirement in declared:
+        if canonicalize_name(requirement.name) == canonicalize_name(package) and "extra" in str(requirement.marker):
+            return str(requirement.marker).partition("extra == ")[2].strip().split()[0].strip("'\"")
+    return None

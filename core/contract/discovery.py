@@ -166,7 +166,8 @@ def _refuse_unknown_hooks(manager: pluggy.PluginManager) -> None:
     for caller in vars(manager.hook).values():
         if isinstance(caller, pluggy.HookCaller) and not caller.has_spec():
             raise PluginError(
-                f"it implements no known hook '{caller.name}' (known: {join_choices(HOOKS)}){nearest(caller.name, HOOKS)}"
+                f"it implements no known hook '{caller.name}' (known: {join_choices(HOOKS)})"
+                f"{nearest(caller.name, HOOKS)}"
             )
     manager.check_pending()
 
