@@ -1,4 +1,4 @@
-"""The data set ``phantom``."""
+"""The data set ``phantom``, as its adapter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODALITIES = (
 
 
 def scan(root: Path) -> Iterator[Record]:
-    """See `plugins.phantom.manifest.scan`; imported late, so that registering costs nothing."""
+    """Yield the records; see `plugins.phantom.manifest.scan`, imported late, so that registering costs nothing."""
     from plugins.phantom.manifest import scan as records
 
     return records(root)
@@ -23,7 +23,7 @@ def scan(root: Path) -> Iterator[Record]:
 def make(
     root: Path, num: int | None = None, seed: int | None = None, workers: int | None = None, progress: bool = True
 ) -> None:
-    """See `plugins.phantom.cohort.make_cohort`."""
+    """Compute the cohort; see `plugins.phantom.cohort.make_cohort`."""
     from plugins.phantom.cohort import make_cohort
 
     make_cohort(root, num, seed, workers, progress)
@@ -32,21 +32,21 @@ def make(
 def write_dicom(
     root: Path, out: Path, patients: int, workers: int | None = None, progress: bool = True, seed: int | None = None
 ) -> None:
-    """See `plugins.phantom.dicom.write_dicom`."""
+    """Write patients as DICOM; see `plugins.phantom.dicom.write_dicom`."""
     from plugins.phantom.dicom import write_dicom as write
 
     write(root, out, patients, workers, progress, seed)
 
 
 def findings_of(text: str) -> dict[str, int]:
-    """See `plugins.phantom.report.reading.read_report`."""
+    """Return the findings that a report states; see `plugins.phantom.report.reading.read_report`."""
     from plugins.phantom.report.reading import read_report
 
     return {name: int(statement.present) for name, statement in read_report(text).items()}
 
 
 def details_of(text: str) -> dict[str, int]:
-    """See `plugins.phantom.report.reading.read_details`."""
+    """Return the sides and grades that a report states; see `plugins.phantom.report.reading.read_details`."""
     from plugins.phantom.report.reading import read_details
 
     return read_details(text)

@@ -1,4 +1,4 @@
-"""The cohort as DICOM studies: both views, whole CT and MRI series, segmentations and the report of every patient."""
+"""Write the cohort as DICOM studies: both views, whole CT and MRI series, segmentations and report of every patient."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from core.io import (
     organ_segments,
 )
 from plugins.phantom.anatomy.findings import FINDINGS
-from plugins.phantom.cohort import keep_settings, kept_settings, settings_of
+from plugins.phantom.cohort import read_settings, resolve_settings, write_settings
 from plugins.phantom.files import (
     FILES,
     FORMAT,
@@ -36,7 +36,7 @@ from plugins.phantom.files import (
 )
 from plugins.phantom.imaging.masks import ORGANS
 from plugins.phantom.manifest import MANIFEST, split_of
-from plugins.phantom.patients import alone, make_missing, missing_from, remove_unfinished
+from plugins.phantom.patients import cohort_lock, make_missing, missing_from, remove_unfinished
 from plugins.phantom.study import PIXELS, make_study
 from plugins.phantom.volume import volumes_of
 
@@ -53,35 +53,35 @@ _COLUMNS = ("study_id", "patient_id", "split", "modality", "file", "labels")
 def write_dicom(
     root: Path, out: Path, patients: int, workers: int | None = None, progress: bool = True, seed: int | None = None
 ) -> None:
-    """Write the first ``patients`` of the cohort ``root`` to ``out``; those that are there are left alone.
+    """Write the first ``patients`` of the cohort ``root`` to ``out``; those that are there are left as they are.
 
-    Every body is computed again, so ``root`` need not have been made: without it the cohort is that of ``seed``, 0
-    where none is given. A patient is a folder ``patients/0042``, and ``manifest.csv`` has a row per file or series.
-    `UserError`: ``root`` has another seed or fewer patients, or ``out`` holds something else.
+    Every body is computed again, so ``root`` need not exist: without it the cohort is that of ``seed``, by default 0.
+    A patient is a folder ``patients/0042``, and ``manifest.csv`` has a row per file or series. `UserError`: ``root``
+    has another seed or fewer patients, or ``out`` holds something else.
     """
     root, out = Path(root), Path(out)
-    cohort = settings_of(root, None, seed)
+    cohort = resolve_settings(root, None, seed)
     if patients > cohort["num"]:
-        raise UserError(f"{root}: the cohort has {cohort['num']} patients, and {patients} are asked for; ask for fewer")
+        raise UserError(f"{root}: the cohort has {cohort['num']} patients, {patients} were requested; request fewer")
     settings = {"dicom": DICOM_FORMAT, "format": FORMAT, "seed": cohort["seed"], "pixels": PIXELS}
-    kept_settings(out, SETTINGS, settings, "--out")
+    read_settings(out, SETTINGS, settings, "--out")
     (out / PATIENTS).mkdir(parents=True, exist_ok=True)
-    with alone(out):
-        keep_settings(out / SETTINGS, settings)
+    with cohort_lock(out):
+        write_settings(out / SETTINGS, settings)
         remove_unfinished(out)
         make_missing(out, patients, partial(write_patient, out, cohort["seed"]), workers, progress)
         _write_table(out, cohort["num"])
 
 
 def write_patient(out: Path, seed: int, patient: int) -> None:
-    """Compute and write one patient, whole or not at all. All files say how they were made, as generated ones do."""
-    study, told = make_study(seed, patient), provenance_of(seed, patient)
+    """Compute and write a patient, completely or not at all. Every file states its provenance, as generated ones do."""
+    study, provenance = make_study(seed, patient), provenance_of(seed, patient)
     samples = {**study.samples, **volumes_of(study, seed, patient)}
     with patient_folder(out, patient) as folder:
         for name, config in _WRITERS.items():
             writer = config.build()
-            writer.write(samples[name], folder / f"{name}{writer.suffix}", told)
-        TextWriterConfig().build().write(samples["text"], folder / FILES["text"], told)
+            writer.write(samples[name], folder / f"{name}{writer.suffix}", provenance)
+        TextWriterConfig().build().write(samples["text"], folder / FILES["text"], provenance)
         write_parameters(folder, study)
 
 
@@ -106,7 +106,7 @@ _WRITERS: dict[str, PartConfig] = {
 
 
 def _write_table(out: Path, num: int) -> None:
-    """A row per file or series of every patient that is there, as the adapter ``manifest`` reads it."""
+    """Write a row per file or series of every patient that is there, as the adapter ``manifest`` reads it."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(_COLUMNS)
@@ -114,14 +114,14 @@ def _write_table(out: Path, num: int) -> None:
     for patient in range(num):
         if patient not in missing:
             table.writerows(_rows(out, patient))
-    with atomic_write(out / MANIFEST, overwrite=True) as beside:
-        beside.write_text(text.getvalue(), encoding="utf-8")
+    with atomic_write(out / MANIFEST, overwrite=True) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
 def _rows(out: Path, patient: int) -> Iterator[tuple[Any, ...]]:
     folder, study = f"{PATIENTS}/{folder_name(patient)}", f"phantom-{folder_name(patient)}"
     labels = json.loads((out / folder / PARAMETERS).read_text(encoding="utf-8"))["labels"]
-    present = "|".join(name for name, there in labels.items() if there)
+    present = "|".join(name for name, value in labels.items() if value)
     files = {name: f"{name}{config.build().suffix}" for name, config in _WRITERS.items()}
     files["mri"] = files["mri_t2"]  # as in the cohort
     for name, file in files.items():

@@ -1,4 +1,4 @@
-"""One patient's files: a folder that appears whole or not at all."""
+"""Write the files of a patient into a folder that appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -33,48 +33,48 @@ MASKS = {"organs": "organs.nii.gz", "findings": "findings.nii.gz"}
 
 
 def mask_column(name: str) -> str:
-    """The column of the manifest, and the modality, of a mask: ``mask_organs``."""
+    """Return the name of a mask's column in the manifest, which is its modality: ``mask_organs``."""
     return f"mask_{name}"
 
 
 def folder_name(patient: int) -> str:
-    """``0042``."""
+    """Return the name of a patient's folder: ``0042``."""
     return f"{patient:04d}"
 
 
 def write_study(root: Path, seed: int, patient: int, study: Study) -> None:
     """Write all files of a patient, or none."""
-    told = provenance_of(seed, patient)
+    provenance = provenance_of(seed, patient)
     with patient_folder(root, patient) as folder:
         for name, sample in study.samples.items():
-            _writer(name).write(sample, folder / FILES[name], told)
+            _writer(name).write(sample, folder / FILES[name], provenance)
         for name, mask in study.masks.items():
-            _writer(name).write(mask, folder / MASKS[name], told)
+            _writer(name).write(mask, folder / MASKS[name], provenance)
         write_parameters(folder, study)
 
 
 def provenance_of(seed: int, patient: int) -> Provenance:
-    """What every file of a patient says of itself, whatever its format."""
+    """Return the provenance that every file of a patient states, whatever its format."""
     return Provenance(model=f"phantom {FORMAT}", recipe="computed body", seed=seed, index=patient)
 
 
 def write_parameters(folder: Path, study: Study) -> None:
-    """Write every generating number, and the labels."""
-    about = {**study.parameters, "labels": dict(study.labels)}
-    (folder / PARAMETERS).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    """Write every parameter of the patient, and the labels."""
+    parameters = {**study.parameters, "labels": dict(study.labels)}
+    (folder / PARAMETERS).write_text(json.dumps(parameters, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager
 def patient_folder(root: Path, patient: int) -> Iterator[Path]:
-    """A folder to write into, which is renamed when the block ends well; a kill leaves nothing under the final name."""
-    home = root / PATIENTS
-    beside = Path(tempfile.mkdtemp(prefix=PART, dir=home))
+    """Give a temporary folder, and rename it when the block succeeds; a kill leaves nothing under the final name."""
+    parent = root / PATIENTS
+    temporary = Path(tempfile.mkdtemp(prefix=PART, dir=parent))
     try:
-        yield beside
-        beside.chmod(0o755)  # mkdtemp makes it private
-        beside.rename(home / folder_name(patient))
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp makes it private
+        temporary.rename(parent / folder_name(patient))
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 

@@ -1,4 +1,4 @@
-"""The manifest: a row per patient, written last, so that its presence means the cohort is whole."""
+"""Write and read the manifest: a row per patient, written last, so that its presence means the cohort is complete."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Split = Literal["train", "validation", "test"]
 
 
 def split_of(patient: int) -> Split:
-    """Of every twelve patients nine train, one validates, two are held out: 900, 100 and 200 of 1,200.
+    """Return the split of a patient. Of every twelve nine train, one validates and two test: 900, 100, 200 of 1,200.
 
     A patient's split does not depend on the size of the cohort.
     """
-    place = patient % 12
-    return "test" if place >= 10 else "validation" if place == 9 else "train"
+    remainder = patient % 12
+    return "test" if remainder >= 10 else "validation" if remainder == 9 else "train"
 
 
 def write_manifest(root: Path, num: int) -> None:
@@ -38,12 +38,13 @@ def write_manifest(root: Path, num: int) -> None:
     rows.writerow(["patient", "split", *FILES, *map(mask_column, MASKS), *STRATA, *_LABELS])
     for patient in range(num):
         folder = f"{PATIENTS}/{folder_name(patient)}"
-        about = json.loads((root / folder / PARAMETERS).read_text(encoding="utf-8"))
-        labels, strata = about["labels"], (about["anatomy"]["sex"], _habitus(about["anatomy"]["fat"]))
+        parameters = json.loads((root / folder / PARAMETERS).read_text(encoding="utf-8"))
+        labels, anatomy = parameters["labels"], parameters["anatomy"]
+        strata = (anatomy["sex"], _habitus(anatomy["fat"]))
         paths = [f"{folder}/{name}" for name in (*FILES.values(), *MASKS.values())]
         rows.writerow([folder_name(patient), split_of(patient), *paths, *strata, *(labels[name] for name in _LABELS)])
-    with atomic_write(root / MANIFEST, overwrite=True) as beside:
-        beside.write_text(text.getvalue(), encoding="utf-8")
+    with atomic_write(root / MANIFEST, overwrite=True) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
 def _habitus(fat_mm: float) -> str:
@@ -51,7 +52,7 @@ def _habitus(fat_mm: float) -> str:
 
 
 def scan(root: Path) -> Iterator[Record]:
-    """A record per patient, then one per report without patient. `UserError`: no finished cohort there."""
+    """Yield a record per patient, then one per report without patient. `UserError`: there is no finished cohort."""
     root = Path(root)
     manifest = root / MANIFEST
     if not manifest.is_file():
@@ -63,7 +64,7 @@ def scan(root: Path) -> Iterator[Record]:
             yield Record(
                 patient=f"phantom-{row['patient']}",
                 study=f"phantom-{row['patient']}",
-                # A mask is a modality too, and what is judged by.
+                # A mask is a modality too, and the truth that measures compare with.
                 files={name: (root / row[name],) for name in (*FILES, *map(mask_column, MASKS))},
                 split=row["split"],  # type: ignore[arg-type]
                 labels={name: int(row[name]) for name in _LABELS},

@@ -1,4 +1,4 @@
-"""The patients of a folder: made one by one or in parallel, by one maker at a time, those that are there left alone."""
+"""Compute the missing patients of a folder, in one process or several; a lock keeps other commands out meanwhile."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from plugins.phantom.files import PART, PATIENTS, folder_name
 
 
 def missing_from(root: Path, num: int) -> list[int]:
-    """Which of the first ``num`` patients have no folder yet."""
+    """Return which of the first ``num`` patients have no folder yet."""
     return [patient for patient in range(num) if not (root / PATIENTS / folder_name(patient)).is_dir()]
 
 
 def remove_unfinished(root: Path) -> None:
-    """Remove what a killed maker has left half-written."""
-    for left in (root / PATIENTS).glob(f"{PART}*"):
-        shutil.rmtree(left)
+    """Remove the unfinished folders of an interrupted process."""
+    for unfinished in (root / PATIENTS).glob(f"{PART}*"):
+        shutil.rmtree(unfinished)
 
 
 def make_missing(root: Path, num: int, make: Callable[[int], object], workers: int | None, shown: bool) -> None:
     """Call ``make`` for every patient that is missing, in ``workers`` processes (``None``: one per core).
 
-    ``shown``: with progress on standard error.
+    ``shown`` decides whether progress is shown on standard error.
     """
     missing = missing_from(root, num)
-    made = in_order(make, missing, workers or num_cores())
+    results = in_order(make, missing, workers or num_cores())
     with progress("phantom patients", num, silent=not (shown and missing)) as watcher:
-        for done, _ in enumerate(made, num - len(missing) + 1):
+        for done, _ in enumerate(results, num - len(missing) + 1):
             watcher(done)
 
 

@@ -1,4 +1,4 @@
-"""One patient from a seed: body, images, report, parameters. Nothing here touches a disk."""
+"""Compute a patient from a seed: body, images, report and parameters, all in memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STREAMS = ("anatomy", "findings", "tissues", "texture", "level", "ct", "mri", "
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """``samples`` in original units by modality, ``masks`` on the grid of the CT, ``parameters`` ready for JSON."""
+    """Hold ``samples`` in original units by modality, ``masks`` on the CT's grid and ``parameters`` ready for JSON."""
 
     samples: Mapping[str, Sample]
     masks: Mapping[str, Sample]
@@ -37,15 +37,15 @@ class Study:
     body: Body
 
 
-def streams_of(seed: int, patient: int) -> dict[str, np.random.Generator]:
-    """A generator per purpose. They depend on cohort seed and patient number only, not on who works and when."""
+def make_generators(seed: int, patient: int) -> dict[str, np.random.Generator]:
+    """Return a random generator per purpose, which depends on cohort seed and patient number only."""
     sequences = np.random.SeedSequence((seed, 1, patient)).spawn(len(_STREAMS))
     return {name: np.random.default_rng(sequence) for name, sequence in zip(_STREAMS, sequences, strict=True)}
 
 
 def make_study(seed: int, patient: int, findings: tuple[Finding, ...] | None = None, pixels: int = PIXELS) -> Study:
-    """Patient number ``patient`` of the cohort ``seed``; with ``findings`` given, the same body with those instead."""
-    streams = streams_of(seed, patient)
+    """Return patient number ``patient`` of the cohort ``seed``; with ``findings``, the same body with those instead."""
+    streams = make_generators(seed, patient)
     grid, anatomy = Grid(), draw_anatomy(streams["anatomy"])
     drawn = draw_findings(streams["findings"])
     findings = drawn if findings is None else findings
@@ -69,12 +69,12 @@ def make_study(seed: int, patient: int, findings: tuple[Finding, ...] | None = N
         "views": {name: {"field_mm": view.field_mm, "centre_mm": list(view.centre_mm)} for name, view in views.items()},
         "spin_echo_ms": {name: weighting._asdict() for name, weighting in WEIGHTINGS.items()},
     }
-    placed = {name: Sample(modality=name, data=mask, geometry=section.geometry) for name, mask in masks.items()}
-    return Study(samples, placed, labels_of(findings), parameters, body)
+    mask_samples = {name: Sample(modality=name, data=mask, geometry=section.geometry) for name, mask in masks.items()}
+    return Study(samples, mask_samples, labels_of(findings), parameters, body)
 
 
 def draw_views(anatomy: Anatomy, streams: Mapping[str, np.random.Generator]) -> dict[str, View]:
-    """Where the radiographer put the detector: a field that fits the patient, not quite centred."""
+    """Draw the views: the radiographer's field fits the patient and is not quite centred."""
     views = {}
     for name in ("frontal", "lateral"):
         rng = streams[name]
@@ -86,8 +86,8 @@ def draw_views(anatomy: Anatomy, streams: Mapping[str, np.random.Generator]) -> 
 
 
 def _slices(body: Body, section: Section, streams: Mapping[str, np.random.Generator]) -> dict[str, Sample]:
-    pictures = {"ct": ct_slice(body, section, streams["ct"]), **mri_slices(body, section, streams["mri"])}
-    return {name: Sample(modality=name, data=data, geometry=section.geometry) for name, data in pictures.items()}
+    images = {"ct": ct_slice(body, section, streams["ct"]), **mri_slices(body, section, streams["mri"])}
+    return {name: Sample(modality=name, data=data, geometry=section.geometry) for name, data in images.items()}
 
 
 def _projections(

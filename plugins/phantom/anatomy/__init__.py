@@ -1,1 +1,4 @@
-"""The body: organs, bones and findings."""
+"""Anatomy of the phantom: organs, bones and findings, built of layers on the work grid.
+
+The package imports ``geometry`` and nothing else of the phantom.
+"""

@@ -1,4 +1,4 @@
-"""What lies below the diaphragm."""
+"""Build the organs below the diaphragm."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from plugins.phantom.anatomy.anatomy import Anatomy
 from plugins.phantom.anatomy.cavity import Cavity
 from plugins.phantom.geometry.grid import Grid
 from plugins.phantom.geometry.layers import Layer
-from plugins.phantom.geometry.shapes import ellipsoid, profile, soft
+from plugins.phantom.geometry.shapes import ellipsoid, profile, voxel_fraction
 
 
 def abdomen_layers(grid: Grid, anatomy: Anatomy, cavity: Cavity) -> list[Layer]:
-    """Visceral fat, liver under the right dome and across the midline, spleen, stomach with its bubble of gas."""
-    below = cavity.cage * soft(cavity.above, grid.spacing_mm)
+    """Return visceral fat, liver under the right dome and across the midline, spleen, and stomach with gas bubble."""
+    below = cavity.cage * voxel_fraction(cavity.above, grid.spacing_mm)
     layers = [Layer("visceral", grid.whole, below, organ="abdomen")]
     # The liver hangs from the dome: full on the right, thinning to the left.
     depth = profile(grid.x, (-70, -20, 40, 160), (0, 45, 125, 140))
-    liver = below * soft(-cavity.above - depth, grid.spacing_mm) * soft(-60 - grid.x, grid.spacing_mm)
-    liver = liver * soft(3 - cavity.wall, grid.spacing_mm)
+    liver = (
+        below * voxel_fraction(-cavity.above - depth, grid.spacing_mm) * voxel_fraction(-60 - grid.x, grid.spacing_mm)
+    )
+    liver = liver * voxel_fraction(3 - cavity.wall, grid.spacing_mm)
     layers.append(Layer("liver", grid.whole, liver, organ="liver"))
     side, (_, dome) = anatomy.cage_half_width, anatomy.dome_z
     box, spleen = ellipsoid(
@@ -29,6 +31,10 @@ def abdomen_layers(grid: Grid, anatomy: Anatomy, cavity: Cavity) -> list[Layer]:
     # Gas rises: the stomach is filled with it down to a level.
     gas_level = dome - 12 - 34 * anatomy.stomach_gas
     _, _, z = grid.inside(box)
-    gas = stomach * soft(gas_level - z, grid.spacing_mm) * soft(7 + cavity.above[box], grid.spacing_mm)
+    gas = (
+        stomach
+        * voxel_fraction(gas_level - z, grid.spacing_mm)
+        * voxel_fraction(7 + cavity.above[box], grid.spacing_mm)
+    )
     layers.append(Layer("air", box, gas, organ="stomach"))
     return layers

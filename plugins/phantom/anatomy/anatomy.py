@@ -1,4 +1,4 @@
-"""The numbers that make one patient's body, drawn once; every modality looks at the same body."""
+"""Draw the numbers that describe a patient's body, once, so that every modality images the same body."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Millimetres, in the axes of `Grid`: z = 0 near the tracheal bifurcation's level minus 5 cm.
+    """Hold a patient's dimensions, mm, in the axes of `Grid`; z = 0 is about 5 cm below the tracheal bifurcation.
 
     ``cage_half_width`` and ``cage_half_depth`` are those of the pleural cavity where it is widest. ``apex_z``: top of
     the lungs. ``dome_z``: tops of the (right, left) diaphragm. ``heart_scale`` multiplies the heart's radii.
@@ -41,14 +41,14 @@ class Anatomy:
     shift: tuple[float, float]
 
     def about(self) -> dict[str, Any]:
-        """For the parameter file, to a hundredth."""
+        """Return the values for the parameter file, rounded to a hundredth."""
         rounded = {key: round(value, 2) for key, value in asdict(self).items() if isinstance(value, float)}
         pairs = {"dome_z": [round(z, 2) for z in self.dome_z], "shift": [round(step, 2) for step in self.shift]}
         return {"sex": self.sex, **rounded, **pairs}
 
 
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
-    """An adult. Means and spreads differ by sex; habitus runs from slim to obese."""
+    """Draw an adult. Means and standard deviations differ by sex; habitus runs from slim to obese."""
     female = bool(rng.random() < 0.5)
     fat = float(np.clip(rng.gamma(3.0, 4.5 if female else 3.8) + 4, 5, 34))
     dome = float(rng.normal(-62, 8))

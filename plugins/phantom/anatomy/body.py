@@ -1,4 +1,4 @@
-"""One patient's body: all layers in the order in which they are painted."""
+"""Build a patient's body: all layers in the order in which they are painted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from plugins.phantom.anatomy.outline import outline_layers
 from plugins.phantom.anatomy.pleura import effusion_layers, pneumothorax_layers
 from plugins.phantom.anatomy.skeleton import bone_layers
 from plugins.phantom.geometry.grid import Grid
-from plugins.phantom.geometry.layers import Layer, composed
+from plugins.phantom.geometry.layers import Layer, mix_tissues
 
 _IN_LUNG: dict[str, Callable[..., list[Layer]]] = {
     "edema": edema_layers,
@@ -36,7 +36,7 @@ _IN_PLEURA: dict[str, Callable[..., list[Layer]]] = {
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """Layers on a grid, and the patient's mean Hounsfield units by tissue."""
+    """Hold layers on a grid, and the patient's mean Hounsfield units by tissue."""
 
     grid: Grid
     layers: tuple[Layer, ...]
@@ -44,14 +44,14 @@ class Body:
 
     @cached_property
     def volume_hu(self) -> np.ndarray:
-        """CT numbers without a scanner's noise, float32 ``[x, y, z]``."""
-        return composed(self.grid, self.layers, self.hu, -1000.0)
+        """Return the CT numbers without a scanner's noise, HU, float32 ``[x, y, z]``."""
+        return mix_tissues(self.grid, self.layers, self.hu, -1000.0)
 
 
 def build_body(
     grid: Grid, anatomy: Anatomy, findings: tuple[Finding, ...], hu: dict[str, float], rng: np.random.Generator
 ) -> Body:
-    """The body that these numbers describe. ``rng`` decides only texture, branches and places inside a zone."""
+    """Return the body that these numbers describe. ``rng`` decides only texture, branches and positions in a zone."""
     streams = rng.spawn(4 + len(_IN_LUNG))
     cavity = build_cavity(grid, anatomy, findings, streams[0])
     layers = outline_layers(grid, anatomy, streams[1])
@@ -73,5 +73,5 @@ def build_body(
 
 
 def cavity_of(grid: Grid, anatomy: Anatomy, findings: tuple[Finding, ...], rng: Any) -> Cavity:
-    """The cavity alone, as `build_body` makes it."""
+    """Return the cavity alone, as `build_body` makes it."""
     return build_cavity(grid, anatomy, findings, rng.spawn(1)[0])

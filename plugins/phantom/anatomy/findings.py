@@ -1,4 +1,4 @@
-"""The findings: what a patient has, on which side and how badly."""
+"""Draw a patient's findings, each with its side and severity."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _BILATERAL = {"pleural_effusion": 0.3, "consolidation": 0.15, "atelectasis": 0.2
 
 @dataclass(frozen=True)
 class Finding:
-    """``severity`` 0 to 1 sets size and density continuously; ``zone`` is a height in the lung where that varies."""
+    """Describe a finding: ``severity`` 0 to 1 sets size and density continuously.
+
+    ``zone`` is its height in the lung, ``None`` where that does not vary.
+    """
 
     name: str
     severity: float
@@ -32,21 +35,21 @@ class Finding:
 
     @property
     def grade(self) -> str:
-        """Thirds of severity: mild, moderate, severe."""
+        """Return the third of the severity: mild, moderate or severe."""
         return GRADES[min(2, int(self.severity * 3))]
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """Signs of x where it lies: the patient's right is +1, the left -1."""
+        """Return the signs of x where it lies: the patient's right is +1, the left -1."""
         return {"left": (-1,), "right": (1,), "bilateral": (1, -1), "none": ()}[self.side]
 
     def about(self) -> dict[str, Any]:
-        """For the parameter file."""
+        """Return the values for the parameter file."""
         return {**asdict(self), "grade": self.grade}
 
 
 def draw_findings(rng: np.random.Generator) -> tuple[Finding, ...]:
-    """None, or one finding that is drawn uniformly and others by chance, independent of one another."""
+    """Draw no finding, or a uniformly drawn one and others by chance, independent of each other."""
     if rng.random() < _HEALTHY:
         return ()
     present = rng.random(len(FINDINGS)) < _FURTHER
@@ -68,16 +71,16 @@ def _drawn(name: str, rng: np.random.Generator) -> Finding:
 
 
 def labels_of(findings: tuple[Finding, ...]) -> dict[str, int]:
-    """1 or 0 for every finding, and for having none."""
+    """Return 1 or 0 for every finding, and for having none."""
     present = {finding.name for finding in findings}
     return {**{name: int(name in present) for name in FINDINGS}, NO_FINDING: int(not present)}
 
 
 def find(findings: tuple[Finding, ...], name: str) -> Finding | None:
-    """The finding of that name, if the patient has it."""
+    """Return the finding of that name, if the patient has it."""
     return next((finding for finding in findings if finding.name == name), None)
 
 
 def lesion_diameter_mm(finding: Finding) -> float:
-    """Diameter of a lung lesion of this severity; from 30 mm on it is called a mass (Fleischner Society)."""
+    """Return the diameter of a lung lesion of this severity, mm; from 30 mm on it is a mass (Fleischner Society)."""
     return 12 + 70 * finding.severity**0.9

@@ -1,4 +1,4 @@
-"""Findings inside the lung: consolidation, lesions, edema, atelectasis."""
+"""Build the findings inside the lung: consolidation, lesions, edema and atelectasis."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from plugins.phantom.anatomy.pleura import half
 from plugins.phantom.geometry.fields import smooth_field
 from plugins.phantom.geometry.grid import Grid, Point
 from plugins.phantom.geometry.layers import Layer
-from plugins.phantom.geometry.shapes import ellipsoid, soft
+from plugins.phantom.geometry.shapes import ellipsoid, voxel_fraction
 
 _ZONE_HEIGHT = {"upper": 62.0, "middle": 5.0, "lower": -42.0}
 
 
-def _place(anatomy: Anatomy, sign: int, zone: str, rng: np.random.Generator, margin: float) -> Point:
-    """A point in the lung that the heart leaves free: height by zone, depth anywhere."""
+def _draw_centre(anatomy: Anatomy, sign: int, zone: str, rng: np.random.Generator, margin: float) -> Point:
+    """Draw a point in the lung beyond the heart: the zone decides the height, the depth is free."""
     z = _ZONE_HEIGHT[zone] + rng.uniform(-16, 16)
     narrow = float(np.interp(z, (-60, 40, 90), (1.0, 0.85, 0.6)))
     inner = 42.0 if sign > 0 else 52.0
@@ -29,15 +29,15 @@ def _place(anatomy: Anatomy, sign: int, zone: str, rng: np.random.Generator, mar
 def consolidation_layers(
     grid: Grid, anatomy: Anatomy, cavity: Cavity, finding: Finding, rng: np.random.Generator
 ) -> list[Layer]:
-    """A patch of filled air spaces with ragged edges; denser and larger with severity."""
+    """Return a patch of filled air spaces with ragged edges per side; denser and larger with severity."""
     layers = []
     for sign, stream in zip((1, -1), rng.spawn(2), strict=True):
         if sign not in finding.sides:
             continue
-        centre = _place(anatomy, sign, finding.zone or "lower", stream, 22)
+        centre = _draw_centre(anatomy, sign, finding.zone or "lower", stream, 22)
         stretch = stream.uniform(0.8, 1.3, 3)
         radius = 18 + 37 * finding.severity
-        radii = tuple(float(radius * part) for part in stretch)
+        radii: Point = (float(radius * stretch[0]), float(radius * stretch[1]), float(radius * stretch[2]))
         box, patch = ellipsoid(grid, centre, radii)
         ragged = np.clip(patch * (1 + 0.45 * smooth_field(stream, patch.shape, (7, 7, 7))), 0, 1)
         density = 0.40 + 0.55 * finding.severity
@@ -48,9 +48,9 @@ def consolidation_layers(
 def lesion_layers(
     grid: Grid, anatomy: Anatomy, cavity: Cavity, finding: Finding, rng: np.random.Generator
 ) -> list[Layer]:
-    """One nodule or mass, solid, slightly lobulated: 12 to 82 mm across."""
+    """Return a solid, slightly lobulated nodule or mass, 12 to 82 mm in diameter."""
     sign = finding.sides[0]
-    centre = np.array(_place(anatomy, sign, finding.zone or "upper", rng, 16))
+    centre = np.array(_draw_centre(anatomy, sign, finding.zone or "upper", rng, 16))
     radius = lesion_diameter_mm(finding) / 2
     layers = []
     for part in range(3):
@@ -64,7 +64,7 @@ def lesion_layers(
 def edema_layers(
     grid: Grid, anatomy: Anatomy, cavity: Cavity, finding: Finding, rng: np.random.Generator
 ) -> list[Layer]:
-    """Water in the lung, both sides: around the hila, more below, patchy."""
+    """Return patchy water in both lungs: around the hila, and more in the lower lung."""
     patchy = 1 + 0.3 * smooth_field(rng, grid.shape, (9, 7, 9))
     layers = []
     for sign in (1, -1):
@@ -73,15 +73,15 @@ def edema_layers(
             ((grid.x - centre[0]) / 52) ** 2 + ((grid.y - centre[1]) / 70) ** 2 + ((grid.z - centre[2]) / 68) ** 2
         )
         wet = np.clip((0.25 + 0.75 * np.exp(-distance)) * patchy, 0, None) * (0.03 + 0.42 * finding.severity**1.2)
-        share = (np.clip(wet, 0, 0.8) * cavity.lungs * half(grid, sign)).astype(np.float32)
-        layers.append(Layer("edema", grid.whole, share, finding=finding.name))
+        fraction = (np.clip(wet, 0, 0.8) * cavity.lungs * half(grid, sign)).astype(np.float32)
+        layers.append(Layer("edema", grid.whole, fraction, finding=finding.name))
     return layers
 
 
 def atelectasis_layers(
     grid: Grid, anatomy: Anatomy, cavity: Cavity, finding: Finding, rng: np.random.Generator
 ) -> list[Layer]:
-    """Plates of collapsed lung over a raised diaphragm; a whole lower lobe when severe."""
+    """Return plates of collapsed lung over a raised diaphragm; a whole lower lobe when severe."""
     layers = []
     for sign in (1, -1):
         tilt, height = rng.uniform(-0.15, 0.35), rng.uniform(10, 26)
@@ -89,17 +89,25 @@ def atelectasis_layers(
             continue
         thick = 2.5 + 9 * finding.severity
         plane = cavity.above - height - tilt * (sign * grid.x - 60)
-        band = soft(np.abs(plane) - thick / 2, grid.spacing_mm) * (0.45 + 0.45 * finding.severity)
-        # A band is as long as the base of the lung is wide.
-        band = band * soft(25 - sign * grid.x, grid.spacing_mm) * soft(6 - cavity.wall, 2 * grid.spacing_mm)
-        collapsed = finding.severity**1.6 * 0.75 * soft(cavity.above - 12 - 45 * finding.severity, 6 * grid.spacing_mm)
-        share = np.maximum(band, collapsed) * cavity.lungs * half(grid, sign)
-        layers.append(Layer("atelectasis", grid.whole, share.astype(np.float32), finding=finding.name))
+        band = voxel_fraction(np.abs(plane) - thick / 2, grid.spacing_mm) * (0.45 + 0.45 * finding.severity)
+        # The band is as long as the lung base is wide.
+        band = (
+            band
+            * voxel_fraction(25 - sign * grid.x, grid.spacing_mm)
+            * voxel_fraction(6 - cavity.wall, 2 * grid.spacing_mm)
+        )
+        collapsed = (
+            finding.severity**1.6
+            * 0.75
+            * voxel_fraction(cavity.above - 12 - 45 * finding.severity, 6 * grid.spacing_mm)
+        )
+        fraction = np.maximum(band, collapsed) * cavity.lungs * half(grid, sign)
+        layers.append(Layer("atelectasis", grid.whole, fraction.astype(np.float32), finding=finding.name))
     return layers
 
 
 def _in_lung(
-    grid: Grid, cavity: Cavity, sign: int, tissue: str, box: tuple[slice, slice, slice], share: np.ndarray, name: str
+    grid: Grid, cavity: Cavity, sign: int, tissue: str, box: tuple[slice, slice, slice], fraction: np.ndarray, name: str
 ) -> Layer:
     inside = cavity.lungs[box] * half(grid, sign)[box[0]]
-    return Layer(tissue, box, (share * inside).astype(np.float32), finding=name)
+    return Layer(tissue, box, (fraction * inside).astype(np.float32), finding=name)

@@ -1,4 +1,4 @@
-"""Lung tissue and the tree of vessels in it."""
+"""Build lung tissue and its vascular tree."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _GENERATIONS = ((9, 34.0, 4.0, 0.0), (2, 30.0, 2.7, 0.55), (2, 27.0, 1.8, 0.6), 
 
 
 def hilum(sign: int) -> np.ndarray:
-    """Where vessels and airways enter a lung; the left one lies higher."""
+    """Return the centre of a hilum, mm, where vessels and bronchi enter the lung; the left one lies higher."""
     return np.array([50.0, -12, 2]) if sign > 0 else np.array([-48.0, -14, 12])
 
 
 def lung_layers(grid: Grid, anatomy: Anatomy, cavity: Cavity, rng: np.random.Generator) -> list[Layer]:
-    """Lung tissue, then its vessels, arteries and veins."""
+    """Return lung tissue, then its arteries and veins."""
     layers = [Layer("lung", grid.whole, cavity.lungs, organ="lung")]
     trees = [_tree(sign, anatomy, rng) for sign in (1, -1) for _ in range(2)]
     points = np.concatenate([tree[0] for tree in trees])
@@ -32,7 +32,7 @@ def lung_layers(grid: Grid, anatomy: Anatomy, cavity: Cavity, rng: np.random.Gen
 
 
 def _tree(sign: int, anatomy: Anatomy, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Points along a branching tree and the volume that each stands for, mm^3. Lower branches are the fuller ones."""
+    """Return points along a branching tree and the volume of each, mm^3. Lower branches are wider."""
     starts = np.repeat(hilum(sign)[None], 1, axis=0)
     directions = np.array([[float(sign), 0.0, 0.0]])
     points, volumes = [], []

@@ -1,4 +1,4 @@
-"""Heart, great vessels, airways and gullet."""
+"""Build heart, great vessels, trachea, main bronchi and oesophagus."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from plugins.phantom.geometry.shapes import ellipsoid, tube
 
 
 def heart_scale(anatomy: Anatomy, findings: tuple[Finding, ...]) -> float:
-    """Factor of the heart's radii. Mild cardiomegaly overlaps with normal hearts, as it does in patients."""
+    """Return the factor of the heart's radii. Mild cardiomegaly overlaps with normal hearts, as it does in patients."""
     large = find(findings, "cardiomegaly")
     return anatomy.heart_scale if large is None else anatomy.heart_scale + 0.015 + 0.42 * large.severity**1.35
 
 
 def heart_layers(grid: Grid, anatomy: Anatomy, findings: tuple[Finding, ...]) -> list[Layer]:
-    """Epicardial fat, muscle and the blood of four chambers. It lies to the patient's left, on the diaphragm."""
+    """Return epicardial fat, myocardium and the blood of four chambers, to the patient's left, on the diaphragm."""
     size = heart_scale(anatomy, findings) * anatomy.cage_half_width / 132
     tilt = anatomy.heart_tilt
     axis: Point = (-0.66, 0.48, -0.52 - tilt)
@@ -43,7 +43,7 @@ def heart_layers(grid: Grid, anatomy: Anatomy, findings: tuple[Finding, ...]) ->
 
 
 def vessel_layers(grid: Grid, anatomy: Anatomy) -> list[Layer]:
-    """Aorta with its arch to the left, pulmonary trunk and arteries, both venae cavae, arch branches."""
+    """Return aorta with left arch and its branches, pulmonary trunk and arteries, and both venae cavae."""
     radius = anatomy.aorta_radius
     knob = 46 + anatomy.knob
     heights = np.array([knob - 22, 0.0, -60, -130, -205])
@@ -73,7 +73,7 @@ def vessel_layers(grid: Grid, anatomy: Anatomy) -> list[Layer]:
 
 
 def airway_layers(grid: Grid, anatomy: Anatomy) -> list[Layer]:
-    """Windpipe and main bronchi with their walls, gullet behind them."""
+    """Return trachea and main bronchi with their walls, and the oesophagus behind them."""
     carina = np.array([2.0, -14, 30])
     lines = [
         (np.array([(0.0, 0, 210), (0, -2, 140), (1, -10, 80), carina]), 8.5),
@@ -84,8 +84,8 @@ def airway_layers(grid: Grid, anatomy: Anatomy) -> list[Layer]:
     ]
     heights = np.array([140.0, 80, 30, -30, -90])
     spine_x, spine_y = spine_line(anatomy, heights)
-    gullet = np.stack([spine_x - 6, spine_y + 26, heights], axis=1)
-    box, fraction = tube(grid, gullet, np.full(5, 7.0))
+    oesophagus = np.stack([spine_x - 6, spine_y + 26, heights], axis=1)
+    box, fraction = tube(grid, oesophagus, np.full(5, 7.0))
     layers = [Layer("muscle", box, fraction, organ="airway")]
     for tissue, wall in (("cartilage", 1.6), ("air", 0.0)):
         for points, inner in lines:
@@ -95,5 +95,5 @@ def airway_layers(grid: Grid, anatomy: Anatomy) -> list[Layer]:
 
 
 def mediastinum_layer(grid: Grid, cavity: Cavity) -> Layer:
-    """Fat and connective tissue that fills the cavity before lungs and heart are put in."""
+    """Return the fat and connective tissue that fill the cavity before lungs and heart are painted."""
     return Layer("mediastinum", grid.whole, cavity.inside, organ="mediastinum")

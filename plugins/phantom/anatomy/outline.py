@@ -1,4 +1,4 @@
-"""Skin, fat and muscle around the cage."""
+"""Build skin, fat and muscle around the rib cage."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from plugins.phantom.anatomy.cavity import cage_middle
 from plugins.phantom.geometry.fields import smooth_field
 from plugins.phantom.geometry.grid import Grid
 from plugins.phantom.geometry.layers import Layer
-from plugins.phantom.geometry.shapes import ellipsoid, profile, soft
+from plugins.phantom.geometry.shapes import ellipsoid, profile, voxel_fraction
 
 _POWER = 2.6
 
 
 def outline_layers(grid: Grid, anatomy: Anatomy, rng: np.random.Generator) -> list[Layer]:
-    """Subcutaneous fat, breasts, then the muscle of wall, shoulders and neck."""
+    """Return subcutaneous fat, breasts, then the muscle of chest wall, shoulders and neck."""
     bumps = smooth_field(rng, grid.shape[:2], (7, 6))[:, :, None] * np.float32(anatomy.organic)
     distance = _muscle_distance(grid, anatomy) - bumps
     thick = anatomy.fat * profile(grid.z, (-200, -60, 60, 120, 160), (1.25, 1.0, 0.8, 0.6, 0.4))
-    layers = [Layer("fat", grid.whole, soft(distance - thick, grid.spacing_mm), organ="body")]
+    layers = [Layer("fat", grid.whole, voxel_fraction(distance - thick, grid.spacing_mm), organ="body")]
     layers += _breasts(grid, anatomy)
-    layers.append(Layer("muscle", grid.whole, soft(distance, grid.spacing_mm), organ="body"))
+    layers.append(Layer("muscle", grid.whole, voxel_fraction(distance, grid.spacing_mm), organ="body"))
     return layers
 
 
 def _muscle_distance(grid: Grid, anatomy: Anatomy) -> np.ndarray:
-    """Signed distance to the outside of the muscle, mm, first order."""
+    """Return the signed distance to the outside of the muscle, mm, first order."""
     z, wall = grid.z, anatomy.muscle + 7  # ribs and intercostals are 7 mm
     chest, shoulder = anatomy.cage_half_width + wall, anatomy.shoulder_half_width
     wide = profile(

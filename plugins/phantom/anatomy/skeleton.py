@@ -1,4 +1,4 @@
-"""Ribs, clavicles, shoulder blades, breastbone and spine."""
+"""Build ribs, clavicles, scapulae, humeral heads, sternum and spine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from plugins.phantom.anatomy.anatomy import Anatomy
 from plugins.phantom.anatomy.cavity import cage_middle, cage_radii, spine_line
 from plugins.phantom.geometry.grid import Box, Grid
 from plugins.phantom.geometry.layers import Layer
-from plugins.phantom.geometry.shapes import profile, soft, splat
+from plugins.phantom.geometry.shapes import profile, splat, voxel_fraction
 
 _VERTEBRA_MM = 23.0
 _FIRST_RIB_Z = 108.0  # at the spine; each further rib lies a vertebra lower
@@ -16,21 +16,27 @@ _FIRST_BELOW_APEX = 20.0
 
 
 def bone_layers(grid: Grid, anatomy: Anatomy) -> list[Layer]:
-    """Every bone as spongy and compact layers."""
+    """Return all bones as a trabecular and a cortical layer, the spine apart."""
     layers = spine_layers(grid, anatomy)
-    pieces = [_ribs(anatomy), _clavicles(anatomy), _scapulae(anatomy), _sternum(anatomy), _arches(anatomy)]
+    pieces = [
+        _ribs(anatomy),
+        _clavicles(anatomy),
+        _scapulae_and_humeral_heads(anatomy),
+        _sternum(anatomy),
+        _vertebral_arches(anatomy),
+    ]
     points = np.concatenate([piece[0] for piece in pieces])
-    spongy, compact = (
+    trabecular, cortical = (
         np.concatenate([np.broadcast_to(piece[which], len(piece[0])) for piece in pieces]) for which in (1, 2)
     )
-    box, fractions = splat(grid, points, spongy, compact * anatomy.bone_scale)
+    box, fractions = splat(grid, points, trabecular, cortical * anatomy.bone_scale)
     for tissue, fraction in zip(("trabecular", "cortical"), fractions, strict=True):
         layers.append(Layer(tissue, box, fraction, organ="bone"))
     return layers
 
 
 def spine_layers(grid: Grid, anatomy: Anatomy) -> list[Layer]:
-    """Vertebral bodies and discs along the spine; the end plates are the compact layer."""
+    """Return vertebral bodies and discs along the spine; end plates and rim are the cortical layer."""
     reach = 30 + anatomy.kyphosis
     back = -anatomy.cage_half_depth + 26
     box: Box = grid.box((-40, back - reach - 20, -210), (40, back + reach + 20, 210))
@@ -39,9 +45,9 @@ def spine_layers(grid: Grid, anatomy: Anatomy) -> list[Layer]:
     wide = profile(z, (-200, 150), (23, 14))
     deep = profile(z, (-200, 150), (18, 11))
     level = np.sqrt(((x - middle) / wide) ** 2 + ((y - centre) / deep) ** 2)
-    column = soft((level - 1) * deep, grid.spacing_mm)
+    column = voxel_fraction((level - 1) * deep, grid.spacing_mm)
     phase = np.abs(np.mod(z / _VERTEBRA_MM + 0.25, 1.0) - 0.5) * _VERTEBRA_MM  # 0 in the middle of a body
-    body = column * soft(phase - 9.0, grid.spacing_mm)
+    body = column * voxel_fraction(phase - 9.0, grid.spacing_mm)
     plate = 0.30 * anatomy.bone_scale * body * np.clip(1 - np.abs(phase - 8.0) / 4, 0, 1)
     rim = 0.22 * anatomy.bone_scale * body * np.clip(1 - np.abs(level - 0.93) / 0.22, 0, 1)
     return [
@@ -52,10 +58,10 @@ def spine_layers(grid: Grid, anatomy: Anatomy) -> list[Layer]:
 
 
 def rib_line(anatomy: Anatomy, rib: int, sign: int, num: int = 90) -> np.ndarray:
-    """The course of a rib, ``(num, 3)``, from the spine round to where cartilage begins."""
-    share = np.linspace(0, 1, num)
+    """Return the course of a rib, ``(num, 3)`` in mm, from the spine to the costochondral junction."""
+    fraction = np.linspace(0, 1, num)
     ends = (150, 152, 152, 150, 147, 143, 138, 130, 122, 112, 88, 62)
-    angle = np.deg2rad(np.interp(share, (0, 1), (14, ends[rib])))
+    angle = np.deg2rad(np.interp(fraction, (0, 1), (14, ends[rib])))
     head = anatomy.apex_z - _FIRST_BELOW_APEX - _VERTEBRA_MM * rib * (0.9 + 0.012 * rib)
     fall = np.interp(rib, (0, 1, 3, 7, 11), (26, 48, 72, 92, 60)) * anatomy.rib_slope
     sweep = (angle - angle[0]) / np.deg2rad(136)
@@ -68,7 +74,10 @@ def rib_line(anatomy: Anatomy, rib: int, sign: int, num: int = 90) -> np.ndarray
 
 
 def _ribs(anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points and their spongy and compact volumes: a rib is 13 mm tall, 7 mm thick, its shell about 1 mm."""
+    """Return points and their trabecular and cortical volumes, mm^3.
+
+    A rib is 13 mm high and 7 mm thick, and its cortex is about 1 mm.
+    """
     lines = [rib_line(anatomy, rib, sign) for rib in range(12) for sign in (1, -1)]
     sections = []
     for line in lines:
@@ -81,18 +90,18 @@ def _ribs(anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         offset = 2.2 * np.cos(around)[None, :, None] * outward[:, None, :]
         offset[..., 2] += 4.6 * np.sin(around)[None, :]
         points = (line[:, None, :] + offset).reshape(-1, 3)
-        spongy = np.full(len(points), step * area / 8)
-        sections.append((points, spongy, 0.45 * spongy))
+        trabecular = np.full(len(points), step * area / 8)
+        sections.append((points, trabecular, 0.45 * trabecular))
     return tuple(np.concatenate(part) for part in zip(*sections, strict=True))  # type: ignore[return-value]
 
 
 def _clavicles(anatomy: Anatomy) -> tuple[np.ndarray, float, float]:
-    share = np.linspace(0, 1, 60)
+    fraction = np.linspace(0, 1, 60)
     points = []
     for sign in (1, -1):
-        x = sign * (20 + share * (anatomy.shoulder_half_width - 48))
-        y = 0.5 * anatomy.cage_half_depth * (1 - share) ** 0.8 + 12 * np.sin(2 * np.pi * share) - 22 * share
-        z = anatomy.apex_z - 34 + 22 * share + 4 * np.sin(np.pi * share)
+        x = sign * (20 + fraction * (anatomy.shoulder_half_width - 48))
+        y = 0.5 * anatomy.cage_half_depth * (1 - fraction) ** 0.8 + 12 * np.sin(2 * np.pi * fraction) - 22 * fraction
+        z = anatomy.apex_z - 34 + 22 * fraction + 4 * np.sin(np.pi * fraction)
         points.append(np.stack([x, y, z], axis=1))
     line = np.concatenate(points)
     step = (anatomy.shoulder_half_width - 40) / 60
@@ -101,8 +110,8 @@ def _clavicles(anatomy: Anatomy) -> tuple[np.ndarray, float, float]:
     return spread, volume, 0.5 * volume
 
 
-def _scapulae(anatomy: Anatomy) -> tuple[np.ndarray, float, float]:
-    """Blades drawn aside as for a radiograph, the spine of the blade, and the heads of the arm bones."""
+def _scapulae_and_humeral_heads(anatomy: Anatomy) -> tuple[np.ndarray, float, float]:
+    """Return the scapulae, rotated off the lungs as for a radiograph, and the humeral heads."""
     a, b = (part.ravel() for part in np.meshgrid(np.linspace(0, 1, 26), np.linspace(0, 1, 26)))
     keep = a + b <= 1
     a, b = a[keep], b[keep]
@@ -114,8 +123,8 @@ def _scapulae(anatomy: Anatomy) -> tuple[np.ndarray, float, float]:
         y = -0.62 * anatomy.cage_half_depth - 10 + 26 * a + 4 * b
         z = top - 105 * b - 8 * a
         sides.append(np.stack([x, y, z], axis=1))
-        ball = _ball(np.array([sign * (anatomy.shoulder_half_width - 26), -8.0, anatomy.apex_z - 22]), 19.0)
-        sides.append(ball)
+        humeral_head = _ball(np.array([sign * (anatomy.shoulder_half_width - 26), -8.0, anatomy.apex_z - 22]), 19.0)
+        sides.append(humeral_head)
     points = np.concatenate(sides)
     return points, 60.0, 20.0
 
@@ -134,8 +143,8 @@ def _sternum(anatomy: Anatomy) -> tuple[np.ndarray, float, float]:
     return points, 9 * 9.0, 9 * 2.2
 
 
-def _arches(anatomy: Anatomy) -> tuple[np.ndarray, float, float]:
-    """Laminae, transverse and spinous processes of every vertebra."""
+def _vertebral_arches(anatomy: Anatomy) -> tuple[np.ndarray, float, float]:
+    """Return laminae, transverse and spinous processes of every vertebra."""
     heights = (np.arange(-9, 8) + 0.25) * _VERTEBRA_MM
     middle, centre = spine_line(anatomy, heights)
     pieces = []

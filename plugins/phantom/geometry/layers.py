@@ -1,4 +1,4 @@
-"""A body as layers of tissue, painted in order; each later one covers what lies below it."""
+"""Describe a body as layers of tissue, painted in order; each layer covers those before it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from plugins.phantom.geometry.grid import Box, Grid
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """``fraction`` of each voxel of ``box`` that ``tissue`` takes; ``organ`` and ``finding`` say whose mask it is."""
+    """Hold the ``fraction`` of each voxel of ``box`` that ``tissue`` takes; ``organ``, ``finding`` name its mask."""
 
     tissue: str
     box: Box
@@ -21,8 +21,8 @@ class Layer:
     finding: str | None = None
 
 
-def composed(grid: Grid, layers: Iterable[Layer], values: Mapping[str, float], background: float) -> np.ndarray:
-    """The mixture of ``values`` by tissue in every voxel, float32 ``[x, y, z]``."""
+def mix_tissues(grid: Grid, layers: Iterable[Layer], values: Mapping[str, float], background: float) -> np.ndarray:
+    """Return the mixture of ``values`` by tissue in every voxel, float32 ``[x, y, z]``."""
     mixed = np.full(grid.shape, background, np.float32)
     for layer in layers:
         part = mixed[layer.box]
@@ -30,8 +30,8 @@ def composed(grid: Grid, layers: Iterable[Layer], values: Mapping[str, float], b
     return mixed
 
 
-def cut(grid: Grid, layers: Iterable[Layer], level: int) -> list[Layer]:
-    """The layers on one axial plane of the grid, as layers of a grid one voxel thick."""
+def layers_at_level(grid: Grid, layers: Iterable[Layer], level: int) -> list[Layer]:
+    """Return the layers on an axial plane of the grid, as layers of a grid that is a voxel thick."""
     planes = []
     for layer in layers:
         start, stop, _ = layer.box[2].indices(grid.shape[2])
@@ -42,13 +42,16 @@ def cut(grid: Grid, layers: Iterable[Layer], level: int) -> list[Layer]:
     return planes
 
 
-def share_of(
+def visible_fraction(
     grid: Grid, layers: Iterable[Layer], *, organ: str | None = None, finding: str | None = None
 ) -> np.ndarray:
-    """How much of every voxel an organ or a finding shows, float32 ``[x, y, z]``: what later layers cover is gone."""
-    share = np.zeros(grid.shape, np.float32)
+    """Return the fraction of every voxel where an organ or a finding shows, float32 ``[x, y, z]``.
+
+    What later layers cover does not count.
+    """
+    fraction = np.zeros(grid.shape, np.float32)
     for layer in layers:
-        mine = layer.organ == organ if organ else layer.finding == finding
-        part = share[layer.box]
-        part += layer.fraction * (np.float32(mine) - part)
-    return share
+        matches = layer.organ == organ if organ else layer.finding == finding
+        part = fraction[layer.box]
+        part += layer.fraction * (np.float32(matches) - part)
+    return fraction

@@ -1,1 +1,4 @@
-"""From the body to radiographs, slices and masks."""
+"""Imaging of the phantom: radiographs, CT and MRI slices, and masks of a body.
+
+The package imports ``anatomy`` and ``geometry`` and nothing else of the phantom.
+"""

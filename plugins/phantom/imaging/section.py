@@ -1,4 +1,4 @@
-"""The axial slice: which level, and how the work grid is resampled to the slice's pixels."""
+"""Choose the level of the axial slice, and resample the work grid to the slice's pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEVELS_MM = (-90.0, 95.0)  # between the diaphragm's recesses and the apices
 
 
 def finding_areas(grid: Grid, layers: tuple[Layer, ...], findings: tuple[Finding, ...]) -> dict[str, np.ndarray]:
-    """Area of every finding on each axial plane, mm^2 ``(Z,)``, covered parts too; for cardiomegaly the heart."""
+    """Return each finding's area on every axial plane, mm^2 ``(Z,)``, covered or not; cardiomegaly has the heart's."""
     areas = {}
     for finding in findings:
         area = np.zeros(grid.shape[2])
@@ -28,10 +28,10 @@ def finding_areas(grid: Grid, layers: tuple[Layer, ...], findings: tuple[Finding
 
 
 def choose_level(grid: Grid, areas: dict[str, np.ndarray], rng: np.random.Generator) -> int:
-    """The plane that shows most of the findings: the sum of their areas, each relative to its own largest.
+    """Return the plane that shows most of the findings: the sum of their areas, each relative to its maximum.
 
-    A patient without findings gets a level as others have them, drawn over the same range, so that the level alone
-    says little.
+    A patient without findings gets a level drawn over the same range as those of others, so that the level alone says
+    little.
     """
     z = grid.axis(2)
     allowed = (z >= _LEVELS_MM[0]) & (z <= _LEVELS_MM[1])
@@ -44,7 +44,7 @@ def choose_level(grid: Grid, areas: dict[str, np.ndarray], rng: np.random.Genera
 
 @dataclass(frozen=True)
 class Section:
-    """``pixels`` x ``pixels`` of an axial plane; rows run posterior, columns to the patient's left."""
+    """Describe an axial slice of ``pixels`` x ``pixels``; rows run posterior, columns to the patient's left."""
 
     grid: Grid
     level: int
@@ -52,31 +52,31 @@ class Section:
 
     @property
     def z_mm(self) -> float:
-        """Height of the plane."""
+        """Return the height of the plane, mm."""
         return float(self.grid.axis(2)[self.level])
 
     @property
     def geometry(self) -> Geometry:
-        """Centred on the isocentre in the plane; as thick as a voxel."""
+        """Return the slice's geometry, centred on the isocentre in the plane and as thick as a voxel."""
         spacing, edge = FIELD_MM / self.pixels, FIELD_MM * (self.pixels - 1) / self.pixels / 2
         affine = np.array(
             [[0, -spacing, 0, edge], [-spacing, 0, 0, edge], [0, 0, self.grid.spacing_mm, self.z_mm], [0, 0, 0, 1]]
         )
-        return Geometry(affine=affine, shape=(self.pixels, self.pixels), stored={"level": self.level})
+        return Geometry(affine=affine, shape=(self.pixels, self.pixels), source_header={"level": self.level})
 
-    def sampled(self, plane: np.ndarray, outside: float) -> np.ndarray:
-        """A plane ``[x, y]`` of the grid as a picture ``H W``: linear, averaged over each pixel."""
+    def resampled(self, plane: np.ndarray, outside: float) -> np.ndarray:
+        """Return a plane ``[x, y]`` of the grid as an image ``H W``: linear, averaged over each pixel."""
         fine = 3
         at = (np.arange(self.pixels * fine) - (self.pixels * fine - 1) / 2) * (-FIELD_MM / (self.pixels * fine))
-        picture = _resampled(_resampled(plane, self.grid.axis(0), at, outside).T, self.grid.axis(1), at, outside)
-        blocks = picture.reshape(self.pixels, fine, self.pixels, fine)
+        image = _interpolated(_interpolated(plane, self.grid.axis(0), at, outside).T, self.grid.axis(1), at, outside)
+        blocks = image.reshape(self.pixels, fine, self.pixels, fine)
         return blocks.mean((1, 3), dtype=np.float64).astype(np.float32)
 
 
-def _resampled(plane: np.ndarray, centres: np.ndarray, at: np.ndarray, outside: float) -> np.ndarray:
-    """Linear interpolation along the first axis."""
-    place = (at - float(centres[0])) / float(centres[1] - centres[0])
-    low = np.clip(np.floor(place).astype(np.int64), 0, len(centres) - 2)
-    weight = (place - low)[:, None].astype(np.float32)
-    found = plane[low] * (1 - weight) + plane[low + 1] * weight
-    return np.where(((place >= 0) & (place <= len(centres) - 1))[:, None], found, np.float32(outside))
+def _interpolated(plane: np.ndarray, centres: np.ndarray, at: np.ndarray, outside: float) -> np.ndarray:
+    """Interpolate linearly along the first axis."""
+    position = (at - float(centres[0])) / float(centres[1] - centres[0])
+    low = np.clip(np.floor(position).astype(np.int64), 0, len(centres) - 2)
+    weight = (position - low)[:, None].astype(np.float32)
+    values = plane[low] * (1 - weight) + plane[low + 1] * weight
+    return np.where(((position >= 0) & (position <= len(centres) - 1))[:, None], values, np.float32(outside))

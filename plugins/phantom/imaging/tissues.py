@@ -1,4 +1,4 @@
-"""What each tissue is to a scanner: Hounsfield units, and proton density, T1 and T2 at 1.5 T.
+"""List the physical properties of every tissue: Hounsfield units, and proton density, T1 and T2 at 1.5 T.
 
 docs/explanation/phantom.md gives the published range and the source of every number here.
 """
@@ -11,7 +11,10 @@ import numpy as np
 
 
 class Tissue(NamedTuple):
-    """``hu``: lowest and highest mean of a patient. ``density`` relative to water, ``t1_ms`` and ``t2_ms`` at 1.5 T."""
+    """Hold a tissue's properties: ``hu``, the lowest and highest mean of a patient, and MR properties at 1.5 T.
+
+    ``density`` is the proton density relative to water.
+    """
 
     hu: tuple[float, float]
     density: float
@@ -47,5 +50,5 @@ MOVING_BLOOD = 0.3  # spin echo loses most of the signal of blood that leaves th
 
 
 def draw_hu(rng: np.random.Generator) -> dict[str, float]:
-    """One patient's mean Hounsfield units, uniform within each tissue's range."""
+    """Draw a patient's mean Hounsfield units, uniformly within each tissue's range."""
     return {name: float(rng.uniform(*tissue.hu)) for name, tissue in TISSUES.items()}

@@ -1,1 +1,4 @@
-"""The language of the reports: phrases, grammar, and reading them back."""
+"""Reports of the phantom: phrases, the grammar that writes them, and the rules that read them.
+
+The package imports the findings of ``anatomy`` and nothing else of the phantom.
+"""

@@ -1,4 +1,4 @@
-"""Findings to a report: varied wording, negation, doubt, side and severity."""
+"""Write a report of findings, with varied wording, negation, doubt, side and severity."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _ENOUGH = 150  # characters after which no further absent finding is mentioned
 
 
 def write_report(findings: tuple[Finding, ...], rng: np.random.Generator) -> str:
-    """A report that states every finding with its side and grade, and some of what is absent."""
-    sentences = [_present(findings[place], rng) for place in rng.permutation(len(findings))]
+    """Return a report that states every finding with its side and grade, and some absent findings."""
+    sentences = [_present(findings[index], rng) for index in rng.permutation(len(findings))]
     absent = [name for name in FINDINGS if name not in {finding.name for finding in findings}]
     if not findings and rng.random() < 0.7:
-        sentences.append(_one(NORMAL, rng))
+        sentences.append(_choose(NORMAL, rng))
     sentences += _negations(absent, sum(map(len, sentences)), rng)
     if findings and rng.random() < 0.25:
-        # Absent ones first, as some radiologists do.
+        # Some radiologists state absent findings first.
         sentences = sentences[len(findings) :] + sentences[: len(findings)]
     body = " ".join(_sentence(sentence) for sentence in sentences)
     style = rng.random()
@@ -41,21 +41,21 @@ def write_report(findings: tuple[Finding, ...], rng: np.random.Generator) -> str
 
 
 def _present(finding: Finding, rng: np.random.Generator) -> str:
-    phrase = _filled(_one(PRESENT[finding.name], rng), finding, rng)
+    phrase = _fill(_choose(PRESENT[finding.name], rng), finding, rng)
     starts_a_clause = phrase.startswith(("there ", "the "))
     if not starts_a_clause and rng.random() < _DOUBT[finding.grade]:
-        return _one(UNCERTAIN, rng).format(phrase=phrase)
+        return _choose(UNCERTAIN, rng).format(phrase=phrase)
     return phrase
 
 
-def _filled(template: str, finding: Finding, rng: np.random.Generator) -> str:
+def _fill(template: str, finding: Finding, rng: np.random.Generator) -> str:
     both = finding.side == "bilateral"
     side = "bilateral" if both else finding.side
     if both and "the {side}" in template:
         template, side = template.replace("the {side}", "{side}"), "both"
     return template.format(
-        grade=_one(GRADES_OF[finding.name][finding.grade], rng),
-        gradely=_one(ADVERBS[finding.grade], rng),
+        grade=_choose(GRADES_OF[finding.name][finding.grade], rng),
+        gradely=_choose(ADVERBS[finding.grade], rng),
         side=side,
         zone={"middle": "mid"}.get(finding.zone or "", finding.zone),
         s="s" if both else "",
@@ -66,36 +66,36 @@ def _filled(template: str, finding: Finding, rng: np.random.Generator) -> str:
 
 
 def _negations(absent: list[str], length: int, rng: np.random.Generator) -> list[str]:
-    """A random choice of what is absent, fewer when the report is long already."""
+    """Return a random choice of sentences on absent findings, fewer when the report is long already."""
     sentences: list[str] = []
-    left = list(absent)
-    if set(PARENCHYMA) <= set(left) and rng.random() < 0.45:
-        sentences.append(_one(CLEAR, rng))
-        left = [name for name in left if name not in PARENCHYMA]
+    remaining = list(absent)
+    if set(PARENCHYMA) <= set(remaining) and rng.random() < 0.45:
+        sentences.append(_choose(CLEAR, rng))
+        remaining = [name for name in remaining if name not in PARENCHYMA]
     for pair, phrases in ABSENT_PAIRS.items():
-        if set(pair) <= set(left) and rng.random() < 0.5:
-            sentences.append(_one(phrases, rng))
-            left = [name for name in left if name not in pair]
+        if set(pair) <= set(remaining) and rng.random() < 0.5:
+            sentences.append(_choose(phrases, rng))
+            remaining = [name for name in remaining if name not in pair]
     wanted = int(rng.integers(1, 4))
-    sentences += [_one(ABSENT[left[place]], rng) for place in rng.permutation(len(left))[:wanted]]
-    kept: list[str] = []
-    for place in rng.permutation(len(sentences)):
+    sentences += [_choose(ABSENT[remaining[index]], rng) for index in rng.permutation(len(remaining))[:wanted]]
+    chosen: list[str] = []
+    for index in rng.permutation(len(sentences)):
         if length <= _ENOUGH:
-            kept.append(sentences[place])
-            length += len(sentences[place])
-    return kept
+            chosen.append(sentences[index])
+            length += len(sentences[index])
+    return chosen
 
 
 def _impression(findings: tuple[Finding, ...], rng: np.random.Generator) -> str:
     if not findings:
-        return _sentence(_one(NORMAL, rng))
+        return _sentence(_choose(NORMAL, rng))
     worst = max(findings, key=lambda finding: finding.severity)
-    return _sentence(_filled(PRESENT[worst.name][0], worst, rng))
+    return _sentence(_fill(PRESENT[worst.name][0], worst, rng))
 
 
 def _sentence(phrase: str) -> str:
     return phrase[0].upper() + phrase[1:] + "."
 
 
-def _one(choices: tuple[str, ...], rng: np.random.Generator) -> str:
+def _choose(choices: tuple[str, ...], rng: np.random.Generator) -> str:
     return choices[int(rng.integers(len(choices)))]

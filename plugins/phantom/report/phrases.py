@@ -1,4 +1,4 @@
-"""The words of the report grammar. Writer and reader share this table, so that neither knows a word the other lacks.
+"""List the phrases of the report grammar. Writer and reader share them, so that each knows every phrase of the other.
 
 In a template ``{grade}`` is an adjective, ``{gradely}`` an adverb, ``{side}`` left, right or the word for both,
 ``{zone}`` a height in the lung, ``{s}`` the plural ending of a bilateral finding, ``{size}`` a diameter.
@@ -121,7 +121,7 @@ NORMAL = (
     "no active chest disease",
     "unremarkable study",
 )
-# What tells the reader which finding a sentence speaks of.
+# Words by which the reader recognises the finding that a sentence is about.
 CUES = {
     "cardiomegaly": ("cardiomegaly", "heart", "cardiac silhouette"),
     "pleural_effusion": ("effusion", "effusions", "pleural fluid", "costophrenic"),

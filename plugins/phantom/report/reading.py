@@ -1,4 +1,4 @@
-"""Reports of the grammar back to findings: the truth that a report tells, by rules."""
+"""Read findings back from reports of the grammar, by rules."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _GRADES = {
     grade: re.compile(rf"(?<![\w-])({'|'.join((*GRADE_WORDS[grade], *ADVERBS[grade]))})(?![\w-])")
     for grade in GRADE_WORDS
 }
-_ON_BOTH_SIDES = "edema"  # no report says so
+_ON_BOTH_SIDES = "edema"  # although no report states its side
 _ZONES = {"upper": "upper", "mid": "middle", "lower": "lower"}
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What a report says of one finding. ``present`` and doubt are separate: a suspected finding is present."""
+    """Hold what a report states on a finding. Presence and doubt are separate: a suspected finding is present."""
 
     present: bool
     doubtful: bool = False
@@ -30,25 +30,25 @@ class Statement:
 
 
 def read_report(report: str) -> dict[str, Statement]:
-    """Every finding that the report mentions. Where it mentions one twice, presence wins, then the first."""
-    found: dict[str, Statement] = {}
+    """Return every finding that the report mentions. Of several statements presence wins, then the first."""
+    statements: dict[str, Statement] = {}
     for sentence in re.split(r"[.\n]", report.lower()):
         for name, statement in _read_sentence(sentence.replace("impression:", "").replace("findings:", "").strip()):
-            if name not in found or (statement.present and not found[name].present):
-                found[name] = statement
-    return found
+            if name not in statements or (statement.present and not statements[name].present):
+                statements[name] = statement
+    return statements
 
 
 def read_details(report: str) -> dict[str, int]:
-    """Sides of present findings and the grades that they reach, as far as they are told: ``FINDING/DETAIL``."""
-    found = {}
-    for name, said in read_report(report).items():
-        if said.present and said.side != "none" and name != _ON_BOTH_SIDES:
-            found |= {f"{name}/{side}": int(said.side in (side, "bilateral")) for side in ("left", "right")}
-        if said.present and said.grade is not None:
-            reached = GRADES.index(said.grade)
-            found |= {f"{name}/{grade}": int(GRADES.index(grade) <= reached) for grade in GRADES[1:]}
-    return found
+    """Return sides of present findings and the grades that they reach, where stated, as ``FINDING/DETAIL``."""
+    details = {}
+    for name, statement in read_report(report).items():
+        if statement.present and statement.side != "none" and name != _ON_BOTH_SIDES:
+            details |= {f"{name}/{side}": int(statement.side in (side, "bilateral")) for side in ("left", "right")}
+        if statement.present and statement.grade is not None:
+            reached = GRADES.index(statement.grade)
+            details |= {f"{name}/{grade}": int(GRADES.index(grade) <= reached) for grade in GRADES[1:]}
+    return details
 
 
 def _read_sentence(sentence: str) -> list[tuple[str, Statement]]:

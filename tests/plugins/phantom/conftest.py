@@ -8,7 +8,7 @@ from plugins.phantom.study import make_study
 
 @cache
 def study_with(patient=3, *findings):
-    """A patient of seed 5 with these findings in place of the drawn ones."""
+    """A patient of seed 5 with these findings instead of the drawn ones."""
     return make_study(5, patient, tuple(findings))
 
 

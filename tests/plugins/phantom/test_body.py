@@ -7,10 +7,10 @@ from plugins.phantom.anatomy.findings import FINDINGS, NO_FINDING, draw_findings
 from plugins.phantom.manifest import split_of
 
 
-def amount(made, name):
+def amount(result, name):
     tissue = "myocardium" if name == "cardiomegaly" else None
     return sum(
-        float(layer.fraction.sum()) for layer in made.body.layers if layer.finding == name or layer.tissue == tissue
+        float(layer.fraction.sum()) for layer in result.body.layers if layer.finding == name or layer.tissue == tissue
     )
 
 
@@ -24,15 +24,15 @@ def test_a_finding_grows_with_severity(study, finding, name):
 def test_the_same_patient_is_the_same_to_the_last_bit():
     from plugins.phantom.study import make_study
 
-    one, other = make_study(2, 7), make_study(2, 7)
-    assert one.parameters == other.parameters
-    assert one.samples["text"].data == other.samples["text"].data
+    first, second = make_study(2, 7), make_study(2, 7)
+    assert first.parameters == second.parameters
+    assert first.samples["text"].data == second.samples["text"].data
     for name in ("ct", "mri_t2", "xray_frontal", "xray_lateral"):
-        assert np.array_equal(one.samples[name].data, other.samples[name].data)
+        assert np.array_equal(first.samples[name].data, second.samples[name].data)
 
 
 def test_other_findings_leave_the_body_as_it_is(study, finding):
-    """A lesion changes voxels of its own and nothing else."""
+    """A lesion changes its voxels and nothing else."""
     sick, well = study(3, finding("lung_lesion", 0.6, "right", "upper")), study(3)
     changed = np.abs(sick.body.volume_hu - well.body.volume_hu) > 1
     assert 0.0001 < changed.mean() < 0.01
@@ -61,5 +61,5 @@ def test_a_split_does_not_depend_on_the_size_of_the_cohort():
 
 def test_the_slice_shows_the_finding(study, finding):
     for name in ("lung_lesion", "pleural_effusion", "consolidation"):
-        made = study(8, finding(name, 0.7, "right", "upper"))
-        assert (made.masks["findings"].data == 1 + FINDINGS.index(name)).sum() > 5
+        result = study(8, finding(name, 0.7, "right", "upper"))
+        assert (result.masks["findings"].data == 1 + FINDINGS.index(name)).sum() > 5

@@ -62,8 +62,8 @@ def test_files_say_they_are_synthetic_and_masks_fit_the_ct(cohort):
     ct, organs = (nibabel.load(folder / name) for name in ("ct.nii.gz", "organs.nii.gz"))
     assert b"SYNTHETIC" in bytes(ct.header["descrip"])
     assert np.array_equal(ct.affine, organs.affine)
-    about = json.loads((folder / "patient.json").read_text())
-    assert ct.affine[2, 3] == pytest.approx(about["slice"]["z_mm"])
+    parameters = json.loads((folder / "patient.json").read_text())
+    assert ct.affine[2, 3] == pytest.approx(parameters["slice"]["z_mm"])
 
 
 def test_workers_do_not_change_a_byte(cohort, tmp_path):
@@ -71,7 +71,7 @@ def test_workers_do_not_change_a_byte(cohort, tmp_path):
     assert digest(tmp_path / "again") == digest(cohort)
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(cohort, tmp_path):
+def test_an_interrupted_run_resumes_and_ends_with_the_same_bytes(cohort, tmp_path):
     root = tmp_path / "killed"
     command = [
         sys.executable,
@@ -95,15 +95,15 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(cohort, tmp_path):
     process.wait()
     with pytest.raises(UserError, match="make or finish the cohort"):
         list(PHANTOM.scan(root))
-    left, num = missing_patients(root)
-    assert 0 < left < num == 12
+    num_missing, num = missing_patients(root)
+    assert 0 < num_missing < num == 12
     (root / "patients" / ".part-abandoned").mkdir()
     make_cohort(root, workers=1, progress=False)  # takes number and seed from the folder
     assert digest(root) == digest(cohort)
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-def test_workers_end_with_a_maker_that_is_killed(tmp_path):
+def test_workers_end_with_their_interrupted_process(tmp_path):
     """They would wait for tasks for ever."""
     command = [sys.executable, "-m", "core.prepare", "phantom", "--root", tmp_path / "a", "--num", "500"]
     process = subprocess.Popen(
@@ -122,13 +122,13 @@ def test_workers_end_with_a_maker_that_is_killed(tmp_path):
 
 def in_group(group):
     """The living processes of a group."""
-    found = []
+    living = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it ended meanwhile
             state, _, number = path.read_text().rpartition(")")[2].split()[:3]
             if int(number) == group and state != "Z":
-                found.append(path)
-    return found
+                living.append(path)
+    return living
 
 
 def test_a_finished_cohort_is_left_alone(cohort):
@@ -138,10 +138,10 @@ def test_a_finished_cohort_is_left_alone(cohort):
     assert before == {path: path.stat().st_mtime_ns for path in cohort.rglob("*")}
 
 
-@pytest.mark.parametrize("asked", [{"num": 13}, {"seed": 4}])
-def test_other_settings_are_refused(cohort, asked):
-    with pytest.raises(UserError, match=r"holds a cohort with .* \(asked: "):
-        make_cohort(cohort, **asked, progress=False)
+@pytest.mark.parametrize("requested", [{"num": 13}, {"seed": 4}])
+def test_other_settings_are_refused(cohort, requested):
+    with pytest.raises(UserError, match=r"holds a cohort with .* \(requested: "):
+        make_cohort(cohort, **requested, progress=False)
 
 
 def test_a_foreign_folder_is_refused(tmp_path):
@@ -151,20 +151,20 @@ def test_a_foreign_folder_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
 
 
-def test_a_run_killed_before_its_settings_were_written_goes_on(tmp_path):
+def test_a_run_killed_before_its_settings_were_written_resumes(tmp_path):
     (tmp_path / ".lock").touch()
     (tmp_path / "patients").mkdir()
     make_cohort(tmp_path, num=1, workers=1, progress=False)
     assert sum(bool(record.files) for record in PHANTOM.scan(tmp_path)) == 1
 
 
-def test_two_makers_exclude_each_other(tmp_path):
+def test_two_processes_exclude_each_other(tmp_path):
     fcntl = pytest.importorskip("fcntl")
     (tmp_path / "phantom").mkdir()
-    from plugins.phantom.patients import alone
+    from plugins.phantom.patients import cohort_lock
 
-    with alone(tmp_path / "phantom"), pytest.raises(UserError, match="another process"):
-        with alone(tmp_path / "phantom"):
+    with cohort_lock(tmp_path / "phantom"), pytest.raises(UserError, match="another process"):
+        with cohort_lock(tmp_path / "phantom"):
             pass
     assert fcntl
 
@@ -172,14 +172,14 @@ def test_two_makers_exclude_each_other(tmp_path):
 def test_reports_for_the_tokenizer(cohort):
     corpus = (cohort / "reports.txt").read_text().splitlines()
     assert len(corpus) == 200
-    alone = [record for record in PHANTOM.scan(cohort) if record.texts]
-    assert [record.texts["text"] for record in alone] == corpus
-    assert {record.split for record in alone} == {"train"}
-    held = {
+    without_patient = [record for record in PHANTOM.scan(cohort) if record.texts]
+    assert [record.texts["text"] for record in without_patient] == corpus
+    assert {record.split for record in without_patient} == {"train"}
+    held_out = {
         path.read_text().split("\n", 1)[1].strip()
         for record in PHANTOM.scan(cohort)
         if record.split != "train"
         for path in record.files["text"]
     }
-    assert held
-    assert not held & set(corpus)
+    assert held_out
+    assert not held_out & set(corpus)

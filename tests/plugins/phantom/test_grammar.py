@@ -14,14 +14,14 @@ from plugins.phantom.reports import draw_reports
 def drawn():
     rng = np.random.default_rng(1)
     findings = [draw_findings(rng) for _ in range(3000)]
-    return [(found, write_report(found, rng)) for found in findings]
+    return [(patient, write_report(patient, rng)) for patient in findings]
 
 
 def test_every_finding_is_read_back_with_side_grade_and_zone(drawn):
     for findings, report in drawn:
-        told = {name: said for name, said in read_report(report).items() if said.present}
+        stated = {name: statement for name, statement in read_report(report).items() if statement.present}
         wanted = {finding.name: (finding.side, finding.grade, finding.zone) for finding in findings}
-        assert {name: (said.side, said.grade, said.zone) for name, said in told.items()} == wanted, report
+        assert {name: (its.side, its.grade, its.zone) for name, its in stated.items()} == wanted, report
 
 
 def test_details_are_sides_and_the_grades_that_a_finding_reaches():
@@ -37,7 +37,7 @@ def test_details_are_sides_and_the_grades_that_a_finding_reaches():
 
 def test_what_is_denied_is_absent(drawn):
     denied = [
-        (said, findings) for findings, report in drawn for said in read_report(report).items() if not said[1].present
+        (item, findings) for findings, report in drawn for item in read_report(report).items() if not item[1].present
     ]
     assert len(denied) > 2000
     assert all(name not in {finding.name for finding in findings} for (name, _), findings in denied)
@@ -49,7 +49,7 @@ def test_reports_differ_and_stay_short(drawn):
     assert np.percentile([len(report) for report in reports], 95) < 256
 
 
-def test_doubt_is_said_of_mild_findings_only_sometimes():
+def test_doubt_is_stated_on_some_mild_findings_only():
     doubts = dict.fromkeys(("mild", "severe"), 0)
     for grade, severity in (("mild", 0.1), ("severe", 0.9)):
         for seed in range(300):

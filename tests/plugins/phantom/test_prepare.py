@@ -6,7 +6,7 @@ from core import prepare
 from core.errors import UserError
 
 
-def test_makes_what_was_asked_for(tmp_path, capsys):
+def test_makes_the_requested_cohort(tmp_path, capsys):
     root = tmp_path / "small"
     prepare.main(["phantom", "--root", str(root), "--num", "1", "--workers", "1", "--quiet"])
     assert (root / "manifest.csv").is_file()
@@ -20,12 +20,12 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["phantm"], "did you mean 'phantom'"),
         (["phantom", "--num", "0"], "count"),
     ],
 )
-def test_wrong_input_is_one_line(arguments, told):
-    with pytest.raises(UserError, match=told):
+def test_wrong_input_is_one_line(arguments, message):
+    with pytest.raises(UserError, match=message):
         prepare.main(arguments)

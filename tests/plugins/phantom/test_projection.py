@@ -34,16 +34,16 @@ def test_sphere_of_water(name, centre):
     volume = np.full(grid.shape, -1000.0, np.float32)
     volume[box] += 1000 * fraction
     u = v = np.linspace(-170, 170, 85)
-    found = project(attenuation(volume), grid, beam, u, v)
+    integrals = project(attenuation(volume), grid, beam, u, v)
     wanted = WATER_PER_MM * chords(beam, u, v, centre)
     largest = WATER_PER_MM * 2 * RADIUS
     # 2.3 at the centre; rays that graze the edge see the 4 mm voxels.
     inner = wanted > 0.5 * largest
     assert inner.sum() > 300
-    assert np.abs(found - wanted)[inner].max() < 0.012 * largest
-    assert np.abs(found - wanted)[inner].mean() < 0.003 * largest
-    assert np.abs(found - wanted).max() < 0.12 * largest
-    assert found.sum() == pytest.approx(wanted.sum(), rel=0.003)
+    assert np.abs(integrals - wanted)[inner].max() < 0.012 * largest
+    assert np.abs(integrals - wanted)[inner].mean() < 0.003 * largest
+    assert np.abs(integrals - wanted).max() < 0.12 * largest
+    assert integrals.sum() == pytest.approx(wanted.sum(), rel=0.003)
 
 
 def test_the_error_falls_with_the_voxel():
@@ -63,9 +63,9 @@ def test_the_error_falls_with_the_voxel():
 def test_a_uniform_slab_is_its_thickness_times_the_slant():
     grid, beam = Grid((40, 30, 40), 4.0), Beam(1, -1600.0, 190.0)
     u = np.array([-60.0, 0.0, 45.0])
-    found = project(np.full(grid.shape, 0.02, np.float32), grid, beam, u, u)
+    integrals = project(np.full(grid.shape, 0.02, np.float32), grid, beam, u, u)
     slant = np.sqrt(1 + (u[:, None] ** 2 + u[None, :] ** 2) / 1790**2)
-    np.testing.assert_allclose(found, 0.02 * 30 * 4.0 * slant, rtol=1e-5)
+    np.testing.assert_allclose(integrals, 0.02 * 30 * 4.0 * slant, rtol=1e-5)
 
 
 def test_hounsfield_units_are_solved_for_attenuation():

@@ -33,10 +33,10 @@ def test_noise_is_rician():
 def test_organs_have_published_hounsfield_units(study, organ, tissue):
     values = []
     for patient in range(6):
-        made = study(patient)
-        inside = made.masks["organs"].data[0] == 1 + ORGANS.index(organ)
+        result = study(patient)
+        inside = result.masks["organs"].data[0] == 1 + ORGANS.index(organ)
         if inside.sum() > 60:
-            values.append(float(np.median(made.samples["ct"].data[0][inside])))
+            values.append(float(np.median(result.samples["ct"].data[0][inside])))
     low, high = TISSUES[tissue].hu
     assert all(low - 15 < value < high + 25 for value in values), values
     assert values or organ == "liver"

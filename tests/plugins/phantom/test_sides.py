@@ -56,7 +56,7 @@ def test_the_heart_is_on_the_patients_left(study):
     assert healthy.samples["ct"].geometry.orientation == "PL"
 
 
-def test_ct_and_mri_share_one_place(study):
+def test_ct_and_mri_share_their_geometry(study):
     samples = study(3).samples
     assert all(samples[name].geometry == samples["ct"].geometry for name in ("mri_t1", "mri_t2", "mri_pd"))
 
