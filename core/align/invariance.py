@@ -1,7 +1,4 @@
-"""Visual invariance in a round: which images are seen in two views, and through which projector (METHOD E3).
-
-The projector in front of the invariance loss (METHOD E3; Barlow Twins). Thrown away after the phase.
-"""
+"""Visual invariance in a round of alignment: two augmented views of each trained image (method E3; Barlow Twins)."""
 
 from __future__ import annotations
 
@@ -20,7 +17,9 @@ _WIDEST = 2048
 
 
 class Projector(nn.Module):
-    """Linear-BN-ReLU twice, Linear, BN without affine: ``batch width`` to ``batch`` 4 ``width`` (at most 2048).
+    """The projector in front of the invariance loss, dropped after the phase (method E3; Barlow Twins).
+
+    Linear-BN-ReLU twice, Linear, BN without affine: ``batch width`` to ``batch`` 4 ``width`` (at most 2048).
 
     Batch normalisation sees the rows it is given: with several processes, give it those of all.
     """
@@ -40,7 +39,7 @@ class Projector(nn.Module):
         )
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """``batch width`` to standardised ``batch inner``."""
+        """Map ``batch width`` to standardised ``batch inner``."""
         return self.layers(pooled)
 
 
@@ -62,11 +61,11 @@ class Invariance:
 
     @property
     def modules(self) -> dict[str, Projector]:
-        """What trains beside the encoders."""
+        """The modules that train along with the encoders, by name."""
         return {f"projector.{key}": projector for key, projector in self.projectors.items()}
 
     def loss(self, name: str, first: Tensor, second: Tensor, off_diagonal_weight: float) -> Tensor:
-        """The Barlow Twins term of two views' pooled vectors, ``batch width`` of the whole batch each."""
+        """Return the Barlow Twins term of two views' pooled vectors, each ``batch width`` of the whole batch."""
         project = self.projectors[self._key_of[name]]
         return barlow_twins(project(first), project(second), off_diagonal_weight)
 
@@ -74,14 +73,14 @@ class Invariance:
 def gradient_norms(
     groups: Mapping[str, Sequence[Tensor]], parameters: Sequence[Tensor], compute: Compute
 ) -> dict[str, float]:
-    """Norm of each group's gradient by the encoders, to see that no group drowns the other."""
+    """Return the norm of each group's gradient by the encoders, which shows whether one group dominates."""
     norms = {}
     for group, terms in groups.items():
         total = torch.stack(list(terms)).sum()
-        found = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
         flat = [
             torch.zeros_like(weight).flatten() if gradient is None else gradient.flatten()
-            for weight, gradient in zip(parameters, found, strict=True)
+            for weight, gradient in zip(parameters, gradients, strict=True)
         ]
         norms[f"gradient of {group}"] = float(compute.mean(torch.cat(flat)).norm())
     return norms

@@ -1,4 +1,4 @@
-"""Phase ``align``: one round of central alignment (METHOD E1-E3), with findings where a recipe asks for them."""
+"""Phase ``align``: one round of central alignment (method E1 to E3), with findings where a recipe uses them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.align.findings import FindingProbe, FindingExtractor, StudyFindings
+from core.align.findings import FindingExtractor, FindingProbe, StudyFindings
 from core.align.invariance import Invariance, gradient_norms
 from core.align.losses import Temperature, info_nce, semantic_matching
 from core.config.preset import Training
@@ -26,9 +26,9 @@ Key = tuple[str, int]  # a modality, and the number of the draw that its studies
 
 @dataclass(frozen=True, kw_only=True)
 class AlignRound:
-    """What a round is made of. ``encoders`` by modality; only those in ``trained``, by weight set, are not frozen.
+    """The parts of a round. ``encoders`` by modality; only those in ``trained``, by weight set, are not frozen.
 
-    ``findings_of`` and ``details_of`` read the texts of a data set, by its name.
+    ``findings_of`` and ``details_of`` extract findings from the texts of a data set, by its name.
     """
 
     name: str
@@ -42,25 +42,24 @@ class AlignRound:
     details_of: Mapping[str, FindingExtractor] = field(default_factory=dict)
 
 
-def train_round(trainer: Trainer, of: AlignRound) -> float:
-    """Contrast every pair of the round on studies that hold both; returns the temperature that was reached.
+def train_round(trainer: Trainer, align_round: AlignRound) -> float:
+    """Contrast every pair of the round on studies that hold both; return the temperature that was reached.
 
-    The moving average stays in the trained encoders.
+    The trained encoders end with the weights of the moving average.
     """
-    for encoder in of.encoders.values():
-        trainer.compute.to_device(encoder).requires_grad_(
-            any(encoder is module for module in of.trained.values())
-        ).eval()
-    contrast = _Contrast(trainer, of)
+    for encoder in align_round.encoders.values():
+        trainer.compute.to_device(encoder).requires_grad_(_is_trained(align_round, encoder)).eval()
+    contrast = _Contrast(trainer, align_round)
+    training = align_round.training
     trainer.run(
         Stage(
             phase="align",
-            name=of.name,
-            modules={**of.trained, **contrast.modules},
+            name=align_round.name,
+            modules={**align_round.trained, **contrast.modules},
             losses=contrast.losses,
-            training=of.training,
-            steps=of.training.num_steps(max(map(len, contrast.able))),  # every step draws of each
-            learning_rate=of.training.learning_rate,
+            training=training,
+            steps=training.num_steps(max(map(len, contrast.paired))),  # every step draws of each
+            learning_rate=training.learning_rate,
             whole=True,
         )
     )
@@ -68,69 +67,73 @@ def train_round(trainer: Trainer, of: AlignRound) -> float:
 
 
 class _Contrast:
-    """The losses of a round. A process encodes its share of the rows; the terms are computed of the rows of all."""
+    """The losses of a round. A process encodes its shard of the rows; the terms are computed of the rows of all."""
 
-    def __init__(self, trainer: Trainer, of: AlignRound) -> None:
-        self.trainer, self.of, self.compute = trainer, of, trainer.compute
-        self.indices = {pair: tuple(of.studies.require_indices_with(*pair)) for pair in of.pairs}
+    def __init__(self, trainer: Trainer, align_round: AlignRound) -> None:
+        self.trainer, self.round, self.compute = trainer, align_round, trainer.compute
+        studies, choice = align_round.studies, align_round.choice
+        of_pair = {pair: tuple(studies.require_indices_with(*pair)) for pair in align_round.pairs}
         # Pairs that the same studies hold share a draw.
-        self.able = list(dict.fromkeys(self.indices.values()))
-        self.draw_of = {pair: self.able.index(able) for pair, able in self.indices.items()}
-        self.temperature = Temperature(of.choice.temperature)
-        viewed = of.trained if of.choice.visual_invariance else {}
-        self.invariance = Invariance(of.encoders, viewed, of.studies, trainer.seed)
-        self.told = StudyFindings(of.studies, _texts(of), of.findings_of, of.details_of)
-        paired = {index for indices in self.able for index in indices}
-        self.findings = _findings(of, self.told, paired, trainer.seed)
-        # A draw for each pair, then one of the studies that have no partner and can be read for findings.
-        self.alone = {} if self.findings is None else _alone(of, self.told, paired)
-        self.drawn_from = [*self.able, *self.alone.values()]
+        self.paired = list(dict.fromkeys(of_pair.values()))
+        self.draw_of = {pair: self.paired.index(indices) for pair, indices in of_pair.items()}
+        self.temperature = Temperature(choice.temperature)
+        viewed = align_round.trained if choice.visual_invariance else {}
+        self.invariance = Invariance(align_round.encoders, viewed, studies, trainer.seed)
+        readers = align_round.findings_of, align_round.details_of
+        self.study_findings = StudyFindings(studies, _texts(align_round), *readers)
+        in_pairs = {index for indices in self.paired for index in indices}
+        self.probe = _finding_probe(align_round, self.study_findings, in_pairs, trainer.seed)
+        # A draw for each pair, then one of the unpaired studies whose findings are known.
+        self.unpaired = {} if self.probe is None else _unpaired(align_round, self.study_findings, in_pairs)
+        self.drawn_from = [*self.paired, *self.unpaired.values()]
         self.keys = [(name, draw) for pair, draw in self.draw_of.items() for name in pair]
-        self.keys += [(name, len(self.able) + number) for number, name in enumerate(self.alone)]
-        self.parameters = list(dict.fromkeys(p for module in of.trained.values() for p in module.parameters()))
+        self.keys += [(name, len(self.paired) + number) for number, name in enumerate(self.unpaired)]
+        modules = align_round.trained.values()
+        self.parameters = list(dict.fromkeys(weight for module in modules for weight in module.parameters()))
 
     @property
     def modules(self) -> dict[str, Any]:
-        """What trains beside the encoders, and is thrown away."""
-        findings = {} if self.findings is None else {"findings": self.findings}
-        return {"temperature": self.temperature, **self.invariance.modules, **findings}
+        """The modules that train along with the encoders, and are dropped after the round."""
+        probe = {} if self.probe is None else {"findings": self.probe}
+        return {"temperature": self.temperature, **self.invariance.modules, **probe}
 
     def losses(self, step: int, shard: BatchShard) -> tuple[LossTerms, Metrics]:
-        """Contrast of every pair, invariance of every image that is trained, and what all tell of findings."""
+        """Return the contrast of every pair, the invariance of every trained image, and the loss of the probe."""
         self.temperature.bound()
-        drawn = self._drawn(step)
-        views, invariances = self._encoded(drawn, step, shard)
+        drawn = self._draw(step)
+        views, invariances = self._encode(drawn, step, shard)
         contrasts: dict[str, Tensor] = {}
-        notes: dict[str, float | Tensor] = {}
+        metrics: dict[str, float | Tensor] = {}
         for pair, draw in self.draw_of.items():
             for pooled in views:
                 with torch.autocast(self.compute.device.type, enabled=False):
-                    term, told = self._contrast(pair, drawn[draw], *(pooled[name, draw] for name in pair))
+                    term, masked = self._contrast(pair, drawn[draw], *(pooled[name, draw] for name in pair))
                 title = f"contrast {'-'.join(pair)}"
                 contrasts[title] = contrasts.get(title, 0) + term / len(views)
-                notes |= told
+                metrics |= masked
         if self.trainer.due(step) and invariances:
             groups = {"contrast": [*contrasts.values()], "invariance": [*invariances.values()]}
-            notes |= gradient_norms(groups, self.parameters, self.compute)
-        terms = contrasts | invariances | self._asked(views, drawn)
-        return terms, notes | {"temperature": self.temperature.logit_scale.detach().neg().exp()}
+            metrics |= gradient_norms(groups, self.parameters, self.compute)
+        terms = contrasts | invariances | self._probe_losses(views, drawn)
+        return terms, metrics | {"temperature": self.temperature.logit_scale.detach().neg().exp()}
 
-    def _drawn(self, step: int) -> list[list[int]]:
-        """The studies of a step, by the number of the draw."""
-        draws = make_generator(self.trainer.seed, "align", self.of.name, step)
+    def _draw(self, step: int) -> list[list[int]]:
+        """Return the studies of a step, by the number of the draw."""
+        generator = make_generator(self.trainer.seed, "align", self.round.name, step)
         drawn = []
-        for able in self.drawn_from:
-            size = min(self.of.training.batch, len(able))
-            drawn.append([able[index] for index in torch.randperm(len(able), generator=draws)[:size].tolist()])
+        for indices in self.drawn_from:
+            size = min(self.round.training.batch, len(indices))
+            order = torch.randperm(len(indices), generator=generator)[:size].tolist()
+            drawn.append([indices[position] for position in order])
         return drawn
 
-    def _encoded(
+    def _encode(
         self, drawn: Sequence[Sequence[int]], step: int, shard: BatchShard
     ) -> tuple[list[dict[Key, Tensor]], dict[str, Tensor]]:
-        """Pooled vectors ``batch width`` of the whole batch by modality and draw, float32; invariance by image.
+        """Return pooled vectors ``batch width`` of the whole batch by modality and draw, float32; invariance by image.
 
-        An image that is trained is seen in views, the first draw of each in two, and everything else as it is: two sets
-        of vectors, which differ by the second views, or one where there are none.
+        A trained image is seen in augmented views, the first draw of each in two, and everything else unchanged. This
+        gives two sets of vectors, which differ by the second views, or one set where there are no second views.
         """
         keys = list(dict.fromkeys(self.keys))
         sizes = {key: len(drawn[key[1]]) for key in keys}
@@ -142,65 +145,65 @@ class _Contrast:
             for number, seen in enumerate((viewed, twice))
         )
         for key in (key for key in keys if key not in first):
-            first[key] = self.of.studies.batch(key[0], drawn[key[1]])[shard.rows(sizes[key])]
-        one, two = self._pooled(first, sizes), self._pooled(second, sizes)
-        invariances = {}
+            first[key] = self.round.studies.batch(key[0], drawn[key[1]])[shard.rows(sizes[key])]
+        pooled, again = self._pooled(first, sizes), self._pooled(second, sizes)
+        invariances, choice = {}, self.round.choice
         for name, draw in second:
             with torch.autocast(self.compute.device.type, enabled=False):
-                term = self.invariance.loss(name, one[name, draw], two[name, draw], self.of.choice.invariance_lambda)
-            invariances[f"invariance {name}"] = self.of.choice.invariance_weight * term
-        return [one, one | two] if two else [one], invariances
+                term = self.invariance.loss(name, pooled[name, draw], again[name, draw], choice.invariance_lambda)
+            invariances[f"invariance {name}"] = choice.invariance_weight * term
+        return [pooled, pooled | again] if again else [pooled], invariances
 
     def _view(self, key: Key, indices: Sequence[int], step: int, number: int, shard: BatchShard) -> Batch:
-        rows, purpose = shard.rows(len(indices)), ("view", self.of.name, step, number)
-        return self.of.studies.augmented_batch(key[0], indices[rows], self.trainer.seed, *purpose)
+        rows, purpose = shard.rows(len(indices)), ("view", self.round.name, step, number)
+        return self.round.studies.augmented_batch(key[0], indices[rows], self.trainer.seed, *purpose)
 
     def _pooled(self, batches: Mapping[Key, Batch], sizes: Mapping[Key, int]) -> dict[Key, Tensor]:
-        """What the encoders make of each batch, ``sizes`` rows in all processes together.
+        """Return the pooled vectors of each batch, ``sizes`` rows in all processes together.
 
-        Images that share an encoder go through it together: batch normalisation would learn each by its own statistics,
-        and afterwards read all of them by those of the mixture (docs/decisions/0016).
+        Images that share an encoder go through it together. Otherwise batch normalisation would train on the statistics
+        of each modality, and later apply those of the mixture to all of them (docs/decisions/0016).
         """
         pooled = {}
         for keys in self._together(batches):
-            encoder = self.of.encoders[keys[0][0]]
-            found = encoder(self.compute.to_device(_joined([batches[key] for key in keys]))).pooled.float()
-            parts = found.split([len(batches[key].data) for key in keys])
+            encoder = self.round.encoders[keys[0][0]]
+            vectors = encoder(self.compute.to_device(_joined([batches[key] for key in keys]))).pooled.float()
+            parts = vectors.split([len(batches[key].data) for key in keys])
             pooled |= {key: self.compute.all_gather(part, sizes[key]) for key, part in zip(keys, parts, strict=True)}
         return pooled
 
     def _together(self, batches: Mapping[Key, Batch]) -> list[list[Key]]:
-        """The batches by what goes through an encoder at once: images of one shape."""
+        """Return groups of batches that go through an encoder at once: images of one shape."""
         groups: dict[Hashable, list[Key]] = {}
         for key, batch in batches.items():
-            image = self.of.studies.parts[key[0]].data.kind == "grid"
+            image = self.round.studies.parts[key[0]].data.kind == "grid"
             shape = tuple(batch.data.shape[1:]) if image else key
-            groups.setdefault((id(self.of.encoders[key[0]]), shape), []).append(key)
+            groups.setdefault((id(self.round.encoders[key[0]]), shape), []).append(key)
         return list(groups.values())
 
-    def _asked(self, views: Sequence[Mapping[Key, Tensor]], drawn: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """What the pooled vectors tell of findings, by modality; the mean over views, the sum over draws."""
+    def _probe_losses(self, views: Sequence[Mapping[Key, Tensor]], drawn: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """Return the loss of the finding probe by modality: the mean over views, the sum over draws."""
         terms: dict[str, Tensor] = {}
-        if self.findings is None:
+        if self.probe is None:
             return terms
-        for (name, draw), vectors in ((key, found) for pooled in views for key, found in pooled.items()):
+        for (name, draw), vectors in (item for pooled in views for item in pooled.items()):
             with torch.autocast(self.compute.device.type, enabled=False):
-                term = self.of.choice.findings_weight * self.findings.loss(vectors, drawn[draw])
+                term = self.round.choice.findings_weight * self.probe.loss(vectors, drawn[draw])
             terms[f"findings {name}"] = terms.get(f"findings {name}", 0) + term / len(views)
         return terms
 
     def _contrast(
         self, pair: tuple[str, str], indices: Sequence[int], a: Tensor, b: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The contrast of a pair, and how many pairs of studies were no negatives of each other where some are masked.
+        """Return the contrast of a pair and, where pairs of studies are masked as negatives, their number.
 
         Soft targets are for a text and something else. Two images share more than findings, and are masked instead.
         """
-        choice, studies, scale = self.of.choice, self.of.studies, self.temperature.logit_scale
-        spoken = any(studies.parts[name].data.kind == "tokens" for name in pair)
-        if choice.equal_reports == "soft" and spoken:
-            told = [self.told.all_of(index) for index in indices]
-            similarity = self.compute.to_device(studies.similarity(pair, indices, told))
+        choice, studies, scale = self.round.choice, self.round.studies, self.temperature.logit_scale
+        has_text = any(studies.parts[name].data.kind == "tokens" for name in pair)
+        if choice.equal_reports == "soft" and has_text:
+            findings = [self.study_findings.all_of(index) for index in indices]
+            similarity = self.compute.to_device(studies.similarity(pair, indices, findings))
             return semantic_matching(a, b, scale, similarity, choice.target_temperature), {}
         if choice.equal_reports == "negatives":
             return info_nce(a, b, scale), {}
@@ -208,27 +211,35 @@ class _Contrast:
         return info_nce(a, b, scale, equal), {f"masked {'-'.join(pair)}": (equal.sum() - len(indices)) / 2}
 
 
-def _texts(of: AlignRound) -> list[str]:
-    """The modalities of the round that are texts."""
-    return [name for name in of.encoders if of.studies.parts[name].data.kind == "tokens"]
+def _is_trained(align_round: AlignRound, encoder: object) -> bool:
+    return any(encoder is module for module in align_round.trained.values())
 
 
-def _findings(of: AlignRound, told: StudyFindings, paired: Iterable[int], seed: int) -> FindingProbe | None:
-    """The reader of findings, where the recipe asks for one and the studies differ in some."""
-    names = told.differing(paired) if of.choice.findings_weight else ()
-    width = next(iter(of.encoders.values())).width
-    return FindingProbe(names, told, width, seed) if names else None
+def _texts(align_round: AlignRound) -> list[str]:
+    """Return the text modalities of the round."""
+    return [name for name in align_round.encoders if align_round.studies.parts[name].data.kind == "tokens"]
 
 
-def _alone(of: AlignRound, told: StudyFindings, paired: Collection[int]) -> dict[str, tuple[int, ...]]:
-    """By modality that is trained, the studies without a partner whose findings are known."""
-    trained = [name for name, encoder in of.encoders.items() if any(encoder is one for one in of.trained.values())]
-    found = {name: told.alone(name, paired) for name in trained}
-    return {name: indices for name, indices in found.items() if indices}
+def _finding_probe(
+    align_round: AlignRound, study_findings: StudyFindings, paired: Iterable[int], seed: int
+) -> FindingProbe | None:
+    """Return the finding probe, where the recipe uses one and the studies differ in some finding."""
+    names = study_findings.differing(paired) if align_round.choice.findings_weight else ()
+    width = next(iter(align_round.encoders.values())).width
+    return FindingProbe(names, study_findings, width, seed) if names else None
+
+
+def _unpaired(
+    align_round: AlignRound, study_findings: StudyFindings, paired: Collection[int]
+) -> dict[str, tuple[int, ...]]:
+    """Return by trained modality the unpaired studies whose findings are known."""
+    trained = [name for name, encoder in align_round.encoders.items() if _is_trained(align_round, encoder)]
+    unpaired = {name: study_findings.unpaired(name, paired) for name in trained}
+    return {name: indices for name, indices in unpaired.items() if indices}
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:
-    """Batches of images of one shape as one, under the name of the first."""
+    """Return batches of images of one shape as one, under the name of the first."""
     if len(batches) == 1:
         return batches[0]
     return Batch(modality=batches[0].modality, data=torch.cat([batch.data for batch in batches]))

@@ -1,9 +1,8 @@
-"""Does a generated image show what its prompt says? AUROC by finding, of a judge's scores (METHOD 6; MedCoDi-M 3.5.2).
+"""Does a generated image show what its prompt says? AUROC by finding (method 6; MedCoDi-M 3.5.2).
 
-Scores and labels are ``sample finding``; a label is 1 present, 0 absent, NaN unknown. Rows for the same judge on real
-images, on reconstructions (the ceiling) and on generated images with shuffled prompts (the floor) belong beside it.
-
-Do generated images show what their prompts say? With the ceiling and the floor of the same judge (METHOD 6).
+A finding classifier scores real images, reconstructions (the upper bound), generated images, and generated images
+against another patient's prompt (the lower bound). Scores and labels are ``sample finding``; a label is 1 present, 0
+absent, NaN unknown.
 """
 
 from __future__ import annotations
@@ -17,19 +16,70 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 
 from core.errors import UserError
-from core.evaluate.bootstrap import Interval, bootstrap, strangers
+from core.evaluate.bootstrap import ConfidenceInterval, bootstrap, mismatched_patients
 from core.evaluate.classification import auroc, aurocs
 from core.evaluate.retrieval import Retrieval, retrieval
-from core.evaluate.table import Line, line
-from core.evaluate.test_set import Subjects, joined, readable_findings
+from core.evaluate.table import MetricRow, metric_row
+from core.evaluate.test_set import TestSet, joined, reliable_on_validation
+
+CHANCE = 0.5  # AUROC
+_K = 5
+
+
+def agreement_rows(test_set: TestSet) -> Iterator[MetricRow]:
+    """Yield the mean AUROC on real, reconstructed and generated images, over the reliably classified findings."""
+    centre = test_set.centre
+    if centre is None or not test_set.findings:
+        return
+    for name in test_set.grids:
+        if centre in test_set.run.prompt_sources(name):
+            yield from _rows_of(test_set, centre, name)
+
+
+def _rows_of(test_set: TestSet, centre: str, name: str) -> Iterator[MetricRow]:
+    indices = test_set.comparable_indices(centre, name)
+    if not indices or not test_set.can_classify(name):
+        return
+    labels, patients = test_set.labels(test_set.studies, indices), test_set.patients(indices)
+    reliable = reliable_on_validation(test_set, name)
+    everyone = test_set.studies.indices_with(name)
+    real = test_set.scores(name, test_set.data(name, everyone))
+    by_labels = retrieve_by_labels(test_set, everyone, real).recall[_K]
+    yield metric_row(f"{name}: label-based upper bound, R@{_K}", by_labels, "of retrieval by report")
+    if not reliable.any():
+        return
+    generated = test_set.generated([name], indices, prompts=[centre], couple=False, title=f"{centre} to {name}")
+    scores = {
+        "real": test_set.scores(name, test_set.data(name, indices)),
+        "reconstructed": test_set.scores(name, joined(test_set.reconstructed(name, indices))),
+        "generated": test_set.scores(name, joined(generated[name])),
+    }
+    scores["another patient's prompt"] = scores["generated"][mismatched_patients(len(indices), patients)]
+    means = {
+        way: agreement(values, labels, test_set.findings, chosen=reliable, patients=patients, seed=test_set.seed)
+        for way, values in scores.items()
+    }
+    for way, mean in means.items():
+        yield metric_row(f"{name}: findings, mean AUROC, {way}", mean.macro, _by_finding(mean, reliable))
+    if not means["reconstructed"].macro.low > CHANCE:  # nothing to be relative to
+        return
+    ratio = agreement_ratio(
+        scores["generated"],
+        scores["reconstructed"],
+        labels,
+        reliable=reliable,
+        patients=patients,
+        seed=test_set.seed,
+    )
+    yield metric_row(f"{name}: agreement with {centre}, AUROC relative to reconstruction", ratio)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """AUROC by finding, and its mean over the chosen ones in which both classes occur; NaN where there is none."""
+    """AUROC by finding, and its mean over the chosen findings in which both classes occur; NaN where there is none."""
 
-    by_finding: dict[str, Interval]
-    macro: Interval
+    by_finding: dict[str, ConfidenceInterval]
+    macro: ConfidenceInterval
 
 
 def agreement(
@@ -41,24 +91,25 @@ def agreement(
     patients: Sequence[Hashable] | None = None,
     seed: int = 0,
 ) -> Agreement:
-    """AUROC of every finding where a label exists, and the macro mean over ``chosen`` (bool ``finding``; else all).
+    """Return the AUROC of every finding where a label exists, and the macro mean over ``chosen``.
 
-    A resample in which one of the averaged findings loses a class has no mean: it is left out, and counted.
+    ``chosen`` is bool ``finding``; without it all findings are averaged. A resample in which one of the averaged
+    findings loses a class has no mean: it is left out, and counted.
     """
-    scores, labels = _checked(scores, labels, len(findings))
+    scores, labels = _require_same_shape(scores, labels, len(findings))
     averaged = ~np.isnan(aurocs(scores, labels)) & (True if chosen is None else np.asarray(chosen, dtype=bool))
 
     def macro(rows: np.ndarray) -> float:
         return _mean_auroc(scores[rows][:, averaged], labels[rows][:, averaged])
 
-    def interval(place: int) -> Interval:
+    def interval(column: int) -> ConfidenceInterval:
         def of_finding(rows: np.ndarray) -> float:
-            return auroc(scores[rows, place], labels[rows, place])
+            return auroc(scores[rows, column], labels[rows, column])
 
         return bootstrap(of_finding, len(scores), patients=patients, seed=seed)
 
     return Agreement(
-        by_finding={name: interval(place) for place, name in enumerate(findings)},
+        by_finding={name: interval(column) for column, name in enumerate(findings)},
         macro=bootstrap(macro, len(scores), patients=patients, seed=seed),
     )
 
@@ -68,112 +119,70 @@ def agreement_ratio(
     reconstructed: ArrayLike,
     labels: ArrayLike,
     *,
-    readable: Sequence[bool] | np.ndarray,
+    reliable: Sequence[bool] | np.ndarray,
     patients: Sequence[Hashable] | None = None,
     seed: int = 0,
-) -> Interval:
-    """How much of what survives the autoencoder the generator reaches.
+) -> ConfidenceInterval:
+    """Return the AUROC above chance of generated images relative to that of reconstructions.
 
-    (AUROC - 1/2) of generated images over that of reconstructions of the same studies' images, both averaged over the
-    ``readable`` findings (bool ``finding``, see `core.evaluate.classification.readable`): 1 is as good, 0 is chance.
-    One draw of patients serves both. A finding of which the studies hold one class only is left out, as in `agreement`; a resample
-    in which another loses a class, or reconstructions are no better than chance, has no ratio and is left out. NaN
-    where no readable finding has both classes. Raises `UserError` where no finding is readable.
+    This is (AUROC - 1/2) of generated images over that of reconstructions of the same studies' images, both averaged
+    over the ``reliable`` findings (bool ``finding``, see `core.evaluate.classification.reliable_findings`): 1 is as
+    good as a reconstruction, 0 is chance. The same resamples of patients serve both. A finding of which the studies
+    hold one class only is left out, as in `agreement`. A resample in which another finding loses a class, or in which
+    reconstructions are no better than chance, has no ratio and is left out. The ratio is NaN where no reliable finding
+    has both classes. Raises `UserError` where no finding is reliable.
     """
-    chosen = np.asarray(readable, dtype=bool)
-    generated, labels = _checked(generated, labels, len(chosen))
-    reconstructed, _ = _checked(reconstructed, labels, len(chosen))
+    chosen = np.asarray(reliable, dtype=bool)
+    generated, labels = _require_same_shape(generated, labels, len(chosen))
+    reconstructed, _ = _require_same_shape(reconstructed, labels, len(chosen))
     if not chosen.any():
-        raise UserError("no finding is readable on real images: this judge can say nothing of generated ones")
+        raise UserError(
+            "no finding is classified reliably on real images: this classifier can measure nothing on generated ones"
+        )
     chosen = chosen & ~np.isnan(aurocs(generated, labels))
-    made, kept, told = generated[:, chosen], reconstructed[:, chosen], labels[:, chosen]
+    generated, reconstructed, known = generated[:, chosen], reconstructed[:, chosen], labels[:, chosen]
 
     def ratio(rows: np.ndarray) -> float:
-        above = _mean_auroc(kept[rows], told[rows]) - 0.5
-        return (_mean_auroc(made[rows], told[rows]) - 0.5) / above if above > 0 else float("nan")
+        above = _mean_auroc(reconstructed[rows], known[rows]) - CHANCE
+        return (_mean_auroc(generated[rows], known[rows]) - CHANCE) / above if above > 0 else float("nan")
 
     return bootstrap(ratio, len(labels), patients=patients, seed=seed)
 
 
 def _mean_auroc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """NaN where a finding has none, or there is no finding."""
-    found = aurocs(scores, labels)
-    return float(found.mean()) if len(found) else float("nan")
+    """Return the mean over the findings; NaN where a finding has no AUROC, or there is no finding."""
+    values = aurocs(scores, labels)
+    return float(values.mean()) if len(values) else float("nan")
 
 
-def _checked(scores: ArrayLike, labels: ArrayLike, num_findings: int) -> tuple[np.ndarray, np.ndarray]:
+def _require_same_shape(scores: ArrayLike, labels: ArrayLike, num_findings: int) -> tuple[np.ndarray, np.ndarray]:
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.shape != labels.shape or scores.shape[1:] != (num_findings,):
-        found = f"{scores.shape} and {labels.shape}"
-        raise ValueError(f"scores and labels are 'sample finding' with {num_findings} findings, found {found}")
+        shapes = f"{scores.shape} and {labels.shape}"
+        raise ValueError(f"scores and labels are 'sample finding' with {num_findings} findings, found {shapes}")
     return scores, labels
 
 
-CHANCE = 0.5  # AUROC
-_K = 5
+def retrieve_by_labels(test_set: TestSet, indices: Sequence[int], scores: np.ndarray) -> Retrieval:
+    """Rank images by the likelihood that a classifier gives to a study's labels, and return the retrieval.
 
-
-def agreements(subjects: Subjects) -> Iterator[Line]:
-    """Mean AUROC of a judge on real, reconstructed and generated images, over the findings that it can read."""
-    centre = subjects.centre
-    if centre is None or not subjects.findings:
-        return
-    for name in subjects.grids:
-        if centre in subjects.run.prompt_sources(name):
-            yield from _of(subjects, centre, name)
-
-
-def _of(subjects: Subjects, centre: str, name: str) -> Iterator[Line]:
-    places = subjects.enough(centre, name)
-    if not places or not subjects.judged(name):
-        return
-    labels, who = subjects.labels(subjects.studies, places), subjects.patients(places)
-    chosen = readable_findings(subjects, name)
-    everyone = subjects.studies.indices_with(name)
-    real = subjects.scores(name, subjects.data(name, everyone))
-    found = found_by_labels(subjects, everyone, real).recall[_K]
-    yield line(f"{name}: found by its labels through the judge, R@{_K}", found, "a practical ceiling")
-    if not chosen.any():
-        return
-    made = subjects.generated([name], places, prompts=[centre], couple=False, title=f"{centre} to {name}")
-    scores = {
-        "real": subjects.scores(name, subjects.data(name, places)),
-        "reconstructed": subjects.scores(name, joined(subjects.reconstructed(name, places))),
-        "generated": subjects.scores(name, joined(made[name])),
-    }
-    scores["another patient's prompt"] = scores["generated"][strangers(len(places), who)]
-    means = {
-        way: agreement(found, labels, subjects.findings, chosen=chosen, patients=who, seed=subjects.seed)
-        for way, found in scores.items()
-    }
-    for way, mean in means.items():
-        yield line(f"{name}: findings, mean AUROC, {way}", mean.macro, _by_finding(mean, chosen))
-    if not means["reconstructed"].macro.low > CHANCE:  # a share of nothing
-        return
-    ratio = agreement_ratio(
-        scores["generated"], scores["reconstructed"], labels, readable=chosen, patients=who, seed=subjects.seed
-    )
-    yield line(f"{name}: agreement with {centre}, share of the ceiling", ratio)
-
-
-def found_by_labels(subjects: Subjects, places: Sequence[int], scores: np.ndarray) -> Retrieval:
-    """Images found by a reader who knows the labels: ranked by the likelihood that a judge gives to a study's labels.
-
-    ``scores`` are the judge's logits ``sample finding`` of the images of the test studies at ``places``. What this many
-    pixels and patients allow a network that learns labels.
+    ``scores`` are the classifier's logits ``sample finding`` of the images of the test studies at ``indices``. This is
+    the practical upper bound of retrieval by report: what these images allow a network that learns labels.
     """
-    labels = np.nan_to_num(subjects.labels(subjects.studies, places), nan=0.5)
-    told, logits = torch.from_numpy(labels), torch.from_numpy(scores).double()
+    labels = np.nan_to_num(test_set.labels(test_set.studies, indices), nan=0.5)
+    present, logits = torch.from_numpy(labels), torch.from_numpy(scores).double()
     return retrieval(
-        torch.cat([told, 1 - told], 1),
+        torch.cat([present, 1 - present], 1),
         torch.cat([F.logsigmoid(logits), F.logsigmoid(-logits)], 1),
-        patients=subjects.patients(places),
+        patients=test_set.patients(indices),
         at=(_K,),
-        seed=subjects.seed,
+        seed=test_set.seed,
     )
 
 
-def _by_finding(found: Agreement, chosen: np.ndarray) -> str:
-    """The findings that the judge reads, each with its AUROC; one that all or none of the studies have has none."""
-    each = [(name, one.value) for (name, one), read in zip(found.by_finding.items(), chosen, strict=True) if read]
-    return ", ".join(f"{name} {value:.2f}" for name, value in each if not np.isnan(value))
+def _by_finding(mean: Agreement, reliable: np.ndarray) -> str:
+    """Return the reliable findings with their AUROC; a finding that all or none of the studies have has none."""
+    values = [
+        (name, auc.value) for (name, auc), chosen in zip(mean.by_finding.items(), reliable, strict=True) if chosen
+    ]
+    return ", ".join(f"{name} {value:.2f}" for name, value in values if not np.isnan(value))

@@ -1,4 +1,4 @@
-"""A small network that reads findings in images: the judge of generated ones (METHOD 6, agreement with the prompt)."""
+"""A small network that recognises findings in images, to measure what generated ones show (method 6)."""
 
 from __future__ import annotations
 
@@ -17,56 +17,59 @@ EPOCHS, BATCH, WIDTH = 25, 32, 16
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 _POOLS = (nn.MaxPool2d, nn.MaxPool3d)
-_PLACES = 4  # per axis, of the coarse plan that the head reads
+_COARSE = 4  # points per axis of the average-pooled map that the head reads
 _PEAK_RATE = 3e-3
 
 
 class FindingClassifier(nn.Module):
     """Four convolutions and a linear layer; 2-D or 3-D by ``dims``. About 0.1 M weights at 2-D.
 
-    Every channel of a sample is brought to zero mean and unit deviation first: brightness tells nothing.
+    Every channel of a sample is standardised first, so that brightness and contrast carry no information.
     """
 
     def __init__(self, channels: int, num_findings: int, *, dims: int, width: int = WIDTH) -> None:
         super().__init__()
         if dims not in (2, 3):
-            raise UserError(f"a judge reads images with 2 or 3 axes, found {dims}")
+            raise UserError(f"a finding classifier reads images with 2 or 3 axes, found {dims}")
         sizes = (channels, width, 2 * width, 3 * width, 4 * width)
-        layers = [_block(before, after, dims, index) for index, (before, after) in enumerate(pairwise(sizes))]
+        layers = [_block(before, after, dims, depth) for depth, (before, after) in enumerate(pairwise(sizes))]
         self.features = nn.Sequential(*layers)
         self.drop = nn.Dropout(0.3)
-        self.head = nn.Linear(4 * width * (_PLACES**dims + 1), num_findings)
+        self.head = nn.Linear(4 * width * (_COARSE**dims + 1), num_findings)
 
     def forward(self, data: Tensor) -> Tensor:
-        """``sample channel *space`` in [-1, 1] to logits ``sample finding``."""
-        found = self.features(_standardised(data))
-        # The maximum finds a lesion wherever it is; the coarse plan knows that gas in the stomach is no finding.
-        pool = F.adaptive_avg_pool2d if found.ndim == 4 else F.adaptive_avg_pool3d
-        where = pool(found, _PLACES).flatten(1)
-        return self.head(self.drop(torch.cat([where, found.flatten(2).amax(2)], dim=1)))
+        """Map ``sample channel *space`` in [-1, 1] to logits ``sample finding``."""
+        features = self.features(_standardised(data))
+        # The maximum detects a lesion anywhere; the coarse map tells where it is (gas in the stomach is no finding).
+        pool = F.adaptive_avg_pool2d if features.ndim == 4 else F.adaptive_avg_pool3d
+        coarse = pool(features, _COARSE).flatten(1)
+        return self.head(self.drop(torch.cat([coarse, features.flatten(2).amax(2)], dim=1)))
 
 
 def train_classifier(
     data: Tensor, labels: Tensor, *, seed: int, epochs: int = EPOCHS, batch: int = BATCH, width: int = WIDTH
 ) -> FindingClassifier:
-    """A judge trained on real images ``sample channel *space`` in [-1, 1], in evaluation mode.
+    """Train a classifier on real images ``sample channel *space`` in [-1, 1]; return it in evaluation mode.
 
-    ``labels`` float ``sample finding``: 1 present, 0 absent, NaN unknown (it trains nothing). Images are shifted,
-    scaled and changed in contrast a little, and never mirrored: sides matter. The same seed gives the same judge, and
-    torch's own random stream is left as it was. Raises `UserError` for fewer than two samples.
+    ``labels`` float ``sample finding``: 1 present, 0 absent, NaN unknown (without effect). Images are augmented by
+    small shifts, scalings and changes of contrast, and never mirrored: sides matter. The same seed gives the same
+    classifier, and torch's global random state is untouched. Raises `UserError` for fewer than two samples.
     """
     batch = min(batch, len(data))
     if batch < 2 or len(labels) != len(data):
-        raise UserError(f"a judge needs two images or more, and labels for each; found {len(data)} and {len(labels)}")
-    draws, num_steps = make_generator(seed, "judge", "draws"), epochs * (len(data) // batch)
+        raise UserError(
+            f"a finding classifier needs two images or more, and labels for each; found {len(data)} and {len(labels)}"
+        )
+    generator, num_steps = make_generator(seed, "judge", "draws"), epochs * (len(data) // batch)
     with forked_rng(seed, "judge", "weights"):
-        classifier = FindingClassifier(data.shape[1], labels.shape[1], dims=data.ndim - 2, width=width).to(data.device)
+        classifier = FindingClassifier(data.shape[1], labels.shape[1], dims=data.ndim - 2, width=width)
+        classifier = classifier.to(data.device)
         optimizer = torch.optim.AdamW(classifier.parameters(), lr=_PEAK_RATE, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, total_steps=max(2, num_steps))
         for _ in range(epochs):
-            order = torch.randperm(len(data), generator=draws)[: len(data) // batch * batch]
+            order = torch.randperm(len(data), generator=generator)[: len(data) // batch * batch]
             for rows in order.view(-1, batch).to(data.device):
-                loss = finding_loss(classifier(varied(data[rows], draws)), labels[rows])
+                loss = finding_loss(classifier(augment(data[rows], generator)), labels[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -76,31 +79,31 @@ def train_classifier(
 
 @torch.no_grad()
 def classifier_scores(classifier: nn.Module, data: Tensor, *, batch: int = 256) -> Tensor:
-    """Logits ``sample finding`` of images ``sample channel *space``, on the CPU."""
+    """Return logits ``sample finding`` of images ``sample channel *space``, on the CPU."""
     return torch.cat([classifier(part).float().cpu() for part in data.split(batch)])
 
 
-def varied(data: Tensor, generator: Generator, *, jitter: float = 0.06) -> Tensor:
-    """Every image ``sample channel *space`` a little shifted, scaled and changed in contrast; never mirrored."""
+def augment(data: Tensor, generator: Generator, *, jitter: float = 0.06) -> Tensor:
+    """Return every image ``sample channel *space`` slightly shifted, scaled and changed in contrast; never mirrored."""
     num, dims = len(data), data.ndim - 2
     noise = torch.randn(num, 2 * dims + 1, generator=generator).to(data).clamp(-3, 3)
-    index = torch.zeros(num, dims, dims + 1).to(data)
-    index[:, :, :dims] = torch.diag_embed(1 + jitter * noise[:, :dims])
-    index[:, :, dims] = jitter * noise[:, dims : 2 * dims]
-    grid = F.affine_grid(index, list(data.shape), align_corners=False)
+    affine = torch.zeros(num, dims, dims + 1).to(data)
+    affine[:, :, :dims] = torch.diag_embed(1 + jitter * noise[:, :dims])
+    affine[:, :, dims] = jitter * noise[:, dims : 2 * dims]
+    grid = F.affine_grid(affine, list(data.shape), align_corners=False)
     moved = F.grid_sample(data, grid, padding_mode="border", align_corners=False)
     return moved * (1 + 0.1 * noise[:, -1]).view(-1, *[1] * (dims + 1))
 
 
-def _block(before: int, after: int, dims: int, index: int) -> nn.Sequential:
-    """The first halves the image, the first two are followed by pooling: the last two see an eighth."""
-    kernel, step = (5, 2) if index == 0 else (3, 1)
+def _block(before: int, after: int, dims: int, depth: int) -> nn.Sequential:
+    """Return a convolution block; the first halves the image, the first two are pooled: the last two see an eighth."""
+    kernel, step = (5, 2) if depth == 0 else (3, 1)
     layers: Sequence[nn.Module] = [
         _CONVOLUTIONS[dims - 2](before, after, kernel, step, kernel // 2),
         _NORMS[dims - 2](after),
         nn.ReLU(),
     ]
-    return nn.Sequential(*layers, *([_POOLS[dims - 2](2, ceil_mode=True)] if index < 2 else []))
+    return nn.Sequential(*layers, *([_POOLS[dims - 2](2, ceil_mode=True)] if depth < 2 else []))
 
 
 def _standardised(data: Tensor) -> Tensor:

@@ -1,59 +1,67 @@
-"""Do generated texts tell what the images that prompt them show? As the reader of their data set finds (METHOD 6)."""
+"""Do generated texts mention the findings of the images that prompt them (method 6)?
+
+The extractor of their data set reads the findings in real, reconstructed and generated texts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from core.evaluate.bootstrap import mean_interval, strangers
+from core.evaluate.bootstrap import mean_interval, mismatched_patients
 from core.evaluate.classification import f1
-from core.evaluate.table import Line, line
-from core.evaluate.test_set import Subjects
+from core.evaluate.table import MetricRow, metric_row
+from core.evaluate.test_set import TestSet, TextFindings
 
-_CALL = 0.5  # between told as absent, or not told, and told as present
-
-Told = Mapping[str, int]
+_THRESHOLD = 0.5  # between 0 (absent, or not mentioned) and 1 (present)
 
 
-def tellings(subjects: Subjects) -> Iterator[Line]:
-    """Micro F1 of what texts tell against the labels: the real ones, through the autoencoder, generated; the floor."""
-    for name in subjects.run.outputs:
-        if subjects.run.parts(name).data.kind != "tokens":
+def report_finding_rows(test_set: TestSet) -> Iterator[MetricRow]:
+    """Yield the micro F1 of the findings in texts against the labels.
+
+    The texts are the real ones (the upper bound), reconstructed and generated ones, and those generated for another
+    patient (the lower bound).
+    """
+    for name in test_set.run.outputs:
+        if test_set.run.parts(name).data.kind != "tokens":
             continue
-        for source in subjects.run.prompt_sources(name):
-            if source in subjects.grids:
-                yield from _of(subjects, source, name)
+        for source in test_set.run.prompt_sources(name):
+            if source in test_set.grids:
+                yield from _rows_of(test_set, source, name)
 
 
-def _of(subjects: Subjects, source: str, name: str) -> Iterator[Line]:
-    places = subjects.enough(source, name)
-    if not places:
+def _rows_of(test_set: TestSet, source: str, name: str) -> Iterator[MetricRow]:
+    indices = test_set.comparable_indices(source, name)
+    if not indices:
         return
-    real = subjects.told(subjects.texts(name, [subjects.studies.batch(name, places)]), places)
-    findings = [finding for finding in subjects.findings if any(finding in told for told in real)]
-    if not findings:  # nobody reads these texts
+    real = test_set.text_findings(test_set.texts(name, [test_set.studies.batch(name, indices)]), indices)
+    findings = [finding for finding in test_set.findings if any(finding in mentioned for mentioned in real)]
+    if not findings:  # no extractor reads these texts
         return
-    made = subjects.generated([name], places, prompts=[source], couple=False, title=f"{source} to {name}")
-    generated = subjects.told(subjects.texts(name, made[name]), places)
-    others = strangers(len(places), subjects.patients(places))
-    told = {
+    batches = test_set.generated([name], indices, prompts=[source], couple=False, title=f"{source} to {name}")
+    generated = test_set.text_findings(test_set.texts(name, batches[name]), indices)
+    reconstructed = test_set.texts(name, test_set.reconstructed(name, indices))
+    mismatched = mismatched_patients(len(indices), test_set.patients(indices))
+    by_way = {
         "real": real,
-        "reconstructed": subjects.told(subjects.texts(name, subjects.reconstructed(name, places)), places),
+        "reconstructed": test_set.text_findings(reconstructed, indices),
         "generated": generated,
-        "another patient's prompt": [generated[other] for other in others],
+        "another patient's prompt": [generated[row] for row in mismatched],
     }
-    for way, rows in told.items():
-        yield _row(subjects, f"{name} from {source}: findings told, micro F1, {way}", rows, findings, places)
-    legible = mean_interval([bool(one) for one in generated], subjects.patients(places), seed=subjects.seed)
-    yield line(f"{name} from {source}: texts that tell of a finding, present or absent", legible)
+    for way, rows in by_way.items():
+        yield _f1_row(test_set, f"{name} from {source}: report findings, micro F1, {way}", rows, findings, indices)
+    legible = mean_interval([bool(row) for row in generated], test_set.patients(indices), seed=test_set.seed)
+    yield metric_row(f"{name} from {source}: texts that mention a finding, present or absent", legible)
 
 
-def _row(subjects: Subjects, what: str, told: Sequence[Told], findings: Sequence[str], places: Sequence[int]) -> Line:
-    """What is told of as present counts as a call; what is not told counts as none."""
-    calls = np.array([[one.get(finding, 0) for finding in findings] for one in told], dtype=np.float64)
-    columns = [subjects.findings.index(finding) for finding in findings]
-    labels = subjects.labels(subjects.studies, places)[:, columns]
-    thresholds = np.full(len(findings), _CALL)
-    found = f1(calls, labels, thresholds, findings, patients=subjects.patients(places), seed=subjects.seed)
-    return line(what, found.micro)
+def _f1_row(
+    test_set: TestSet, what: str, texts: Sequence[TextFindings], findings: Sequence[str], indices: Sequence[int]
+) -> MetricRow:
+    """Return the micro F1, where a finding that a text mentions as present is a positive prediction, and no other."""
+    scores = np.array([[text.get(finding, 0) for finding in findings] for text in texts], dtype=np.float64)
+    columns = [test_set.findings.index(finding) for finding in findings]
+    labels = test_set.labels(test_set.studies, indices)[:, columns]
+    thresholds = np.full(len(findings), _THRESHOLD)
+    score = f1(scores, labels, thresholds, findings, patients=test_set.patients(indices), seed=test_set.seed)
+    return metric_row(what, score.micro)

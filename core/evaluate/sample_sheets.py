@@ -1,4 +1,4 @@
-"""Contact sheets for the eye: real, reconstructed and generated studies side by side."""
+"""Contact sheets for visual inspection: real, reconstructed and generated studies side by side."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from core.evaluate.table import Line
-from core.evaluate.test_set import Subjects
+from core.evaluate.table import MetricRow
+from core.evaluate.test_set import TestSet
 from core.generate.contact_sheet import contact_sheet, write_sheet
 from core.preprocess.collate import uncollate
 from core.types import Batch, Sample
@@ -15,32 +15,32 @@ from core.types import Batch, Sample
 FOLDER, NUM = "samples", 8
 
 
-def pictures(subjects: Subjects) -> Iterator[Line]:
-    """Write ``samples/*.png``; no line of the table."""
-    outputs, centre = subjects.run.outputs, subjects.centre
-    held = outputs if centre is None else tuple(dict.fromkeys((centre, *outputs)))
-    places = subjects.places(*held, most=NUM) or subjects.places(*outputs[:1], most=NUM)
-    if not places:
+def write_sample_sheets(test_set: TestSet) -> Iterator[MetricRow]:
+    """Write ``samples/*.png``. A measure like the others, but without rows of the table."""
+    outputs, centre = test_set.run.outputs, test_set.centre
+    names = outputs if centre is None else tuple(dict.fromkeys((centre, *outputs)))
+    indices = test_set.indices(*names, most=NUM) or test_set.indices(*outputs[:1], most=NUM)
+    if not indices:
         return
-    here = [name for name in held if set(places) <= set(subjects.studies.indices_with(name))]
-    real = {name: [subjects.studies.batch(name, places)] for name in here}
-    _sheet(subjects, "real", real, f"real studies of the test split ({', '.join(subjects.run.config.data.names)})")
-    made = {name: subjects.reconstructed(name, places) for name in outputs if name in here}
-    _sheet(subjects, "reconstructed", made, "the same studies through the autoencoders")
-    if "diffuse" not in subjects.run.config.phases.run:
+    complete = [name for name in names if set(indices) <= set(test_set.studies.indices_with(name))]
+    real = {name: [test_set.studies.batch(name, indices)] for name in complete}
+    _sheet(test_set, "real", real, f"real studies of the test split ({', '.join(test_set.run.config.data.names)})")
+    reconstructed = {name: test_set.reconstructed(name, indices) for name in outputs if name in complete}
+    _sheet(test_set, "reconstructed", reconstructed, "the same studies through the autoencoders")
+    if "diffuse" not in test_set.run.config.phases.run:
         return
-    if centre is not None and centre in here:
+    if centre is not None and centre in complete:
         rest = [name for name in outputs if name != centre]
-        told = subjects.generated(rest, places, prompts=[centre], title="pictures, prompted")
+        prompted = test_set.generated(rest, indices, prompts=[centre], title="pictures, prompted")
         what = f"generated together from the {centre} of each row"
-        _sheet(subjects, "prompted", {centre: real[centre], **told}, what, synthetic=True, but=centre)
-    made = subjects.generated(outputs, places, title="pictures")
-    _sheet(subjects, "unprompted", made, "generated without a prompt", synthetic=True)
+        _sheet(test_set, "prompted", {centre: real[centre], **prompted}, what, synthetic=True, but=centre)
+    unprompted = test_set.generated(outputs, indices, title="pictures")
+    _sheet(test_set, "unprompted", unprompted, "generated without a prompt", synthetic=True)
     yield from ()
 
 
 def _sheet(
-    subjects: Subjects,
+    test_set: TestSet,
     name: str,
     batches: Mapping[str, Sequence[Batch]],
     what: str,
@@ -48,26 +48,26 @@ def _sheet(
     synthetic: bool = False,
     but: str = "",
 ) -> None:
-    if not subjects.compute.is_main or not batches:
+    if not test_set.compute.is_main or not batches:
         return
-    samples = {key: _for_the_eye(subjects, key, rows) for key, rows in batches.items()}
+    samples = {key: _displayed(test_set, key, rows) for key, rows in batches.items()}
     num = min(len(rows) for rows in samples.values())
-    titles = {key: subjects.run.modalities[key].title for key in samples}
+    titles = {key: test_set.run.modalities[key].title for key in samples}
     sheet = contact_sheet([{key: rows[row] for key, rows in samples.items()} for row in range(num)], titles, [what])
-    folder: Path = subjects.run.config.run / FOLDER
+    folder: Path = test_set.run.config.run / FOLDER
     folder.mkdir(exist_ok=True)
-    write_sheet(sheet, folder / f"{name}.png", synthetic=synthetic, but=but, made=_made(subjects))
+    write_sheet(sheet, folder / f"{name}.png", synthetic=synthetic, but=but, command=_sampling(test_set))
 
 
-def _made(subjects: Subjects) -> str:
-    """How the studies of a sheet were made; not in which folder, on which no file of a run depends."""
-    config, sampler = subjects.run.config, subjects.sampler
-    made = {"recipe": config.recipe, "preset": config.preset, "seed": subjects.seed}
-    return json.dumps(made | {"sampling": sampler.model_dump(mode="json")})
+def _sampling(test_set: TestSet) -> str:
+    """Return how the studies were generated, as JSON; without the run folder, on which no file of a run depends."""
+    config, sampler = test_set.run.config, test_set.sampler
+    settings = {"recipe": config.recipe, "preset": config.preset, "seed": test_set.seed}
+    return json.dumps(settings | {"sampling": sampler.model_dump(mode="json")})
 
 
-def _for_the_eye(subjects: Subjects, name: str, batches: Sequence[Batch]) -> list[Sample]:
-    """Texts as they read, everything else in canonical form."""
-    if subjects.run.parts(name).data.kind == "tokens":
-        return [Sample(modality=name, data=text) for text in subjects.texts(name, batches)]
+def _displayed(test_set: TestSet, name: str, batches: Sequence[Batch]) -> list[Sample]:
+    """Return texts as strings, everything else in canonical form."""
+    if test_set.run.parts(name).data.kind == "tokens":
+        return [Sample(modality=name, data=text) for text in test_set.texts(name, batches)]
     return [sample for batch in batches for sample in uncollate(batch)]

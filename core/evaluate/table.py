@@ -1,44 +1,45 @@
-"""The final table of a run."""
+"""The rows of the table that a run ends with, and how they are printed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.evaluate.bootstrap import Interval
+from core.evaluate.bootstrap import ConfidenceInterval
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row: what was measured, on held-out studies, beside its chance level, ceiling or start.
+class MetricRow:
+    """One row of the table: a metric on held-out studies, and what it is compared with.
 
-    ``low`` and ``high`` bound its 95 % interval by patient, where it has one.
+    ``reference`` is its chance level, upper bound or starting value. ``low`` and ``high`` bound the 95 % confidence
+    interval by patient, where there is one.
     """
 
     phase: str
     what: str
     value: float
-    beside: str = ""
+    reference: str = ""
     low: float | None = None
     high: float | None = None
 
     @property
     def interval(self) -> str:
-        """``[0.412, 0.498]``, or nothing."""
+        """Return ``[0.412, 0.498]``, or an empty string."""
         return "" if self.low is None or self.high is None else f"[{self.low:.3f}, {self.high:.3f}]"
 
 
-def line(what: str, found: Interval, beside: str = "") -> Line:
-    """A row of what was measured last, with its interval."""
-    return Line("measure", what, found.value, beside, found.low, found.high)
+def metric_row(what: str, measured: ConfidenceInterval, reference: str = "") -> MetricRow:
+    """Return a row of the phase ``measure``, with its interval."""
+    return MetricRow("measure", what, measured.value, reference, measured.low, measured.high)
 
 
-def as_text(table: Sequence[Line]) -> str:
-    """The table in aligned columns."""
-    what = max((len(line.what) for line in table), default=0)
-    interval = max((len(line.interval) for line in table), default=0)
-    rows = (
-        f"{line.phase:<12}{line.what:<{what}}  {line.value:8.4f}  {line.interval:<{interval}}  {line.beside}"
-        for line in table
+def as_text(table: Sequence[MetricRow]) -> str:
+    """Return the table in aligned columns."""
+    what = max((len(row.what) for row in table), default=0)
+    interval = max((len(row.interval) for row in table), default=0)
+    lines = (
+        f"{row.phase:<12}{row.what:<{what}}  {row.value:8.4f}  {row.interval:<{interval}}  {row.reference}"
+        for row in table
     )
-    return "\n".join(row.rstrip() for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,11 +1,8 @@
-"""Whom the measures look at, and what is generated for them.
-
-Which findings texts and images show, called by the reader of texts and by the judges of images (METHOD 6).
-"""
+"""The test studies of a run, what is generated for them, and which findings real and generated data show (method 6)."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -19,17 +16,21 @@ from core.data.studies import ROWS, Studies
 from core.engine.checkpoint import WEIGHTS, load_weights, save_weights
 from core.engine.progress import progress
 from core.errors import UserError
-from core.evaluate.bootstrap import drawn, have_strangers, interleaved, patients_of, strangers
-from core.evaluate.classification import best_thresholds, readable
-from core.evaluate.finding_classifier import Judge, judge_scores, train_judge
+from core.evaluate.bootstrap import can_mismatch, interleave_patients, mismatched_patients, patients_of, sample_studies
+from core.evaluate.classification import best_thresholds, reliable_findings
+from core.evaluate.finding_classifier import FindingClassifier, classifier_scores, train_classifier
 from core.generate.bundle import Bundle
-from core.generate.coupling import Couple
-from core.generate.pipeline import Request, decoded, generate_latents, helpful_couples, in_batches, restored
+from core.generate.conditioning import conditioning_graph
+from core.generate.pipeline import BatchRequest, decoded, generate_latents, in_batches, restored
 from core.types import Batch
 
+TextFindings = Mapping[str, int]  # of one text, finding to 1 present or 0 absent; missing: not mentioned
 
-class Subjects:
-    """The test studies of a run, what is generated for them, and the judges that look at it."""
+
+class TestSet:
+    """The test studies of a run, what is generated for them, and the finding classifiers that read images."""
+
+    __test__ = False  # pytest collects classes by this prefix
 
     def __init__(self, bundle: Bundle, cohort: Cohort) -> None:
         self.bundle, self.cohort, self.run, self.compute = bundle, cohort, bundle.run, bundle.networks.compute
@@ -37,11 +38,11 @@ class Subjects:
         self.seed = self.run.config.seed
         self.sampler = _sampler(self.run.config.sampler, self.settings)
         self._pooled: dict[str, dict[int, Tensor]] = {}
-        self._judges: dict[str, Judge] = {}
+        self._classifiers: dict[str, FindingClassifier] = {}
 
     @cached_property
     def centre(self) -> str | None:
-        """The modality whose prompts are followed: the centre of alignment, where the run has trained its encoder."""
+        """The modality that prompts generation: the centre of alignment, where the run has trained its encoder."""
         name = self.run.config.align.centre
         return name if name in self.run.flows.union.modalities and self.bundle.may_prompt(name) else None
 
@@ -52,71 +53,64 @@ class Subjects:
 
     @cached_property
     def findings(self) -> tuple[str, ...]:
-        """The names of the labels that are known present and known absent, in training and among the test studies."""
+        """The findings that are labelled present and labelled absent, among training and among test studies."""
         splits = (self.cohort.whole.records, self.studies.records)
         both = [{item for record in records for item in record.labels.items()} for records in splits]
         names = sorted({name for name, _ in both[0]})
         return tuple(name for name in names if all({(name, 0), (name, 1)} <= known for known in both))
 
-    def places(self, *names: str, most: int | None = None) -> list[int]:
-        """Test studies that hold all of these, at most ``most``, drawn from all data sets alike; in their order."""
-        return drawn(self.studies, names, most or self.settings.samples, self.seed, "measure")
+    def indices(self, *names: str, most: int | None = None) -> list[int]:
+        """Return the test studies that hold all of ``names``, at most ``most``, by index (see `sample_studies`)."""
+        return sample_studies(self.studies, names, most or self.settings.samples, self.seed, "measure")
 
-    def enough(self, *names: str) -> list[int]:
-        """The same, patients mixed, and none where they are too few to compare with each other: two patients at least.
+    def comparable_indices(self, *names: str) -> list[int]:
+        """Return the same studies, patients interleaved; none where patients cannot be compared (`can_mismatch`)."""
+        indices = self.indices(*names)
+        patients = self.patients(indices)
+        return interleave_patients(indices, patients, ROWS) if can_mismatch(patients) else []
 
-        Nor where one patient has more than half of them, for then some would have no stranger.
-        """
-        places = self.places(*names)
-        who = self.patients(places)
-        return interleaved(places, who, ROWS) if have_strangers(who) else []
-
-    def judged(self, name: str) -> bool:
-        """Whether there are findings, and labelled training studies to teach a judge."""
+    def can_classify(self, name: str) -> bool:
+        """Return whether there are findings, and labelled training studies to train a classifier on."""
         studies = self.cohort.whole
         return (
             bool(self.findings)
-            and sum(bool(studies.records[place].labels) for place in studies.indices_with(name)) >= 2
+            and sum(bool(studies.records[index].labels) for index in studies.indices_with(name)) >= 2
         )
 
-    def patients(self, places: Sequence[int]) -> list[Hashable]:
-        """Who they are: two data sets may use one name for two patients."""
-        return patients_of(self.studies, places)
+    def patients(self, indices: Sequence[int]) -> list[Hashable]:
+        """Return the patient of each study (`patients_of`)."""
+        return patients_of(self.studies, indices)
 
-    def labels(self, studies: Studies, places: Sequence[int]) -> np.ndarray:
-        """``sample finding``: 1 present, 0 absent, NaN unknown."""
-        rows = [[studies.records[place].labels.get(name, np.nan) for name in self.findings] for place in places]
-        return np.array(rows, dtype=np.float64).reshape(len(places), len(self.findings))
+    def labels(self, studies: Studies, indices: Sequence[int]) -> np.ndarray:
+        """Return the labels ``sample finding`` of studies: 1 present, 0 absent, NaN unknown."""
+        rows = [[studies.records[index].labels.get(name, np.nan) for name in self.findings] for index in indices]
+        return np.array(rows, dtype=np.float64).reshape(len(indices), len(self.findings))
 
-    def data(self, name: str, places: Sequence[int], studies: Studies | None = None) -> Tensor:
-        """Canonical data of studies, on the CPU."""
-        return torch.cat([batch.data for batch in (studies or self.studies).batches(name, places)])
+    def data(self, name: str, indices: Sequence[int], studies: Studies | None = None) -> Tensor:
+        """Return canonical data of studies, on the CPU."""
+        return joined((studies or self.studies).batches(name, indices))
 
     def pooled(self, name: str) -> Mapping[int, Tensor]:
-        """The pooled prompt of every test study that holds a modality, by place."""
+        """Return the pooled vector of every test study that holds a modality, by index."""
         if name not in self._pooled:
-            places = self.studies.indices_with(name)
-            rows = [self.embedded(name, batch) for batch in self.studies.batches(name, places)]
-            self._pooled[name] = dict(zip(places, torch.cat(rows) if rows else (), strict=True))
+            indices = self.studies.indices_with(name)
+            rows = [self.embedded(name, batch) for batch in self.studies.batches(name, indices)]
+            self._pooled[name] = dict(zip(indices, torch.cat(rows) if rows else (), strict=True))
         return self._pooled[name]
 
     def embedded(self, name: str, batch: Batch) -> Tensor:
-        """Pooled vectors ``sample width`` of a batch, on the CPU."""
-        with torch.no_grad():
-            return self.bundle.part(name, "prompt").eval()(self.compute.to_device(batch)).pooled.float().cpu()
+        """Return the pooled vectors ``sample width`` of a batch, on the CPU."""
+        return pooled_vectors(self.bundle, name, batch).float().cpu()
 
-    def reconstructed(self, name: str, places: Sequence[int]) -> list[Batch]:
-        """What the autoencoder makes of studies."""
-        module, made = self.bundle.part(name, "autoencoder").eval(), []
-        for batch in self.studies.batches(name, places):
-            with torch.no_grad():
-                made.append(module.decode(module.encode(self.compute.to_device(batch)).mean).to("cpu"))
-        return made
+    def reconstructed(self, name: str, indices: Sequence[int]) -> list[Batch]:
+        """Return the autoencoder's reconstructions of studies, in batches on the CPU."""
+        batches = self.studies.batches(name, indices)
+        return [reconstruct(self.bundle, name, batch).to("cpu") for batch in batches]
 
     def generated(
         self,
         outputs: Sequence[str],
-        places: Sequence[int],
+        indices: Sequence[int],
         *,
         prompts: Sequence[str] = (),
         given: Sequence[str] = (),
@@ -124,117 +118,135 @@ class Subjects:
         shuffled: bool = False,
         title: str = "",
     ) -> dict[str, list[Batch]]:
-        """What the model makes for studies, in batches; sample ``i`` has the same noise in every way of generating.
+        """Return what the model generates for studies, in batches; sample ``i`` has the same noise on every call.
 
-        ``shuffled``: each hears the partners of another patient of its batch.
+        With ``shuffled`` each sample is conditioned on the partners of another patient of its batch.
         """
-        listeners: Couple = helpful_couples(self.bundle, outputs, given) if couple else {}
-        made: dict[str, list[Batch]] = {name: [] for name in outputs}
-        size = self._even(places, shuffled)
-        with progress(f"measure {title or 'generate'}", len(places), silent=not self.compute.is_main) as watch:
-            for indices in in_batches(len(places), size):
-                rows = [places[index] for index in indices]
-                asked = Request(
-                    outputs=outputs,
-                    indices=indices,
+        graph = conditioning_graph(
+            self.bundle,
+            outputs,
+            prompts=prompts,
+            given=dict.fromkeys(given),
+            coupling="auto" if couple else "none",
+        )
+        batches: dict[str, list[Batch]] = {name: [] for name in outputs}
+        size = self._even_size(indices, shuffled)
+        with progress(f"measure {title or 'generate'}", len(indices), silent=not self.compute.is_main) as watch:
+            for positions in in_batches(len(indices), size):
+                rows = [indices[position] for position in positions]
+                request = BatchRequest(
+                    graph=graph,
+                    indices=positions,
                     seed=self.seed,
                     prompts={name: self.studies.batch(name, rows) for name in prompts},
                     given={name: self.studies.batch(name, rows) for name in given},
-                    couple=listeners,
-                    partner_of=strangers(len(rows), self.patients(rows)) if shuffled else None,
+                    partner_rows=mismatched_patients(len(rows), self.patients(rows)) if shuffled else None,
                 )
-                for name, latents in generate_latents(self.bundle, asked, self.sampler).items():
-                    made[name].append(decoded(self.bundle, name, latents).to("cpu"))
-                watch(indices[-1] + 1)
-        return made
+                for name, latents in generate_latents(self.bundle, request, self.sampler).items():
+                    batches[name].append(decoded(self.bundle, name, latents).to("cpu"))
+                watch(positions[-1] + 1)
+        return batches
 
-    def _even(self, places: Sequence[int], shuffled: bool) -> int:
-        """The size of even batches; where partners are ``shuffled``, of as many as leave nobody without a stranger."""
-        for num in range(-(-len(places) // ROWS), 0, -1):
-            size = -(-len(places) // num)
-            batches = (places[start : start + size] for start in range(0, len(places), size))
-            if not shuffled or all(have_strangers(self.patients(batch)) for batch in batches):
+    def _even_size(self, indices: Sequence[int], shuffled: bool) -> int:
+        """Return the size of even batches; with ``shuffled``, of batches in which every patient can be mismatched."""
+        for num in range(-(-len(indices) // ROWS), 0, -1):
+            size = -(-len(indices) // num)
+            batches = (indices[start : start + size] for start in range(0, len(indices), size))
+            if not shuffled or all(can_mismatch(self.patients(batch)) for batch in batches):
                 return size
         raise UserError("one patient has more than half of the studies: there are too few of others to compare with")
 
-    def judge(self, name: str) -> Judge:
-        """A small network that reads the findings in a modality, trained on real training images; kept in the run."""
-        if name not in self._judges:
-            with self.compute.main_first():  # the others load what the first has trained
-                self._judges[name] = self._judge(name)
-        return self._judges[name]
+    def scores(self, name: str, data: Tensor) -> np.ndarray:
+        """Return the finding classifier's logits ``sample finding``."""
+        return classifier_scores(self.classifier(name), data).numpy()
 
-    def _judge(self, name: str) -> Judge:
-        folder = self.run.config.run / "measure" / f"judge.{name}"
+    def classifier(self, name: str) -> FindingClassifier:
+        """Return the finding classifier of a modality, trained on real training images and stored in the run folder."""
+        if name not in self._classifiers:
+            with self.compute.main_first():  # the others load what the first has trained
+                self._classifiers[name] = self._classifier(name)
+        return self._classifiers[name]
+
+    def _classifier(self, name: str) -> FindingClassifier:
+        folder = self.run.config.run / "measure" / f"finding_classifier.{name}"
         studies = self.cohort.whole
         if (folder / WEIGHTS).is_file():
             spec = self.run.parts(name).data
-            judge = Judge(spec.channels, len(self.findings), dims=len(spec.space))
-            load_weights(judge, folder)
-            return judge.eval()
-        places = [place for place in studies.indices_with(name) if studies.records[place].labels]
-        labels = torch.from_numpy(self.labels(studies, places)).float()
-        data = self.data(name, places, studies)
-        judge = train_judge(data, labels, seed=self.seed, epochs=self.settings.judge_epochs)
+            classifier = FindingClassifier(spec.channels, len(self.findings), dims=len(spec.space))
+            load_weights(classifier, folder)
+            return classifier.eval()
+        indices = [index for index in studies.indices_with(name) if studies.records[index].labels]
+        labels = torch.from_numpy(self.labels(studies, indices)).float()
+        data = self.data(name, indices, studies)
+        classifier = train_classifier(data, labels, seed=self.seed, epochs=self.settings.judge_epochs)
         if self.compute.is_main:
-            save_weights(judge, folder, {"modality": name, "findings": list(self.findings)})
-        return judge
-
-    def scores(self, name: str, data: Tensor) -> np.ndarray:
-        """A judge's logits ``sample finding``."""
-        return judge_scores(self.judge(name), data).numpy()
+            save_weights(classifier, folder, {"modality": name, "findings": list(self.findings)})
+        return classifier
 
     def texts(self, name: str, batches: Sequence[Batch]) -> list[str]:
-        """What decoded batches of a text say."""
+        """Return decoded batches of a text modality as strings."""
         return [str(sample.data) for batch in batches for sample in restored(self.bundle, name, batch)]
 
-    def told(self, texts: Sequence[str], places: Sequence[int]) -> list[Mapping[str, int]]:
-        """What texts tell, each read as its study's data set does; nothing where that cannot read."""
-        readers = [self.cohort.findings_of.get(self.studies.records[place].dataset) for place in places]
-        return [{} if read is None else read(text) for read, text in zip(readers, texts, strict=True)]
+    def text_findings(self, texts: Sequence[str], indices: Sequence[int]) -> list[TextFindings]:
+        """Return the findings of each text, extracted as its study's data set does; empty where it has no extractor."""
+        extractors = [self.cohort.findings_of.get(self.studies.records[index].dataset) for index in indices]
+        return [{} if extract is None else extract(text) for extract, text in zip(extractors, texts, strict=True)]
 
 
 def _sampler(recipe: SamplerChoice, settings: Measuring) -> SamplerChoice:
-    """The run's sampler with what the preset says of measuring; solvers other than DDIM draw no noise."""
+    """Return the run's sampler with the preset's settings for measuring; solvers other than DDIM draw no noise."""
     solver = settings.solver or recipe.solver
     eta = recipe.eta if solver == "ddim" else 0.0
     return recipe.model_copy(update={"solver": solver, "eta": eta, "steps": settings.steps or recipe.steps})
 
 
-def joined(batches: Sequence[Batch]) -> Tensor:
-    """The data of batches of images as one tensor."""
+def joined(batches: Iterable[Batch]) -> Tensor:
+    """Return the data of several batches as one tensor."""
     return torch.cat([batch.data for batch in batches])
 
 
-def calls(subjects: Subjects, name: str, batches: Sequence[Batch], places: Sequence[int]) -> np.ndarray:
-    """``sample finding``: 1 shown, 0 not shown, NaN where nobody can tell; ``places`` are the studies they stand for.
+def pooled_vectors(bundle: Bundle, name: str, batch: Batch) -> Tensor:
+    """Return the prompt encoder's pooled vectors ``sample width`` of a batch, on the device of the run."""
+    with torch.no_grad():
+        return bundle.part(name, "prompt").eval()(bundle.networks.compute.to_device(batch)).pooled
 
-    A text that tells of any finding tells of the absence of all others. Of an image the findings count that its judge
-    reads, at thresholds of best F1; both are decided on validation studies.
+
+def reconstruct(bundle: Bundle, name: str, batch: Batch) -> Batch:
+    """Return the autoencoder's reconstruction of a batch from its mean latents, on the device of the run."""
+    module = bundle.part(name, "autoencoder").eval()
+    with torch.no_grad():
+        return module.decode(module.encode(bundle.networks.compute.to_device(batch)).mean)
+
+
+def predicted_findings(test_set: TestSet, name: str, batches: Sequence[Batch], indices: Sequence[int]) -> np.ndarray:
+    """Return ``sample finding``: 1 shown, 0 not shown, NaN unknown; ``indices`` are the studies of the batches.
+
+    A text that mentions any finding counts as negative for all findings it does not mention. In images only the
+    findings count that the classifier recognises, at thresholds of best F1; both are chosen on validation studies.
     """
-    nobody = np.full((len(places), len(subjects.findings)), np.nan)
-    if subjects.run.parts(name).data.kind == "tokens":
-        told = subjects.told(subjects.texts(name, batches), places)
-        rows = [[one.get(finding, 0) if one else np.nan for finding in subjects.findings] for one in told]
-        return np.array(rows, dtype=np.float64).reshape(nobody.shape)
-    if name not in subjects.grids:
-        return nobody
-    chosen = readable_findings(subjects, name)
-    if not chosen.any():
-        return nobody
-    thresholds = best_thresholds(*_validation(subjects, name))
-    return np.where(chosen, subjects.scores(name, joined(batches)) > thresholds, nobody)
+    unknown = np.full((len(indices), len(test_set.findings)), np.nan)
+    if test_set.run.parts(name).data.kind == "tokens":
+        mentioned = test_set.text_findings(test_set.texts(name, batches), indices)
+        rows = [[text.get(finding, 0) if text else np.nan for finding in test_set.findings] for text in mentioned]
+        return np.array(rows, dtype=np.float64).reshape(unknown.shape)
+    if name not in test_set.grids:
+        return unknown
+    reliable = reliable_on_validation(test_set, name)
+    if not reliable.any():
+        return unknown
+    thresholds = best_thresholds(*_validation(test_set, name))
+    return np.where(reliable, test_set.scores(name, joined(batches)) > thresholds, unknown)
 
 
-def readable_findings(subjects: Subjects, name: str) -> np.ndarray:
-    """Bool ``finding``: what the judge reads on validation studies; chosen there, so that the test split stays fair."""
-    if not subjects.cohort.held_out.indices_with(name) or not subjects.judged(name):
-        return np.zeros(len(subjects.findings), dtype=bool)
-    return readable(*_validation(subjects, name))
+def reliable_on_validation(test_set: TestSet, name: str) -> np.ndarray:
+    """Return the `reliable_findings`, bool ``finding``; chosen on validation studies, so that the test stays fair."""
+    if not test_set.cohort.held_out.indices_with(name) or not test_set.can_classify(name):
+        return np.zeros(len(test_set.findings), dtype=bool)
+    return reliable_findings(*_validation(test_set, name))
 
 
-def _validation(subjects: Subjects, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The judge's scores of the validation studies, and their labels; both ``sample finding``."""
-    studies = subjects.cohort.held_out
-    places = studies.indices_with(name)
-    return subjects.scores(name, subjects.data(name, places, studies)), subjects.labels(studies, places)
+def _validation(test_set: TestSet, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classifier's scores of the validation studies, and their labels; both ``sample finding``."""
+    studies = test_set.cohort.held_out
+    indices = studies.indices_with(name)
+    return test_set.scores(name, test_set.data(name, indices, studies)), test_set.labels(studies, indices)

@@ -1,7 +1,8 @@
-"""The networks of a run by weight set: made once with seeded weights, or loaded where a stage has trained them."""
+"""The networks of a run by weight set: built once with seeded weights, or loaded where a stage has trained them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from core.engine.rng import forked_rng
 from core.errors import UserError
 from core.flow.rounds import WeightSet
 
+_RESTORE = "restore it, or name another folder with --run"
+
 
 class Networks:
     """Modules on the device of the run. ``homes``: folders of weights that finished stages left."""
@@ -22,30 +25,30 @@ class Networks:
     ) -> None:
         self.sets, self.folder, self.seed, self.compute = sets, folder, seed, compute
         self._homes = dict(homes)
-        self._made: dict[str, Any] = {}
+        self._modules: dict[str, Any] = {}
         self._about: dict[str, Mapping[str, Any]] = {}
 
     def of(self, key: str, make: Callable[[], Any] | None = None) -> Any:
-        """The module of a weight set; ``make`` builds one that no part of a modality declares."""
-        if key not in self._made:
+        """Return the module of a weight set; ``make`` builds one that no part of a modality declares."""
+        if key not in self._modules:
             with forked_rng(self.seed, "weights", key):
                 module = make() if make is not None else self._built(key)
             if key in self._homes:
                 self._about[key] = load_weights(module, self._homes[key])
                 module.eval()
-            self._made[key] = self.compute.to_device(module)
-        return self._made[key]
+            self._modules[key] = self.compute.to_device(module)
+        return self._modules[key]
 
     def _built(self, key: str) -> Any:
         weights = self.sets[key]
         return build_part(weights.config, key, weights.owners)
 
     def trained(self, key: str) -> bool:
-        """Whether a finished stage left weights of this set, or one of this process saved them."""
+        """Return whether a finished stage left weights of this set, or one of this process saved them."""
         return key in self._homes or key in self._about
 
     def about(self, key: str) -> Mapping[str, Any]:
-        """What was noted with a weight set when it was saved; empty where it was not. Builds no network."""
+        """Return the record that was saved with a weight set; empty where there is none. Builds no network."""
         if key not in self._about and key in self._homes:
             self._about[key] = load_about(self._homes[key])
         return self._about.get(key, {})
@@ -58,16 +61,33 @@ class Networks:
             save_weights(self.of(key), self.folder / phase / key, self._about[key])
 
 
-def homes_of(progress: Any, folder: Path) -> dict[str, Path]:
-    """The folder that holds the weights of each finished weight set of a run; the latest where several trained it.
+def read_progress(folder: Path) -> dict[str, Any] | None:
+    """Return the content of a run folder's ``progress.json``; `None` where the run has not finished a stage.
 
-    ``progress`` is what the run folder's ``progress.json`` holds; `UserError` where it has not that shape.
+    Raises `UserError` where the file is damaged.
+    """
+    path = folder / "progress.json"
+    if not path.is_file():
+        return None
+    try:
+        progress = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: is damaged ({error}); {_RESTORE}") from error
+    if not isinstance(progress, dict) or not {"data", "stages"} <= progress.keys():
+        raise UserError(f"{path}: is damaged (expected 'data' and 'stages'); {_RESTORE}")
+    return progress
+
+
+def homes_of(progress: Any, folder: Path) -> dict[str, Path]:
+    """Return the folder with the weights of each finished weight set of a run; the latest where several trained it.
+
+    ``progress`` is the content of the run folder's ``progress.json``; `UserError` where it has another shape.
     """
     try:
         order = sorted(progress["stages"].values(), key=lambda stage: stage["number"])
         return {key: folder / stage["phase"] / key for stage in order for key in stage["weights"]}
     except (KeyError, TypeError, AttributeError):
         raise UserError(
-            f"{folder / 'progress.json'}: is damaged (expected 'stages', each with number, phase and weights); restore"
-            " it, or train again in another folder"
+            f"{folder / 'progress.json'}: is damaged (expected 'stages', each with number, phase and weights);"
+            f" {_RESTORE}"
         ) from None

@@ -44,7 +44,7 @@ def _target(session: TrainingSession, name: str) -> Target:
     spec = session.bundle.latent_spec(name)
     return Target(
         name=name,
-        places=session.cohort.training.require_indices_with(name),
+        indices=session.cohort.training.require_indices_with(name),
         latents=scaled(latents_of(session, name).mean, spec),
         assembly=session.bundle.assembly(name),
         encoders={source: session.bundle.part(source, "prompt") for source in session.run.prompt_sources(name)},

@@ -11,7 +11,7 @@ from core.errors import MedWeaveWarning
 from core.evaluate.coupling import coupling_decisions
 from core.evaluate.table import MetricRow
 from core.flow.rounds import Round
-from core.guide.train import GuideRound, RoundModality, start_stand_in, train_guide_round
+from core.guide.train import GuideRound, RoundModality, start_adaptation, train_guide_round
 from core.training.autoencoder import latents_of
 from core.training.session import TrainingSession
 
@@ -32,7 +32,7 @@ def _train(session: TrainingSession, step: Round) -> Iterator[MetricRow]:
     trained = {key: session.bundle.guidance(key) for key in step.trains}
     for name, member in members.items():
         if f"context.{name}" in trained:
-            start_stand_in(member, session.cohort.training, session.trainer)
+            start_adaptation(member, session.cohort.training, session.trainer)
     learned: list[tuple[str, str]] = []
     if trained:
         learned = train_guide_round(
@@ -64,7 +64,7 @@ def _member(session: TrainingSession, name: str) -> RoundModality:
     sources, bundle = session.run.prompt_sources(name), session.bundle
     return RoundModality(
         name=name,
-        places=session.cohort.training.require_indices_with(name),
+        indices=session.cohort.training.require_indices_with(name),
         latents=scaled(latents_of(session, name).mean, bundle.latent_spec(name)),
         denoiser=bundle.part(name, "denoiser"),
         context_encoder=bundle.context_encoder(name),

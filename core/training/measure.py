@@ -1,4 +1,4 @@
-"""After the last phase: is what the run makes faithful and coherent? Measured once, on the test split (METHOD 6)."""
+"""After the last phase: measure once, on the test split, whether generation is faithful and coherent (method 6)."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from core.config.preset import Phase
-from core.evaluate.agreement import agreements
-from core.evaluate.coherence import coherences
-from core.evaluate.coupling import benefits
-from core.evaluate.reconstruction import reconstructions, translations
-from core.evaluate.report_findings import tellings
-from core.evaluate.retrieval import retrievals
-from core.evaluate.sample_sheets import pictures
-from core.evaluate.table import Line
-from core.evaluate.test_set import Subjects
-from core.training.session import Course
+from core.evaluate.agreement import agreement_rows
+from core.evaluate.coherence import coherence_rows
+from core.evaluate.coupling import coupling_rows
+from core.evaluate.reconstruction import reconstruction_rows, translation_rows
+from core.evaluate.report_findings import report_finding_rows
+from core.evaluate.retrieval import retrieval_rows
+from core.evaluate.sample_sheets import write_sample_sheets
+from core.evaluate.table import MetricRow
+from core.evaluate.test_set import TestSet
+from core.training.session import TrainingSession
 
 __all__ = ["MEASURES", "measure"]
 
-# What is measured, and the phases that it needs.
-MEASURES: Mapping[str, tuple[tuple[Phase, ...], Callable[[Subjects], Iterable[Line]]]] = {
-    "shared space": (("align",), retrievals),
-    "reconstruction": (("autoencoder",), reconstructions),
-    "agreement": (("diffuse",), agreements),
-    "what texts tell": (("autoencoder", "diffuse"), tellings),
-    "benefit of partners": (("guide",), benefits),
-    "coherence": (("align", "guide"), coherences),
-    "translation": (("guide",), translations),
-    "pictures": (("autoencoder",), pictures),
+# Title of the stage, the phases that it needs, and the function that yields its rows.
+MEASURES: Mapping[str, tuple[tuple[Phase, ...], Callable[[TestSet], Iterable[MetricRow]]]] = {
+    "shared space": (("align",), retrieval_rows),
+    "reconstruction": (("autoencoder",), reconstruction_rows),
+    "agreement": (("diffuse",), agreement_rows),
+    "report findings": (("autoencoder", "diffuse"), report_finding_rows),
+    "coupling": (("guide",), coupling_rows),
+    "coherence": (("align", "guide"), coherence_rows),
+    "translation": (("guide",), translation_rows),
+    "sample sheets": (("autoencoder",), write_sample_sheets),
 }
 
 
-def measure(course: Course) -> None:
-    """Every measure whose phases have run, each once."""
-    if not course.cohort.test.records:
+def measure(session: TrainingSession) -> None:
+    """Run every measure whose phases have run, each once."""
+    if not session.cohort.test.records:
         return
-    subjects = Subjects(course.bundle, course.cohort)
-    for name, (phases, lines) in MEASURES.items():
-        if set(phases) <= set(course.run.config.phases.run):
-            course.stage("measure", name, [], partial(lines, subjects))
+    test_set = TestSet(session.bundle, session.cohort)
+    for name, (phases, rows) in MEASURES.items():
+        if set(phases) <= set(session.run.config.phases.run):
+            session.stage("measure", name, [], partial(rows, test_set))

@@ -1,4 +1,4 @@
-"""``report.html`` of a run: what was trained, the table, the pictures and the curves, in one file without scripts."""
+"""``report.html`` of a run: settings, table, sample sheets and loss curves, in one file without scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.config.run_config import RunConfig
 from core.evaluate.sample_sheets import FOLDER
-from core.evaluate.table import Line
+from core.evaluate.table import MetricRow
 from core.io import atomic_write
 
 REPORT = "report.html"
@@ -23,14 +23,14 @@ svg { width: 100%; height: 9rem; background: #fafbfc; border: 1px solid #ccd } .
 """
 _CAPTIONS = {
     "real": "Real studies of the test split: data of patients, not for publication unless their licence allows it.",
-    "reconstructed": "The same patients through the autoencoders: the ceiling of what can be generated.",
+    "reconstructed": "The same patients through the autoencoders: the upper bound of what can be generated.",
     "prompted": "Generated together, each row from its prompt. The prompts in the first column are real.",
     "unprompted": "Generated together without a prompt: synthetic, no patient.",
 }
-_POINTS = 200  # of a curve
+_POINTS = 200  # at most, of a curve
 
 
-def write_report(config: RunConfig, table: Sequence[Line]) -> Path:
+def write_report(config: RunConfig, table: Sequence[MetricRow]) -> Path:
     """Write the report of a finished run and return its path."""
     body = "\n".join((*_head(config), *_table(table), *_pictures(config.run / FOLDER), *_curves(config.run)))
     page = (
@@ -38,27 +38,28 @@ def write_report(config: RunConfig, table: Sequence[Line]) -> Path:
         f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
     path = config.run / REPORT
-    with atomic_write(path, overwrite=True) as beside:
-        beside.write_text(page, encoding="utf-8")
+    with atomic_write(path, overwrite=True) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     return path
 
 
 def _head(config: RunConfig) -> Iterator[str]:
     yield f"<h1>{escape(config.recipe)} at {escape(config.preset)}: {escape(config.flow.main)}</h1>"
     yield '<p class="note">Research software. Generated images and reports are synthetic and not for diagnosis.</p>'
-    told = {
+    settings = {
         "data sets": ", ".join(config.data.names),
         "phases": ", ".join(config.phases.run),
         "seed": config.seed,
         "pools": config.data.pools,
     }
-    yield "<p>" + " · ".join(f"{key}: {escape(str(value))}" for key, value in told.items()) + "</p>"
+    yield "<p>" + " · ".join(f"{key}: {escape(str(value))}" for key, value in settings.items()) + "</p>"
 
 
-def _table(table: Sequence[Line]) -> Iterator[str]:
-    yield "<h2>Measures</h2><table><tr><th>phase</th><th>what</th><th>value</th><th>95 % interval</th><th></th></tr>"
-    for line in table:
-        cells = (escape(line.phase), escape(line.what), f"{line.value:.4f}", line.interval, escape(line.beside))
+def _table(table: Sequence[MetricRow]) -> Iterator[str]:
+    titles = ("phase", "metric", "value", "95 % interval", "reference")
+    yield "<h2>Metrics</h2><table><tr>" + "".join(f"<th>{title}</th>" for title in titles) + "</tr>"
+    for row in table:
+        cells = (escape(row.phase), escape(row.what), f"{row.value:.4f}", row.interval, escape(row.reference))
         kinds = ("", "", ' class="number"', "", "")
         yield "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, cells, strict=True)) + "</tr>"
     yield "</table>"
@@ -82,16 +83,16 @@ def _curves(run: Path) -> Iterator[str]:
 
 
 def _losses(path: Path) -> Mapping[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    losses: dict[str, list[float]] = {}
     for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         row = json.loads(text)
         if "loss" in row:
-            found.setdefault(row["phase"], []).append(row["loss"])
-    return found
+            losses.setdefault(row["phase"], []).append(row["loss"])
+    return losses
 
 
 def _curve(losses: Sequence[float]) -> str:
-    """The loss over the steps as an SVG line, from its least to its largest value."""
+    """Return the loss over the steps as an SVG line, scaled from its least to its largest value."""
     step = max(1, len(losses) // _POINTS)
     shown = losses[::step]
     low, high = min(shown), max(shown)

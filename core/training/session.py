@@ -16,7 +16,7 @@ from core.evaluate.table import MetricRow
 from core.flow.run import Run
 from core.generate.bundle import Bundle
 from core.generate.networks import Networks
-from core.training.run_folder import RunFolder, require_agreement
+from core.training.run_folder import RunFolder, require_same_configuration
 
 
 class TrainingSession:
@@ -24,7 +24,7 @@ class TrainingSession:
 
     def __init__(self, run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter], compute: Compute) -> None:
         self.run, self.compute, config = run, compute, run.config
-        require_agreement(config)  # before data are prepared for a run that cannot resume
+        require_same_configuration(config)  # before data are prepared for a run that cannot resume
         self.cohort = gather_cohort(run, registry, datasets, compute)
         with compute.main_first():
             self.folder = RunFolder(config, self.cohort.fingerprint, silent=not compute.is_main)
@@ -42,7 +42,11 @@ class TrainingSession:
         self.trained_any = False
 
     def stage(
-        self, phase: Phase | Literal["measure"], name: str, weights: Sequence[str], train: Callable[[], Iterable[MetricRow]]
+        self,
+        phase: Phase | Literal["measure"],
+        name: str,
+        weights: Sequence[str],
+        train: Callable[[], Iterable[MetricRow]],
     ) -> None:
         """Run a stage, unless it is finished, and add its rows to the table.
 

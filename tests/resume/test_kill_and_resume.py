@@ -160,7 +160,7 @@ def test_a_finished_run_is_not_trained_again(whole, capsys):
     assert train_here("--run", "whole") == 0
     shown = capsys.readouterr()
     assert "whole is finished already, nothing was trained" in shown.out
-    assert "toy_vector finds toy_grid: R@5, held out" in shown.out
+    assert "toy_vector → toy_grid retrieval, R@5, held out" in shown.out
     assert "40/40" not in shown.err
     assert contents(whole) == before
 

@@ -58,7 +58,7 @@ def test_gradients_are_those_of_one_process(folder):
     assert one.keys() == two.keys()
     assert {name.split("_")[0] for name in one} == set(PHASES)
     assert any("projector" in name for name in one)
-    # What the environment contrast trains reads the rows of both processes (METHOD E14).
+    # What the environment contrast trains reads the rows of both processes (method E14).
     contrasted = [value for name, value in one.items() if "to_pooled" in name or "/contrast." in name]
     assert len(contrasted) == 5
     assert all(value.abs().max() > 1e-2 for value in contrasted)
@@ -80,4 +80,4 @@ def test_losses_are_those_of_one_process(folder):
 
 
 def test_only_the_first_process_talks(folder):
-    assert (folder / "out.txt").read_text().count("finds toy_grid: R@5, held out") == 1
+    assert (folder / "out.txt").read_text().count("→ toy_grid retrieval, R@5, held out") == 1

@@ -1,4 +1,4 @@
-"""What is asked of pooled vectors: labels, what reports say where there are none, and details of what is present."""
+"""The findings of studies: labels, what reports mention where there are none, and details of what is present."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def details(text):
     return {f"effusion/{side}": int(side in sides) for side in ("left", "right")} if sides else {}
 
 
-def told(*texts, labels=(), texts_of_the_round=("report",), seen=("report", "image"), dataset="d", pool=None):
+def study_findings(*texts, labels=(), texts_of_the_round=("report",), seen=("report", "image"), dataset="d", pool=None):
     """Studies with a text each, and with labels as far as there are some."""
     records = [
         Record(
@@ -37,18 +37,18 @@ def told(*texts, labels=(), texts_of_the_round=("report",), seen=("report", "ima
 
 
 def test_labels_are_believed_rather_than_texts():
-    labelled = told("effusion", "no effusion", labels=({"effusion": 0, "rare": 1},))
-    assert labelled.of(0, ("effusion", "rare")) == {"effusion": 0, "rare": 1}
-    assert labelled.of(1, ("effusion", "rare")) == {"effusion": 0}
+    labelled = study_findings("effusion", "no effusion", labels=({"effusion": 0, "rare": 1},))
+    assert labelled.known(0, ("effusion", "rare")) == {"effusion": 0, "rare": 1}
+    assert labelled.known(1, ("effusion", "rare")) == {"effusion": 0}
 
 
 def test_what_a_text_does_not_mention_is_absent_as_far_as_its_reader_knows_it():
     """Of what its reader never tells nothing is known, nor of a text that tells nothing."""
     names = ("effusion", "edema", "no_finding")
-    read = told("effusion", "no edema", "clear")
-    assert read.of(0, names) == {"effusion": 1, "edema": 0}
-    assert read.of(1, names) == {"effusion": 0, "edema": 0}
-    assert read.of(2, names) == {}
+    read = study_findings("effusion", "no edema", "clear")
+    assert read.known(0, names) == {"effusion": 1, "edema": 0}
+    assert read.known(1, names) == {"effusion": 0, "edema": 0}
+    assert read.known(2, names) == {}
 
 
 @pytest.mark.parametrize(
@@ -63,21 +63,21 @@ def test_what_a_text_does_not_mention_is_absent_as_far_as_its_reader_knows_it():
     ids=["read", "read beside a label", "not said", "absent by its label", "absent by its text"],
 )
 def test_a_finding_has_the_details_that_its_text_tells_and_an_absent_one_has_none(text, labels, expected):
-    assert told(text, labels=(labels,)).of(0, SIDES) == expected
+    assert study_findings(text, labels=(labels,)).known(0, SIDES) == expected
 
 
 @pytest.mark.parametrize("hidden", [{"texts_of_the_round": ()}, {"seen": ("image",)}], ids=["round", "study"])
 def test_texts_that_the_round_does_not_see_are_not_read(hidden):
-    blind = told("left effusion", "right effusion", labels=({"effusion": 1}, {"effusion": 0}), **hidden)
-    assert blind.of(0, ("effusion", *SIDES)) == {"effusion": 1}
+    blind = study_findings("left effusion", "right effusion", labels=({"effusion": 1}, {"effusion": 0}), **hidden)
+    assert blind.known(0, ("effusion", *SIDES)) == {"effusion": 1}
     assert blind.differing([0, 1]) == ("effusion",)
 
 
-def test_only_what_differs_is_asked_for():
+def test_only_findings_that_differ_are_probed():
     """Edema is everywhere here; all effusions that have a side are on the left until one is on the right."""
-    left = told("left effusion and edema", "edema, no effusion", "left effusion, edema")
+    left = study_findings("left effusion and edema", "edema, no effusion", "left effusion, edema")
     assert left.differing([0, 1, 2]) == ("effusion",)
-    assert told("left effusion", "right effusion").differing([0, 1]) == SIDES
+    assert study_findings("left effusion", "right effusion").differing([0, 1]) == SIDES
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,13 @@ def test_only_what_differs_is_asked_for():
     ids=["readable", "nobody reads them", "of another round"],
 )
 def test_studies_without_a_partner_teach_where_they_can_be_read(where, expected):
-    studies = told("effusion", "no effusion", "edema", **where)
-    assert studies.alone("image", [0]) == expected
-    assert studies.alone("unseen", [0]) == ()
+    studies = study_findings("effusion", "no effusion", "edema", **where)
+    assert studies.unpaired("image", [0]) == expected
+    assert studies.unpaired("unseen", [0]) == ()
 
 
 def test_a_detail_that_names_no_finding_is_refused():
-    wrong = told("left effusion")
-    wrong._detail_readers = {"d": lambda text: {"left": 1}}
-    with pytest.raises(UserError, match="'d': details_of tells 'left', which names no finding"):
+    wrong = study_findings("left effusion")
+    wrong._detail_extractors = {"d": lambda text: {"left": 1}}
+    with pytest.raises(UserError, match="'d': details_of returns 'left', which names no finding"):
         wrong.all_of(0)

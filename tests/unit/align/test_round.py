@@ -61,7 +61,7 @@ def rows(tmp_path):
                 choice=AlignChoice(centre="toy_vector", **choice),
             ),
         )  # fmt: skip
-        return [json.loads(metric_row) for metric_row in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+        return [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
 
     return call
 
@@ -121,18 +121,18 @@ def test_masking_can_be_switched_off(rows):
 
 @pytest.fixture
 def blind(monkeypatch):
-    """A reader of findings that sees nothing: a coin knows as much."""
+    """A finding probe that sees nothing: a coin knows as much."""
     monkeypatch.setattr("core.align.findings._SCALE", 0.0)
 
 
-def told(texts=()):
+def study_findings(texts=()):
     """Two labelled studies, and unlabelled ones whose text speaks of a big heart, or of nothing."""
     records = [Record(patient=str(index), study="s", labels={"found": index, "lost": index}) for index in (0, 1)]
-    records += [Record(patient=f"t{text}", study="s", texts={"told": text}, dataset="d") for text in texts]
+    records += [Record(patient=f"t{text}", study="s", texts={"report": text}, dataset="d") for text in texts]
     letters = ByteTokenizerConfig(length=16)
-    parts = {"told": Parts(data=letters.spec, preprocess=letters)}
-    studies = Studies(records, [()] * 2 + [("told",)] * len(texts), parts)
-    return StudyFindings(studies, ["told"], {"d": lambda text: {"found": 1, "lost": 1} if text else {}})
+    parts = {"report": Parts(data=letters.spec, preprocess=letters)}
+    studies = Studies(records, [()] * 2 + [("report",)] * len(texts), parts)
+    return StudyFindings(studies, ["report"], {"d": lambda text: {"found": 1, "lost": 1} if text else {}})
 
 
 def half(index):
@@ -140,7 +140,7 @@ def half(index):
 
 
 @pytest.mark.usefixtures("blind")
-def test_both_ends_are_asked_for_findings_that_some_have_and_others_lack(rows):
+def test_both_ends_are_probed_for_findings_that_some_have_and_others_lack(rows):
     """Of two labels one is everywhere: the other alone is asked for."""
     first, *_ = rows(labels=half, findings_weight=1.0)
     for name in TOYS:
@@ -149,7 +149,7 @@ def test_both_ends_are_asked_for_findings_that_some_have_and_others_lack(rows):
 
 def test_pooled_vectors_are_pulled_to_what_the_findings_say():
     """The step that lowers the loss makes the finding likelier where it is present, and less likely where it is not."""
-    findings = FindingProbe(("found",), told(), 4, seed=0)
+    findings = FindingProbe(("found",), study_findings(), 4, seed=0)
     pooled = torch.nn.functional.one_hot(torch.tensor([0, 0]), 4).float().requires_grad_()
     findings.loss(pooled, [0, 1]).backward()
     moved = findings(pooled.detach() - 0.01 * pooled.grad) - findings(pooled.detach())
@@ -174,7 +174,7 @@ def test_an_image_that_is_trained_is_never_seen_as_it_is(rows, monkeypatch):
 
 @torch.no_grad()
 def test_the_loss_is_the_sum_over_what_is_known_and_unknown_ones_teach_nothing():
-    findings = FindingProbe(("found", "lost"), told(texts=("big heart", "")), 4, seed=0)
+    findings = FindingProbe(("found", "lost"), study_findings(texts=("big heart", "")), 4, seed=0)
     findings.read.weight.data[:] = torch.tensor([[1.0, 0, 0, 0]] * 2)
     pooled = torch.nn.functional.one_hot(torch.tensor([0]), 4).float()  # a logit of 10 for each
     sure, wrong = math.log1p(math.exp(-10)), 10 + math.log1p(math.exp(-10))
@@ -200,7 +200,7 @@ def test_the_weight_of_findings_scales_their_terms(rows):
 @pytest.mark.parametrize(
     ("labels", "weight"), [(half, 0.0), (None, 1.0), (lambda index: {"found": 1}, 1.0)], ids=["off", "none", "all"]
 )
-def test_where_there_is_nothing_to_tell_nothing_is_asked(rows, labels, weight):
+def test_without_differing_findings_there_is_no_probe(rows, labels, weight):
     assert not [key for key in rows(labels=labels, findings_weight=weight)[0] if key.startswith("findings")]
 
 
@@ -211,13 +211,13 @@ def reported(tmp_path):
     records = list(scan(tmp_path / "toy"))
     for index, record in enumerate(records):
         record.labels["finding"] = 1
-        record.texts["told"] = "abcdefgh"[index]
-    told = Parts(
+        record.texts["report"] = "abcdefgh"[index]
+    report = Parts(
         data=DataSpec(kind="tokens", space=(8,), vocabulary=128),
         preprocess=LettersConfig(),
         prompt=TextPromptEncoderConfig(vocabulary=128, length=8, width=16, depth=1, num_heads=2, prompt_width=16),
     )
-    parts = {"told": told} | {name: toy.parts("tiny") for name, toy in TOYS.items()}
+    parts = {"report": report} | {name: toy.parts("tiny") for name, toy in TOYS.items()}
 
     def call(details_of=None, **choice):
         encoders = {name: part.prompt.build() for name, part in parts.items()}
@@ -225,10 +225,10 @@ def reported(tmp_path):
             trainer(tmp_path / "run"),
             AlignRound(
                 name="1", encoders=encoders, trained={f"{name}.prompt": module for name, module in encoders.items()},
-                pairs=[("told", "toy_grid"), ("toy_grid", "toy_vector")],
+                pairs=[("report", "toy_grid"), ("toy_grid", "toy_vector")],
                 studies=Studies(records, [tuple(parts)] * 8, parts),
                 training=Training(steps=1, batch=8, learning_rate=1e-3),
-                choice=AlignChoice(centre="told", **choice), details_of=details_of or {},
+                choice=AlignChoice(centre="report", **choice), details_of=details_of or {},
             ),
         )  # fmt: skip
         return json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
@@ -243,23 +243,23 @@ def test_soft_targets_are_for_texts(reported, choice, masked):
     Two images share more than their findings, and are contrasted as with masks.
     """
     first = reported(equal_reports=choice)
-    assert first.get("masked told-toy_grid") == masked
+    assert first.get("masked report-toy_grid") == masked
     assert first.get("masked toy_grid-toy_vector") == (None if choice == "negatives" else 28)
     if choice == "soft":
-        assert first["contrast told-toy_grid"] >= 2 * math.log(8) - 1e-4, "no better than chance can be asked for"
+        assert first["contrast report-toy_grid"] >= 2 * math.log(8) - 1e-4, "no better than chance can be asked for"
     if choice != "negatives":
         assert first["contrast toy_grid-toy_vector"] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.usefixtures("blind")
-def test_what_only_reports_tell_is_asked_of_all_and_tells_studies_apart(reported, monkeypatch):
+def test_details_of_reports_are_probed_in_all_and_tell_studies_apart(reported, monkeypatch):
     """Half of the findings are on the left: the other half is no longer as good for such a report."""
     asked, match = [], core.align.train.semantic_matching
     monkeypatch.setattr("core.align.train.semantic_matching", lambda *a: asked.append(a[3]) or match(*a))
     first = reported(
         {"": lambda text: {"finding/left": int(text in "abcd")}}, equal_reports="soft", findings_weight=1.0
     )
-    for name in ("told", *TOYS):
+    for name in ("report", *TOYS):
         assert first[f"findings {name}"] == pytest.approx(math.log(2), rel=1e-6)
     same, other = 1.0, 0.5**0.5
     assert sorted({round(float(value), 4) for value in asked[0].flatten()}) == [round(other, 4), same]
@@ -340,7 +340,7 @@ def test_an_epoch_sees_every_study_once(tmp_path):
             training=Training(steps=1, epochs=1, batch=8, learning_rate=1e-3), choice=AlignChoice(centre="toy_vector"),
         ),
     )  # fmt: skip
-    rows = [json.loads(metric_row) for metric_row in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 4
 
 

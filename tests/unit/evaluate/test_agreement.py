@@ -9,7 +9,7 @@ from torchmetrics.functional.classification import binary_auroc, multilabel_f1_s
 import core  # noqa: F401
 from core.errors import UserError
 from core.evaluate.agreement import agreement, agreement_ratio
-from core.evaluate.classification import auroc, aurocs, best_thresholds, f1, readable
+from core.evaluate.classification import auroc, aurocs, best_thresholds, f1, reliable_findings
 
 NAN = float("nan")
 
@@ -83,9 +83,9 @@ def test_a_rare_finding_leaves_resamples_out():
 
 
 def test_readable_is_asked_of_real_images():
-    assert readable(*cohort(2000, (0.2, 2.0))).tolist() == [False, True]
+    assert reliable_findings(*cohort(2000, (0.2, 2.0))).tolist() == [False, True]
     scores, labels = cohort(50, (1.0, 1.0))
-    assert readable(scores, labels * 0).tolist() == [False, False], "unknown is not readable"
+    assert reliable_findings(scores, labels * 0).tolist() == [False, False], "unknown is not readable"
 
 
 def test_the_ratio_of_a_generator_that_reaches_half():
@@ -94,11 +94,11 @@ def test_the_ratio_of_a_generator_that_reaches_half():
     perfect = np.array([[1, 1, 4], [2, 2, 3], [3, 3, 2], [4, 4, 1]], dtype=float)
     made = perfect.copy()
     made[:, 0] = [1, 3, 2, 4]
-    found = agreement_ratio(made, perfect, labels, readable=[True, True, False])
+    found = agreement_ratio(made, perfect, labels, reliable=[True, True, False])
     assert found.value == pytest.approx((0.875 - 0.5) / (1.0 - 0.5))
     same, _ = cohort(100, (1.0, 1.0, 0.0))
     labels = cohort(100, (1.0, 1.0, 0.0))[1]
-    itself = agreement_ratio(same, same, labels, readable=[True, True, False])
+    itself = agreement_ratio(same, same, labels, reliable=[True, True, False])
     assert (itself.value, itself.low, itself.high) == (1.0, 1.0, 1.0), "one draw of patients serves both sides"
 
 
@@ -106,9 +106,9 @@ def test_a_readable_finding_that_nobody_has_is_left_out_of_both():
     scores, labels = cohort(60, (1.0, 1.0))
     rare = np.column_stack([labels, np.zeros(60)])
     three = np.column_stack([scores, scores[:, 0]])
-    found = agreement_ratio(three, three, rare, readable=[True, True, True])
-    assert found == agreement_ratio(scores, scores, labels, readable=[True, True])
-    nobody = agreement_ratio(three, three, rare * 0, readable=[True, True, True])
+    found = agreement_ratio(three, three, rare, reliable=[True, True, True])
+    assert found == agreement_ratio(scores, scores, labels, reliable=[True, True])
+    nobody = agreement_ratio(three, three, rare * 0, reliable=[True, True, True])
     assert np.isnan(nobody.value)
 
 
@@ -117,15 +117,15 @@ def test_the_ratio_covers_the_truth_and_chance_is_zero():
     rng = np.random.default_rng(5)
     kept, made, noise = (rng.normal(size=labels.shape) + shift * labels for shift in (1.5, 0.5, 0.0))
     truth = (norm.cdf(0.5 / np.sqrt(2)) - 0.5) / (norm.cdf(1.5 / np.sqrt(2)) - 0.5)
-    found = agreement_ratio(made, kept, labels, readable=[True, True])
+    found = agreement_ratio(made, kept, labels, reliable=[True, True])
     assert found.low < truth < found.high
-    assert not agreement_ratio(noise, kept, labels, readable=[True, True]).excludes_zero
+    assert not agreement_ratio(noise, kept, labels, reliable=[True, True]).excludes_zero
 
 
 def test_nothing_readable_and_wrong_shapes_are_refused():
     scores, labels = cohort(10, (1.0, 1.0))
-    with pytest.raises(UserError, match="no finding is readable"):
-        agreement_ratio(scores, scores, labels, readable=[False, False])
+    with pytest.raises(UserError, match="no finding is classified reliably"):
+        agreement_ratio(scores, scores, labels, reliable=[False, False])
     with pytest.raises(ValueError, match="with 3 findings"):
         agreement(scores, labels, list("abc"))
 
@@ -141,10 +141,10 @@ def test_best_thresholds_by_exhaustion():
     assert best_thresholds([[0.1], [0.9]], [[0.0], [NAN]]).tolist() == [float("inf")]
 
 
-def counted_f1(calls: np.ndarray, labels: np.ndarray) -> float:
-    true = sum(c and label == 1 for c, label in zip(calls, labels, strict=True))
-    false = sum(c and label == 0 for c, label in zip(calls, labels, strict=True))
-    missed = sum(not c and label == 1 for c, label in zip(calls, labels, strict=True))
+def counted_f1(predicted_findings: np.ndarray, labels: np.ndarray) -> float:
+    true = sum(c and label == 1 for c, label in zip(predicted_findings, labels, strict=True))
+    false = sum(c and label == 0 for c, label in zip(predicted_findings, labels, strict=True))
+    missed = sum(not c and label == 1 for c, label in zip(predicted_findings, labels, strict=True))
     return 2 * true / (2 * true + false + missed)
 
 
@@ -166,10 +166,10 @@ def test_f1_agrees_with_torchmetrics_where_every_finding_occurs():
     scores, labels = cohort(90, (0.5, 1.0, 2.0))
     thresholds = best_thresholds(*cohort(300, (0.5, 1.0, 2.0), 1))
     found = f1(scores, labels, thresholds, list("abc"))
-    calls, told = torch.from_numpy(scores > thresholds).long(), torch.from_numpy(labels).long()
+    predicted_findings, told = torch.from_numpy(scores > thresholds).long(), torch.from_numpy(labels).long()
     for average in ("micro", "macro", "weighted"):
-        theirs = float(multilabel_f1_score(calls, told, 3, average=average))
+        theirs = float(multilabel_f1_score(predicted_findings, told, 3, average=average))
         assert getattr(found, average).value == pytest.approx(theirs, abs=1e-6)
         assert getattr(found, average).low < theirs < getattr(found, average).high
-    single = multilabel_f1_score(calls, told, 3, average="none").tolist()
+    single = multilabel_f1_score(predicted_findings, told, 3, average="none").tolist()
     assert [one.value for one in found.by_finding.values()] == pytest.approx(single, abs=1e-6)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 import core  # noqa: F401
 from core.errors import UserError
-from core.evaluate.bootstrap import strangers
+from core.evaluate.bootstrap import mismatched_patients
 from core.evaluate.coherence import coherence, cosines, hamming
 
 NAN = float("nan")
@@ -40,7 +40,7 @@ def pair(num: int, shared: float, seed: int) -> tuple[torch.Tensor, torch.Tensor
 
 def test_joint_against_independent_and_shuffled():
     joint, independent = pair(150, 1.0, 0), pair(150, 0.0, 1)
-    others = {"independent": cosines(*independent), "shuffled": cosines(joint[0], joint[1][strangers(150)])}
+    others = {"independent": cosines(*independent), "shuffled": cosines(joint[0], joint[1][mismatched_patients(150)])}
     found = coherence(cosines(*joint), others)
     assert found.by_way["independent"].excludes_zero, "the prompt that all share gives coherence for free"
     for name in others:
@@ -71,17 +71,17 @@ def test_a_sample_that_one_way_does_not_tell_is_left_out_of_its_difference():
 
 
 def test_strangers_are_of_another_patient_and_each_is_used_once():
-    assert strangers(4) == [3, 0, 1, 2]
+    assert mismatched_patients(4) == [3, 0, 1, 2]
     for seed in range(20):
         patients = np.random.default_rng(seed).integers(0, 6, 40).tolist()
-        found = strangers(40, patients)
+        found = mismatched_patients(40, patients)
         assert sorted(found) == list(range(40))
-        assert all(patients[place] != patients[own] for own, place in enumerate(found))
-    assert strangers(4, ["a", "a", "b", "b"]) == [2, 3, 0, 1]
+        assert all(patients[index] != patients[own] for own, index in enumerate(found))
+    assert mismatched_patients(4, ["a", "a", "b", "b"]) == [2, 3, 0, 1]
 
 
 def test_one_patient_has_no_stranger():
     with pytest.raises(UserError, match="3 of 4 samples are of one patient"):
-        strangers(4, ["a", "a", "a", "b"])
+        mismatched_patients(4, ["a", "a", "a", "b"])
     with pytest.raises(UserError, match="1 of 1 samples"):
-        strangers(1)
+        mismatched_patients(1)

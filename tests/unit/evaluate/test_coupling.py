@@ -1,4 +1,4 @@
-"""The benefit of a partner: closed forms with networks that know the answer, and untrained toy networks."""
+"""The coupling gain: closed forms with networks that know the answer, and untrained toy networks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from core.errors import UserError
 from core.evaluate.bootstrap import mismatched_patients
 from core.evaluate.coupling import PartnerErrors, coupling_gain, partner_errors, relative_mse_reduction, summarised
 from core.guide.attention import attach_guidance
-from core.guide.context_encoder import new_environment
+from core.guide.context_encoder import new_context_encoder
 from core.guide.losses import FlowState
 from core.nn.schedule import alpha_sigma, log_snr_of_timestep
 from core.testing.toy_nets import ToyDenoiser
@@ -64,7 +64,7 @@ class Copies(Believes):
 def flow(latent: torch.Tensor, rows: slice = slice(None)) -> FlowState:
     prompt = torch.linspace(0, 1, len(latent)).view(-1, 1, 1)[rows]
     conditioning = Conditioning(prompt=prompt, prompt_mask=torch.ones(prompt.shape[:2], dtype=torch.bool))
-    return FlowState(latent=latent[rows], denoiser=Believes(), environment=Repeats(), conditioning=conditioning)
+    return FlowState(latent=latent[rows], denoiser=Believes(), context_encoder=Repeats(), conditioning=conditioning)
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,8 @@ def test_a_clean_twin_leaves_no_error_and_a_stranger_that_of_the_difference(late
     found = partner_errors(flow(latent), flow(latent), TIMESTEP, seed=0, clean=True)
     alpha, sigma = alpha_sigma(log_snr_of_timestep(torch.tensor([TIMESTEP])))
     difference = (latent - latent[mismatched_patients(NUM)]).square().mean(1)
-    assert found.true == pytest.approx(np.zeros(NUM), abs=1e-9)
-    assert found.other == pytest.approx(((alpha / sigma) ** 2 * difference).numpy(), rel=1e-3)
+    assert found.matched == pytest.approx(np.zeros(NUM), abs=1e-9)
+    assert found.mismatched == pytest.approx(((alpha / sigma) ** 2 * difference).numpy(), rel=1e-3)
     assert found.alone.mean() == pytest.approx(1 + np.mean(np.linspace(0, 1, NUM) ** 2), abs=0.3), (
         "noise and the prompt"
     )
@@ -88,19 +88,19 @@ def test_a_noisy_twin_leaves_the_error_of_its_noise(latent):
     found = partner_errors(flow(latent), flow(latent), TIMESTEP, seed=0)
     alpha, sigma = (float(f) for f in alpha_sigma(log_snr_of_timestep(torch.tensor([TIMESTEP]))))
     expected = (alpha / sigma) ** 2 * ((1 - alpha) ** 2 * float(latent.square().mean()) + sigma**2)
-    assert found.true.mean() == pytest.approx(expected, rel=0.25)
-    assert found.other.mean() > found.true.mean()
+    assert found.matched.mean() == pytest.approx(expected, rel=0.25)
+    assert found.mismatched.mean() > found.matched.mean()
 
 
 def test_the_noise_is_the_studys_own_whatever_the_batch(latent):
     whole = partner_errors(flow(latent), flow(latent), TIMESTEP, seed=0)
     for size in (1, 7):
         same = partner_errors(flow(latent), flow(latent), TIMESTEP, seed=0, batch=size)
-        for name in ("true", "other", "alone"):
+        for name in ("matched", "mismatched", "alone"):
             assert getattr(same, name) == pytest.approx(getattr(whole, name), rel=1e-5)
     some = slice(5, 15)
     few = partner_errors(flow(latent, some), flow(latent, some), TIMESTEP, seed=0, indices=range(5, 15))
-    assert few.true == pytest.approx(whole.true[some], rel=1e-5)
+    assert few.matched == pytest.approx(whole.matched[some], rel=1e-5)
     assert few.alone == pytest.approx(whole.alone[some], rel=1e-5)
     other_seed = partner_errors(flow(latent), flow(latent), TIMESTEP, seed=1)
     assert not np.allclose(other_seed.alone, whole.alone)
@@ -110,29 +110,29 @@ def test_both_flows_have_noise_of_their_own(latent):
     """Without a signal the partner tells its noise: taken for one's own it is wrong by 2, the same noise by 0."""
     nothing = replace(flow(latent * 0), denoiser=Copies())
     found = partner_errors(nothing, nothing, TIMESTEP, seed=0)
-    assert found.true.mean() == pytest.approx(2.0, rel=0.25)
+    assert found.matched.mean() == pytest.approx(2.0, rel=0.25)
 
 
 def test_another_study_of_the_same_patient_is_no_stranger(latent):
     twins = latent[: NUM // 2].repeat_interleave(2, 0)
     patients = np.repeat(np.arange(NUM // 2), 2).tolist()
     aware = partner_errors(flow(twins), flow(twins), TIMESTEP, seed=0, clean=True, patients=patients)
-    assert aware.other.min() > 1e-3
+    assert aware.mismatched.min() > 1e-3
     naive = partner_errors(flow(twins), flow(twins), TIMESTEP, seed=0, clean=True)
-    assert naive.other.min() < 1e-6
+    assert naive.mismatched.min() < 1e-6
 
 
 def test_the_benefit_by_timestep(latent):
     found = coupling_gain(flow(latent), flow(latent), (100, 500), seed=0, clean=True)
     assert list(found) == [100, 500]
     for one in found.values():
-        assert one.over_other.value == pytest.approx(1.0, abs=1e-4)
+        assert one.over_mismatched.value == pytest.approx(1.0, abs=1e-4)
         assert one.over_alone.value == pytest.approx(1.0, abs=1e-4)
         assert one.t > 3
         assert one.p < 0.01
     unrelated = torch.randn(latent.shape, generator=torch.Generator().manual_seed(9))
     none = coupling_gain(flow(latent), flow(unrelated), (500,), seed=0, clean=True)[500]
-    assert not none.over_other.low > 0
+    assert not none.over_mismatched.low > 0
     assert abs(none.t) < 3
 
 
@@ -140,29 +140,29 @@ def test_savings_are_means_over_levels(latent):
     mine, steps = flow(latent), (200, 600)
     none, other = relative_mse_reduction(mine, mine, steps, seed=1)
     each = [partner_errors(mine, mine, step, seed=1) for step in steps]
-    for found, kind in ((none, "alone"), (other, "other")):
-        by_hand = np.mean([(getattr(one, kind) - one.true) / getattr(one, kind) for one in each], axis=0)
+    for found, kind in ((none, "alone"), (other, "mismatched")):
+        by_hand = np.mean([(getattr(one, kind) - one.matched) / getattr(one, kind) for one in each], axis=0)
         assert found.value == pytest.approx(by_hand.mean())
         assert found.low < by_hand.mean() < found.high
 
 
 def test_summary_by_hand_and_by_scipy():
-    errors = PartnerErrors(true=np.array([0.5, 0.3]), other=np.array([1.0, 0.4]), alone=np.array([2.0, 0.3]))
+    errors = PartnerErrors(matched=np.array([0.5, 0.3]), mismatched=np.array([1.0, 0.4]), alone=np.array([2.0, 0.3]))
     found = summarised(errors)
-    assert found.over_other.value == pytest.approx((0.5 + 0.25) / 2)
+    assert found.over_mismatched.value == pytest.approx((0.5 + 0.25) / 2)
     assert found.over_alone.value == pytest.approx((0.75 + 0.0) / 2)
-    assert (found.over_other.low, found.over_other.high) == pytest.approx((0.25, 0.5))
+    assert (found.over_mismatched.low, found.over_mismatched.high) == pytest.approx((0.25, 0.5))
     rng = np.random.default_rng(0)
-    errors = PartnerErrors(true=rng.random(30), other=rng.random(30) + 0.2, alone=rng.random(30) + 0.1)
-    difference = errors.other - errors.true
+    errors = PartnerErrors(matched=rng.random(30), mismatched=rng.random(30) + 0.2, alone=rng.random(30) + 0.1)
+    difference = errors.mismatched - errors.matched
     assert summarised(errors).t == pytest.approx(difference.mean() / difference.std(ddof=1) * np.sqrt(30))
     assert summarised(errors).p == pytest.approx(stats.ttest_1samp(difference, 0).pvalue)
 
 
 def test_copies_of_a_patient_make_nothing_more_certain():
     rng = np.random.default_rng(0)
-    once = PartnerErrors(true=rng.random(20), other=rng.random(20) + 0.2, alone=rng.random(20))
-    four = PartnerErrors(**{name: np.repeat(getattr(once, name), 4) for name in ("true", "other", "alone")})
+    once = PartnerErrors(matched=rng.random(20), mismatched=rng.random(20) + 0.2, alone=rng.random(20))
+    four = PartnerErrors(**{name: np.repeat(getattr(once, name), 4) for name in ("matched", "mismatched", "alone")})
     patients = np.repeat(np.arange(20), 4).tolist()
     assert summarised(four, patients=patients).t == pytest.approx(summarised(once).t)
     assert summarised(four).t > 1.5 * summarised(once).t
@@ -174,24 +174,26 @@ def test_untrained_sublayers_change_nothing_exactly():
     choice = GuideChoice(context="spatial", adaptation=True, levels="independent")
     with forked_rng(0, "test"):
         denoiser = ToyDenoiser(2, (), 32, 16)
-        environment = new_environment(choice, LatentSpec(channels=2, space=()), None, width=8, prompt_width=16, depth=1)
+        context_encoder = new_context_encoder(
+            choice, LatentSpec(channels=2, space=()), None, width=8, prompt_width=16, depth=1
+        )
         sites = attach_guidance(denoiser, None, context_width=8)
     state = FlowState(
         latent=z,
         denoiser=denoiser,
-        environment=environment,
+        context_encoder=context_encoder,
         conditioning=Conditioning(prompt=torch.ones(12, 1, 16), pooled=torch.ones(12, 16)),
     )
     errors = partner_errors(state, state, 250, seed=0)
-    assert np.array_equal(errors.true, errors.other)
-    assert np.array_equal(errors.true, errors.alone)
+    assert np.array_equal(errors.matched, errors.mismatched)
+    assert np.array_equal(errors.matched, errors.alone)
     found = summarised(errors)
-    assert (found.t, found.p, found.over_other.value, found.over_alone.value) == (0.0, 1.0, 0.0, 0.0)
+    assert (found.t, found.p, found.over_mismatched.value, found.over_alone.value) == (0.0, 1.0, 0.0, 0.0)
     with torch.no_grad(), forked_rng(1, "test"):
         for name in sites:
             sites[name].to_update.weight.normal_()
     moved = partner_errors(state, state, 250, seed=0)
-    assert not np.allclose(moved.true, moved.other), "what the partner tells is heard"
+    assert not np.allclose(moved.matched, moved.mismatched), "what the partner tells is heard"
     assert np.array_equal(moved.alone, errors.alone)
 
 

@@ -7,7 +7,13 @@ from scipy.ndimage import correlate1d
 
 import core  # noqa: F401
 from core.errors import UserError
-from core.evaluate.reconstruction import exact_share, reconstruction, reconstruction_errors, survival, survives
+from core.evaluate.reconstruction import (
+    exact_match_rate,
+    finding_preservation,
+    is_preserved,
+    reconstruction,
+    reconstruction_errors,
+)
 
 torch.set_num_threads(1)
 
@@ -76,7 +82,7 @@ def test_images_that_cannot_be_compared_are_refused(shapes):
 def test_what_survives_by_hand():
     before = [{"a": 1, "b": 0}, {"a": 1, "b": 1}, {"a": 0, "b": 0}, {"b": 1}]
     after = [{"a": 1, "b": 0}, {"a": 1, "b": 0}, {"a": 1, "b": 0}, {"b": 1}]
-    found = survival(before, after)
+    found = finding_preservation(before, after)
     assert found.whole.value == 0.5
     assert found.recall.value == 3 / 4, "present before: a, a, b, b; the second b is lost"
     assert found.precision.value == 3 / 4, "present after: a, a, a, b; the third a was not there"
@@ -84,21 +90,21 @@ def test_what_survives_by_hand():
 
 
 def test_a_text_survives_whole_or_not():
-    assert survives({"a": 1, "b": 0}, {"a": 1, "b": 0, "c": 0}), "another absent finding is no loss"
-    assert not survives({"a": 1, "b": 0}, {"a": 1}), "not told any more"
-    assert not survives({"a": 1}, {"a": 1, "c": 1}), "invented"
-    assert not survives({"a": 1}, {"a": 0})
-    assert survives({}, {})
+    assert is_preserved({"a": 1, "b": 0}, {"a": 1, "b": 0, "c": 0}), "another absent finding is no loss"
+    assert not is_preserved({"a": 1, "b": 0}, {"a": 1}), "not told any more"
+    assert not is_preserved({"a": 1}, {"a": 1, "c": 1}), "invented"
+    assert not is_preserved({"a": 1}, {"a": 0})
+    assert is_preserved({}, {})
 
 
 def test_nothing_present_has_no_precision():
-    found = survival([{"a": 0}], [{"a": 0}])
+    found = finding_preservation([{"a": 0}], [{"a": 0}])
     assert found.whole.value == 1.0
     assert np.isnan([found.precision.value, found.recall.value]).all()
     assert found.recall.left_out == 1000
 
 
 def test_exact_texts():
-    assert exact_share(["no effusion.", "a", "b", "c"], ["no effusion", "a", "b", "c"]).value == 0.75
+    assert exact_match_rate(["no effusion.", "a", "b", "c"], ["no effusion", "a", "b", "c"]).value == 0.75
     with pytest.raises(ValueError, match="shorter"):
-        exact_share(["a", "b"], ["a"])
+        exact_match_rate(["a", "b"], ["a"])

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from core.evaluate.report_findings import tellings
+from core.evaluate.report_findings import report_finding_rows
 from core.types import Record
 
 NUM, FINDINGS = 200, ("effusion", "nodule", "no_finding")
 LETTERS = {"e": "effusion", "n": "nodule"}
 
 
-class FakeSubjects:
+class FakeTestSet:
     """Texts are the first letters of their findings in capitals where present; a share of generated ones is garbled."""
 
     def __init__(self, garbled=0.0, reader=True):
@@ -27,64 +27,64 @@ class FakeSubjects:
         )
         self.studies = SimpleNamespace(
             records=[Record(patient=str(index), study=str(index)) for index in range(NUM)],
-            batch=lambda name, places: self.written(places),
+            batch=lambda name, indices: self.written(indices),
         )
 
-    def written(self, places):
+    def written(self, indices):
         letters = [(("E" if row[0] else "e") + ("N" if row[1] else "n")) for row in self.truth]
-        return [letters[place] for place in places]
+        return [letters[index] for index in indices]
 
-    def enough(self, *names):
+    def comparable_indices(self, *names):
         return list(range(NUM))
 
-    def labels(self, studies, places):
-        return self.truth[list(places)]
+    def labels(self, studies, indices):
+        return self.truth[list(indices)]
 
-    def patients(self, places):
-        return list(places)
+    def patients(self, indices):
+        return list(indices)
 
-    def reconstructed(self, name, places):
-        return [self.written(places)]
+    def reconstructed(self, name, indices):
+        return [self.written(indices)]
 
-    def generated(self, outputs, places, **settings):
+    def generated(self, outputs, indices, **settings):
         assert settings == {"prompts": ["picture"], "couple": False, "title": "picture to told"}
-        texts = self.written(places)
+        texts = self.written(indices)
         return {"told": [["?" if self.draw.random() < self.garbled else text for text in texts]]}
 
     def texts(self, name, batches):
         return [text for batch in batches for text in batch]
 
-    def told(self, texts, places):
+    def text_findings(self, texts, indices):
         if not self.reader:
             return [{} for _ in texts]
         return [{LETTERS[one.lower()]: int(one.isupper()) for one in text if one != "?"} for text in texts]
 
 
-def rows(subjects):
-    return {line.what: line for line in tellings(subjects)}
+def rows(test_set):
+    return {row.what: row for row in report_finding_rows(test_set)}
 
 
 def test_true_texts_are_found_true_and_strangers_are_not():
-    found = rows(FakeSubjects())
-    start = "told from picture: findings told, micro F1, "
+    found = rows(FakeTestSet())
+    start = "told from picture: report findings, micro F1, "
     assert [found[start + way].value for way in ("real", "reconstructed", "generated")] == [1.0, 1.0, 1.0]
     floor = found[start + "another patient's prompt"]
     assert 0.4 < floor.value < 0.6  # every second finding of every second text
-    assert found["told from picture: texts that tell of a finding, present or absent"].value == 1.0
+    assert found["told from picture: texts that mention a finding, present or absent"].value == 1.0
     assert len(found) == 5  # `other` is no image
 
 
 @pytest.mark.parametrize("garbled", [0.5, 1.0])
 def test_garbled_texts_tell_of_nothing(garbled):
-    found = rows(FakeSubjects(garbled))
-    legible = found["told from picture: texts that tell of a finding, present or absent"]
+    found = rows(FakeTestSet(garbled))
+    legible = found["told from picture: texts that mention a finding, present or absent"]
     assert legible.value == pytest.approx(1 - garbled, abs=0.1)
-    score = found["told from picture: findings told, micro F1, generated"].value
+    score = found["told from picture: report findings, micro F1, generated"].value
     # Half of the calls are missing and none is wrong: F1 = 2 (1/2) / (1/2 + 1).
     assert score == pytest.approx({0.5: 2 / 3, 1.0: 0.0}[garbled], abs=0.08)
 
 
 def test_where_nobody_reads_nothing_is_generated():
-    subjects = FakeSubjects(reader=False)
-    subjects.generated = None
-    assert rows(subjects) == {}
+    test_set = FakeTestSet(reader=False)
+    test_set.generated = None
+    assert rows(test_set) == {}

@@ -24,7 +24,7 @@ def test_rank_of_the_own_entry(k, share):
     similarity = torch.zeros(4, 4)
     for row in range(4):
         similarity[row, row] = 0.5
-        similarity[row, [place for place in range(4) if place != row][:row]] = 0.9
+        similarity[row, [index for index in range(4) if index != row][:row]] = 0.9
     assert recall_at(similarity, torch.eye(4), k) == share
 
 

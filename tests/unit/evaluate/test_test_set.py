@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.evaluate.test_set import calls, readable_findings
+from core.evaluate.test_set import predicted_findings, reliable_on_validation
 from core.types import Batch
 
 FINDINGS = ("effusion", "nodule", "heart")
@@ -20,26 +20,26 @@ SCORES = np.array([[3.0, 1.0, 9.0], [2.0, 0.0, 5.0], [1.0, 1.0, 6.0], [0.0, 0.0,
 LABELS = np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
 
 
-class FakeSubjects:
+class FakeTestSet:
     """Texts are the first letters of their findings, in capitals where present; the data of images are their scores."""
 
     def __init__(self, findings=FINDINGS):
         self.findings, self.grids, self.held = findings, ("picture",), range(4)
         self.labelled, self.asked = True, []
-        self.held_out = SimpleNamespace(having=lambda name: list(self.held))
+        self.held_out = SimpleNamespace(indices_with=lambda name: list(self.held))
         self.run = SimpleNamespace(parts=lambda name: SimpleNamespace(data=SimpleNamespace(kind=KINDS[name])))
-        self.course = SimpleNamespace(cohort=SimpleNamespace(held_out=self.held_out))
+        self.cohort = SimpleNamespace(held_out=self.held_out)
 
-    def judged(self, name):
+    def can_classify(self, name):
         return self.labelled
 
-    def data(self, name, places, studies=None):
+    def data(self, name, indices, studies=None):
         assert studies is self.held_out
-        return torch.from_numpy(SCORES[places])
+        return torch.from_numpy(SCORES[indices])
 
-    def labels(self, studies, places):
+    def labels(self, studies, indices):
         assert studies is self.held_out
-        return LABELS[places]
+        return LABELS[indices]
 
     def scores(self, name, data):
         self.asked.append(name)
@@ -48,9 +48,9 @@ class FakeSubjects:
     def texts(self, name, batches):
         return [text for batch in batches for text in batch]
 
-    def told(self, texts, places):
+    def text_findings(self, texts, indices):
         read = [{LETTERS[one.lower()]: int(one.isupper()) for one in text} for text in texts]
-        return [{} if place == NOBODY else one for one, place in zip(read, places, strict=True)]
+        return [{} if index == NOBODY else one for one, index in zip(read, indices, strict=True)]
 
 
 def images(*rows, name="picture"):
@@ -58,63 +58,63 @@ def images(*rows, name="picture"):
 
 
 def test_a_text_that_tells_of_one_finding_tells_of_the_absence_of_the_others():
-    found = calls(FakeSubjects(), "told", [["E", "n"], ["Hn", "F"]], [0, 1, 2, 3])
+    found = predicted_findings(FakeTestSet(), "told", [["E", "n"], ["Hn", "F"]], [0, 1, 2, 3])
     assert found.dtype == np.float64
     assert np.array_equal(found, [[1, 0, 0], [0, 0, 0], [0, 0, 1], [0, 0, 0]])
 
 
 def test_a_text_that_tells_of_nothing_is_unknown():
-    found = calls(FakeSubjects(), "told", [["E", "", "E"]], [0, 1, NOBODY])
+    found = predicted_findings(FakeTestSet(), "told", [["E", "", "E"]], [0, 1, NOBODY])
     assert np.array_equal(found, [[1, 0, 0], [np.nan] * 3, [np.nan] * 3], equal_nan=True)
 
 
 def test_texts_need_no_judge():
-    subjects = FakeSubjects()
-    calls(subjects, "told", [["E"]], [0])
-    assert subjects.asked == []
+    test_set = FakeTestSet()
+    predicted_findings(test_set, "told", [["E"]], [0])
+    assert test_set.asked == []
 
 
 def test_images_show_what_their_judge_reads_at_thresholds_from_validation():
     batches = [images([1.6, 5, 7.4]), images([1.4, -5, 7.6], [1.5, 5, 7.5])]  # a score on the threshold is no call
-    found = calls(FakeSubjects(), "picture", batches, [5, 6, 8])
+    found = predicted_findings(FakeTestSet(), "picture", batches, [5, 6, 8])
     assert np.array_equal(found, [[1, np.nan, 0], [0, np.nan, 1], [0, np.nan, 0]], equal_nan=True)
 
 
 def test_readable_findings_are_those_of_validation():
-    assert readable_findings(FakeSubjects(), "picture").tolist() == [True, False, True]
+    assert reliable_on_validation(FakeTestSet(), "picture").tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("missing", ["validation", "judge"])
 def test_without_validation_or_judge_nothing_is_known(missing):
-    subjects = FakeSubjects()
+    test_set = FakeTestSet()
     if missing == "validation":
-        subjects.held = []
+        test_set.held = []
     else:
-        subjects.labelled = False
-    assert readable_findings(subjects, "picture").tolist() == [False] * 3
-    found = calls(subjects, "picture", [images([9, 9, 9], [0, 0, 0])], [5, 6])
+        test_set.labelled = False
+    assert reliable_on_validation(test_set, "picture").tolist() == [False] * 3
+    found = predicted_findings(test_set, "picture", [images([9, 9, 9], [0, 0, 0])], [5, 6])
     assert found.shape == (2, 3)
     assert np.isnan(found).all()
-    assert subjects.asked == []
+    assert test_set.asked == []
 
 
 def test_where_the_judge_reads_nothing_nothing_is_known():
-    subjects = FakeSubjects()
-    subjects.labels = lambda studies, places: np.array([[1.0] * 3, [0.0] * 3, [0.0] * 3, [1.0] * 3])
-    assert np.isnan(calls(subjects, "picture", [images([9, 9, 9])], [5])).all()
+    test_set = FakeTestSet()
+    test_set.labels = lambda studies, indices: np.array([[1.0] * 3, [0.0] * 3, [0.0] * 3, [1.0] * 3])
+    assert np.isnan(predicted_findings(test_set, "picture", [images([9, 9, 9])], [5])).all()
 
 
 def test_of_what_is_neither_text_nor_image_nothing_is_known_and_no_judge_is_asked():
-    subjects = FakeSubjects()
-    found = calls(subjects, "measured", [images([9, 9, 9], name="measured")], [5])
+    test_set = FakeTestSet()
+    found = predicted_findings(test_set, "measured", [images([9, 9, 9], name="measured")], [5])
     assert found.shape == (1, 3)
     assert np.isnan(found).all()
-    assert subjects.asked == []
+    assert test_set.asked == []
 
 
 def test_no_findings_no_columns():
-    subjects = FakeSubjects(findings=())
-    subjects.labelled = False  # as `Subjects.judged` says
-    assert calls(subjects, "told", [["E", ""]], [0, 1]).shape == (2, 0)
-    assert calls(subjects, "picture", [images([9, 9, 9])], [0]).shape == (1, 0)
-    assert calls(FakeSubjects(), "told", [], []).shape == (0, 3)
+    test_set = FakeTestSet(findings=())
+    test_set.labelled = False  # as `TestSet.can_classify` says
+    assert predicted_findings(test_set, "told", [["E", ""]], [0, 1]).shape == (2, 0)
+    assert predicted_findings(test_set, "picture", [images([9, 9, 9])], [0]).shape == (1, 0)
+    assert predicted_findings(FakeTestSet(), "told", [], []).shape == (0, 3)

@@ -79,7 +79,7 @@ def test_a_patient_in_two_splits_is_refused(folder):
         name="leaky", title="", modalities=("toy_grid",), licence="", citation="", scan=leaky, make=None
     )
     source = DataSource("leaky", adapter, folder / "data", DatasetEntry(adapter="leaky", root="data"))
-    with pytest.raises(UserError, match="patient 'twice' stands in the splits"):
+    with pytest.raises(UserError, match="patient 'twice' is in the splits"):
         records_of(source, None)
 
 

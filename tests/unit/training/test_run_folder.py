@@ -37,6 +37,6 @@ def test_a_whole_progress_is_read(config):
     started.finish("align 1 a-b", "align", ["a.prompt"], [])
     started.close()
     again = RunFolder(config, "seen")
-    assert again.lines("align 1 a-b") == []
+    assert again.rows("align 1 a-b") == []
     assert again.homes() == {"a.prompt": config.run / "align" / "a.prompt"}
     again.close()

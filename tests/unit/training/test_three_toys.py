@@ -1,4 +1,4 @@
-"""A curriculum over three modalities: what an earlier round trained stays to the bit, and latents are scaled.
+"""Rounds over three modalities: what an earlier round trained stays to the bit, and latents are scaled.
 
 The rounds are those of `core.align.train.train_round` and `core.guide.train.train_guide_round` (METHOD E2, E15).
 """
@@ -31,13 +31,13 @@ root = "{root}"
 """
 
 
-def states(course):
+def states(session):
     """Every tensor of every network, by weight set. Attention inside a denoiser goes by ``sites.`` alone."""
     found = {}
-    for key, module in course.networks._made.items():
+    for key, module in session.networks._made.items():
         own = module.state_dict()
-        if key in course.networks.sets:
-            own = {name: own[name] for name in course.networks.sets[key].config.build().state_dict()}
+        if key in session.networks.sets:
+            own = {name: own[name] for name in session.networks.sets[key].config.build().state_dict()}
         found[key] = {name: value.clone() for name, value in own.items()}
     return found
 
@@ -51,10 +51,10 @@ def watched(tmp_path_factory):
     rounds, targets = {"align": [], "guide": []}, {}
 
     def watch(phase, train):
-        def call(course, one):
-            before = states(course)
-            lines = list(train(course, one))
-            rounds[phase].append(SimpleNamespace(trains=set(one.trains), before=before, after=states(course)))
+        def call(session, one):
+            before = states(session)
+            lines = list(train(session, one))
+            rounds[phase].append(SimpleNamespace(trains=set(one.trains), before=before, after=states(session)))
             return lines
 
         return call
@@ -106,18 +106,18 @@ def test_denoisers_are_trained_on_latents_of_unit_variance(watched):
         assert torch.allclose(rows.std(0, correction=0), torch.ones(rows.shape[1]).double(), atol=1e-4), target.name
 
 
-def test_every_round_decides_who_listens_by_its_validation_studies(watched):
-    """Noted with the weights of the round, and told in the table with the same verdict."""
+def test_every_round_decides_on_coupling_by_its_validation_studies(watched):
+    """The decision is recorded with the weights of the round, and the table shows the same verdict."""
     lines = json.loads((watched.folder / "run/progress.json").read_text())["stages"]["guide 2 toy_grid-toy_view"][
         "lines"
     ]
-    said = {line["what"].partition(":")[0]: line for line in lines}
+    by_pair = {row["what"].partition(":")[0]: row for row in lines}
     noted = json.loads((watched.folder / "run/guide/context.toy_view/about.json").read_text())["listening"]
     assert {(receiver, sender) for receiver, sender, _ in noted} == {
         ("toy_grid", "toy_view"),
         ("toy_view", "toy_grid"),
     }
-    for receiver, sender, helps in noted:
-        line = said[f"{receiver} listens to {sender}"]
-        assert line["beside"].endswith("; helps") == helps
-        assert line["low"] > 0 or not helps
+    for receiver, sender, beneficial in noted:
+        row = by_pair[f"{receiver} ← {sender}"]
+        assert row["reference"].endswith("; beneficial") == beneficial
+        assert row["low"] > 0 or not beneficial

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from core.evaluate.coherence import coherences
+from core.evaluate.coherence import coherence_rows
 from core.types import Batch
 
 FINDINGS = ("effusion", "nodule")
 PLACES = [6, 1, 4, 3]  # of the test studies, patients mixed
-COSINE, DIFFER = "no prompt: cosine", "no prompt: findings that differ, share"
+COSINE, DIFFER = "no prompt: cosine", "no prompt: finding disagreement rate"
 # Pooled vectors by their cosine with (1, 0).
 VECTORS = {1.0: (2.0, 0.0), 0.6: (3.0, 4.0), 0.0: (0.0, 1.0), -1.0: (-1.0, 0.0)}
 LABELS = np.array([[1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
@@ -26,7 +26,7 @@ def batch(name, shown, cosine):
     return Batch(modality=name, data=torch.tensor(rows, dtype=torch.float64))
 
 
-class FakeSubjects:
+class FakeTestSet:
     """``made``: by way and modality what is generated; ``reads``: by modality which findings its judge can read.
 
     ``held``: by modality the test studies that hold it. The judges' scores are 1 and 0, and the threshold is 1/2.
@@ -34,7 +34,7 @@ class FakeSubjects:
 
     def __init__(self, made, pairs, *, reads=None, centre=None, outputs=("front", "side", "scan"), promptable=None):
         self.made, self.reads, self.centre, self.asked = made, reads or {}, centre, []
-        self.findings, self.seed, self.places = FINDINGS, 0, PLACES
+        self.findings, self.seed, self.indices = FINDINGS, 0, PLACES
         self.held, self.real = {}, {}
         self.grids = tuple(name for name in outputs if name != "text")
         self.run = SimpleNamespace(
@@ -44,37 +44,37 @@ class FakeSubjects:
         may = outputs if promptable is None else promptable
         self.bundle = SimpleNamespace(may_prompt=lambda name: name in may, trained_pairs=tuple(pairs))
         self.studies = SimpleNamespace(
-            having=self.having, batch=self.taken, batches=lambda *of: iter([self.taken(*of)])
+            indices_with=self.indices_with, batch=self.taken, batches=lambda *of: iter([self.taken(*of)])
         )
-        self.held_out = SimpleNamespace(having=lambda *names: list(range(4)))
-        self.course = SimpleNamespace(cohort=SimpleNamespace(held_out=self.held_out))
+        self.held_out = SimpleNamespace(indices_with=lambda *names: list(range(4)))
+        self.cohort = SimpleNamespace(held_out=self.held_out)
 
     def indices_with(self, *names):
         return sorted(set(range(8)).intersection(*(self.held.get(name, range(8)) for name in names)))
 
-    def taken(self, name, places):
+    def taken(self, name, indices):
         """Real studies, which must hold the modality."""
-        assert set(places) <= set(self.held.get(name, range(8)))
-        found = [self.real.get(name, {}).get(place, 1.0) for place in places]
-        return batch(name, [NONE] * len(places), found)
+        assert set(indices) <= set(self.held.get(name, range(8)))
+        found = [self.real.get(name, {}).get(index, 1.0) for index in indices]
+        return batch(name, [NONE] * len(indices), found)
 
-    def enough(self, *names):
-        return self.places
+    def comparable_indices(self, *names):
+        return self.indices
 
-    def patients(self, places):
-        return [f"patient {place}" for place in places]
+    def patients(self, indices):
+        return [f"patient {index}" for index in indices]
 
-    def judged(self, name):
+    def can_classify(self, name):
         return True
 
-    def data(self, name, places, studies=None):
+    def data(self, name, indices, studies=None):
         assert studies is self.held_out
         reads = self.reads.get(name, (True, True))
-        return torch.from_numpy(np.where(reads, LABELS, UNREADABLE[:, None])[places])
+        return torch.from_numpy(np.where(reads, LABELS, UNREADABLE[:, None])[indices])
 
-    def labels(self, studies, places):
+    def labels(self, studies, indices):
         assert studies is self.held_out
-        return LABELS[places]
+        return LABELS[indices]
 
     def scores(self, name, data):
         return data.numpy()[:, :2]
@@ -85,26 +85,26 @@ class FakeSubjects:
     def texts(self, name, batches):
         return [row[:2].tolist() for batch in batches for row in batch.data]
 
-    def told(self, texts, places):
-        assert len(texts) == len(places)
+    def text_findings(self, texts, indices):
+        assert len(texts) == len(indices)
         return [{} if np.isnan(text).any() else dict(zip(FINDINGS, map(int, text), strict=True)) for text in texts]
 
-    def generated(self, outputs, places, *, prompts=(), couple=True, shuffled=False, title=""):
+    def generated(self, outputs, indices, *, prompts=(), couple=True, shuffled=False, title=""):
         way = "independent" if not couple else "shuffled partner" if shuffled else "joint"
-        assert places == self.places
+        assert indices == self.indices
         self.asked.append((tuple(outputs), tuple(prompts), way))
         return {name: [self.made[way][name][:3], self.made[way][name][3:]] for name in outputs}  # in batches
 
 
-def rows(subjects):
-    found = list(coherences(subjects))
-    assert len({line.what for line in found}) == len(found)
-    return {line.what: line for line in found}
+def rows(test_set):
+    found = list(coherence_rows(test_set))
+    assert len({row.what for row in found}) == len(found)
+    return {row.what: row for row in found}
 
 
-def values(subjects, measure):
+def values(test_set, measure):
     """The rows of one measure, without its name."""
-    named = {what.replace(f", {measure}", ""): one.value for what, one in rows(subjects).items() if measure in what}
+    named = {what.replace(f", {measure}", ""): one.value for what, one in rows(test_set).items() if measure in what}
     return {what: pytest.approx(value, nan_ok=True) for what, value in named.items()}
 
 
@@ -136,7 +136,7 @@ UNLIKE = {  # front and side differ in 1/4, 1/2 and 1 of the findings on average
 
 
 def test_findings_that_differ_by_way_and_their_differences():
-    found = values(FakeSubjects(made(**UNLIKE), [("front", "side"), ("side", "scan")]), DIFFER)
+    found = values(FakeTestSet(made(**UNLIKE), [("front", "side"), ("side", "scan")]), DIFFER)
     assert found == {
         "all coupled pairs, joint": (1 / 4 + 0) / 2,
         "all coupled pairs, independent": (1 / 2 + 1 / 8) / 2,
@@ -151,7 +151,7 @@ def test_findings_that_differ_by_way_and_their_differences():
 
 
 def test_cosines_by_way_and_their_differences():
-    found = values(FakeSubjects(made(**UNLIKE), [("front", "side")]), COSINE)
+    found = values(FakeTestSet(made(**UNLIKE), [("front", "side")]), COSINE)
     assert found == {
         "all coupled pairs, real studies": 1.0,
         "all coupled pairs, joint": 0.8,
@@ -166,17 +166,17 @@ def test_cosines_by_way_and_their_differences():
 
 def test_findings_differ_only_in_pairs_both_of_whose_modalities_can_be_read():
     pairs = [("side", "scan"), ("front", "side"), ("front", "scan")]
-    subjects = FakeSubjects(made(**UNLIKE), pairs, reads={"scan": (False, False)})
-    found = values(subjects, DIFFER)
+    test_set = FakeTestSet(made(**UNLIKE), pairs, reads={"scan": (False, False)})
+    found = values(test_set, DIFFER)
     assert {what.split(", ")[0] for what in found} == {"all coupled pairs", "front and side"}
     assert found["all coupled pairs, joint"] == 1 / 4  # of the pair that can be read, alone
     assert found["all coupled pairs, shuffled partner"] == 1
-    seen = {what.split(", ")[0] for what in values(subjects, COSINE)}
+    seen = {what.split(", ")[0] for what in values(test_set, COSINE)}
     assert seen == {"all coupled pairs", "side and scan", "front and side", "front and scan"}
 
 
 def test_findings_that_one_judge_alone_reads_are_left_out():
-    found = values(FakeSubjects(made(**UNLIKE), [("front", "side")], reads={"front": (True, False)}), DIFFER)
+    found = values(FakeTestSet(made(**UNLIKE), [("front", "side")], reads={"front": (True, False)}), DIFFER)
     assert found["all coupled pairs, joint"] == 1 / 2  # effusion in every second study
     assert found["all coupled pairs, independent"] == 3 / 4
     assert found["all coupled pairs, shuffled partner"] == 1
@@ -184,7 +184,7 @@ def test_findings_that_one_judge_alone_reads_are_left_out():
 
 def test_judges_that_read_nothing_in_common_have_no_rows():
     reads = {"side": (True, False), "scan": (False, True)}
-    found = values(FakeSubjects(made(**UNLIKE), [("front", "side"), ("side", "scan")], reads=reads), DIFFER)
+    found = values(FakeTestSet(made(**UNLIKE), [("front", "side"), ("side", "scan")], reads=reads), DIFFER)
     assert {what.split(", ")[0] for what in found} == {"all coupled pairs", "front and side"}
     assert found["all coupled pairs, joint"] == 1 / 2
 
@@ -192,7 +192,7 @@ def test_judges_that_read_nothing_in_common_have_no_rows():
 @pytest.mark.filterwarnings("error")
 def test_no_rows_and_no_warning_where_nothing_can_be_read():
     reads = dict.fromkeys(("front", "side"), (False, False))
-    lines = rows(FakeSubjects(made(**UNLIKE), [("front", "side")], reads=reads))
+    lines = rows(FakeTestSet(made(**UNLIKE), [("front", "side")], reads=reads))
     assert lines
     assert all(": cosine, " in what for what in lines)
 
@@ -208,10 +208,10 @@ def of_text(told, independent):
 
 
 def test_texts_that_tell_of_nothing_are_left_out_one_by_one():
-    subjects = FakeSubjects(
+    test_set = FakeTestSet(
         of_text([BOTH, ONE, SILENT, NONE], [SILENT, NONE, BOTH, ONE]), [("text", "front")], outputs=("text", "front")
     )
-    found = values(subjects, DIFFER)
+    found = values(test_set, DIFFER)
     assert found["all coupled pairs, joint"] == (1 + 1 / 2 + 0) / 3
     assert found["all coupled pairs, independent"] == (0 + 1 + 1 / 2) / 3
     # Only the second and the last study can be read in both ways.
@@ -223,29 +223,29 @@ def test_texts_that_tell_of_nothing_are_left_out_one_by_one():
 def test_a_pair_that_one_way_leaves_silent_is_compared_in_none():
     pairs, outputs = [("text", "front"), ("front", "side")], ("text", "front", "side")
     told = of_text([BOTH] * 4, [SILENT] * 4)
-    found = values(FakeSubjects(told, pairs, outputs=outputs), DIFFER)
+    found = values(FakeTestSet(told, pairs, outputs=outputs), DIFFER)
     assert {what.split(", ")[0] for what in found} == {"all coupled pairs", "front and side"}
     assert found["all coupled pairs, joint"] == 1 / 4  # as independent: of front and side
     assert found["all coupled pairs, joint minus independent"] == 1 / 4 - 1 / 2
-    alone = FakeSubjects(told, pairs[:1], outputs=outputs)
+    alone = FakeTestSet(told, pairs[:1], outputs=outputs)
     assert values(alone, DIFFER) == {}
 
 
 def test_real_studies_are_those_that_hold_all_outputs():
-    subjects = FakeSubjects(made(**UNLIKE), [("front", "side"), ("side", "scan")])
-    subjects.held = {"front": [1, 2, 3, 6], "scan": [0, 1, 2, 3, 4]}  # all: 1, 2 and 3, of which 2 is no subject
-    subjects.real = {"side": {1: 0.6, 2: -1.0, 3: 1.0}, "scan": {2: -1.0, 3: 0.0}}
-    line = rows(subjects)["all coupled pairs, no prompt: cosine, real studies"]
+    test_set = FakeTestSet(made(**UNLIKE), [("front", "side"), ("side", "scan")])
+    test_set.held = {"front": [1, 2, 3, 6], "scan": [0, 1, 2, 3, 4]}  # all: 1, 2 and 3, of which 2 is no subject
+    test_set.real = {"side": {1: 0.6, 2: -1.0, 3: 1.0}, "scan": {2: -1.0, 3: 0.0}}
+    row = rows(test_set)["all coupled pairs, no prompt: cosine, real studies"]
     # Study 1: front and side 0.6, side and scan 0.6; study 3: 1 and 0.
-    assert line.value == pytest.approx((0.6 + 0.6 + 1.0 + 0.0) / 4)
-    assert (line.low, line.high) == (pytest.approx(0.5), pytest.approx(0.6))
+    assert row.value == pytest.approx((0.6 + 0.6 + 1.0 + 0.0) / 4)
+    assert (row.low, row.high) == (pytest.approx(0.5), pytest.approx(0.6))
 
 
 @pytest.mark.filterwarnings("error")
 def test_no_row_of_real_studies_where_none_holds_all():
-    subjects = FakeSubjects(made(**UNLIKE), [("front", "side")])
-    subjects.held = {"front": [6, 1], "scan": [4, 3]}
-    lines = rows(subjects)
+    test_set = FakeTestSet(made(**UNLIKE), [("front", "side")])
+    test_set.held = {"front": [6, 1], "scan": [4, 3]}
+    lines = rows(test_set)
     assert lines
     assert not [what for what in lines if "real studies" in what]
 
@@ -257,10 +257,10 @@ def test_with_the_prompts_of_the_centre_and_without_any():
     told = of_text([ONE] * 4, [ONE] * 4)
     outputs, pairs = ("text", "front", "side", "scan"), [("text", "front"), ("front", "side"), ("side", "scan")]
     may = ("text", "front", "side")
-    subjects = FakeSubjects(told, pairs, centre="text", outputs=outputs, promptable=may)
-    lines = rows(subjects)
-    assert subjects.asked == [(("front", "side"), ("text",), way) for way in WAYS] + [(may, (), way) for way in WAYS]
-    for measure in ("cosine", "findings that differ, share"):
+    test_set = FakeTestSet(told, pairs, centre="text", outputs=outputs, promptable=may)
+    lines = rows(test_set)
+    assert test_set.asked == [(("front", "side"), ("text",), way) for way in WAYS] + [(may, (), way) for way in WAYS]
+    for measure in ("cosine", "finding disagreement rate"):
         for told, pairs in (("prompted by text", 1), ("no prompt", 2)):
             found = [what for what in lines if f"{told}: {measure}" in what and "real studies" not in what]
             assert len(found) == 3 + 2 * (1 + pairs)
@@ -271,9 +271,9 @@ def test_with_the_prompts_of_the_centre_and_without_any():
     assert "all coupled pairs, no prompt: cosine, real studies" in lines
 
 
-@pytest.mark.parametrize(("places", "pairs"), [([], [("front", "side")]), (PLACES, []), (PLACES, [("front", "other")])])
-def test_nothing_to_compare_nothing_generated(places, pairs):
-    subjects = FakeSubjects(made(**UNLIKE), pairs, centre="text")
-    subjects.places = places
-    assert rows(subjects) == {}
-    assert subjects.asked == []
+@pytest.mark.parametrize(("indices", "pairs"), [([], [("front", "side")]), (PLACES, []), (PLACES, [("front", "other")])])
+def test_nothing_to_compare_nothing_generated(indices, pairs):
+    test_set = FakeTestSet(made(**UNLIKE), pairs, centre="text")
+    test_set.indices = indices
+    assert rows(test_set) == {}
+    assert test_set.asked == []
