@@ -1,4 +1,4 @@
-"""One reader for images that some data sets keep as NIfTI or MetaImage, others as DICOM or as exported pictures."""
+"""A reader of images that come in several formats: NIfTI, MetaImage, DICOM, or exported pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from core.types import DataFile, FileRef, Sample, file_ref, path_on_disk
 
 
 class AnyFormatReaderConfig(PartConfig):
-    """Whichever of the formats are given: NIfTI, pictures, and DICOM as ``series``, ``radiograph`` or ``segmentation``.
+    """A reader of the formats that are given: NIfTI, pictures, DICOM as ``series``, ``radiograph`` or ``segmentation``.
 
     MetaImage is read with the settings of NIfTI.
     A picture has lost units and position: leave ``image`` out where the units matter and cannot be stated.
@@ -33,12 +33,12 @@ class AnyFormatReaderConfig(PartConfig):
     segmentation: SegmentationReaderConfig | None = None
 
     @model_validator(mode="after")
-    def _reads_something(self) -> AnyFormatReaderConfig:
+    def _require_format(self) -> AnyFormatReaderConfig:
         dicom = (self.series, self.radiograph, self.segmentation)
         if dicom.count(None) < 2:
             raise ValueError("DICOM files are read as a series, a radiograph or a segmentation, not as several")
         if not any((self.nifti, self.image, *dicom)):
-            raise ValueError("one of nifti, image, series, radiograph and segmentation is needed")
+            raise ValueError("give at least one of nifti, image, series, radiograph and segmentation")
         return self
 
     def build(self) -> AnyFormatReader:
@@ -47,7 +47,7 @@ class AnyFormatReaderConfig(PartConfig):
 
 
 class AnyFormatReader:
-    """Chooses the reader by the file's suffix; a folder, and a file that starts as DICOM does, is DICOM."""
+    """Choose the reader by the file's suffix; a folder, and a file that starts as DICOM does, is DICOM."""
 
     def __init__(self, config: AnyFormatReaderConfig) -> None:
         volumes = () if config.nifti is None else (config.nifti.build(), MetaImageReader(config.nifti))
@@ -58,22 +58,22 @@ class AnyFormatReader:
         self.suffixes = tuple(suffix for reader in self.readers for suffix in reader.suffixes)
 
     def read(self, path: DataFile) -> Sample:
-        """The scan as its own reader gives it; `UserError` that names the file otherwise."""
+        """Return what the reader of this format gives; `UserError` that names the file where no reader fits."""
         path = file_ref(path if isinstance(path, FileRef) else require_no_nul(path))
         for reader in self.readers:
             if path_on_disk(path).name.lower().endswith(reader.suffixes):
                 return reader.read(path)
         if isinstance(path, FileRef):
-            raise self._unknown(path)
+            raise self._unknown_format(path)
         with opening(path):
             folder = path.is_dir()
         if self.dicom is not None and (folder or is_dicom(path)):
             return self.dicom.read(path)
         if not folder:
             require_file(path, ("",))
-        raise self._unknown(path)
+        raise self._unknown_format(path)
 
-    def _unknown(self, path: DataFile) -> UserError:
+    def _unknown_format(self, path: DataFile) -> UserError:
         return UserError(
             f"{path}: this reader reads {', '.join(self.suffixes)}; convert the file, or set reader.image for pictures"
         )

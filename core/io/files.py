@@ -1,9 +1,4 @@
-"""Checks before a file is opened, the same for every format.
-
-Files appear whole or not at all: written beside, then renamed.
-
-Checks of a sample before a file is written, the same for every format of arrays.
-"""
+"""Checks before a file is read or written, the same for every format, and files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -24,14 +19,14 @@ _TODO_WRITING = {errno.ENAMETOOLONG: "shorten the name", errno.ENOSPC: "free som
 
 
 def require_file(path: Path, suffixes: tuple[str, ...]) -> Path:
-    """The path of an existing, non-empty file with one of the suffixes; `UserError` that names it otherwise."""
+    """Return the path of an existing, non-empty file with one of the suffixes; `UserError` that names it otherwise."""
     path = require_no_nul(path)
     with opening(path):
-        return _checked(path, suffixes)
+        return _require_content(path, suffixes)
 
 
 def require_no_nul(path: Path) -> Path:
-    """The path; `UserError` where it holds a NUL character, which no file system stores."""
+    """Return the path; `UserError` where it holds a NUL character, which no file system stores."""
     path = Path(path)
     if "\0" in str(path):
         shown = str(path).replace("\0", "\\0")
@@ -39,16 +34,7 @@ def require_no_nul(path: Path) -> Path:
     return path
 
 
-@contextmanager
-def opening(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses (permission, too long a name, a broken disk) into a `UserError`."""
-    try:
-        yield
-    except OSError as error:
-        raise _refused(path, error) from error
-
-
-def _checked(path: Path, suffixes: tuple[str, ...]) -> Path:
+def _require_content(path: Path, suffixes: tuple[str, ...]) -> Path:
     if not path.name.lower().endswith(suffixes):
         raise UserError(f"{path}: this reader reads {', '.join(suffixes)}; convert the file or choose another reader")
     if path.is_dir():
@@ -63,34 +49,46 @@ def _checked(path: Path, suffixes: tuple[str, ...]) -> Path:
 
 
 @contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """Turn an error of the operating system (permission, too long a name, a broken disk) into a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise _open_error(path, error) from error
+
+
+@contextmanager
 def decoding(path: DataFile, what: str) -> Iterator[None]:
-    """Turn whatever a decoder raises on broken bytes into a `UserError` that names the file."""
+    """Turn every error that a decoder raises on broken bytes into a `UserError` that names the file."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # foreign bytes make decoders fail in every way there is
-        if isinstance(error, OSError) and _own(error).errno is not None:
-            raise _refused(path, error) from error
+        if isinstance(error, OSError) and _system_error(error).errno is not None:
+            raise _open_error(path, error) from error
         reason = _first_line(error)
         raise UserError(f"{path}: cannot be read as {what}: {reason}; copy or export it again") from error
 
 
 def write_error(path: Path, error: OSError) -> UserError:
-    """The `UserError` of a file or folder that the operating system did not let us write."""
-    own = _own(error)
-    todo = _TODO_WRITING.get(own.errno or 0, "check the folder")
-    return UserError(f"{path}: cannot be written: {own.strerror or _first_line(error)}; {todo}")
+    """Return the `UserError` of a file or folder that the operating system did not let us write."""
+    cause = _system_error(error)
+    todo = _TODO_WRITING.get(cause.errno or 0, "check the folder")
+    return UserError(f"{path}: cannot be written: {cause.strerror or _first_line(error)}; {todo}")
 
 
-def _refused(path: DataFile, error: OSError) -> UserError:
-    own = _own(error)
-    todo = _TODO.get(own.errno or 0, "check the path and the disk")
-    return UserError(f"{path}: cannot be opened: {own.strerror or _first_line(error)}; {todo}")
+def _open_error(path: DataFile, error: OSError) -> UserError:
+    cause = _system_error(error)
+    todo = _TODO.get(cause.errno or 0, "check the path and the disk")
+    return UserError(f"{path}: cannot be opened: {cause.strerror or _first_line(error)}; {todo}")
 
 
-def _own(error: OSError) -> OSError:
-    """What the operating system said: pydicom raises it anew, with a traceback for a text and without its number."""
+def _system_error(error: OSError) -> OSError:
+    """Return the error of the operating system itself.
+
+    pydicom raises a new one, whose text is a traceback and which has no number.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno is not None:
@@ -105,28 +103,28 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def atomic_write(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A path to write to; it becomes ``path`` when the block ends well, and vanishes when it does not.
+    """Give a temporary path to write to; it becomes ``path`` when the block ends well, and vanishes otherwise.
 
-    The written path lies in the same folder and has the same suffix. Raises `UserError` when ``path`` exists and
+    The temporary path lies in the same folder and has the same suffix. Raises `UserError` when ``path`` exists and
     ``overwrite`` is false (also when it appears meanwhile), and when the folder is missing or cannot be written to.
     """
     path = require_no_nul(path)
     suffix = "".join(path.suffixes[-2:])[-16:]
-    beside = path.with_name(f".medweave-{secrets.token_hex(8)}{suffix}")
+    temporary = path.with_name(f".medweave-{secrets.token_hex(8)}{suffix}")
     try:
-        _refuse_existing(path, overwrite)
-        yield beside
-        sync(beside)
-        _publish(beside, path, overwrite)
+        _require_writable(path, overwrite)
+        yield temporary
+        sync(temporary)
+        _publish(temporary, path, overwrite)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    """`UserError` where nothing may be written: an existing file, a folder of that name, a missing folder."""
+def _require_writable(path: Path, overwrite: bool) -> None:
+    """Raise `UserError` where nothing may be written: an existing file, a folder of that name, a missing folder."""
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a file name")
     if not path.parent.is_dir():
@@ -135,17 +133,17 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
         raise UserError(f"{path}: exists already; choose another name or allow overwriting")
 
 
-def _publish(beside: Path, path: Path, overwrite: bool) -> None:
+def _publish(temporary: Path, path: Path, overwrite: bool) -> None:
     if not overwrite:
         try:
-            # Unlike a rename, a link fails when the name was taken since we looked.
-            os.link(beside, path)
+            # Unlike a rename, a link fails when the name was taken since the check.
+            os.link(temporary, path)
             return
         except FileExistsError:
-            _refuse_existing(path, overwrite=False)
+            _require_writable(path, overwrite=False)
         except OSError:
-            _refuse_existing(path, overwrite=False)  # a file system without hard links
-    beside.replace(path)
+            _require_writable(path, overwrite=False)  # a file system without hard links
+    temporary.replace(path)
 
 
 def sync(path: Path) -> None:
@@ -155,10 +153,10 @@ def sync(path: Path) -> None:
 
 
 def require_storable(sample: Sample, path: Path, axes: tuple[int, ...]) -> np.ndarray:
-    """The sample's array ``channel *space`` with as many spatial axes as one of ``axes``.
+    """Return the sample's array, ``channel *space`` with as many spatial axes as one of ``axes``.
 
-    `UserError` that names ``path``: text, no number at all, not real numbers, other axes, or another shape than the
-    sample's own geometry has.
+    Raises `UserError` that names ``path`` for text, an empty array, numbers that are not real, another number of axes,
+    or a shape that differs from that of the sample's geometry.
     """
     if isinstance(sample.data, str):
         raise UserError(f"{path}: the sample is text, expected an array; write it with the writer of its own modality")

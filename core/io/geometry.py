@@ -1,6 +1,6 @@
-"""Directions of array axes in the patient, and the geometry of files that state no position.
+"""Directions of array axes in the patient, the geometry of files that state no position, and slices of volumes.
 
-A slice out of a volume, with its place: which one is said, never guessed.
+Which slice of a volume is read is configured, never guessed.
 """
 
 from __future__ import annotations
@@ -27,32 +27,33 @@ from core.types import Geometry, Sample, Space
 _WORLD = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 
 
-def _checked(orientation: str) -> str:
+def _require_orientation(orientation: str) -> str:
     worlds = [_WORLD[letter][0] for letter in orientation if letter in _WORLD]
     if len(worlds) != len(orientation) or len(set(worlds)) != len(worlds) or len(worlds) not in (2, 3):
         raise ValueError("an orientation is 2 or 3 letters, one each of R/L, A/P and S/I, such as 'IL' or 'SPL'")
     return orientation
 
 
-Orientation = Annotated[str, AfterValidator(_checked)]
-"""Where each array axis points: ``"IL"`` = rows run inferior, columns run to the patient's left (a frontal
-radiograph as displayed), ``"SPL"`` = slices run superior, then axial rows run posterior and columns left."""
+Orientation = Annotated[str, AfterValidator(_require_orientation)]
+"""Where each array axis points. ``"IL"``: rows run inferior, columns run to the patient's left (a frontal
+radiograph as displayed). ``"SPL"``: slices run superior, then axial rows run posterior and columns left."""
 
 
 def directions(orientation: str) -> np.ndarray:
-    """Unit world vectors (R, A, S), one column per letter: ``3 axes``."""
-    columns = np.zeros((3, len(_checked(orientation))))
+    """Return unit world vectors (R, A, S), one column per letter: ``3 axes``."""
+    columns = np.zeros((3, len(_require_orientation(orientation))))
     for axis, letter in enumerate(orientation):
         world, sign = _WORLD[letter]
         columns[world, axis] = sign
     return columns
 
 
-def centred(shape: Space, spacing_mm: tuple[float, ...], orientation: str, **stored: object) -> Geometry:
-    """The geometry of data whose position is unknown: the centre of the field of view is the world's origin.
+def centred(shape: Space, spacing_mm: tuple[float, ...], orientation: str, **source_header: object) -> Geometry:
+    """Return the geometry of data whose position is unknown: the centre of the field of view is the world's origin.
 
-    ``shape``, ``spacing_mm`` (mm) and ``orientation`` have one entry per array axis. The third column of a 2-D image
-    is the unit normal that makes the axes right-handed. ``stored`` becomes `Geometry.source_header`.
+    ``shape``, ``spacing_mm`` (mm) and ``orientation`` have one entry per array axis. The third column of the affine of
+    a 2-D image is the unit normal that makes the axes right-handed. ``source_header`` is that of `Geometry`.
+    `ValueError`: their lengths differ.
     """
     columns = directions(orientation)
     if not len(shape) == len(spacing_mm) == columns.shape[1]:
@@ -63,7 +64,7 @@ def centred(shape: Space, spacing_mm: tuple[float, ...], orientation: str, **sto
     affine = np.eye(4)
     affine[:3, :3] = steps
     affine[:3, 3] = -steps[:, : len(shape)] @ ((np.asarray(shape) - 1) / 2)
-    return Geometry(affine=affine + 0.0, shape=tuple(shape), source_header=stored)
+    return Geometry(affine=affine + 0.0, shape=tuple(shape), source_header=source_header)
 
 
 MaskReader = Callable[[Path], Sample]
@@ -73,8 +74,8 @@ class SliceAt(BaseModel):
     """One slice across the axis that runs most nearly head to foot, named in one of three ways.
 
     ``index``: its number along that axis as the array has it, from 0. ``superior_mm``: the slice whose centre is
-    nearest to that height (S of RAS, mm). ``mask``: the slice with most of a mask; its file lies beside the scan,
-    ``{name}`` stands for the scan's name without suffix, e.g. ``"{name}_mask.nii.gz"``.
+    nearest to that height (S of RAS, mm). ``mask``: the slice with most points of a mask; its file lies in the folder
+    of the scan, and ``{name}`` stands for the name of the scan without suffix, e.g. ``"{name}_mask.nii.gz"``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -84,33 +85,33 @@ class SliceAt(BaseModel):
     mask: str | None = None
 
     @model_validator(mode="after")
-    def _says_one(self) -> SliceAt:
+    def _require_single_name(self) -> SliceAt:
         if [self.index, self.superior_mm, self.mask].count(None) != 2:
             raise ValueError("a slice is named by one of index, superior_mm and mask")
         return self
 
 
-def _in_one_line(given: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """One fault in place of one per alternative."""
+def _join_errors(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Raise one error in place of one per alternative."""
     try:
-        return validate(given)
+        return validate(value)
     except ValidationError:
         raise ValueError(
             "a slice is 'refuse', 'middle' or a table with one of index (0 or more), superior_mm (mm) and mask (a name)"
         ) from None
 
 
-SliceChoice = Annotated[Literal["refuse", "middle"] | SliceAt, WrapValidator(_in_one_line)]
-"""What a volume does where a slice is expected: refuse, give its middle axial slice, or the one that is named."""
+SliceChoice = Annotated[Literal["refuse", "middle"] | SliceAt, WrapValidator(_join_errors)]
+"""What a reader does with a volume where a slice is expected: refuse it, or take its middle or a named axial slice."""
 
 
 def select_slice(
     data: np.ndarray, geometry: Geometry, choice: SliceChoice, path: Path, read_mask: MaskReader
 ) -> tuple[np.ndarray, Geometry]:
-    """The slice that ``choice`` names; ``data`` is ``*space`` with three axes, ``read_mask`` opens a mask beside it.
+    """Return the slice that ``choice`` names, and its geometry; ``data`` is ``*space`` with three axes.
 
-    The third column of the slice's affine is the step to the next slice. `UserError` that names ``path``: refused, no
-    such slice, or no mask of it.
+    ``read_mask`` reads a mask in the folder of ``path``. The third column of the slice's affine is the step to the
+    next slice. Raises `UserError` that names ``path`` where volumes are refused, or no such slice or mask exists.
     """
     axis = upright_axis(geometry)
     if choice == "refuse":
@@ -118,8 +119,8 @@ def select_slice(
             f"{path}: holds a volume of shape {data.shape}, expected a slice; choose a preset for volumes, give one"
             ' slice, or set volume = "middle", or a table with one of index, superior_mm and mask'
         )
-    index = data.shape[axis] // 2 if choice == "middle" else _named(geometry, axis, choice, path, read_mask)
-    order = [kept for kept in range(3) if kept != axis] + [axis]
+    index = data.shape[axis] // 2 if choice == "middle" else _slice_index(geometry, axis, choice, path, read_mask)
+    order = [other for other in range(3) if other != axis] + [axis]
     affine = geometry.affine[:, [*order, 3]]
     affine[:3, 3] = geometry.affine[:3, 3] + index * geometry.affine[:3, axis]
     plane = np.take(data, index, axis=axis)
@@ -127,24 +128,24 @@ def select_slice(
 
 
 def upright_axis(geometry: Geometry) -> int:
-    """The array axis that runs most nearly head to foot."""
+    """Return the array axis that runs most nearly head to foot."""
     upright = np.abs(geometry.affine[2, :3]) / np.linalg.norm(geometry.affine[:3, :3], axis=0)
     return int(np.argmax(upright))
 
 
-def _named(geometry: Geometry, axis: int, choice: SliceAt, path: Path, read_mask: MaskReader) -> int:
+def _slice_index(geometry: Geometry, axis: int, choice: SliceAt, path: Path, read_mask: MaskReader) -> int:
     num = geometry.shape[axis]
     if choice.index is not None:
         if choice.index >= num:
             raise UserError(f"{path}: has slices 0 to {num - 1}, volume.index is {choice.index}; choose one of them")
         return choice.index
     if choice.superior_mm is not None:
-        return _at_height(geometry, axis, choice.superior_mm, path)
-    return _with_most(geometry, axis, str(choice.mask), path, read_mask)
+        return _height_index(geometry, axis, choice.superior_mm, path)
+    return _mask_index(geometry, axis, str(choice.mask), path, read_mask)
 
 
-def _at_height(geometry: Geometry, axis: int, height_mm: float, path: Path) -> int:
-    """The slice whose centre is nearest to a height; half a slice beyond the outer ones is beyond the volume."""
+def _height_index(geometry: Geometry, axis: int, height_mm: float, path: Path) -> int:
+    """Return the slice whose centre is nearest to a height; `UserError` more than half a slice outside the volume."""
     centre = [(size - 1) / 2 for size in geometry.shape]
     centre[axis] = 0.0
     step = float(geometry.affine[2, axis])
@@ -159,8 +160,8 @@ def _at_height(geometry: Geometry, axis: int, height_mm: float, path: Path) -> i
     return index
 
 
-def _with_most(geometry: Geometry, axis: int, pattern: str, path: Path, read_mask: MaskReader) -> int:
-    """The slice in which most points of a mask lie. The mask may have a grid of its own: its places in mm count."""
+def _mask_index(geometry: Geometry, axis: int, pattern: str, path: Path, read_mask: MaskReader) -> int:
+    """Return the slice in which most points of a mask lie. The mask may have another grid: positions in mm count."""
     name = path.name
     for suffix in (".nii.gz", path.suffix):
         name = name.removesuffix(suffix) if suffix else name
@@ -169,8 +170,8 @@ def _with_most(geometry: Geometry, axis: int, pattern: str, path: Path, read_mas
     points = np.argwhere(np.asarray(mask.data)[0] > 0)
     world = points @ mask.geometry.affine[:3, :3].T + mask.geometry.affine[:3, 3]
     inverse = np.linalg.inv(geometry.affine)
-    places = np.rint(world @ inverse[axis, :3] + inverse[axis, 3])
-    inside = places[(places >= 0) & (places < geometry.shape[axis])].astype(np.int64)
+    indices = np.rint(world @ inverse[axis, :3] + inverse[axis, 3])
+    inside = indices[(indices >= 0) & (indices < geometry.shape[axis])].astype(np.int64)
     if inside.size == 0:
         raise UserError(
             f"{mask.meta['path']}: marks no point inside {path}; give its own mask, or choose a slice by index"

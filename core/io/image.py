@@ -1,13 +1,12 @@
-"""PNG, JPEG and TIFF of 8 and 16 bits, and pictures in an archive of numpy's, to `Sample`.
+"""Read PNG, JPEG and TIFF of 8 and 16 bits, and pictures in an archive of numpy, as `Sample`.
 
-Decoded pixels of a picture, or a clear refusal: nothing is guessed.
+A picture that cannot be decoded exactly is refused: nothing is guessed.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -34,14 +33,14 @@ _EXIF_ORIENTATION = 274
 _PHOTOMETRIC = 262
 
 
-def pixels(image: Any, channels: int, convert: bool, path: DataFile) -> tuple[np.ndarray, dict[str, int]]:
-    """Stored numbers as float32 ``channel H W``, upright, and what the file said (``bits``: 8 or 16).
+def read_pixels(image: Any, channels: int, convert: bool, path: DataFile) -> tuple[np.ndarray, dict[str, int]]:
+    """Return stored numbers as float32 ``channel H W``, upright, and entries of the header (``bits``: 8 or 16).
 
     Accepts grey of 8 and 16 bits, RGB of 8 bits, an alpha channel that is opaque everywhere, and RGB with three equal
-    channels where one is asked for. All else is a `UserError`, unless ``convert`` lets Pillow convert it to 8 bits.
+    channels where ``channels`` is 1. All else is a `UserError`, unless ``convert`` lets Pillow convert it to 8 bits.
     """
     raw = _raw_mode(image)
-    image, stored = _upright(image, path)
+    image, header = _upright(image, path)
     fault = _fault(image, raw)
     if fault is None:
         image = _opaque(image)
@@ -52,31 +51,31 @@ def pixels(image: Any, channels: int, convert: bool, path: DataFile) -> tuple[np
         image = _converted(image, channels, fault is None)
     array = np.asarray(image)
     planes = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
-    return np.ascontiguousarray(planes, dtype=np.float32), {"bits": _DEPTH[image.mode], **stored}
+    return np.ascontiguousarray(planes, dtype=np.float32), {"bits": _DEPTH[image.mode], **header}
 
 
 def _upright(image: Any, path: DataFile) -> tuple[Any, dict[str, int]]:
-    """The decoded picture as its EXIF orientation says it is displayed, and that orientation unless it is 1."""
+    """Return the decoded picture as its EXIF orientation displays it, and that orientation unless it is 1."""
     from PIL import ImageOps
 
-    turned = image.getexif().get(_EXIF_ORIENTATION, 1)
-    if turned not in range(1, 9):
-        raise UserError(f"{path}: EXIF orientation {turned} is none of 1 to 8; remove or correct the tag")
-    if turned >= 5 and image.format == "TIFF":
+    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    if orientation not in range(1, 9):
+        raise UserError(f"{path}: EXIF orientation {orientation} is none of 1 to 8; remove or correct the tag")
+    if orientation >= 5 and image.format == "TIFF":
         # Pillow 13 scrambles the rows of uncompressed ones.
-        raise UserError(f"{path}: is stored lying on its side (TIFF orientation {turned}); save it upright")
+        raise UserError(f"{path}: is stored lying on its side (TIFF orientation {orientation}); save it upright")
     photometric = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC)
     image.load()
     if image.mode.startswith("I;16") and photometric == 0:
         image.info["white_is_zero"] = True
     # Pillow turns some formats while it decodes them, and then no longer reports the tag: nothing is turned twice.
-    if turned != 1:
+    if orientation != 1:
         image = ImageOps.exif_transpose(image)
-    return image, {} if turned == 1 else {"exif_orientation": int(turned)}
+    return image, {} if orientation == 1 else {"exif_orientation": int(orientation)}
 
 
 def _raw_mode(image: Any) -> str:
-    """How the file stores a pixel, e.g. ``RGB;16B`` where Pillow will hand out 8-bit ``RGB``."""
+    """Return how the file stores a pixel, e.g. ``RGB;16B`` where Pillow gives 8-bit ``RGB``."""
     tile = getattr(image, "tile", ())  # a picture of an archive has none
     arguments = tile[0][3] if tile else ""
     if isinstance(arguments, (tuple, list)):
@@ -85,7 +84,7 @@ def _raw_mode(image: Any) -> str:
 
 
 def _fault(image: Any, raw: str) -> str | None:
-    """What makes the numbers other than 8 or 16 bits of grey, or 8 bits of colour."""
+    """Return why the numbers are not 8 or 16 bits of grey, or 8 bits of colour; ``None`` where they are."""
     if ";16" in raw and not image.mode.startswith("I;16"):
         return "stores 16 bits per colour, which Pillow would cut to 8"
     if raw.partition(";")[2] in ("1", "2", "4") or raw in ("1", "1;I"):
@@ -132,18 +131,18 @@ MARK_KEY = "medweave"
 
 
 class ImageReaderConfig(PartConfig):
-    """A reader of plain pictures. They say neither units nor position, so this config does.
+    """A reader of plain pictures. Such files state neither units nor position, so this config does.
 
-    ``orientation``: where rows and columns run, e.g. ``"IL"``. ``spacing_mm``: (row, column) of files that do not say;
-    without it 1 mm is written down and ``meta["spacing_known"]`` is false (the resolution tags of foreign pictures
-    mean screens, not patients, and are not used). ``value_range``: what 0 and the largest storable number stand for,
-    in ``units``; ``(0, 1)`` divides by the largest number of the bit depth (MedCoDi-M 3.1); left out, stored numbers
-    are kept. ``bits``: bits in use where they are fewer than the file's (12 in a 16-bit picture). ``convert``: let
-    Pillow turn palettes, colour, alpha, 1-bit and the like into 8 bits instead of refusing them. ``projection``: the
-    pictures are projections, not slices; kept as ``stored["projection"]`` of their geometry. ``unplaced``: they are
-    photographs, which lie nowhere in the patient; kept likewise.
+    ``orientation``: where rows and columns run, e.g. ``"IL"``. ``spacing_mm``: (row, column) in mm. Without it 1 mm is
+    assumed and ``meta["spacing_known"]`` is false: the resolution tags of pictures describe screens, not patients, and
+    are not used. ``value_range``: what 0 and the largest storable number stand for, in ``units``; ``(0, 1)`` divides
+    by the largest number of the bit depth (MedCoDi-M 3.1); left out, stored numbers are returned. ``bits``: bits in
+    use where they are fewer than those of the file (12 in a 16-bit picture). ``convert``: let Pillow convert palettes,
+    colour, alpha, 1-bit and the like to 8 bits instead of refusing them. ``projection``: the pictures are projections,
+    not slices; becomes ``source_header["projection"]`` of their geometry. ``unplaced``: they are photographs, whose
+    position in the patient is unknown; becomes ``source_header["unplaced"]``.
 
-    A file that MedWeave wrote states all this itself, and what it states is used.
+    A file that MedWeave wrote states all this itself, and its statements are used.
     """
 
     modality: str
@@ -165,7 +164,7 @@ class ImageReaderConfig(PartConfig):
 
 
 class ImageReader:
-    """Reads a picture into float32 ``channel H W``; of an archive, the one that ``images.npz#17`` names."""
+    """Read a picture into float32 ``channel H W``; of an archive, the one that ``images.npz#17`` names."""
 
     suffixes = (".png", ".jpg", ".jpeg", ".tif", ".tiff", SUFFIX)
 
@@ -173,21 +172,21 @@ class ImageReader:
         self.config = config
 
     def read(self, path: DataFile) -> Sample:
-        """The picture in units and with geometry; `UserError` that names the file for all that is not plain."""
+        """Return the picture in units and with geometry; `UserError` that names the file where it cannot be read."""
         path = file_ref(path if isinstance(path, FileRef) else require_no_nul(path))
         require_file(path_on_disk(path), self.suffixes)
-        with decoding(path, "a picture"), self._opened(path) as image:
-            self._check_size(image, path)
-            data, stored = pixels(image, self.config.channels, self.config.convert, path)
+        with decoding(path, "a picture"), self._open(path) as image:
+            self._require_size(image, path)
+            data, header = read_pixels(image, self.config.channels, self.config.convert, path)
             text = image.info.get(MARK_KEY)
         mark = None if text is None else Mark.parse(text, path)
-        bits = stored["bits"]
+        bits = header["bits"]
         if mark is not None:
             return self._marked(path, data, bits, mark)
         meta = {"path": str(path), "units": self.config.units, "spacing_known": self.config.spacing_mm is not None}
-        return self._sample(self._in_units(data, bits, path), self._geometry(data.shape[1:], stored), meta)
+        return self._sample(self._in_units(data, bits, path), self._geometry(data.shape[1:], header), meta)
 
-    def _opened(self, path: DataFile) -> Any:
+    def _open(self, path: DataFile) -> Any:
         from PIL import Image
 
         if isinstance(path, FileRef):
@@ -199,7 +198,7 @@ class ImageReader:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return Image.open(path, formats=("PNG", "JPEG", "TIFF"))
 
-    def _check_size(self, image: Any, path: DataFile) -> None:
+    def _require_size(self, image: Any, path: DataFile) -> None:
         width, height = image.size
         if width * height > self.config.max_megapixels * 1e6:
             raise UserError(
@@ -217,10 +216,10 @@ class ImageReader:
             raise UserError(f"{path}: holds {data.max():.0f}, more than bits = {self.config.bits} can store")
         return data if self.config.value_range is None else _spread(data, largest, self.config.value_range)
 
-    def _geometry(self, shape: Space, stored: Mapping[str, object]) -> Geometry:
+    def _geometry(self, shape: Space, header: Mapping[str, object]) -> Geometry:
         config = {"projection": self.config.projection, "unplaced": self.config.unplaced}
-        said = {key: True for key, value in config.items() if value}
-        return centred(shape, self.config.spacing_mm or (1.0, 1.0), self.config.orientation, **said, **stored)
+        flags = {key: True for key, value in config.items() if value}
+        return centred(shape, self.config.spacing_mm or (1.0, 1.0), self.config.orientation, **flags, **header)
 
     def _marked(self, path: DataFile, data: np.ndarray, bits: int, mark: Mark) -> Sample:
         geometry = mark.geometry(data.shape[1:], path) or self._geometry(data.shape[1:], {"bits": bits})

@@ -1,4 +1,4 @@
-"""`Sample` to PNG of 8 or 16 bits, marked as synthetic inside and beside."""
+"""Write a `Sample` as PNG of 8 or 16 bits, marked as synthetic in the file and in a JSON file of its name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ImageWriterConfig(PartConfig):
     bits: Literal[8, 16] = 16
 
     @model_validator(mode="after")
-    def _range_has_width(self) -> ImageWriterConfig:
+    def _require_range(self) -> ImageWriterConfig:
         if not self.value_range[0] < self.value_range[1]:
             raise ValueError("value_range needs low < high")
         return self
@@ -38,7 +38,7 @@ class ImageWriterConfig(PartConfig):
 
 
 class ImageWriter:
-    """Writes float32 ``channel H W`` with 1 or 3 channels. ``tolerance``: half a grey level, in units."""
+    """Write float32 ``channel H W`` with 1 or 3 channels. ``tolerance`` is half a grey level, in units."""
 
     suffix = ".png"
 
@@ -50,17 +50,17 @@ class ImageWriter:
     def write(self, sample: Sample, path: Path, provenance: Provenance, *, overwrite: bool = False) -> None:
         """Write ``path`` and ``<path>.json``, or neither.
 
-        `UserError`: the file exists, the values leave ``value_range``, or the sample is no picture.
+        Raises `UserError` where the file exists, the values leave ``value_range``, or the sample is no picture.
         """
-        stored = self._stored(sample, path)
+        levels = self._quantize(sample, path)
         mark = Mark.of(sample, provenance, self.config.units, self.config.value_range)
 
         def save(temporary: Path) -> None:
-            _save(stored, temporary, mark, sample.geometry)
+            _save(levels, temporary, mark, sample.geometry)
 
         write_marked(Path(path), mark, save, overwrite=overwrite)
 
-    def _stored(self, sample: Sample, path: Path) -> np.ndarray:
+    def _quantize(self, sample: Sample, path: Path) -> np.ndarray:
         data = require_storable(sample, path, axes=(2,)).astype(np.float64)
         if data.shape[0] not in (1, 3) or (data.shape[0] == 3 and self.config.bits == 16):
             raise UserError(
@@ -77,7 +77,7 @@ class ImageWriter:
         return np.clip(levels, 0, 2**self.config.bits - 1).astype(kind)
 
 
-def _save(stored: np.ndarray, path: Path, mark: Mark, geometry: Geometry | None) -> None:
+def _save(levels: np.ndarray, path: Path, mark: Mark, geometry: Geometry | None) -> None:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
@@ -89,5 +89,5 @@ def _save(stored: np.ndarray, path: Path, mark: Mark, geometry: Geometry | None)
     if geometry is not None:
         rows, columns = geometry.spacing_mm
         options["dpi"] = (25.4 / columns, 25.4 / rows)
-    plane = stored[0] if len(stored) == 1 else np.moveaxis(stored, 0, -1)
+    plane = levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, -1)
     Image.fromarray(plane).save(path, format="PNG", pnginfo=text, **options)

@@ -1,9 +1,10 @@
-"""MetaImage (``.mhd`` with ``.raw``, ``.mha``) to `Sample`, for volumes that challenges of ITK's age publish.
+"""Read MetaImage (``.mhd`` with ``.raw``, ``.mha``) as `Sample`; many public challenges publish volumes in it.
 
-Our own lines, because no library at hand reads it safely: nibabel does not, MONAI's reader needs all of ITK, and
-SimpleITK accepts a spacing of 0, refuses gantry tilt, follows a header to any other file, and gives voxels that nobody
-wrote where the header lists several. The format is a text header before plain voxels, x fastest; world coordinates are
-LPS and row k of TransformMatrix is the direction of axis k (https://itk.org/Wiki/ITK/MetaIO/Documentation).
+The parser is written here, because no library at hand reads the format safely: nibabel does not read it, MONAI's
+reader needs all of ITK, and SimpleITK accepts a spacing of 0, refuses gantry tilt, follows a header to any other file,
+and returns voxels that nobody wrote where the header lists several files. The format is a text header before plain
+voxels, x fastest; world coordinates are LPS and row k of TransformMatrix is the direction of axis k
+(https://itk.org/Wiki/ITK/MetaIO/Documentation).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 class MetaImageReader(NiftiReader):
-    """Reads a volume into float32 ``1 *space``, array axes as in the file; the settings are those of NIfTI.
+    """Read a volume into float32 ``1 *space``, array axes as in the file; the settings are those of NIfTI.
 
     ``orientation`` says where the axes run in files without TransformMatrix, refused otherwise.
     """
@@ -41,10 +42,10 @@ class MetaImageReader(NiftiReader):
     suffixes = (".mhd", ".mha")
 
     def read(self, path: Path) -> Sample:
-        """The volume in units with its exact affine (RAS, mm).
+        """Return the volume in units with its exact affine (RAS, mm).
 
-        `UserError` that names the file: not a header, not 3 axes, not one real number per voxel, voxels in several
-        files or in another folder, fewer or more of them than the header says, no orientation, NaN.
+        Raises `UserError` that names the file: no header, not 3 axes, not one real number per voxel, voxels in several
+        files or in another folder, fewer or more of them than the header states, no orientation, NaN.
         """
         path = require_file(path, self.suffixes)
         with opening(path), path.open("rb") as file:
@@ -57,22 +58,22 @@ class MetaImageReader(NiftiReader):
                     f"{path}: shape {layout.shape} is more than max_megavoxels = {self.config.max_megavoxels:g}"
                 )
             data = _voxels(path, header, layout, num_bytes)
-            affine = self._own_affine(header, layout, path)
+            affine = self._read_affine(header, layout, path)
         finite = self._finite(data.astype(np.float32), path)
-        placed, geometry = self._placed(finite, affine, path, None, str(layout.dtype))
+        placed, geometry = self._with_geometry(finite, affine, path, None, str(layout.dtype))
         meta = {"path": str(path), "units": self.config.units}
         return Sample(modality=self.config.modality, data=placed[None], geometry=geometry, meta=meta)
 
-    def _own_affine(self, header: Mapping[str, str], layout: _Layout, path: Path) -> np.ndarray:
-        turned = _first(header, "TransformMatrix", "Rotation", "Orientation")
-        if turned is None:
+    def _read_affine(self, header: Mapping[str, str], layout: _Layout, path: Path) -> np.ndarray:
+        matrix = _first(header, "TransformMatrix", "Rotation", "Orientation")
+        if matrix is None:
             if self.config.orientation is None or len(self.config.orientation) != 3:
                 raise UserError(
                     f"{path}: states no TransformMatrix, so left and right are unknown; set orientation = 'LPS' (or as"
                     " the files are) if all of them agree"
                 )
             return centred(layout.shape, layout.spacing_mm, self.config.orientation).affine
-        directions = _numbers(turned, 9, "TransformMatrix", path).reshape(3, 3)
+        directions = _numbers(matrix, 9, "TransformMatrix", path).reshape(3, 3)
         origin = _numbers(_first(header, "Offset", "Position", "Origin") or "0 0 0", 3, "Offset", path)
         affine = np.eye(4)
         affine[:3, :3] = _LPS_TO_RAS @ directions.T * layout.spacing_mm
@@ -91,23 +92,23 @@ class _Layout:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the voxels once unpacked."""
+        """Return the number of bytes of the voxels once unpacked."""
         return self.shape[0] * self.shape[1] * self.shape[2] * self.dtype.itemsize
 
 
 def _header(start: bytes, path: Path) -> tuple[dict[str, str], int]:
-    """The fields, and the bytes that they take up."""
-    found: dict[str, str] = {}
+    """Return the fields, and the number of bytes that they take."""
+    fields: dict[str, str] = {}
     at = 0
-    while _DATA_FILE not in found:
+    while _DATA_FILE not in fields:
         end = start.find(b"\n", at)
         line = start[at : end if end >= 0 else len(start)]
         key, equals, value = line.decode("ascii", errors="replace").partition("=")
         if not equals or (end < 0 and key.strip() != _DATA_FILE):
             raise UserError(f"{path}: has no header of MetaImage that ends with {_DATA_FILE}; export it again")
-        found[key.strip()] = value.strip()
+        fields[key.strip()] = value.strip()
         at = end + 1 if end >= 0 else len(start)
-    return found, at
+    return fields, at
 
 
 def _layout(header: Mapping[str, str], path: Path) -> _Layout:
@@ -129,7 +130,9 @@ def _layout(header: Mapping[str, str], path: Path) -> _Layout:
 
 def _voxels(path: Path, header: Mapping[str, str], layout: _Layout, header_bytes: int) -> np.ndarray:
     name = header[_DATA_FILE]
-    source, skipped = (path, header_bytes) if name.upper() == "LOCAL" else (_beside(path, name), _skipped(header, path))
+    source, skipped = path, header_bytes
+    if name.upper() != "LOCAL":
+        source, skipped = _voxel_file(path, name), _skipped(header, path)
     with opening(source), source.open("rb") as file:
         # HeaderSize -1: whatever comes first, the voxels are the end of the file.
         file.seek(skipped if skipped >= 0 else max(0, source.stat().st_size - layout.num_bytes))
@@ -137,18 +140,20 @@ def _voxels(path: Path, header: Mapping[str, str], layout: _Layout, header_bytes
     if layout.packed:
         content = zlib.decompressobj().decompress(content, layout.num_bytes + 1)
     if len(content) != layout.num_bytes:
-        held = f"{len(content)}" if len(content) < layout.num_bytes else "more"
+        size = f"{len(content)}" if len(content) < layout.num_bytes else "more"
         raise UserError(
-            f"{source}: holds {held} bytes of voxels, the header {path.name} says {layout.num_bytes}; copy it again"
+            f"{source}: holds {size} bytes of voxels, the header {path.name} states {layout.num_bytes}; copy it again"
         )
     return np.frombuffer(content, layout.dtype).reshape(layout.shape, order="F")
 
 
-def _beside(path: Path, name: str) -> Path:
+def _voxel_file(path: Path, name: str) -> Path:
     if name.upper().startswith("LIST") or "%" in name or Path(name).name != name:
-        raise UserError(f"{path}: names '{name[:80]}' for its voxels, expected one file beside it; convert it to NIfTI")
+        raise UserError(
+            f"{path}: names '{name[:80]}' for its voxels, expected one file in the same folder; convert it to NIfTI"
+        )
     if not (path.parent / name).is_file():
-        raise UserError(f"{path}: its voxels are in {name}, which is not beside it; copy that too")
+        raise UserError(f"{path}: its voxels are in {name}, which is not in the same folder; copy that too")
     return path.parent / name
 
 
@@ -164,17 +169,17 @@ def _first(header: Mapping[str, str], *keys: str) -> str | None:
 
 
 def _flag(header: Mapping[str, str], keys: tuple[str, ...], default: bool, path: Path) -> bool:
-    said = _first(header, *keys)
-    if said is not None and said.lower() not in _FLAGS:
-        raise UserError(f"{path}: {keys[0]} is '{said[:40]}', expected True or False; export it again")
-    return default if said is None else _FLAGS[said.lower()]
+    text = _first(header, *keys)
+    if text is not None and text.lower() not in _FLAGS:
+        raise UserError(f"{path}: {keys[0]} is '{text[:40]}', expected True or False; export it again")
+    return default if text is None else _FLAGS[text.lower()]
 
 
 def _numbers(text: str, num: int, key: str, path: Path) -> np.ndarray:
     try:
-        found = np.array([float(part) for part in text.split()])
+        numbers = np.array([float(part) for part in text.split()])
     except ValueError:
-        found = np.array([])
-    if found.shape != (num,) or not np.isfinite(found).all():
+        numbers = np.array([])
+    if numbers.shape != (num,) or not np.isfinite(numbers).all():
         raise UserError(f"{path}: {key} is '{text[:60]}', expected {num} numbers; export it again")
-    return found
+    return numbers

@@ -1,7 +1,7 @@
-"""Sections of a radiology report: which of its text stands under which heading.
+"""Split the text of a radiology report into its sections.
 
-Headings are found where reports put them: at the start of a line with a colon, alone on a line (underlined or not), or
-behind the end of a sentence with a colon, as in reports that were made one line. A word in a sentence is no heading.
+A heading is recognised where reports put it: at the start of a line with a colon, alone on a line (underlined or not),
+or behind the end of a sentence with a colon, as in reports whose line breaks were lost. A word in a sentence is none.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TITLES: Titles = {
     "technique": ("technique", "techniques", "protocol", "imaging technique"),
     "comparison": ("comparison", "comparisons", "comparison study", "comparison studies", "prior studies"),
 }
-# They end the section above them and are no part of it.
+# These headings end the section above them and are no part of it.
 _OTHERS = (
     *("examination", "exam", "type of examination", "study", "procedure", "views", "number of views"),
     *("final report", "wet read", "preliminary report", "addendum", "recommendation", "recommendations"),
@@ -53,48 +53,52 @@ _RULE = re.compile(rf"(?m)^{_SPACE}*(?:[-=~*]{{3,}}|_{{5,}}){_SPACE}*$")
 
 @dataclass(frozen=True)
 class Section:
-    """``names``: none for text before the first heading or under another; two under FINDINGS AND IMPRESSION."""
+    """A section. ``names`` is empty for text before the first heading or under an unknown one.
+
+    It holds two names under FINDINGS AND IMPRESSION.
+    """
 
     names: frozenset[str]
     text: str
 
 
-def sections_of(report: str, titles: Titles | None = None) -> list[Section]:
-    """The sections in the order of the report, each without its heading; ``titles`` adds headings of a house.
+def split_sections(report: str, titles: Titles | None = None) -> list[Section]:
+    """Return the sections in the order of the report, each without its heading.
 
-    Sections of one name may repeat. Joined they are all of the report but its headings and rules of dashes.
+    ``titles`` adds headings that a hospital uses. Sections of one name may repeat. Joined, the sections are the whole
+    report but its headings and lines of dashes.
     """
     extra = tuple(sorted((name, tuple(more)) for name, more in (titles or {}).items()))
     pattern, names = _headings(extra)
-    found = [match for match in pattern.finditer(report) if _is_heading(match, report)]
-    ends = [match.start() for match in found] + [len(report)]
+    headings = [match for match in pattern.finditer(report) if _is_heading(match, report)]
+    ends = [match.start() for match in headings] + [len(report)]
     sections = [Section(frozenset(), _plain(report[: ends[0]]))]
-    for match, end in zip(found, ends[1:], strict=True):
+    for match, end in zip(headings, ends[1:], strict=True):
         content = _UNDERLINE.sub("", report[match.end() : end])
         sections.append(Section(names[_key(match["title"])], _plain(content)))
     return [section for section in sections if section.text]
 
 
-def chosen(report: str, wanted: Sequence[SectionName], titles: Titles | None = None) -> str | None:
-    """The text of the ``wanted`` sections in their order, each behind its title where several are wanted.
+def join_sections(report: str, wanted: Sequence[SectionName], titles: Titles | None = None) -> str | None:
+    """Return the text of the ``wanted`` sections in their order, each behind its title where several are wanted.
 
-    Those of one name are joined. ``None`` where the report has none of them with any text.
+    Sections of one name are joined. ``None`` where the report has none of them with any text.
     """
-    found, used, kept = sections_of(report, titles), set[int](), list[str]()
+    sections, used, texts = split_sections(report, titles), set[int](), list[str]()
     for name in wanted:
-        places = [place for place, one in enumerate(found) if name in one.names and place not in used]
-        used |= {*places}
-        text = "\n".join(found[place].text for place in places)
+        indices = [i for i, section in enumerate(sections) if name in section.names and i not in used]
+        used |= {*indices}
+        text = "\n".join(sections[i].text for i in indices)
         if text:
-            kept.append(f"{name.capitalize()}: {text}" if len(wanted) > 1 else text)
-    return "\n".join(kept) or None
+            texts.append(f"{name.capitalize()}: {text}" if len(wanted) > 1 else text)
+    return "\n".join(texts) or None
 
 
 @lru_cache(maxsize=16)
 def _headings(
     extra: Sequence[tuple[SectionName, tuple[str, ...]]],
 ) -> tuple[re.Pattern[str], dict[str, frozenset[str]]]:
-    """What a heading looks like, and the sections of each title."""
+    """Return the pattern of a heading, and the section names of each title."""
     names: dict[str, set[str]] = {_key(title): set() for title in _OTHERS}
     for name, title in _pairs([*_TITLES.items(), *extra]):
         names.setdefault(_key(title), set()).add(name)
@@ -124,7 +128,10 @@ def _is_heading(match: re.Match[str], report: str) -> bool:
 
 
 def _ends_a_sentence(match: re.Match[str], report: str) -> bool:
-    """Whether one ends before the heading; without its full stop where no word leads on and another one begins."""
+    """Return whether a sentence ends before the heading.
+
+    Its full stop may be missing where the word before does not lead on, and what follows begins a new sentence.
+    """
     if report[match.start() - 1] in ".!?:;)]":
         return True
     word = report[max(0, match.start() - 12) : match.start()].split()[-1].lower()
@@ -145,6 +152,6 @@ def _plain(text: str) -> str:
 
 
 def section_names(sections: Iterable[Section]) -> list[SectionName]:
-    """The names of the sections that there are, without repetition, in the order of `SectionName`."""
-    found = {name for section in sections for name in section.names}
-    return [cast(SectionName, name) for name in _TITLES if name in found]
+    """Return the names that occur among the sections, each once, in the order of `SectionName`."""
+    present = {name for section in sections for name in section.names}
+    return [cast(SectionName, name) for name in _TITLES if name in present]

@@ -1,4 +1,4 @@
-"""UTF-8 text files to `Sample` and back; structured reports to `Sample`."""
+"""Read UTF-8 text and DICOM structured reports; write UTF-8 text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.io.dicom.instance import is_dicom
 from core.io.dicom.report import read_report
 from core.io.files import opening, require_file, require_no_nul
 from core.io.provenance import SYNTHETIC, Mark, write_marked
-from core.io.report_sections import SectionName, Titles, chosen, section_names, sections_of
+from core.io.report_sections import SectionName, Titles, join_sections, section_names, split_sections
 from core.types import Provenance, Sample
 
 _MARKER = f"# {SYNTHETIC} "
@@ -29,9 +29,9 @@ _OTHER_BOMS = {
 class TextReaderConfig(PartConfig):
     """A reader of UTF-8 text and of DICOM structured reports. ``max_bytes`` guards against a file that is no report.
 
-    ``sections``: what is kept of a report, in this order (see `core.io.report_sections`); left out, the whole text.
-    ``missing``: whether a report with none of them is refused or kept whole. ``titles``: headings of a house beyond the
-    usual ones, by section. All three hold for texts that stand in a table too.
+    ``sections``: the sections that are read of a report, in this order (see `core.io.report_sections`); left out, the
+    whole text. ``missing``: whether a report without any of them is refused or read whole. ``titles``: headings of a
+    hospital beyond the usual ones, by section. All three hold for texts that stand in a table too.
     """
 
     modality: str
@@ -41,7 +41,7 @@ class TextReaderConfig(PartConfig):
     titles: Titles = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _sections_differ(self) -> TextReaderConfig:
+    def _require_sections(self) -> TextReaderConfig:
         if len(set(self.sections)) < len(self.sections):
             raise ValueError("a section is named twice")
         if not all(title.strip() for more in self.titles.values() for title in more):
@@ -54,7 +54,7 @@ class TextReaderConfig(PartConfig):
 
 
 class TextReader:
-    """Reads a text file, or a file that is DICOM whatever its name, into a string. Text has no geometry."""
+    """Read a text file, or a file that is DICOM whatever its name, into a string. Text has no geometry."""
 
     suffixes = (".txt", ".dcm")
 
@@ -62,10 +62,10 @@ class TextReader:
         self.config = config
 
     def read(self, path: Path) -> Sample:
-        """The text without byte order mark, marker line and final newline, lines ended by ``\\n``.
+        """Return the text without byte order mark, marker line and final newline; lines end with ``\\n``.
 
-        Of a structured report its texts in order, each behind its title. `UserError`: not UTF-8 (with the byte offset),
-        binary, no structured report, without any text, too long, or closed to the user.
+        A structured report gives its texts in order, each behind its title. Raises `UserError` for a file that is not
+        UTF-8 (with the byte offset), is binary or no structured report, holds no text, is too long or cannot be opened.
         """
         path = require_no_nul(path)
         dicom = is_dicom(path) or path.suffix.lower() == ".dcm"
@@ -77,36 +77,36 @@ class TextReader:
             content = path.read_bytes()
         if dicom:
             return self._report(path)
-        text = _decoded(content, path).replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+        text = _decode(content, path).replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
         meta: dict[str, object] = {"path": str(path)}
         if text.startswith(_MARKER):
             marker, _, text = text.partition("\n")
             meta |= Mark.parse(marker.removeprefix(_MARKER), path).meta()
         elif not text.strip():
             raise UserError(f"{path}: holds no text, only white space; remove it from the manifest")
-        text = self.kept(text, str(path), synthetic="synthetic" in meta)
+        text = self.select_sections(text, str(path), synthetic="synthetic" in meta)
         return Sample(modality=self.config.modality, data=text, meta=meta)
 
-    def kept(self, text: str, where: str, *, synthetic: bool = False) -> str:
-        """The sections that are kept; `UserError` that begins with ``where``: a patient's report has none of them.
+    def select_sections(self, text: str, where: str, *, synthetic: bool = False) -> str:
+        """Return the configured sections; `UserError` that begins with ``where`` where a report has none of them.
 
-        What MedWeave wrote may be one section without its heading: without any it is kept whole.
+        A report that MedWeave wrote may be one section without its heading: without any heading it is read whole.
         """
         config = self.config
         if not config.sections:
             return text
-        found = chosen(text, config.sections, config.titles)
-        if found is None and config.missing == "refuse" and not synthetic:
-            has = ", ".join(section_names(sections_of(text, config.titles))) or "no heading that is known"
+        selected = join_sections(text, config.sections, config.titles)
+        if selected is None and config.missing == "refuse" and not synthetic:
+            present = ", ".join(section_names(split_sections(text, config.titles))) or "no known heading"
             raise UserError(
-                f"{where}: has no {' or '.join(config.sections)} (it has {has}); leave it out, name its heading in the"
-                " reader's titles, or set missing = 'whole'"
+                f"{where}: has no {' or '.join(config.sections)} (it has {present}); leave it out, name its heading in"
+                " the reader's titles, or set missing = 'whole'"
             )
-        return text if found is None else found
+        return text if selected is None else selected
 
     def _report(self, path: Path) -> Sample:
         text, mark = read_report(path)
-        text = self.kept(text, str(path), synthetic=mark is not None)
+        text = self.select_sections(text, str(path), synthetic=mark is not None)
         meta = {"path": str(path), **({} if mark is None else mark.meta())}
         return Sample(modality=self.config.modality, data=text, meta=meta)
 
@@ -120,13 +120,13 @@ class TextWriterConfig(PartConfig):
 
 
 class TextWriter:
-    """Writes a string; what is read back is equal, but for line ends."""
+    """Write a string; what is read back is equal, but for line ends."""
 
     suffix = ".txt"
     tolerance = 0.0
 
     def write(self, sample: Sample, path: Path, provenance: Provenance, *, overwrite: bool = False) -> None:
-        """Write ``path`` and ``<path>.json``, or neither. `UserError`: the file exists, or the sample is no text."""
+        """Write ``path`` and ``<path>.json``, or neither; `UserError`: the file exists, or the sample is no text."""
         if not isinstance(sample.data, str):
             raise UserError(f"{path}: token ids are no text; restore them with the preprocessor's invert first")
         mark = Mark.of(sample, provenance, units="characters")
@@ -134,9 +134,9 @@ class TextWriter:
         write_marked(Path(path), mark, lambda temporary: temporary.write_bytes(content), overwrite=overwrite)
 
 
-def _decoded(content: bytes, path: Path) -> str:
-    for mark, name in _OTHER_BOMS.items():
-        if content.startswith(mark):
+def _decode(content: bytes, path: Path) -> str:
+    for bom, name in _OTHER_BOMS.items():
+        if content.startswith(bom):
             raise UserError(f"{path}: is {name} (byte order mark at byte 0), expected UTF-8; convert it")
     if (nul := content.find(b"\0")) >= 0:
         raise UserError(f"{path}: holds a NUL byte at byte {nul}, so it is no UTF-8 text; convert it")

@@ -1,4 +1,4 @@
-"""File contents to the canonical form that every later step works on, and back. Imports no torch."""
+"""Convert file contents to the canonical form that every later step works on, and back. Imports no torch."""
 
 from core.preprocess.augment import AugmenterConfig
 from core.preprocess.collate import collate, uncollate

@@ -1,4 +1,4 @@
-"""Canonical samples to a `Batch`, and back."""
+"""Stack canonical samples to a `Batch`, and take them out of it again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.preprocess.grid import CANONICAL, name_of
+from core.preprocess.grid import CANONICAL, sample_name
 from core.types import Batch, DataSpec, Sample
 
 if TYPE_CHECKING:
@@ -17,23 +17,23 @@ _PAD = 0
 
 
 def collate(samples: Sequence[Sample], spec: DataSpec) -> Batch:
-    """One batch of one modality. Token ids are padded with 0 to the longest and masked; grids and vectors stacked.
+    """Return one batch of one modality. Token ids are padded with 0 to the longest and masked; the rest is stacked.
 
-    `ValueError` that names the sample: no sample at all, several modalities, or one that does not meet ``spec``.
+    Raises `ValueError` that names the sample: no sample, several modalities, or one that does not meet ``spec``.
     """
     import torch
 
     if not samples:
         raise ValueError("a batch needs at least one sample")
-    arrays = [_checked(sample, samples[0].modality, spec, place) for place, sample in enumerate(samples)]
+    arrays = [_require_array(sample, samples[0].modality, spec, index) for index, sample in enumerate(samples)]
     if spec.kind == "tokens":
-        data, mask = _padded(arrays)
+        data, mask = _pad(arrays)
         return Batch(modality=samples[0].modality, data=data, mask=mask)
     return Batch(modality=samples[0].modality, data=torch.from_numpy(np.stack(arrays)))
 
 
 def uncollate(batch: Batch, like: Sequence[Sample] | None = None) -> list[Sample]:
-    """The rows of a batch as canonical samples on the CPU; padding is removed.
+    """Return the rows of a batch as canonical samples on the CPU; padding is removed.
 
     Geometry and meta come from ``like``, one sample per row, where it is given.
     """
@@ -50,19 +50,19 @@ def uncollate(batch: Batch, like: Sequence[Sample] | None = None) -> list[Sample
     return samples
 
 
-def _checked(sample: Sample, modality: str, spec: DataSpec, place: int) -> np.ndarray:
-    who = f"sample {place} of the batch ({name_of(sample)})"
+def _require_array(sample: Sample, modality: str, spec: DataSpec, index: int) -> np.ndarray:
+    name = f"sample {index} of the batch ({sample_name(sample)})"
     if sample.modality != modality:
-        raise ValueError(f"{who}: is '{sample.modality}' in a batch of '{modality}'")
+        raise ValueError(f"{name}: is '{sample.modality}' in a batch of '{modality}'")
     if isinstance(sample.data, str):
-        raise ValueError(f"{who}: is text in original form; apply the preprocessor first")
-    found, kind = sample.data, np.int64 if spec.kind == "tokens" else np.float32
-    if found.dtype != kind:
-        raise ValueError(f"{who}: is {found.dtype}, expected {np.dtype(kind)}; apply the preprocessor first")
-    fault = _token_fault(found, spec) if spec.kind == "tokens" else _shape_fault(found, spec)
+        raise ValueError(f"{name}: is text in original form; apply the preprocessor first")
+    data, kind = sample.data, np.int64 if spec.kind == "tokens" else np.float32
+    if data.dtype != kind:
+        raise ValueError(f"{name}: is {data.dtype}, expected {np.dtype(kind)}; apply the preprocessor first")
+    fault = _token_fault(data, spec) if spec.kind == "tokens" else _shape_fault(data, spec)
     if fault:
-        raise ValueError(f"{who}: {fault}")
-    return found
+        raise ValueError(f"{name}: {fault}")
+    return data
 
 
 def _token_fault(ids: np.ndarray, spec: DataSpec) -> str | None:
@@ -78,8 +78,8 @@ def _shape_fault(data: np.ndarray, spec: DataSpec) -> str | None:
     return None if data.shape == expected else f"has shape {data.shape}, expected {expected}"
 
 
-def _padded(arrays: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Ids ``batch length`` and mask ``batch length``."""
+def _pad(arrays: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Return ids ``batch length`` and mask ``batch length``."""
     import torch
 
     lengths = torch.tensor([len(array) for array in arrays])

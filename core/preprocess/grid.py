@@ -1,4 +1,4 @@
-"""Images and volumes in units to [-1, 1] on the canonical grid, and back."""
+"""Convert images and volumes in units to [-1, 1] on the canonical grid, and back."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class GridConfig(PartConfig, ABC):
     ``space`` ``(H, W)`` or ``(D, H, W)``; ``spacing_mm`` and ``orientation`` per axis give the default geometry of
     generated samples and the aspect ratio. A sample is turned to ``orientation`` (unless ``reorient`` is false),
     padded with the lower bound to the aspect ratio (unless ``keep_aspect`` is false: then it is squeezed), resized.
-    ``projection``: a pixel is a sum along a ray, not a point, and says nothing of the third axis; the default geometry
-    keeps it as ``stored["projection"]``. ``unplaced``: nobody knows where in the patient a pixel lies (a photograph);
-    ``orientation`` is that of the screen; kept as ``stored["unplaced"]``.
+    ``projection``: a pixel is a sum along a ray, not a point, and has no position along the third axis; the default
+    geometry states it as ``source_header["projection"]``. ``unplaced``: the position of a pixel in the patient is
+    unknown (a photograph), and ``orientation`` is that of the screen; stated as ``source_header["unplaced"]``.
     """
 
     space: tuple[PositiveInt, ...]
@@ -43,26 +43,26 @@ class GridConfig(PartConfig, ABC):
     resize: Resize = "area"
 
     @model_validator(mode="after")
-    def _one_entry_per_axis(self) -> GridConfig:
+    def _require_equal_lengths(self) -> GridConfig:
         if not len(self.space) == len(self.spacing_mm) == len(self.orientation):
             raise ValueError("space, spacing_mm and orientation need one entry per axis")
         return self
 
     @property
     def geometry(self) -> Geometry:
-        """Of a sample that no input places: centred at the world's origin."""
-        said = {"projection": self.projection, "unplaced": self.unplaced}
-        stored = {key: True for key, value in said.items() if value}
-        return centred(self.space, self.spacing_mm, self.orientation, **stored)
+        """Return the geometry of a sample without any from an input: centred at the world's origin."""
+        config = {"projection": self.projection, "unplaced": self.unplaced}
+        flags = {key: True for key, value in config.items() if value}
+        return centred(self.space, self.spacing_mm, self.orientation, **flags)
 
     @property
     @abstractmethod
     def value_bounds(self) -> tuple[float, float]:
-        """What -1 and 1 stand for in ``units``, where a sample does not say."""
+        """Return what -1 and 1 stand for in ``units``, where a sample does not state it."""
 
     @property
     def spec(self) -> DataSpec:
-        """The `DataSpec` that goes with this preprocessor."""
+        """Return the `DataSpec` that goes with this preprocessor."""
         return DataSpec(
             kind="grid",
             space=self.space,
@@ -78,10 +78,10 @@ class GridPreprocess(ABC):
 
     ``invert`` restores a sample that already lies on the canonical grid within ``tolerance`` units, unless it was
     clipped. Between grids of different size only what the coarser one can hold comes back. A canonical sample is
-    known by ``meta["canonical"]`` and returned as it is; ``meta["range"]`` tells what -1 and 1 stood for.
+    known by ``meta["canonical"]`` and returned as it is; ``meta["range"]`` holds what -1 and 1 stood for.
     """
 
-    source_channels: int | None = None  # of original data, where they are other than those of the canonical form
+    source_channels: int | None = None  # channels of original data, where the canonical form has another number
 
     def __init__(self, config: GridConfig, tolerance: float) -> None:
         self.config = config
@@ -89,31 +89,31 @@ class GridPreprocess(ABC):
 
     @abstractmethod
     def bounds(self, data: np.ndarray) -> tuple[float, float]:
-        """What -1 and 1 shall stand for in this sample."""
+        """Return what -1 and 1 shall stand for in this sample."""
 
     def apply(self, sample: Sample) -> Sample:
-        """The canonical form. `UserError` that names the sample: wrong axes, plane or channels, or not finite."""
+        """Return the canonical form; `UserError` names the sample: wrong axes, plane or channels, or not finite."""
         if is_canonical(sample):
             return sample
-        data, geometry = self._checked(sample)
-        place = self._fit(geometry, sample)
+        data, geometry = self._require_source(sample)
+        mapping = self._map_to_grid(geometry, sample)
         low, high = self.bounds(data)
         scaled = (np.clip(data, low, high) - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
-        scaled = np.clip(place.forward(scaled, -1.0, self.config.resize), -1, 1).astype(np.float32)
+        scaled = np.clip(mapping.forward(scaled, -1.0, self.config.resize), -1, 1).astype(np.float32)
         meta = {**sample.meta, CANONICAL: True, RANGE: (low, high)}
-        return replace(sample, data=scaled, geometry=self._canonical_place(place, geometry), meta=meta)
+        return replace(sample, data=scaled, geometry=self._canonical_geometry(mapping, geometry), meta=meta)
 
     def invert(self, sample: Sample, like: Geometry | None = None) -> Sample:
-        """Units restored, on the grid of ``like`` (or the default geometry).
+        """Restore units, on the grid of ``like`` (or the default geometry).
 
         The canonical grid stands for the field of view of ``like``, padded to the aspect ratio as in ``apply``; so a
-        generated sample can be laid over a partner's image.
+        generated sample can be laid over the image of another modality.
         """
         data = np.asarray(sample.data, dtype=np.float32)
         self._require_canonical(data)
         like = like or self.config.geometry
         low, high = sample.meta.get(RANGE) or self.config.value_bounds
-        data = self._fit(like, sample).backward(np.clip(data, -1, 1), self.config.resize)
+        data = self._map_to_grid(like, sample).backward(np.clip(data, -1, 1), self.config.resize)
         values = (data.astype(np.float64) + 1) * ((high - low) / 2) + low
         meta = {key: value for key, value in sample.meta.items() if key not in (CANONICAL, RANGE)}
         units = {"units": self.config.units}
@@ -124,23 +124,25 @@ class GridPreprocess(ABC):
         if data.shape != expected:
             raise ValueError(f"a canonical sample is {expected}, found {data.shape}")
 
-    def _fit(self, geometry: Geometry, sample: Sample) -> GridMapping:
+    def _map_to_grid(self, geometry: Geometry, sample: Sample) -> GridMapping:
         orientation = self.config.orientation if self.config.reorient else None
         try:
-            return map_to_grid(geometry, self.config.geometry, orientation=orientation, keep_aspect=self.config.keep_aspect)
+            return map_to_grid(
+                geometry, self.config.geometry, orientation=orientation, keep_aspect=self.config.keep_aspect
+            )
         except ValueError as error:
             raise UserError(
-                f"{name_of(sample)}: {error}; choose a preset for such data, or leave the file out"
+                f"{sample_name(sample)}: {error}; choose a preset for such data, or leave the file out"
             ) from error
 
-    def _canonical_place(self, place: GridMapping, original: Geometry) -> Geometry:
-        """The original object where nothing moved, so that geometry is not even rounded."""
-        found = place.geometry
-        same = found.shape == original.shape and np.allclose(found.affine, original.affine, rtol=0, atol=1e-9)
-        return original if same else found
+    def _canonical_geometry(self, mapping: GridMapping, original: Geometry) -> Geometry:
+        """Return the geometry of the mapping; the original object where nothing moved, so that nothing is rounded."""
+        mapped = mapping.geometry
+        same = mapped.shape == original.shape and np.allclose(mapped.affine, original.affine, rtol=0, atol=1e-9)
+        return original if same else mapped
 
-    def _checked(self, sample: Sample) -> tuple[np.ndarray, Geometry]:
-        data, geometry, name = sample.data, sample.geometry, name_of(sample)
+    def _require_source(self, sample: Sample) -> tuple[np.ndarray, Geometry]:
+        data, geometry, name = sample.data, sample.geometry, sample_name(sample)
         if isinstance(data, str) or geometry is None or data.shape[1:] != geometry.shape:
             raise UserError(f"{name}: expected an array with its geometry; the reader gives both")
         channels = self.source_channels or self.config.channels
@@ -151,12 +153,12 @@ class GridPreprocess(ABC):
         return np.asarray(data, dtype=np.float32), geometry
 
 
-def name_of(sample: Sample) -> str:
-    """What an error calls a sample: its file where it has one."""
+def sample_name(sample: Sample) -> str:
+    """Return the name of a sample in an error: its file where it has one."""
     return str(sample.meta.get("path") or f"sample of '{sample.modality}'")
 
 
 def is_canonical(sample: Sample) -> bool:
-    """Whether a preprocessor made this sample, or `uncollate` took it out of a batch."""
+    """Return whether a preprocessor made this sample, or `uncollate` took it out of a batch."""
     meta: Mapping[str, Any] = sample.meta
     return bool(meta.get(CANONICAL))

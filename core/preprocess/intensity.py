@@ -1,8 +1,7 @@
-"""Preprocessing between fixed bounds, for data whose units mean something (Hounsfield units, shares of full scale).
+"""Normalise intensities to [-1, 1], between fixed bounds or between percentiles of each sample.
 
-Preprocessing between percentiles of each sample, for data in arbitrary units (MRI).
-
-The slow change of brightness that receive coils leave in MR images, estimated and taken out.
+Fixed bounds suit data whose units have a meaning (Hounsfield units, fractions of full scale), percentiles suit
+arbitrary units (MRI). The bias field that receive coils leave in MR images can be removed first.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class WindowNormalizationConfig(GridConfig):
     windows: Mapping[str, tuple[float, PositiveFloat]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _bounds_in_order(self) -> WindowNormalizationConfig:
+    def _require_bounds(self) -> WindowNormalizationConfig:
         if not self.low < self.high:
             raise ValueError("low must be below high")
         if self.window is not None and self.window not in self.windows:
@@ -41,7 +40,7 @@ class WindowNormalizationConfig(GridConfig):
 
     @property
     def value_bounds(self) -> tuple[float, float]:
-        """The same for every sample."""
+        """Return the bounds, the same for every sample."""
         if self.window is None:
             return self.low, self.high
         centre, width = self.windows[self.window]
@@ -53,7 +52,7 @@ class WindowNormalizationConfig(GridConfig):
 
 
 class WindowNormalization(GridPreprocess):
-    """The same bounds for every sample."""
+    """Normalise between the same bounds for every sample."""
 
     def __init__(self, config: WindowNormalizationConfig) -> None:
         # Rounding of float32 in two multiplications and a sum.
@@ -61,7 +60,7 @@ class WindowNormalization(GridPreprocess):
         super().__init__(config, tolerance=1e-6 * (high - low))
 
     def bounds(self, data: np.ndarray) -> tuple[float, float]:
-        """The configured bounds, whatever the sample holds."""
+        """Return the configured bounds, whatever the sample holds."""
         return self.config.value_bounds
 
 
@@ -71,9 +70,9 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 class PercentileNormalizationConfig(GridConfig):
     """Clip to the ``lower`` and ``upper`` percentile of the sample (MediSyn: 0.5 and 99.5) and map them to -1 and 1.
 
-    The two values found are kept in ``meta["range"]``, so that ``invert`` restores the sample's own units. A
-    generated sample has none: it gets ``value_range``. A constant sample becomes -1 everywhere. ``bias``: the bias
-    field is taken out first, and stays out: ``invert`` gives the corrected image. It needs the extra ``bias``.
+    ``meta["range"]`` holds the two values, so that ``invert`` restores the units of the sample. A generated sample has
+    none: it gets ``value_range``. A constant sample becomes -1 everywhere. ``bias``: the bias field is removed first,
+    and is not put back: ``invert`` gives the corrected image. It needs the extra ``bias``.
     """
 
     lower: Percent = 0.5
@@ -82,14 +81,14 @@ class PercentileNormalizationConfig(GridConfig):
     bias: N4Config | None = None
 
     @model_validator(mode="after")
-    def _bounds_in_order(self) -> PercentileNormalizationConfig:
+    def _require_bounds(self) -> PercentileNormalizationConfig:
         if not self.lower < self.upper or not self.value_range[0] < self.value_range[1]:
             raise ValueError("lower must be below upper, and value_range rising")
         return self
 
     @property
     def value_bounds(self) -> tuple[float, float]:
-        """Of a generated sample; others bring their own."""
+        """Return the bounds of a generated sample; other samples have theirs in ``meta``."""
         return self.value_range
 
     def build(self) -> PercentileNormalization:
@@ -98,10 +97,10 @@ class PercentileNormalizationConfig(GridConfig):
 
 
 class PercentileNormalization(GridPreprocess):
-    """Bounds from each sample.
+    """Normalise between the percentiles of each sample.
 
-    Values between the percentiles come back to rounding; ``tolerance``, a tenth of ``value_range``, is what clipping
-    costs the peaks of a smooth image. Bright outliers (vessels, artefacts) can lose more: that is what it is for.
+    Values between the percentiles are restored up to rounding. ``tolerance``, a tenth of ``value_range``, is what
+    clipping costs the peaks of a smooth image; bright outliers (vessels, artefacts) can lose more, as intended.
     """
 
     def __init__(self, config: PercentileNormalizationConfig) -> None:
@@ -113,29 +112,29 @@ class PercentileNormalization(GridPreprocess):
             require_simpleitk()
 
     def apply(self, sample: Sample) -> Sample:
-        """The canonical form, as of a grid, the bias field taken out where that is asked for."""
+        """Return the canonical form, as of a grid; the bias field is removed where that is configured."""
         if self.bias is None or is_canonical(sample):
             return super().apply(sample)
-        data, place = self._checked(sample)
-        planes = [without_bias(channel, place.spacing_mm, self.bias) for channel in data]
-        return super().apply(replace(sample, data=np.stack(planes)))
+        data, geometry = self._require_source(sample)
+        channels = [remove_bias_field(channel, geometry.spacing_mm, self.bias) for channel in data]
+        return super().apply(replace(sample, data=np.stack(channels)))
 
     def bounds(self, data: np.ndarray) -> tuple[float, float]:
-        """The two percentiles over all values."""
+        """Return the two percentiles over all values."""
         low, high = (float(value) for value in np.percentile(data, self.percents))
         tiny = 1e-6 * max(1.0, abs(low), abs(high))
         return (low, high) if high - low > tiny else (low, low + 1.0)
 
 
-_COARSEST = 32  # points per axis that the estimate keeps
-_FEWEST = 64  # points of foreground below which there is nothing to estimate from
+_MIN_POINTS = 32  # points per axis that the grid of the estimate has at least
+_MIN_FOREGROUND = 64  # points of foreground below which no field can be estimated
 
 
 class N4Config(BaseModel):
     """N4ITK (Tustison et al., IEEE TMI 29:1310, 2010), by SimpleITK.
 
-    ``iterations`` at most per level, the number of levels being theirs. ``shrink``: the field is estimated on every so
-    many points per axis, as is usual, because it is smooth; fewer where an axis would get less than 32.
+    ``iterations``: at most so many per level, one entry per level. ``shrink``: the field is smooth, so it is estimated
+    on every so many points per axis, as is usual; the factor is smaller where an axis would get fewer than 32 points.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -145,7 +144,7 @@ class N4Config(BaseModel):
 
 
 def require_simpleitk() -> None:
-    """`UserError` that names the extra, where SimpleITK is not installed."""
+    """Raise `UserError` that names the extra, where SimpleITK is not installed."""
     try:
         import SimpleITK  # noqa: F401
     except ImportError as error:
@@ -155,20 +154,20 @@ def require_simpleitk() -> None:
         ) from error
 
 
-def without_bias(data: np.ndarray, spacing_mm: tuple[float, ...], config: N4Config) -> np.ndarray:
-    """``*space`` divided by its bias field, in the same units; float32.
+def remove_bias_field(data: np.ndarray, spacing_mm: tuple[float, ...], config: N4Config) -> np.ndarray:
+    """Divide ``*space`` by its bias field, in the same units; float32.
 
-    The foreground is what lies above Otsu's threshold. An image with (almost) none, a constant one, say, has no field
-    and stays as it is. One thread: the same image gives the same numbers everywhere.
+    The foreground is what lies above Otsu's threshold. An image with almost no foreground, such as a constant one, is
+    returned unchanged. One thread is used, so that the same image gives the same numbers everywhere.
     """
     import SimpleITK
 
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(data, dtype=np.float32))
     image.SetSpacing([float(step) for step in reversed(spacing_mm)])
     mask = _foreground(image, data)
-    factors = [max(1, min(config.shrink, size // _COARSEST)) for size in reversed(data.shape)]
+    factors = [max(1, min(config.shrink, size // _MIN_POINTS)) for size in reversed(data.shape)]
     small, small_mask = SimpleITK.Shrink(image, factors), SimpleITK.Shrink(mask, factors)
-    if SimpleITK.GetArrayViewFromImage(small_mask).sum() < _FEWEST:
+    if SimpleITK.GetArrayViewFromImage(small_mask).sum() < _MIN_FOREGROUND:
         return np.asarray(data, dtype=np.float32)
     estimate = SimpleITK.N4BiasFieldCorrectionImageFilter()
     estimate.SetNumberOfThreads(1)
@@ -181,12 +180,9 @@ def without_bias(data: np.ndarray, spacing_mm: tuple[float, ...], config: N4Conf
 def _foreground(image: Any, data: np.ndarray) -> Any:
     import SimpleITK
 
-    found = (
-        SimpleITK.GetArrayFromImage(SimpleITK.OtsuThreshold(image, 0, 1, 200))
-        if np.ptp(data) > 0
-        else np.zeros(data.shape)
-    )
+    constant = not np.ptp(data) > 0
+    above = np.zeros(data.shape) if constant else SimpleITK.GetArrayFromImage(SimpleITK.OtsuThreshold(image, 0, 1, 200))
     # N4 takes logarithms.
-    mask = SimpleITK.GetImageFromArray(((found > 0) & (data > 0)).astype(np.uint8))
+    mask = SimpleITK.GetImageFromArray(((above > 0) & (data > 0)).astype(np.uint8))
     mask.CopyInformation(image)
     return mask

@@ -1,4 +1,4 @@
-"""Label maps to one channel per label, and back by the largest channel: no label is ever mixed from two others."""
+"""Convert label maps to one channel per label, and back by the largest channel: labels are never mixed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.preprocess.augment import AugmentationParams, AugmenterConfig, GridAugmenter, Share, rotation, warped
-from core.preprocess.grid import CANONICAL, GridConfig, GridPreprocess, is_canonical, name_of
+from core.preprocess.augment import AugmentationParams, AugmenterConfig, Fraction, GridAugmenter, rotation, warp
+from core.preprocess.grid import CANONICAL, GridConfig, GridPreprocess, is_canonical, sample_name
 from core.preprocess.spatial import Resize
 from core.types import LABEL_UNITS, Geometry, Sample
 
@@ -28,7 +28,7 @@ class LabelPreprocessConfig(GridConfig):
     resize: Resize = "nearest"
 
     @model_validator(mode="after")
-    def _a_channel_per_label(self) -> LabelPreprocessConfig:
+    def _require_labels_fit(self) -> LabelPreprocessConfig:
         if (self.units, self.resize) != (LABEL_UNITS, "nearest"):
             raise ValueError("numbers that are names have units = 'label' and resize = 'nearest'")
         if len(set(self.labels)) < len(self.labels):
@@ -39,7 +39,7 @@ class LabelPreprocessConfig(GridConfig):
 
     @property
     def value_bounds(self) -> tuple[float, float]:
-        """Nothing, and the last label."""
+        """Return 0 (nothing) and the last label."""
         return 0.0, float(len(self.labels))
 
     def build(self) -> LabelPreprocess:
@@ -48,7 +48,10 @@ class LabelPreprocessConfig(GridConfig):
 
 
 class LabelPreprocess(GridPreprocess):
-    """Label map, float32 ``1 *space`` of whole numbers, to ``channel *space`` and back; exact on the canonical grid."""
+    """Convert a label map, float32 ``1 *space`` of whole numbers, to ``channel *space`` and back.
+
+    The conversion is exact on the canonical grid.
+    """
 
     source_channels = 1
 
@@ -57,49 +60,49 @@ class LabelPreprocess(GridPreprocess):
         self.labels = config.labels
 
     def bounds(self, data: np.ndarray) -> tuple[float, float]:
-        """The configured labels, whatever the sample holds."""
+        """Return the range of the configured labels, whatever the sample holds."""
         return self.config.value_bounds
 
     def apply(self, sample: Sample) -> Sample:
-        """The canonical form. `UserError` that names the sample: as of a grid, or a value that is no label."""
+        """Return the canonical form; `UserError` names the sample, as of a grid, or where a value is no label."""
         if is_canonical(sample):
             return sample
-        data, geometry = self._checked(sample)
+        data, geometry = self._require_source(sample)
         self._require_labels(data, sample)
-        place = self._fit(geometry, sample)
+        mapping = self._map_to_grid(geometry, sample)
         # Labels are resampled before they get channels, which would take as many times the memory.
-        found = place.forward(data, 0.0, "nearest")
+        resampled = mapping.forward(data, 0.0, "nearest")
         numbers = np.arange(1, len(self.labels) + 1, dtype=np.float32).reshape(-1, *(1,) * len(self.config.space))
-        channels = np.where(found == numbers, np.float32(1), np.float32(-1))
+        channels = np.where(resampled == numbers, np.float32(1), np.float32(-1))
         meta = {**sample.meta, CANONICAL: True}
-        return replace(sample, data=channels, geometry=self._canonical_place(place, geometry), meta=meta)
+        return replace(sample, data=channels, geometry=self._canonical_geometry(mapping, geometry), meta=meta)
 
     def invert(self, sample: Sample, like: Geometry | None = None) -> Sample:
-        """The label of the largest channel, nothing where none is above 0, on the grid of ``like`` (or the default)."""
+        """Return the label of the largest channel, 0 where none is above 0, on the grid of ``like`` or the default."""
         data = np.asarray(sample.data, dtype=np.float32)
         self._require_canonical(data)
         like = like or self.config.geometry
-        found = np.where(data.max(0) > 0, data.argmax(0) + 1, 0).astype(np.float32)
-        found = self._fit(like, sample).backward(found[None], "nearest")
+        label_map = np.where(data.max(0) > 0, data.argmax(0) + 1, 0).astype(np.float32)
+        label_map = self._map_to_grid(like, sample).backward(label_map[None], "nearest")
         meta = {key: value for key, value in sample.meta.items() if key != CANONICAL}
-        return replace(sample, data=found, geometry=like, meta={**meta, "units": self.config.units})
+        return replace(sample, data=label_map, geometry=like, meta={**meta, "units": self.config.units})
 
     def _require_labels(self, data: np.ndarray, sample: Sample) -> None:
         last = len(self.labels)
         wrong = data[(data != np.rint(data)) | (data < 0) | (data > last)]
         if wrong.size:
             raise UserError(
-                f"{name_of(sample)}: holds {wrong[0]:g}, which is no label (0 is nothing, 1 to {last} are"
+                f"{sample_name(sample)}: holds {wrong[0]:g}, which is no label (0 is nothing, 1 to {last} are"
                 f" {', '.join(self.labels)}); set the reader's values, or the preprocessor's labels"
             )
 
 
 class LabelAugmenterConfig(PartConfig):
-    """Views of a label map: moved as an image is (see `AugmenterConfig`), to the nearest point, and nothing else."""
+    """Augmentation of a label map: moved as an image is (see `AugmenterConfig`), to the nearest point."""
 
     rotation_deg: Annotated[float, Field(ge=0, le=45)] = 7.0
-    scale: Share = 0.08
-    shift: Share = 0.04
+    scale: Fraction = 0.08
+    shift: Fraction = 0.04
 
     def build(self) -> LabelAugmenter:
         """Make the augmenter."""
@@ -107,18 +110,18 @@ class LabelAugmenterConfig(PartConfig):
 
 
 class LabelAugmenter(GridAugmenter):
-    """Views of ``channel *space`` of -1 and 1; every view holds nothing but -1 and 1."""
+    """Augment ``channel *space`` of -1 and 1; the result holds nothing but -1 and 1."""
 
     def __init__(self, config: LabelAugmenterConfig) -> None:
         super().__init__(AugmenterConfig(**config.model_dump(), gamma=0.0, blur=0.0, noise=0.0))
 
-    def applied(self, sample: Sample, view: AugmentationParams) -> Sample:
-        """The view of the sample: moved, and nothing else."""
-        data, place = np.asarray(sample.data, dtype=np.float32), sample.geometry
-        spacing = (1.0,) * (data.ndim - 1) if place is None else place.spacing_mm
-        matrix = rotation(view.angles_deg, spacing) * view.scale
-        data, moved = warped(data, matrix, np.array(view.shift), fill=-1.0, order=0)
-        changed: dict[str, Any] = {"data": data.copy(), "meta": {**sample.meta, "view": view.told()}}
-        if place is not None:
-            changed["geometry"] = replace(place, affine=place.affine @ moved)
+    def apply(self, sample: Sample, params: AugmentationParams) -> Sample:
+        """Move the sample, and change nothing else."""
+        data, geometry = np.asarray(sample.data, dtype=np.float32), sample.geometry
+        spacing = (1.0,) * (data.ndim - 1) if geometry is None else geometry.spacing_mm
+        matrix = rotation(params.angles_deg, spacing) * params.scale
+        data, moved = warp(data, matrix, np.array(params.shift), fill=-1.0, order=0)
+        changed: dict[str, Any] = {"data": data.copy(), "meta": {**sample.meta, "view": params.as_dict()}}
+        if geometry is not None:
+            changed["geometry"] = replace(geometry, affine=geometry.affine @ moved)
         return replace(sample, **changed)

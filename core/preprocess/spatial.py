@@ -1,9 +1,4 @@
-"""How a grid of any size lies in the canonical grid: turned, padded to its aspect ratio, resampled.
-
-Array axes into the order and direction that a modality is trained in.
-
-An interval of an axis onto another number of points: averages downwards, interpolation upwards, or the nearest.
-"""
+"""Map a grid of any size to the canonical grid: reorient its axes, pad it to the aspect ratio, resample it."""
 
 from __future__ import annotations
 
@@ -21,23 +16,23 @@ _SAME_PLANE = 0.5  # cosine; beyond 60 degrees an axis is another axis
 
 @dataclass(frozen=True)
 class Reorientation:
-    """New axis ``k`` is old axis ``axes[k]``, reversed where ``flips[k]``. No interpolation."""
+    """A permutation and reversal of axes: new axis ``k`` is old axis ``axes[k]``, reversed where ``flips[k]``."""
 
     axes: tuple[int, ...]
     flips: tuple[bool, ...]
 
     def apply(self, data: np.ndarray) -> np.ndarray:
-        """``channel *space`` turned."""
-        turned = np.transpose(data, (0, *(axis + 1 for axis in self.axes)))
-        return np.flip(turned, self._flipped())
+        """Return ``channel *space`` with reoriented axes."""
+        permuted = np.transpose(data, (0, *(axis + 1 for axis in self.axes)))
+        return np.flip(permuted, self._flipped_axes())
 
     def undo(self, data: np.ndarray) -> np.ndarray:
-        """``channel *space`` turned back."""
+        """Return ``channel *space`` with its original axes."""
         back = np.argsort(self.axes)
-        return np.transpose(np.flip(data, self._flipped()), (0, *(int(axis) + 1 for axis in back)))
+        return np.transpose(np.flip(data, self._flipped_axes()), (0, *(int(axis) + 1 for axis in back)))
 
     def geometry(self, geometry: Geometry) -> Geometry:
-        """The geometry of turned data: every point stays where it is in the world."""
+        """Return the geometry of reoriented data: every point has the same world position as before."""
         affine = geometry.affine.copy()
         for new, (old, flip) in enumerate(zip(self.axes, self.flips, strict=True)):
             step = geometry.affine[:3, old]
@@ -46,14 +41,14 @@ class Reorientation:
                 affine[:3, 3] += step * (geometry.shape[old] - 1)
         return replace(geometry, affine=affine + 0.0, shape=tuple(geometry.shape[axis] for axis in self.axes))
 
-    def _flipped(self) -> tuple[int, ...]:
+    def _flipped_axes(self) -> tuple[int, ...]:
         return tuple(axis + 1 for axis, flip in enumerate(self.flips) if flip)
 
 
 def reorient_to(geometry: Geometry, orientation: str) -> Reorientation:
-    """The turn that brings the array axes nearest to ``orientation``.
+    """Return the reorientation that brings the array axes nearest to ``orientation``.
 
-    `ValueError` when no order does: a sagittal slice is no axial one.
+    `ValueError` where no order of axes does: a sagittal slice is no axial one.
     """
     count = len(geometry.shape)
     steps = geometry.affine[:3, :count]
@@ -67,17 +62,17 @@ def reorient_to(geometry: Geometry, orientation: str) -> Reorientation:
 
 
 Resize = Literal["area", "nearest"]
-_TIE = 1e-6  # pixels; rounding does not decide which of two is nearer
+_TIE = 1e-6  # pixels; rounding must not decide which of two is nearer
 
 
 def resample(
     data: np.ndarray, axis: int, start: float, stop: float, num: int, fill: float = 0.0, how: Resize = "area"
 ) -> np.ndarray:
-    """``data`` along ``axis`` on ``num`` points that cover ``[start, stop]``.
+    """Resample ``data`` along ``axis`` on ``num`` points that cover ``[start, stop]``.
 
-    Pixel ``i`` covers ``[i, i + 1]``; what the interval has beyond the data counts as ``fill``. ``"area"`` averages
-    exactly where points get fewer and interpolates linearly where they get more; ``"nearest"`` keeps labels, see
-    `nearest`.
+    Pixel ``i`` covers ``[i, i + 1]``; the part of the interval outside the data counts as ``fill``. ``"area"`` averages
+    exactly where points become fewer and interpolates linearly where they become more; ``"nearest"`` preserves labels,
+    see `nearest`.
     """
     size = data.shape[axis]
     if (start, stop, num) == (0, size, size):
@@ -90,10 +85,10 @@ def resample(
 
 
 def nearest(data: np.ndarray, axis: int, start: float, stop: float, num: int, fill: float) -> np.ndarray:
-    """The pixel that lies nearest to each point.
+    """Return the pixel that lies nearest to each point.
 
-    Where two are equally near, by turns the larger and the smaller value counts: the pixel of one side would move
-    everything that is drawn to the other (by half a pixel at 2:1), and one value would let it grow or shrink.
+    Where two are equally near, the larger and the smaller value count alternately. The pixel of one side would move
+    every structure to the other side (by half a pixel at 2:1), and one of the values would let it grow or shrink.
     """
     centre, inside = _centres(data.shape[axis], start, stop, num)
     last = data.shape[axis] - 1
@@ -101,22 +96,25 @@ def nearest(data: np.ndarray, axis: int, start: float, stop: float, num: int, fi
     left = np.clip(np.ceil(centre - 0.5 - _TIE), 0, last).astype(int)
     tied = np.flatnonzero(left != right)
     rows = np.moveaxis(data, axis, 0)
-    found = rows[right]
-    for turn, larger_or_smaller in enumerate((np.maximum, np.minimum)):
-        own = tied[turn::2]
-        found[own] = larger_or_smaller(rows[left[own]], rows[right[own]])
-    found[~inside] = fill
-    return np.moveaxis(found, 0, axis)
+    result = rows[right]
+    for start_at, larger_or_smaller in enumerate((np.maximum, np.minimum)):
+        points = tied[start_at::2]
+        result[points] = larger_or_smaller(rows[left[points]], rows[right[points]])
+    result[~inside] = fill
+    return np.moveaxis(result, 0, axis)
 
 
 def _centres(size: int, start: float, stop: float, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the points lie, in indices of pixels, and which of them lie in the data."""
+    """Return the positions of the points, in indices of pixels, and which of them lie in the data."""
     centre = start + (stop - start) / num * (np.arange(num) + 0.5) - 0.5
     return centre, (centre >= -0.5) & (centre <= size - 0.5)
 
 
 def weights(size: int, start: float, stop: float, num: int) -> np.ndarray:
-    """Share of each of ``size`` pixels in each of ``num`` points: ``num size``; a row sums to the part inside."""
+    """Return the weight of each of ``size`` pixels in each of ``num`` points, ``num size``.
+
+    A row sums to the fraction of the point that lies in the data.
+    """
     step = (stop - start) / num
     if step >= 1:
         low = start + step * np.arange(num)[:, None]
@@ -133,35 +131,36 @@ def weights(size: int, start: float, stop: float, num: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class GridMapping:
-    """The canonical grid of ``space`` points covers ``[start, stop]`` of the turned source, in its pixels.
+    """The mapping of a source to the canonical grid, whose ``space`` points cover ``[start, stop]`` of the source.
 
-    ``source`` is the source's geometry after the turn. Nothing is cropped: the interval holds the whole source.
+    ``source`` is the geometry of the source after reorientation; ``start`` and ``stop`` are in its pixels. Nothing is
+    cropped: the interval holds the whole source.
     """
 
-    turn: Reorientation
+    reorientation: Reorientation
     source: Geometry
     start: tuple[float, ...]
     stop: tuple[float, ...]
     space: Space
 
     def forward(self, data: np.ndarray, fill: float, how: Resize) -> np.ndarray:
-        """``channel *source`` to ``channel *space``; ``fill`` where the source ends."""
-        data = self.turn.apply(data)
+        """Map ``channel *source`` to ``channel *space``; ``fill`` where the source ends."""
+        data = self.reorientation.apply(data)
         for axis, (start, stop, num) in enumerate(zip(self.start, self.stop, self.space, strict=True)):
             data = resample(data, axis + 1, start, stop, num, fill, how)
         return np.ascontiguousarray(data)
 
     def backward(self, data: np.ndarray, how: Resize) -> np.ndarray:
-        """``channel *space`` to ``channel *source``, the padding cut off."""
+        """Map ``channel *space`` to ``channel *source`` without the padding."""
         for axis, (start, stop, num) in enumerate(zip(self.start, self.stop, self.space, strict=True)):
             size = self.source.shape[axis]
             scale = num / (stop - start)
             data = resample(data, axis + 1, -start * scale, (size - start) * scale, size, 0.0, how)
-        return np.ascontiguousarray(self.turn.undo(data))
+        return np.ascontiguousarray(self.reorientation.undo(data))
 
     @property
     def geometry(self) -> Geometry:
-        """Of the canonical grid: every landmark keeps its place in the world."""
+        """Return the geometry of the canonical grid: every landmark has the same world position as before."""
         step, first = np.ones(3), np.zeros(3)
         count = len(self.space)
         step[:count] = (np.array(self.stop) - np.array(self.start)) / np.array(self.space)
@@ -173,23 +172,23 @@ class GridMapping:
 
 
 def map_to_grid(geometry: Geometry, like: Geometry, *, orientation: str | None, keep_aspect: bool) -> GridMapping:
-    """The `GridMapping` of data at ``geometry`` into the grid of ``like``, whose size in mm gives the aspect ratio.
+    """Return the mapping of data at ``geometry`` to the grid of ``like``, whose size in mm gives the aspect ratio.
 
-    Without ``keep_aspect`` every axis is stretched on its own. `ValueError`: another number of axes or another plane.
+    Without ``keep_aspect`` every axis is stretched separately. `ValueError`: another number of axes or another plane.
     """
     count = len(geometry.shape)
     if count != len(like.shape):
         raise ValueError(f"it has {count} axes {geometry.shape}, expected {len(like.shape)}")
-    turn = Reorientation(tuple(range(count)), (False,) * count)
+    reorientation = Reorientation(tuple(range(count)), (False,) * count)
     if orientation is not None:
-        turn = reorient_to(geometry, orientation)
-    source = turn.geometry(geometry)
+        reorientation = reorient_to(geometry, orientation)
+    source = reorientation.geometry(geometry)
     shape = np.array(source.shape, dtype=np.float64)
     extent = shape.copy()
     if keep_aspect:
-        # Source pixels per unit of the canonical size; the largest needed decides, so that nothing is cut off.
+        # Source pixels per unit of the canonical size; the largest ratio decides, so that nothing is cut off.
         size = np.array(like.shape) * np.array(like.spacing_mm) / np.array(source.spacing_mm)
         extent = size * (shape / size).max()
         extent = np.where(np.isclose(extent, shape, rtol=1e-6, atol=0), shape, extent)
     start, stop = (shape - extent) / 2, (shape + extent) / 2
-    return GridMapping(turn, source, tuple(map(float, start)), tuple(map(float, stop)), like.shape)
+    return GridMapping(reorientation, source, tuple(map(float, start)), tuple(map(float, stop)), like.shape)

@@ -253,7 +253,7 @@ except UserError as error:
     content = bytearray((folder / "a.nii").read_bytes())
     content[80:84] = np.float32(-2).tobytes()  # the first spacing
     (folder / "c.nii").write_bytes(content)
-    with pytest.warns(MedWeaveWarning, match=r"c\.nii: its header was mended while reading: .*pixdim"):
+    with pytest.warns(MedWeaveWarning, match=r"c\.nii: its header was repaired while reading: .*pixdim"):
         assert reader().read(folder / "c.nii").data.shape == (1, 2, 3, 4)
 
 
@@ -270,7 +270,7 @@ def test_writer_refuses(folder, provenance):
             "but its geometry",
         ),
         (NiftiWriterConfig(dtype="int16"), Sample(modality="m", data=good.data[:, :0]), "no values"),
-        (NiftiWriterConfig(), volume(note=object()), "is a object, which no file can keep"),
+        (NiftiWriterConfig(), volume(note=object()), "is a object, which no file can store"),
         (NiftiWriterConfig(dtype="int16", step=0.001), good, "do not fit int16 with step 0.001"),
     ]
     for config, sample, message in cases:

@@ -120,7 +120,7 @@ def test_sides_stay():
 def test_drawn_settings_can_be_applied_again():
     views, data = FULL.build(), sample((9, 16, 12))
     settings = views.draw(seeded(5), 3)
-    assert np.array_equal(views.applied(data, settings).data, views.view(data, seeded(5)).data)
+    assert np.array_equal(views.apply(data, settings).data, views.view(data, seeded(5)).data)
     assert views.view(data, seeded(5)).meta["view"]["noise_seed"] == settings.noise_seed
 
 

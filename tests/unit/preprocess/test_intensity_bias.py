@@ -8,7 +8,7 @@ import pytest
 from core.errors import UserError
 from core.io.geometry import centred
 from core.preprocess import PercentileNormalizationConfig
-from core.preprocess.intensity import N4Config, without_bias
+from core.preprocess.intensity import N4Config, remove_bias_field
 from core.types import Sample
 
 pytest.importorskip("SimpleITK")
@@ -32,7 +32,7 @@ def spread(data, tissue):
 @pytest.mark.parametrize("shape", [(96, 80), (24, 40, 36)])
 def test_a_field_is_taken_out(shape):
     clean, field, tissue = phantom(shape)
-    found = without_bias((clean * field).astype(np.float32), (2.0,) * len(shape), FAST)
+    found = remove_bias_field((clean * field).astype(np.float32), (2.0,) * len(shape), FAST)
     assert found.shape == shape
     assert spread(clean * field, tissue) > 0.1
     assert spread(found, tissue) < 0.03
@@ -41,14 +41,14 @@ def test_a_field_is_taken_out(shape):
 
 def test_the_same_image_gives_the_same_numbers():
     clean, field, _ = phantom()
-    first, second = (without_bias(clean * field, (2.0, 1.5), FAST) for _ in range(2))
+    first, second = (remove_bias_field(clean * field, (2.0, 1.5), FAST) for _ in range(2))
     assert np.array_equal(first, second)
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, -3.0])
 def test_a_constant_image_stays(value):
     flat = np.full((40, 40), value, np.float32)
-    assert np.array_equal(without_bias(flat, (1.0, 1.0), FAST), flat)
+    assert np.array_equal(remove_bias_field(flat, (1.0, 1.0), FAST), flat)
 
 
 CONFIG = PercentileNormalizationConfig(space=(48, 48), spacing_mm=(4.0, 4.0), orientation="PL", bias=FAST)

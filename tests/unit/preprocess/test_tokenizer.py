@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import UserError
 from core.preprocess import BpeTokenizerConfig, train_tokenizer
-from core.preprocess.tokenizer import normalised
+from core.preprocess.tokenizer import normalise_text
 from core.types import Sample
 
 TEXTS = [
@@ -89,7 +89,7 @@ def test_what_is_cut_is_counted_and_characters_stay_whole(tokenizer, data):
     assert canonical.data[-1] == 2
     kept = tokenizer.invert(canonical).data
     assert "\ufffd" not in kept
-    assert normalised(data).startswith(kept)
+    assert normalise_text(data).startswith(kept)
     whole = config(tokenizer.config.path, length=1000).build().apply(text(data))
     assert canonical.meta["cut_tokens"] == len(whole.data) - len(canonical.data) > 0
 
@@ -160,7 +160,7 @@ def test_a_file_that_cannot_serve_is_one_line(path, tmp_path):
     with pytest.raises(UserError, match=r"no tokenizer\.json") as caught:
         config(str(tmp_path / "bad.json")).build()
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="does not give a text back as it was"):
+    with pytest.raises(UserError, match="does not restore a text exactly"):
         config(lower_casing(tmp_path)).build()
     with pytest.raises(UserError, match="at least 259 ids"):
         train_tokenizer(TEXTS, 100)

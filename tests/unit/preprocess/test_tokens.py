@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from core.preprocess import ByteTokenizerConfig
-from core.preprocess.tokenizer import BEGIN, END, PAD, VOCABULARY, normalised
+from core.preprocess.tokenizer import BEGIN, END, PAD, VOCABULARY, normalise_text
 from core.types import Sample
 
 
@@ -45,8 +45,8 @@ def test_what_is_cut_is_counted_and_characters_stay_whole(tokenizer, data, kept,
 
 
 def test_white_space_is_normalised():
-    assert normalised("  a \t b\r\n\r\n \n c\u00a0d\re ") == "a b\nc d\ne"
-    assert normalised("already\nso") == "already\nso"
+    assert normalise_text("  a \t b\r\n\r\n \n c\u00a0d\re ") == "a b\nc d\ne"
+    assert normalise_text("already\nso") == "already\nso"
     long = ByteTokenizerConfig(length=64).build()
     assert long.invert(long.apply(text(" two   words \n\n"))).data == "two words"
 
