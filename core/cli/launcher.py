@@ -15,7 +15,7 @@ COMMANDS = {
     "train": "train a model along a flow",
     "generate": "write synthetic studies with a trained run",
     "prepare": "look through a data set, and keep what training takes of it",
-    "check": "list plugins and modalities; run the contract's laws on one",
+    "check": "list plugins and modalities; run the contract's checks on one",
 }
 _MODULES = {"generate": "core.generate.__main__"}
 _MARK = b'"""MedWeave'

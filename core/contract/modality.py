@@ -45,13 +45,13 @@ class PartConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def build(self) -> Any:
-        """Make the part. Heavy imports belong here. Needs no network."""
+        """Make the part. Heavy libraries are imported here. No network is needed."""
         raise TypeError(f"{type(self).__name__} does not define build()")
 
 
 @dataclass(frozen=True)
 class Shared:
-    """A part that several modalities own together, e.g. the image encoder of both X-ray views.
+    """A part that several modalities share, e.g. the image encoder of both X-ray views.
 
     Weights, freezing, run folder, bundle, EMA and parameter counts go by ``key``. Two unequal configs under one key
     are an error. Latent scale and shift stay per modality.
@@ -61,7 +61,7 @@ class Shared:
     config: PartConfig
 
     def build(self) -> Any:
-        """Make the part; its owners share what is made."""
+        """Make the part that its owners share."""
         return self.config.build()
 
 
@@ -70,8 +70,8 @@ class Parts:
     """The parts of a modality at one preset. A part that a modality does not need is left out.
 
     Without ``prompt`` a modality cannot be an input, without ``autoencoder`` and ``denoiser`` not an output.
-    ``writer`` is the format of generated files unless somebody asks for another: ``exports`` are writers by the name of
-    their format, e.g. ``{"dicom": ...}``.
+    ``writer`` writes generated files in the default format. ``exports`` are writers of other formats by name, e.g.
+    ``{"dicom": ...}``.
     """
 
     data: DataSpec
@@ -85,19 +85,19 @@ class Parts:
     exports: Mapping[str, PartConfig] = field(default_factory=dict)
 
     def declared(self) -> dict[str, PartConfig | Shared]:
-        """Part name to config, in the order of the data flow, without those left out."""
-        found = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("data", "exports")}
-        return {name: config for name, config in found.items() if config is not None}
+        """Return part name to config, in the order of the data flow, without those left out."""
+        names = [part.name for part in fields(self) if part.name not in ("data", "exports")]
+        return {name: config for name in names if (config := getattr(self, name)) is not None}
 
     def weight_key(self, modality: str, part: str) -> str:
-        """Name of the weight set of a part: its own, or the key under which it is shared."""
+        """Return the name of the weight set of a part: ``MODALITY.PART``, or the key under which it is shared."""
         config = self.declared()[part]
         return config.key if isinstance(config, Shared) else f"{modality}.{part}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSpec:
-    """A measure. ``compares``: two ``sets`` of samples, ``pairs`` of them, or each ``single`` one."""
+    """A measure of two ``sets`` of samples, of ``pairs`` of them, or of each ``single`` sample."""
 
     name: str
     compares: Literal["sets", "pairs", "single"]
@@ -106,7 +106,7 @@ class MetricSpec:
     relates: tuple[str, str] | None = None
 
     def build(self) -> Any:
-        """A fresh ``torchmetrics.Metric``."""
+        """Make a new ``torchmetrics.Metric``."""
         return self.config.build()
 
 
@@ -125,7 +125,7 @@ class Modality:
     contract: int = CONTRACT
 
     def parts(self, preset: str) -> Parts:
-        """The parts at a preset; `UserError` with the choices where there is none."""
+        """Return the parts at a preset; `UserError` with the choices where there is none."""
         if preset not in self.presets:
             raise unknown_name(f"preset of modality '{self.name}'", preset, self.presets)
         return self.presets[preset]
@@ -135,22 +135,24 @@ class Modality:
 class DatasetAdapter:
     """Reads names and headers of a data set on disk, never pixels, and never downloads.
 
-    ``modalities`` that it may hold; empty where only a scan can tell.
+    ``modalities``: those that the data set may contain; empty where only a scan shows them.
 
-    ``scan(root)`` yields a `Record` per study, with the official split where there is one; what it takes by keyword may
-    be set as ``[datasets.NAME.options]``. A cohort that is computed,
-    not collected, has ``make(root)``, which writes what is missing of it and leaves what is there. It may take, by
-    keyword, ``num`` studies, ``seed``, ``workers`` (processes) and ``progress`` (whether a bar is shown).
+    ``scan(root)`` yields a `Record` per study, with the official split where there is one. Its keyword arguments may be
+    set as ``[datasets.NAME.options]``.
+
+    ``make(root)``, of a cohort that is computed and not collected, writes the missing files and leaves the others. Its
+    keyword arguments may be ``num`` (studies), ``seed``, ``workers`` (processes) and ``progress`` (whether a bar is
+    shown).
 
     ``dicom(root, out, patients)`` writes the first ``patients`` of a computed cohort to ``out`` as DICOM studies, and
-    leaves those that are there; by keyword it may take ``seed``, ``workers`` and ``progress``.
+    leaves those that exist. Its keyword arguments may be ``seed``, ``workers`` and ``progress``.
 
-    ``findings_of(text)`` reads a text of this data set: finding (a name among ``Record.labels``) to 1 present or 0
-    absent, without those that it does not mention. Measures ask it what generated texts tell, alignment what texts
-    without labels tell.
+    ``findings_of(text)`` extracts the findings of a report of this data set: finding (a name among ``Record.labels``) to
+    1 present or 0 absent, without those that the report does not mention. Measures use it on generated reports,
+    alignment on reports without labels.
 
-    ``details_of(text)`` reads what a text says of a finding beyond that, as ``FINDING/DETAIL`` to 1 or 0: its side, its
-    grade. What is not said is left out. Alignment asks it.
+    ``details_of(text)`` extracts details of a finding, such as side and grade: ``FINDING/DETAIL`` to 1 or 0, without
+    those that the report does not mention. Alignment uses it.
     """
 
     name: str
@@ -173,10 +175,10 @@ class DatasetAdapter:
 
 @dataclass(frozen=True)
 class Site:
-    """A place in a denoiser where context attention can be attached.
+    """A point of a denoiser where context attention can be attached.
 
     ``grid`` is the spatial shape of the hidden tokens there, in their order: ``(8, 8)`` means 64 tokens, row by row. A
-    denoiser of vectors has positions without a place in the patient, e.g. ``(4,)``.
+    denoiser of vectors has positions that lie nowhere in the patient, e.g. ``(4,)``.
     """
 
     name: str
@@ -202,64 +204,64 @@ class Reader(Protocol):
 class Preprocessor(Protocol):
     """Original units to canonical form and back.
 
-    ``tolerance``: what a round trip of a sample on the canonical grid may cost a value, in units; 0 for tokens.
+    ``tolerance``: largest change of a value by a round trip on the canonical grid, in units; 0 for tokens.
     """
 
     tolerance: float
 
     def apply(self, sample: Sample) -> Sample:
-        """Meets the `DataSpec`; deterministic; idempotent; leaves its input as it is."""
+        """Return a sample that meets the `DataSpec`; deterministic, idempotent, and without change of the input."""
         ...
 
     def invert(self, sample: Sample, like: Geometry | None = None) -> Sample:
-        """Units and geometry restored: those of ``like``, or ``DataSpec.default_geometry``."""
+        """Restore units and geometry: those of ``like``, or ``DataSpec.default_geometry``."""
         ...
 
 
 @runtime_checkable
 class Augmenter(Protocol):
-    """A random view of a canonical sample for alignment (METHOD E3)."""
+    """A randomly augmented version of a canonical sample, for alignment (method E3)."""
 
     keeps: tuple[str, ...]
 
     def view(self, sample: Sample, generator: Generator) -> Sample:
-        """Same generator state, same view; no global randomness; never mirrors left and right."""
+        """Return the same for the same generator state; no global randomness; never mirror left and right."""
         ...
 
 
 @runtime_checkable
 class PromptEncoder(Protocol):
-    """`Batch` to `Prompt` in the shared space (METHOD E1). A ``torch.nn.Module``."""
+    """`Batch` to `Prompt` in the shared space (method E1). A ``torch.nn.Module``."""
 
     width: int
 
     def __call__(self, batch: Batch) -> Prompt:
-        """Tokens, pooled vector and mask of every sample."""
+        """Return tokens, pooled vector and mask of every sample."""
         ...
 
 
 @runtime_checkable
 class Autoencoder(Protocol):
-    """`Batch` to latent and back (METHOD E7, E8). A ``torch.nn.Module``."""
+    """`Batch` to latent and back (method E7, E8). A ``torch.nn.Module``."""
 
     spec: LatentSpec
 
     def encode(self, batch: Batch) -> Posterior:
-        """Mean and log-variance, ``batch channel *space`` of ``spec``, before any scaling."""
+        """Return mean and log-variance, ``batch channel *space`` of ``spec``, before any scaling."""
         ...
 
     def decode(self, latent: Tensor) -> Batch:
-        """Canonical data from an unscaled latent."""
+        """Return canonical data from an unscaled latent."""
         ...
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
-        """Named, finite, weighted terms; training minimises their sum."""
+        """Return named, finite, weighted terms; training minimises their sum."""
         ...
 
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """Noisy latent to prediction (METHOD E10, E11). A ``torch.nn.Module``.
+    """Noisy latent to prediction (method E10, E11). A ``torch.nn.Module``.
 
     ``noisy`` ``batch channel *space``; ``level`` log-SNR, float32 ``batch``. ``latent_shape`` is ``(channel, *space)``
     of the latents it was built for, ``prompt_width`` the width of its prompt tokens.
@@ -269,11 +271,11 @@ class Denoiser(Protocol):
     prompt_width: int
 
     def __call__(self, noisy: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
-        """The prediction, in the shape of ``noisy``."""
+        """Return the prediction, in the shape of ``noisy``."""
         ...
 
     def context_sites(self) -> Sequence[Site]:
-        """Where context attention may be attached; none of the names repeats."""
+        """Return where context attention may be attached; no name repeats."""
         ...
 
     def attach(self, site: str, module: Module) -> None:
@@ -283,17 +285,17 @@ class Denoiser(Protocol):
 
 @runtime_checkable
 class Writer(Protocol):
-    """`Sample` in original units to a file that says inside itself that it is synthetic.
+    """`Sample` in original units to a file with a mark inside that it is synthetic.
 
-    ``suffix`` is empty where a sample becomes a folder of files; then every file says so. ``tolerance``: what writing
-    and reading again may cost a value, in units; 0 for text.
+    ``suffix`` is empty where a sample becomes a folder of files; then every file has the mark. ``tolerance``: largest
+    change of a value by writing and reading, in units; 0 for text.
     """
 
     suffix: str
     tolerance: float
 
     def write(self, sample: Sample, path: Path, provenance: Provenance, *, overwrite: bool = False) -> None:
-        """Refuses an existing file unless told; never leaves half a file."""
+        """Write the file whole or not at all; `UserError` for one that exists, unless ``overwrite``."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The forward process and the objective of latent diffusion (METHOD E9, E10), and the null prompt (METHOD E6)."""
+"""The forward process and the objective of latent diffusion (method E9, E10), and the null prompt (method E6)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def draw_levels(batch: int, generator: Generator) -> Tensor:
-    """Log-SNR of uniformly drawn timesteps, float32 ``batch`` (METHOD E10)."""
+    """Draw timesteps uniformly and return their log-SNR, float32 ``batch`` (method E10)."""
     import torch
 
     return log_snr_of_timestep(torch.randint(0, NUM_TIMESTEPS, (batch,), generator=generator))
 
 
 def noised(z: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-    """``z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) noise`` (METHOD E9; MedM2G Eq. 1).
+    """Return ``z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) noise`` (method E9; MedM2G Eq. 1).
 
     ``z``, ``noise`` and the result ``batch channel *space``; ``level`` log-SNR ``batch``.
     """
@@ -28,7 +28,7 @@ def noised(z: Tensor, level: Tensor, noise: Tensor) -> Tensor:
 
 
 def noise_loss(noise: Tensor, predicted: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Mean squared error of the predicted noise (METHOD E10; MedCoDi-M Eq. 2, MedM2G Eq. 2).
+    """Return the mean squared error of the predicted noise (method E10; MedCoDi-M Eq. 2, MedM2G Eq. 2).
 
     Both ``batch channel *space``, the result a scalar. ``weight`` ``batch``: that of each sample, 1 where left out.
     """
@@ -37,20 +37,21 @@ def noise_loss(noise: Tensor, predicted: Tensor, weight: Tensor | None = None) -
 
 
 def min_snr_weight(level: Tensor, gamma: float) -> Tensor:
-    """``min(SNR, gamma) / SNR`` of each log-SNR, the weight of a predicted noise (METHOD E10; Hang et al. 2023, 3.4).
+    """Return ``min(SNR, gamma) / SNR`` of each log-SNR, the weight of a predicted noise (method E10).
 
-    ``batch``: 1 for the noisy levels, less for the nearly clean ones, whose noise tells little.
+    ``batch``: 1 for noisy levels, less for nearly clean ones, whose noise carries little information (Hang et al.
+    2023, section 3.4).
     """
     return (gamma * (-level).exp()).clamp(max=1)
 
 
 def guided(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance ``eps_null + s (eps_c - eps_null)`` (METHOD E6); all ``batch channel *space``."""
+    """Return the guided noise ``eps_null + s (eps_c - eps_null)`` (method E6); all ``batch channel *space``."""
     return unconditional + scale * (conditional - unconditional)
 
 
 def draw_prompts(available: Sequence[str], sampling: str, generator: Generator) -> tuple[str, ...]:
-    """The prompts of one step: one of all ``subsets`` (METHOD E5), a ``single`` one, or ``all``; none of none."""
+    """Draw the prompts of one step: one of all ``subsets`` (method E5), a ``single`` prompt, or ``all``."""
     import torch
 
     if not available or sampling == "all":
@@ -61,7 +62,7 @@ def draw_prompts(available: Sequence[str], sampling: str, generator: Generator) 
 
 
 def draw_subset(available: Sequence[str], generator: Generator) -> tuple[str, ...]:
-    """One of the ``2^n - 1`` non-empty subsets, uniformly (METHOD E5; MedCoDi-M 2.2)."""
+    """Draw one of the ``2^n - 1`` non-empty subsets uniformly (method E5; MedCoDi-M 2.2)."""
     import torch
 
     number = int(torch.randint(1, 2 ** len(available), (1,), generator=generator))

@@ -1,4 +1,4 @@
-"""Phase ``diffuse``: train one denoiser on the latents of its modalities (METHOD E5, E6, E10)."""
+"""Phase ``diffuse``: train one denoiser on the latents of its modalities (method E5, E6, E10)."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from core.types import Prompt
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A modality that a denoiser learns to make.
+    """A modality that a denoiser learns to generate.
 
-    ``latents`` ``sample channel *space``, scaled, on the CPU, row by row those of the studies ``places``.
-    ``encoders``: frozen prompt encoders of the flow's neighbours; the target's own is not among them.
+    ``latents`` ``sample channel *space``, scaled, on the CPU, row by row those of the studies ``indices``.
+    ``encoders``: frozen prompt encoders of the modalities that prompt this one in the flow; the target is not one.
     """
 
     name: str
-    places: Sequence[int]
+    indices: Sequence[int]
     latents: Tensor
     assembly: Any
     encoders: Mapping[str, Any]
 
     def __post_init__(self) -> None:
         if self.name in self.encoders:
-            raise ValueError(f"'{self.name}' would be prompted by its own embedding")
+            raise ValueError(f"'{self.name}' would be prompted by its embedding")
 
 
 def train_denoiser(
@@ -52,9 +52,9 @@ def train_denoiser(
     prompt: PromptChoice,
     min_snr_gamma: float | None = None,
 ) -> list[list[float]]:
-    """Predict the noise in scaled latents, prompted by some of the neighbours that a study has.
+    """Train a denoiser to predict the noise in scaled latents, conditioned on prompts that a study has.
 
-    ``prompt``: which of them, and how often none; ``min_snr_gamma`` weighs the noise levels. The targets of a shared
+    ``prompt``: how prompts are drawn and dropped; ``min_snr_gamma`` weighs the noise levels. The targets of a shared
     denoiser take turns. Returns the losses of every target's steps; the moving average stays in the denoiser and the
     prompt assemblies.
     """
@@ -74,7 +74,7 @@ def train_denoiser(
             modules={key: denoiser, **{f"{target.name}.prompt_assembly": target.assembly for target in targets}},
             losses=losses,
             training=training,
-            steps=training.num_steps(sum(len(target.places) for target in targets), kind),
+            steps=training.num_steps(sum(len(target.indices) for target in targets), kind),
             learning_rate=training.learning_rate_of(kind),
         )
     )
@@ -82,54 +82,58 @@ def train_denoiser(
 
 
 class _Step:
-    """The loss of one target: everything is drawn for the whole batch, and the rows of the share are computed."""
+    """The loss of one target: draws are made for the whole batch, and the rows of the shard are computed."""
 
     def __init__(self, trainer: Trainer, denoiser: Any, target: Target, studies: Studies, size: int) -> None:
-        self.seed, self.placed = trainer.seed, trainer.compute.to_device
+        self.seed, self.to_device = trainer.seed, trainer.compute.to_device
         self.denoiser, self.target, self.studies, self.size = denoiser, target, studies, size
-        # A study that has none of the prompts is left out, unless no modality prompts this one.
-        told = [place for place in target.places if set(target.encoders) & set(studies.visible[place])]
-        self._told = told if target.encoders else target.places
-        if not self._told:
+        # A study without any of the prompts is left out, unless no modality prompts this one.
+        prompted = [index for index in target.indices if set(target.encoders) & set(studies.visible[index])]
+        self._prompted = prompted if target.encoders else target.indices
+        if not self._prompted:
             raise UserError(
                 f"no study to train on holds {target.name} and one of its prompts ({', '.join(target.encoders)}): name"
                 " data sets that do with --data, or change the flow"
             )
-        self._able: dict[tuple[str, ...], list[int]] = {}
+        self._rows_with: dict[tuple[str, ...], list[int]] = {}
         self._encoded = {
             source: StudyPrompts(
-                encoder, source, [place for place in told if source in studies.visible[place]], studies, trainer.compute
+                encoder,
+                source,
+                [index for index in prompted if source in studies.visible[index]],
+                studies,
+                trainer.compute,
             )
             for source, encoder in target.encoders.items()
         }
 
     def losses(self, step: int, shard: BatchShard, prompt: PromptChoice, gamma: float | None) -> dict[str, Tensor]:
-        """The noise term (METHOD E10)."""
+        """Return the noise term (method E10)."""
         draws = make_generator(self.seed, "diffuse", self.target.name, step)
-        sources, chosen = self._drawn(draws, prompt.sampling)
+        sources, chosen = self._draw(draws, prompt.sampling)
         dropped, alone = torch.rand(2, self.size, generator=draws)
         dropped, alone = dropped < prompt.drop, alone < prompt.pooled_only
         level = draw_levels(self.size, draws)
         z = self.target.latents[chosen]
         noise = torch.randn(z.shape, generator=draws)
         rows = shard.rows(self.size)
-        z, level, noise, dropped, alone = (self.placed(value[rows]) for value in (z, level, noise, dropped, alone))
+        z, level, noise, dropped, alone = (self.to_device(value[rows]) for value in (z, level, noise, dropped, alone))
         conditioning = self.target.assembly(self._prompts(sources, chosen, rows), dropped, alone)
         predicted = self.denoiser(noised(z, level, noise), level, conditioning)
         weight = None if gamma is None else min_snr_weight(level, gamma)
         return shard.weighted({"noise": noise_loss(noise, predicted.float(), weight)}, self.size)
 
-    def _drawn(self, draws: Generator, sampling: str) -> tuple[tuple[str, ...], list[int]]:
-        """Prompts that a drawn study has (METHOD E5), and rows of studies that have them too, with replacement."""
-        places, visible = self.target.places, self.studies.visible
-        first = self._told[int(torch.randint(0, len(self._told), (1,), generator=draws))]
+    def _draw(self, draws: Generator, sampling: str) -> tuple[tuple[str, ...], list[int]]:
+        """Draw prompts that a study has (method E5), and with replacement rows of studies that have them too."""
+        indices, visible = self.target.indices, self.studies.visible
+        first = self._prompted[int(torch.randint(0, len(self._prompted), (1,), generator=draws))]
         available = [source for source in self.target.encoders if source in visible[first]]
         sources = draw_prompts(available, sampling, draws)
-        if sources not in self._able:
-            self._able[sources] = [row for row, place in enumerate(places) if set(sources) <= set(visible[place])]
-        able = self._able[sources]
-        return sources, [able[index] for index in torch.randint(0, len(able), (self.size,), generator=draws).tolist()]
+        if sources not in self._rows_with:
+            self._rows_with[sources] = [row for row, index in enumerate(indices) if set(sources) <= set(visible[index])]
+        rows = self._rows_with[sources]
+        return sources, [rows[number] for number in torch.randint(0, len(rows), (self.size,), generator=draws).tolist()]
 
     def _prompts(self, sources: Sequence[str], chosen: Sequence[int], rows: slice) -> dict[str, Prompt]:
-        places = [self.target.places[row] for row in chosen[rows]]
-        return {source: self._encoded[source].of(places) for source in sources}
+        indices = [self.target.indices[row] for row in chosen[rows]]
+        return {source: self._encoded[source].of(indices) for source in sources}

@@ -1,4 +1,4 @@
-"""The latents of a modality's training studies, on disk: mean and log-variance, never a draw (METHOD E7)."""
+"""The latents of a modality's training studies on disk: mean and log-variance, never a draw (method E7)."""
 
 from __future__ import annotations
 
@@ -15,55 +15,57 @@ from core.types import Posterior
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SHARD = 1024  # samples per file: what a kill can cost, and what a process takes at a time
+_SHARD = 1024  # samples per file: what an interruption can cost, and what a process computes at a time
 
 
 def cached_latents(
-    module: Any, name: str, places: Sequence[int], studies: Studies, folder: Path, compute: Compute
+    module: Any, name: str, indices: Sequence[int], studies: Studies, folder: Path, compute: Compute
 ) -> Posterior:
-    """Means and log-variances ``sample channel *space`` of these studies, in their order, on the CPU.
+    """Return means and log-variances ``sample channel *space`` of these studies, in their order, on the CPU.
 
-    Read from ``<folder>/<modality>/`` where they were made from this data by these weights, computed otherwise; a kill
-    costs one file. Processes share the files. A cached draw would bake its noise in, so none is cached.
+    They are read from ``<folder>/<modality>/`` where the same weights made them from the same data, and computed
+    otherwise; an interruption costs one file. Processes divide the files. Draws are not cached: their noise would be
+    the same in every epoch.
     """
     import torch
 
-    made_of = {"modality": name, "weights": digest_of(module.state_dict()), "data": studies.fingerprint(name)}
+    origin = {"modality": name, "weights": digest_of(module.state_dict()), "data": studies.fingerprint(name)}
     shards = []
-    for index, start in enumerate(range(0, len(places), _SHARD)):
-        chosen = list(places[start : start + _SHARD])
-        shards.append((folder / name / f"{index:05d}.safetensors", {**made_of, "places": chosen}))
+    for number, start in enumerate(range(0, len(indices), _SHARD)):
+        chosen = list(indices[start : start + _SHARD])
+        shards.append((folder / name / f"{number:05d}.safetensors", {**origin, "places": chosen}))
     for path, about in shards[compute.index :: compute.count]:
         if _read(path, about) is None:
             write_tensors(path, _encoded(module, name, about["places"], studies, compute), about)
     compute.barrier()
-    read = [_require(path, about) for path, about in shards]
-    return Posterior(mean=torch.cat([one["mean"] for one in read]), logvar=torch.cat([one["logvar"] for one in read]))
+    parts = [_require_shard(path, about) for path, about in shards]
+    means, logvars = (torch.cat([part[key] for part in parts]) for key in ("mean", "logvar"))
+    return Posterior(mean=means, logvar=logvars)
 
 
-def _encoded(module: Any, name: str, places: Sequence[int], studies: Studies, compute: Compute) -> dict[str, Tensor]:
+def _encoded(module: Any, name: str, indices: Sequence[int], studies: Studies, compute: Compute) -> dict[str, Tensor]:
     import torch
 
     module.eval()
     means, logvars = [], []
-    for batch in studies.batches(name, places):
+    for batch in studies.batches(name, indices):
         with torch.no_grad():
-            found = module.encode(compute.to_device(batch))
-        means.append(found.mean.float().cpu())
-        logvars.append(found.logvar.float().cpu())
+            posterior = module.encode(compute.to_device(batch))
+        means.append(posterior.mean.float().cpu())
+        logvars.append(posterior.logvar.float().cpu())
     return {"mean": torch.cat(means), "logvar": torch.cat(logvars)}
 
 
 def _read(path: Path, about: dict[str, Any]) -> dict[str, Tensor] | None:
-    """The tensors of a shard, ``None`` where it is missing, broken or was made of something else."""
+    """Return the tensors of a shard, or ``None`` where it is missing, damaged or of another origin."""
     try:
-        tensors, found = read_tensors(path)
+        tensors, stored = read_tensors(path)
     except UserError:
         return None
-    return tensors if found == about else None
+    return tensors if stored == about else None
 
 
-def _require(path: Path, about: dict[str, Any]) -> dict[str, Tensor]:
+def _require_shard(path: Path, about: dict[str, Any]) -> dict[str, Tensor]:
     tensors = _read(path, about)
     if tensors is None:
         raise UserError(f"{path}: the latent cache changed while it was read; is another run using this folder?")

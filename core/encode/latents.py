@@ -1,4 +1,4 @@
-"""Latent scale and shift (METHOD E7): measured over the whole training set, applied in training *and* sampling."""
+"""Latent scale and shift (method E7): measured over the whole training set, applied in training *and* sampling."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SMALLEST_STD = 1e-6
 
 
 def fit_scale(spec: LatentSpec, latents: Iterable[Tensor]) -> LatentSpec:
-    """The spec with shift = mean and scale = 1 / standard deviation of every channel.
+    """Return the spec with shift = mean and scale = 1 / standard deviation of every channel.
 
     ``latents`` yields posterior means ``batch channel *space`` of the whole training set, one batch at a time.
-    Sums run in float64 around the first batch's mean, so a large offset costs no digits.
+    Sums run in float64 around the first batch's mean, so a large offset costs no precision.
     Raises `UserError` when there is no latent, a value is not finite, or a channel is constant.
     """
     import torch
@@ -37,11 +37,11 @@ def fit_scale(spec: LatentSpec, latents: Iterable[Tensor]) -> LatentSpec:
         raise UserError("no latents to measure the scale on: the training split is empty")
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=0).sqrt()
-    _refuse_degenerate(std)
+    _require_variation(std)
     return replace(spec, scale=tuple((1 / std).tolist()), shift=tuple((origin + mean).tolist()))
 
 
-def _refuse_degenerate(std: Tensor) -> None:
+def _require_variation(std: Tensor) -> None:
     if not std.isfinite().all():
         raise UserError("latents are not finite: the autoencoder has diverged; train it again with a smaller step")
     constant = [index for index, value in enumerate(std.tolist()) if value < _SMALLEST_STD]
@@ -53,13 +53,13 @@ def _refuse_degenerate(std: Tensor) -> None:
 
 
 def scaled(latent: Tensor, spec: LatentSpec) -> Tensor:
-    """``(latent - shift) * scale`` per channel: unit variance, what the diffusion sees (METHOD E7)."""
+    """Return ``(latent - shift) * scale`` per channel: unit variance, the input of the diffusion (method E7)."""
     shift, scale = _columns(latent, spec)
     return (latent - shift) * scale
 
 
 def unscaled(latent: Tensor, spec: LatentSpec) -> Tensor:
-    """The inverse of `scaled`: what the autoencoder decodes."""
+    """Return the inverse of `scaled`: what the autoencoder decodes."""
     shift, scale = _columns(latent, spec)
     return latent / scale + shift
 

@@ -1,4 +1,4 @@
-"""Phase ``autoencoder``: train one weight set on the union of its owners' data."""
+"""Phase ``autoencoder``: train one weight set on the data of all modalities that share it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from core.types import Batch
 def train_autoencoder(
     trainer: Trainer, key: str, module: Any, owners: Sequence[str], studies: Studies, training: Training
 ) -> None:
-    """Minimise the autoencoder's own loss, its owners in turn; the moving average stays in ``module``."""
+    """Minimise the loss of the autoencoder for its modalities in turn; leave the moving average in ``module``."""
     kind = studies.parts[owners[0]].data.kind
-    places = {name: studies.require_indices_with(name) for name in owners}
+    indices = {name: studies.require_indices_with(name) for name in owners}
 
     def losses(step: int, shard: BatchShard) -> tuple[LossTerms, Metrics]:
         draws = make_generator(trainer.seed, "autoencoder", key, step)
         name = owners[step % len(owners)]
-        batch = draw_batch(studies, name, places[name], training.batch_of(kind), draws)
+        batch = draw_batch(studies, name, indices[name], training.batch_of(kind), draws)
         rows = trainer.compute.to_device(batch[shard.rows(len(batch))])
         with shard.noise(len(batch)):
             terms: Mapping[str, Any] = module.loss(rows, draws)
@@ -37,15 +37,15 @@ def train_autoencoder(
             modules={key: module},
             losses=losses,
             training=training,
-            steps=training.num_steps(sum(map(len, places.values())), kind),
+            steps=training.num_steps(sum(map(len, indices.values())), kind),
             learning_rate=training.learning_rate_of(kind),
         )
     )
 
 
-def draw_batch(studies: Studies, name: str, places: Sequence[int], size: int, draws: Any) -> Batch:
-    """A batch drawn with replacement from these studies."""
+def draw_batch(studies: Studies, name: str, indices: Sequence[int], size: int, draws: Any) -> Batch:
+    """Draw a batch with replacement from these studies."""
     import torch
 
-    chosen = torch.randint(0, len(places), (size,), generator=draws).tolist()
-    return studies.batch(name, [places[index] for index in chosen])
+    chosen = torch.randint(0, len(indices), (size,), generator=draws).tolist()
+    return studies.batch(name, [indices[number] for number in chosen])

@@ -1,1 +1,1 @@
-"""What every phase trains with: seeds, the step loop, weights on disk, the log."""
+"""What every phase trains with: random generators, the step loop, weights on disk, the log."""

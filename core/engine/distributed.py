@@ -1,9 +1,4 @@
-"""Where a run computes: its device, and the processes that share the work.
-
-Which rows of a drawn batch one process, or one part of an accumulated step, computes.
-
-Memory that a training step frees and the next one wants again.
-"""
+"""The device of a run, the processes that share its work, and the rows of a batch that each of them computes."""
 
 from __future__ import annotations
 
@@ -21,38 +16,172 @@ from torch.overrides import TorchFunctionMode
 from core.errors import UserError
 from core.types import Batch
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt
+_LARGEST = 2**31 - 1
+
+
+class Compute:
+    """The device of this process and its index among the processes that torchrun started.
+
+    accelerate starts the processes, wraps modules for averaged gradients and gathers tensors. Its checkpoints are not
+    used, since they pickle. ``device``: auto, cpu, cuda, cuda:1, mps.
+    """
+
+    def __init__(self, device: str = "auto") -> None:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+
+        self.device = resolve_device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        # A step may leave weights without gradient: modalities take turns in a shared network, and prompts are drawn.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        self._accelerator = Accelerator(cpu=self.device.type == "cpu", kwargs_handlers=[unused])
+        self.index, self.count = self._accelerator.process_index, self._accelerator.num_processes
+        if self.count > 1 and self.device.type == "cuda":
+            if self.device.index is not None:
+                raise UserError(f"device '{device}' is one GPU, but {self.count} processes run: give --device cuda")
+            self.device = self._accelerator.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.index == 0
+
+    def to_device(self, value: Any) -> Any:
+        """Return a tensor, batch or module on the device.
+
+        On the CPU tensors and batches are copied: memory of numpy is not aligned as that of torch, and sums over
+        unaligned memory may round differently from run to run.
+        """
+        if isinstance(value, nn.Module):
+            return value.to(self.device)
+        if isinstance(value, Batch):
+            mask = None if value.mask is None else self.to_device(value.mask)
+            return Batch(modality=value.modality, data=self.to_device(value.data), mask=mask)
+        return value.clone() if self.device.type == "cpu" else value.to(self.device)
+
+    def shared(self, module: nn.Module) -> nn.Module:
+        """Wrap the module so that ``backward`` averages its gradients over the processes."""
+        return module if self.count == 1 else self._accelerator.prepare_model(module, device_placement=False)
+
+    def no_sync(self, module: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
+        """Skip the averaging of gradients until the last part of an accumulated step."""
+        return nullcontext() if last or self.count == 1 else self._accelerator.no_sync(module)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Return the mean of a tensor over the processes, without gradient."""
+        value = value.detach()
+        return value if self.count == 1 else torch.as_tensor(self._accelerator.reduce(value.clone(), "mean"))
+
+    def all_gather(self, rows: Tensor, size: int) -> Tensor:
+        """Return all ``size`` rows of a batch of which each process has its shard, with gradient (method E1, E3).
+
+        Every process must compute the same loss from them; gradients averaged over the processes then equal those of
+        one process with the whole batch.
+        """
+        return rows if self.count == 1 else _Gathered.apply(rows, size, self)  # type: ignore[return-value]
+
+    def gather_rows(self, rows: Tensor, size: int) -> Tensor:
+        """Return `all_gather` without gradient. Shards differ by one row at most; short ones are padded on the way."""
+        most = -(-size // self.count)
+        padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
+        parts = torch.as_tensor(self._accelerator.gather(padded.contiguous())).split(most)
+        rows_of_shards = [BatchShard(index, self.count).rows(size) for index in range(self.count)]
+        lengths = [rows.stop - rows.start for rows in rows_of_shards]
+        return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+    def barrier(self) -> None:
+        """Wait until all processes have reached this call."""
+        self._accelerator.wait_for_everyone()
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let the main process run the block before the others."""
+        with self._accelerator.main_process_first():
+            yield
+
+    def forget(self) -> None:
+        """Release what was wrapped for a finished stage."""
+        if self.count > 1:
+            self._accelerator.free_memory()
+
+    def close(self) -> None:
+        """Leave the process group."""
+        self._accelerator.end_training()
+
+
+class _Gathered(torch.autograd.Function):
+    """Forward: rows of all processes. Backward: rows of this process, times the number of processes averaged over."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, size: int, compute: Compute) -> Tensor:
+        ctx.rows, ctx.count = BatchShard(compute.index, compute.count).rows(size), compute.count
+        return compute.gather_rows(rows, size)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0][ctx.rows] * ctx.count, None, None
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of a name; `UserError` where it is unknown or unavailable."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"no device '{name}' (known: auto, cpu, cuda, cuda:1, mps); choose one of these") from None
+    if device.type == "cuda":
+        _require_cuda(name, device)
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device 'mps' is not available: this is no Mac with Metal; choose --device cpu")
+    elif device.type not in ("cpu", "mps"):
+        raise UserError(f"device '{name}' is not supported (known: auto, cpu, cuda, cuda:1, mps)")
+    return device
+
+
+def _require_cuda(name: str, device: torch.device) -> None:
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not num_gpus:
+        build = "this torch was built without CUDA" if torch.version.cuda is None else "torch finds no GPU and driver"
+        raise UserError(f"device '{name}': {build}; choose --device cpu, or install a CUDA build of torch")
+    if device.index is not None and device.index >= num_gpus:
+        raise UserError(
+            f"device '{name}': there are {num_gpus} GPUs, cuda:0 to cuda:{num_gpus - 1}; choose one of these"
+        )
+
 
 @dataclass(frozen=True)
 class BatchShard:
-    """Part ``index`` of ``count``. All draw the same batch and the same noise; each computes its own rows.
+    """Shard ``index`` of ``count``. All draw the same batch and the same noise; each computes its rows.
 
-    A loss that is a mean over rows is right when it is taken over the rows of the share and given to `weighted`: then
-    the mean over all shares is the mean over the whole batch.
+    A loss that is a mean over rows is taken over the rows of the shard and passed through `weighted`: then the mean
+    over all shards is the mean over the whole batch.
     """
 
     index: int = 0
     count: int = 1
 
     def rows(self, size: int) -> slice:
-        """The rows of this share in a batch of ``size``; `UserError` where some share would be empty."""
+        """Return the rows of this shard in a batch of ``size``; `UserError` where some shard would be empty."""
         if size < self.count:
             raise UserError(
-                f"a batch of {size} cannot be shared by {self.count} (processes times accumulation): use fewer, or a"
-                " larger batch"
+                f"a batch of {size} cannot be divided among {self.count} (processes times accumulation): use fewer, or"
+                " a larger batch"
             )
         return slice(size * self.index // self.count, size * (self.index + 1) // self.count)
 
     def weighted(self, terms: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
-        """Means over the rows of this share, weighted for the mean over all shares of a batch of ``size``."""
+        """Weigh means over the rows of this shard for the mean over all shards of a batch of ``size``."""
         rows = self.rows(size)
         factor = (rows.stop - rows.start) * self.count / size
         return {name: value if factor == 1 else value * factor for name, value in terms.items()}
 
     @contextmanager
     def noise(self, size: int) -> Iterator[None]:
-        """Inside, ``torch.randn`` and ``torch.rand`` with a generator draw for the whole batch and keep these rows.
+        """Make ``torch.randn`` and ``torch.rand`` with a generator draw for the whole batch and return these rows.
 
-        For parts that draw their own noise, so that a share sees the noise that the whole batch would give its rows.
+        For parts that draw noise themselves: a shard then sees the noise that the whole batch gives its rows.
         """
         if self.count == 1:
             yield
@@ -62,7 +191,7 @@ class BatchShard:
 
 
 class _WholeBatchNoise(TorchFunctionMode):
-    """Widens draws whose first axis is that of the share."""
+    """Widens draws whose first axis has the length of the shard."""
 
     def __init__(self, rows: slice, size: int) -> None:
         super().__init__()
@@ -78,146 +207,14 @@ class _WholeBatchNoise(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt
-_LARGEST = 2**31 - 1
-
-
 def keep_freed_memory() -> None:
-    """Let the C library keep freed blocks for the next step; does nothing where there is no glibc.
+    """Let the C library retain freed blocks for the next step; does nothing without glibc.
 
-    By default it gives large blocks back at once, and every step pays for thousands of fresh pages (measured: a
-    seventh of a step of the image autoencoder at ``tiny``). The process stays at its peak size for that.
+    By default it returns large blocks at once, and every step allocates thousands of fresh pages (measured: a seventh
+    of a step of the image autoencoder at ``tiny``). In exchange the process stays at its peak size.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     library = ctypes.CDLL(None)
     library.mallopt(_MMAP_THRESHOLD, 2**30)
     library.mallopt(_TRIM_THRESHOLD, _LARGEST)
-
-
-class Compute:
-    """The device of this process and its place among the processes that torchrun started.
-
-    accelerate starts the processes, wraps modules for averaged gradients and gathers tensors; nothing else of it is
-    used (its checkpoints pickle). ``device``: auto, cpu, cuda, cuda:1, mps.
-    """
-
-    def __init__(self, device: str = "auto") -> None:
-        from accelerate import Accelerator, DistributedDataParallelKwargs
-
-        self.device = resolve_device(device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        # A step need not reach every weight: the owners of a shared one take turns, and prompts are drawn.
-        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self._accelerator = Accelerator(cpu=self.device.type == "cpu", kwargs_handlers=[unused])
-        self.index, self.count = self._accelerator.process_index, self._accelerator.num_processes
-        if self.count > 1 and self.device.type == "cuda":
-            if self.device.index is not None:
-                raise UserError(f"device '{device}' is one GPU, but {self.count} processes run: give --device cuda")
-            self.device = self._accelerator.device
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes the files and talks."""
-        return self.index == 0
-
-    def to_device(self, value: Any) -> Any:
-        """A tensor, batch or module on the device.
-
-        On the CPU tensors and batches are copied: numpy's memory is not aligned as torch's is, and sums over memory
-        that starts elsewhere may round differently from run to run.
-        """
-        if isinstance(value, nn.Module):
-            return value.to(self.device)
-        if isinstance(value, Batch):
-            mask = None if value.mask is None else self.to_device(value.mask)
-            return Batch(modality=value.modality, data=self.to_device(value.data), mask=mask)
-        return value.clone() if self.device.type == "cpu" else value.to(self.device)
-
-    def shared(self, module: nn.Module) -> nn.Module:
-        """The module, its gradients averaged over the processes after ``backward``."""
-        return module if self.count == 1 else self._accelerator.prepare_model(module, device_placement=False)
-
-    def no_sync(self, module: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
-        """Keeps gradients at home until the last part of an accumulated step."""
-        return nullcontext() if last or self.count == 1 else self._accelerator.no_sync(module)
-
-    def mean(self, value: Tensor) -> Tensor:
-        """The mean of a tensor over the processes, without gradient."""
-        value = value.detach()
-        return value if self.count == 1 else torch.as_tensor(self._accelerator.reduce(value.clone(), "mean"))
-
-    def all_gather(self, rows: Tensor, size: int) -> Tensor:
-        """All ``size`` rows of a batch of which each process holds its share, with gradient (METHOD E1, E3).
-
-        Every process must go on to compute the same loss from them; gradients averaged over the processes are then
-        those of one process with the whole batch.
-        """
-        return rows if self.count == 1 else _Gathered.apply(rows, size, self)  # type: ignore[return-value]
-
-    def gather_rows(self, rows: Tensor, size: int) -> Tensor:
-        """`gathered` without gradient. Shares differ by one row at most: the short ones are padded on the way."""
-        most = -(-size // self.count)
-        padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
-        parts = torch.as_tensor(self._accelerator.gather(padded.contiguous())).split(most)
-        lengths = [BatchShard(index, self.count).rows(size) for index in range(self.count)]
-        return torch.cat([part[: of.stop - of.start] for part, of in zip(parts, lengths, strict=True)])
-
-    def barrier(self) -> None:
-        """Until all processes have come here."""
-        self._accelerator.wait_for_everyone()
-
-    @contextmanager
-    def main_first(self) -> Iterator[None]:
-        """The first process goes through the block before the others."""
-        with self._accelerator.main_process_first():
-            yield
-
-    def forget(self) -> None:
-        """Drop what was wrapped for a finished stage."""
-        if self.count > 1:
-            self._accelerator.free_memory()
-
-    def close(self) -> None:
-        """Leave the group of processes."""
-        self._accelerator.end_training()
-
-
-class _Gathered(torch.autograd.Function):
-    """Forward: rows of all processes. Backward: the own rows, times the processes over which the mean will be taken."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, size: int, compute: Compute) -> Tensor:
-        ctx.own, ctx.count = BatchShard(compute.index, compute.count).rows(size), compute.count
-        return compute.gather_rows(rows, size)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return gradients[0][ctx.own] * ctx.count, None, None
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device of a name; `UserError` where there is none such."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"no device '{name}' (known: auto, cpu, cuda, cuda:1, mps); choose one of these") from None
-    if device.type == "cuda":
-        _require_cuda(name, device)
-    elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError("device 'mps' is not there: this is no Mac with Metal; choose --device cpu")
-    elif device.type not in ("cpu", "mps"):
-        raise UserError(f"device '{name}' is not supported (known: auto, cpu, cuda, cuda:1, mps)")
-    return device
-
-
-def _require_cuda(name: str, device: torch.device) -> None:
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not found:
-        build = "this torch was built without CUDA" if torch.version.cuda is None else "torch finds no GPU and driver"
-        raise UserError(f"device '{name}': {build}; choose --device cpu, or install a CUDA build of torch")
-    if device.index is not None and device.index >= found:
-        raise UserError(f"device '{name}': there are {found} GPUs, cuda:0 to cuda:{found - 1}; choose one of these")

@@ -1,6 +1,6 @@
-"""What moves the weights: Adam or AdamW, and the course of the learning rate.
+"""Optimiser, learning-rate schedule and exponential moving average of the weights.
 
-Exponential moving average of what is trained; later phases, measures and bundles use it.
+Later phases, metrics and bundles use the moving average.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from core.errors import UserError
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:
-    """Factor on the learning rate: linear warm-up over ``warmup`` steps, then a half cosine down to 0."""
+    """Return the factor on the learning rate: linear warm-up over ``warmup`` steps, then a half cosine down to 0."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def make_optimiser(parameters: list[Parameter], training: Training, learning_rate: float) -> Optimizer:
-    """The optimiser of a phase; `UserError` where nothing is left to train."""
+    """Return Adam or AdamW for the parameters; `UserError` where there are none to train."""
     if not parameters:
         raise UserError("nothing to train: every weight of this phase is frozen")
     kind = torch.optim.Adam if training.optimiser == "adam" else torch.optim.AdamW
-    # One pass over all weights; torch has it for these two devices.
+    # One pass over all weights; torch offers it for these two devices.
     fused = all(weight.device.type in ("cpu", "cuda") for weight in parameters)
     return kind(parameters, lr=learning_rate, weight_decay=training.weight_decay, fused=fused)
 
 
 def moments(optimiser: Optimizer, names: list[str]) -> dict[str, Tensor]:
-    """The optimiser's tensors as ``<parameter>/<moment>``; ``names`` in the order of its parameters.
+    """Return the optimiser's tensors as ``<parameter>/<moment>``; ``names`` in the order of its parameters.
 
     A parameter that no step has reached yet has none.
     """
     state = optimiser.state_dict()["state"]
-    return {f"{names[place]}/{name}": value for place, own in state.items() for name, value in own.items()}
+    return {f"{names[index]}/{name}": value for index, entry in state.items() for name, value in entry.items()}
 
 
 def load_moments(optimiser: Optimizer, names: list[str], stored: Mapping[str, Tensor]) -> None:
-    """Put back what `moments` gave."""
-    place_of = {name: place for place, name in enumerate(names)}
+    """Restore the tensors that `moments` returned."""
+    indices = {name: index for index, name in enumerate(names)}
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in stored.items():
         name, _, moment = key.rpartition("/")
-        state.setdefault(place_of[name], {})[moment] = value
+        state.setdefault(indices[name], {})[moment] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
@@ -65,18 +65,18 @@ class MovingAverage:
         self.average = {name: weight.detach().clone() for name, weight in weights.items()}
 
     def update(self, step: int) -> None:
-        """Take in the weights as they are after step ``step``, which counts from 0."""
-        kept = min(self.decay, (1 + step) / (10 + step))
+        """Update the average with the weights after step ``step``, which counts from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
         weights: list[Tensor] = [weight.detach() for weight in self.weights.values()]
-        get_ema_multi_avg_fn(kept)([*self.average.values()], weights, step)
+        get_ema_multi_avg_fn(decay)([*self.average.values()], weights, step)
 
     def load(self, average: Mapping[str, Tensor]) -> None:
-        """Take over a stored average."""
+        """Restore a stored average."""
         for name, value in self.average.items():
             value.copy_(average[name])
 
     def copy_to_model(self) -> None:
-        """Put the average in the place of the weights."""
+        """Overwrite the weights of the model with the average."""
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(self.average[name])

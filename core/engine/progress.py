@@ -1,7 +1,4 @@
-"""What a person sees of a running stage, on standard error.
-
-The log of a run: one JSON object per line, appended, always.
-"""
+"""Progress of a running stage on standard error, and the log of a run: one JSON object per line, appended."""
 
 from __future__ import annotations
 
@@ -19,16 +16,16 @@ _LINE_EVERY_S = 10.0
 
 
 class Watcher(Protocol):
-    """Told of every step."""
+    """Called after every step."""
 
     def __call__(self, done: int, loss: float | None = None) -> None:
-        """``done`` steps are behind us, the last one with this loss, where there is one."""
+        """``done`` steps are complete, the last one with this loss, where there is one."""
         ...
 
 
 @contextmanager
 def progress(title: str, steps: int, *, silent: bool = False) -> Iterator[Watcher]:
-    """A bar on a terminal; elsewhere a line now and then and at the end; nothing when ``silent``."""
+    """Show a bar on a terminal, and elsewhere a line every ten seconds and at the end; nothing when ``silent``."""
     if silent:
         yield lambda done, loss=None: None
     elif sys.stderr.isatty():
@@ -39,14 +36,14 @@ def progress(title: str, steps: int, *, silent: bool = False) -> Iterator[Watche
 
 
 def say(text: str, *, silent: bool = False) -> None:
-    """One line on standard error."""
+    """Print one line on standard error."""
     if not silent:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
 
 class _Lines:
-    """Plain text, for logs and pipes."""
+    """Progress as plain text, for logs and pipes."""
 
     def __init__(self, title: str, steps: int) -> None:
         self.title, self.steps, self.last = title, steps, time.monotonic()
@@ -55,7 +52,7 @@ class _Lines:
         if done < self.steps and time.monotonic() - self.last < _LINE_EVERY_S:
             return
         self.last = time.monotonic()
-        say(f"{self.title}  {done}/{self.steps}{_told(loss)}")
+        say(f"{self.title}  {done}/{self.steps}{_loss_text(loss)}")
 
 
 @contextmanager
@@ -72,15 +69,15 @@ def _bar(title: str, steps: int) -> Iterator[Watcher]:
     )
     with Progress(*columns, console=Console(stderr=True)) as shown:
         task = shown.add_task(title, total=steps, loss="")
-        yield lambda done, loss=None: shown.update(task, completed=done, loss=_told(loss))
+        yield lambda done, loss=None: shown.update(task, completed=done, loss=_loss_text(loss))
 
 
-def _told(loss: float | None) -> str:
+def _loss_text(loss: float | None) -> str:
     return "" if loss is None else f"  loss {loss:.4f}"
 
 
 class RunLog:
-    """Appends rows to ``metrics.jsonl``. A row is given to the system at once, so a kill loses none that was written.
+    """Appends rows to ``metrics.jsonl``. Each row is flushed at once, so an interruption loses no written row.
 
     ``silent``: writes nothing (all processes but the first).
     """
@@ -102,7 +99,7 @@ class RunLog:
             file.write(json.dumps(safe) + "\n")
 
     def size(self) -> int:
-        """Bytes of the log, all of them safe on disk."""
+        """Flush the log to disk and return its size in bytes."""
         if self.silent or not self.path.exists():
             return 0
         with self.path.open("rb+") as file:
@@ -110,6 +107,6 @@ class RunLog:
             return file.seek(0, os.SEEK_END)
 
     def cut(self, size: int) -> None:
-        """Drop what was written after the log had this size: those steps are done again."""
+        """Drop rows written after the log had this size: those steps are repeated."""
         if not self.silent and self.path.exists() and self.path.stat().st_size > size:
             os.truncate(self.path, size)

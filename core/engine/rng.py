@@ -1,4 +1,4 @@
-"""Random streams that depend on what they are for, not on when or where they are drawn."""
+"""Random streams derived from a seed and a purpose, independent of when and where they are drawn."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
-    """A 63-bit seed for one purpose, e.g. ``derived_seed(0, "diffuse", "noise", step)``."""
+    """Return a 63-bit seed for one purpose, e.g. ``derived_seed(0, "diffuse", "noise", step)``."""
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def make_generator(seed: int, *purpose: str | int) -> Generator:
-    """A CPU generator of its own for one purpose; drawing on the CPU makes runs agree across devices."""
+    """Return a CPU generator for one purpose; drawing on the CPU makes runs agree across devices."""
     import torch
 
     return torch.Generator().manual_seed(derived_seed(seed, *purpose))
@@ -26,7 +26,7 @@ def make_generator(seed: int, *purpose: str | int) -> Generator:
 
 @contextmanager
 def forked_rng(seed: int, *purpose: str | int) -> Iterator[None]:
-    """Inside, torch's own stream starts at this seed, for new networks; afterwards it is as it was."""
+    """Seed torch's global random state inside the block, for new networks, and restore it afterwards."""
     import torch
 
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Runs stages to their end: log, checkpoints, progress, and going on where a killed run stopped."""
+"""Run stages to their end: log, checkpoints, progress, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.engine.progress import RunLog, progress, say
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
-    """What all stages of a run have in common. ``folder`` is that of the run; the counts are optimiser steps."""
+    """Settings that all stages of a run share. ``folder`` is that of the run; the counts are optimiser steps."""
 
     compute: Compute
     log: RunLog
@@ -23,9 +23,9 @@ class Trainer:
     save_every: int
 
     def run(self, stage: Stage) -> list[float]:
-        """Train a stage from where it stands and return the loss of every step.
+        """Train a stage from its newest checkpoint and return the loss of every step.
 
-        A stage that was killed gives the same losses and weights as one that was not, bit for bit on the CPU. At the
+        An interrupted stage gives the same losses and weights as an uninterrupted one, bit for bit on the CPU. At the
         end its modules hold the moving average, and its last checkpoint stays until `forget`.
         """
         loop = StepLoop(stage, self.compute, self.seed)
@@ -44,30 +44,30 @@ class Trainer:
         return loop.totals
 
     def forget(self, title: str) -> None:
-        """Remove the checkpoints of a stage whose result is safe."""
+        """Remove the checkpoints of a stage whose result is saved."""
         if self.compute.is_main:
             self._checkpoints(title).remove()
 
     def due(self, step: int) -> bool:
-        """Whether a step is logged, and may take the time for a closer look."""
+        """Return whether a step is logged, and may compute extra metrics."""
         return step % self.log_every == 0
 
     def _checkpoints(self, title: str) -> Checkpoints:
         return Checkpoints(self.folder / "checkpoints", title)
 
     def _restore(self, loop: StepLoop, checkpoints: Checkpoints) -> None:
-        """The newest state; where there is none, the start becomes one, so that the log has a place to be cut at."""
-        found = checkpoints.newest()
-        if found is not None:
-            state, about = found
+        """Load the newest checkpoint; where there is none, save the start, so that the log has a size to be cut to."""
+        newest = checkpoints.newest()
+        if newest is not None:
+            state, about = newest
             loop.restore(state, checkpoints.folder)
             self.log.cut(about["log_bytes"])
             if loop.step > 0:
-                say(f"{loop.stage.title}: going on at step {loop.step}", silent=not self.compute.is_main)
+                say(f"{loop.stage.title}: resumes at step {loop.step}", silent=not self.compute.is_main)
         self.compute.barrier()
         if self.compute.is_main:
-            checkpoints.clear_rests()
-            if found is None:
+            checkpoints.remove_partial_files()
+            if newest is None:
                 self._save(loop, checkpoints)
 
     def _save(self, loop: StepLoop, checkpoints: Checkpoints) -> None:

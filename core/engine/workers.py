@@ -1,4 +1,4 @@
-"""Many tasks in few processes: results in the order of the tasks, few tasks in flight, nobody left behind."""
+"""Run many tasks in few processes: results in task order, few tasks pending, no process left behind."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from core.errors import UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-_AHEAD = 3  # tasks per process that wait or run: enough to keep it busy, few enough to be held
+_AHEAD = 3  # pending tasks per process: enough to keep it busy, few enough for memory
 
 
 def in_order(do: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
-    """``do`` of every task, in their order. A single task, and one worker, need no other process.
+    """Yield ``do(task)`` of every task, in task order. A single task or one worker starts no other process.
 
-    `UserError` where a process is killed from outside.
+    Raises `UserError` where a process is ended from outside.
     """
     tasks = iter(tasks)
     first = list(islice(tasks, 2))
@@ -37,15 +37,15 @@ def in_order(do: Callable[[Task], Result], tasks: Iterable[Task], workers: int) 
         yield from _collected(pool, do, chain(first, tasks), _AHEAD * workers)
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker process was ended from outside, perhaps for want of memory; give fewer with --workers: what is"
-            " finished is kept"
+            "a worker process was ended from outside, perhaps for lack of memory; set fewer with --workers:"
+            " finished results are preserved"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -60,7 +60,7 @@ def _collected(pool: ProcessPoolExecutor, do: Callable[[Any], Any], tasks: Itera
 
 
 def _end_with_parent() -> None:
-    """Leave with a parent that is killed: its workers would wait for tasks for ever. Ctrl-C is the parent's."""
+    """Exit when the parent ends: a worker would wait for tasks for ever. Ctrl-C is left to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_wait_for_parent, daemon=True).start()
 

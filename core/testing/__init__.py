@@ -1,4 +1,4 @@
-"""The conformance kit: the contract's laws as named checks, for plugins inside and outside this repository.
+"""The conformance kit: the contract as named checks, for plugins inside and outside this repository.
 
 A third party's whole test file::
 
@@ -16,30 +16,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from core.testing.checks import CheckContext, CheckFailed, NotApplicable, check_names
     from core.testing.kit import Outcome, check_modality, parametrize_checks
-    from core.testing.laws import Bench, LawBroken, NotApplicable, law_names
 
 _HOME = {
-    "Bench": "core.testing.laws",
-    "LawBroken": "core.testing.laws",
-    "NotApplicable": "core.testing.laws",
-    "law_names": "core.testing.laws",
+    "CheckContext": "core.testing.checks",
+    "CheckFailed": "core.testing.checks",
+    "NotApplicable": "core.testing.checks",
+    "check_names": "core.testing.checks",
     "Outcome": "core.testing.kit",
     "check_modality": "core.testing.kit",
     "parametrize_checks": "core.testing.kit",
 }
 __all__ = [
-    "Bench",
-    "LawBroken",
+    "CheckContext",
+    "CheckFailed",
     "NotApplicable",
     "Outcome",
     "check_modality",
-    "law_names",
+    "check_names",
     "parametrize_checks",
 ]
 
+# Former names, kept for one version so that the tests of plugins written for it run.
+_FORMER = {"Bench": "CheckContext", "LawBroken": "CheckFailed", "law_names": "check_names"}
+
 
 def __getattr__(name: str) -> Any:
+    name = _FORMER.get(name, name)
     if name not in _HOME:
         raise AttributeError(f"module 'core.testing' has no public name '{name}'")
     return getattr(import_module(_HOME[name]), name)

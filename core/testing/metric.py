@@ -1,16 +1,16 @@
-"""Laws of a modality's measures."""
+"""Contract checks of a modality's measures."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from core.contract.modality import MetricSpec
-from core.testing.laws import Bench, NotApplicable, demand, generator, law
+from core.testing.checks import CheckContext, NotApplicable, check, generator, require
 from core.types import Batch
 
 
-def _specs(bench: Bench) -> list[MetricSpec]:
-    specs = [spec for spec in bench.modality.metrics if spec.compares != "single"]
+def _specs(ctx: CheckContext) -> list[MetricSpec]:
+    specs = [spec for spec in ctx.modality.metrics if spec.compares != "single"]
     if not specs:
         raise NotApplicable("no measure that compares")
     return specs
@@ -22,7 +22,7 @@ def _value(spec: MetricSpec, synthetic: Batch, real: Batch) -> float:
     return float(metric.compute())
 
 
-def _spoilt(batch: Batch) -> Batch:
+def _degraded(batch: Batch) -> Batch:
     import torch
 
     if batch.data.is_floating_point():
@@ -31,22 +31,24 @@ def _spoilt(batch: Batch) -> Batch:
     return Batch(modality=batch.modality, data=batch.data.flip(1), mask=batch.mask)
 
 
-@law
-def itself_is_best(bench: Bench) -> None:
-    """Real data against itself is better than spoilt data against it."""
-    real = bench.batch()
-    for spec in _specs(bench):
-        itself, spoilt = _value(spec, real, real), _value(spec, _spoilt(real), real)
-        better = itself > spoilt if spec.better == "higher" else itself < spoilt
-        demand(better, f"{spec.name}: {itself:.4g} on itself, {spoilt:.4g} on spoilt data, '{spec.better}' is better")
+@check
+def itself_is_best(ctx: CheckContext) -> None:
+    """Real data compared with itself scores better than degraded data."""
+    real = ctx.batch()
+    for spec in _specs(ctx):
+        itself, degraded = _value(spec, real, real), _value(spec, _degraded(real), real)
+        better = itself > degraded if spec.better == "higher" else itself < degraded
+        require(
+            better, f"{spec.name}: {itself:.4g} on itself, {degraded:.4g} on degraded data, '{spec.better}' is better"
+        )
 
 
-@law
-def order_does_not_matter(bench: Bench) -> None:
+@check
+def order_does_not_matter(ctx: CheckContext) -> None:
     """Another order of the samples gives the same value."""
-    real, spoilt = bench.batch(), _spoilt(bench.batch())
+    real, degraded = ctx.batch(), _degraded(ctx.batch())
     order = list(reversed(range(len(real))))
-    for spec in _specs(bench):
-        straight, turned = _value(spec, spoilt, real), _value(spec, spoilt[order], real[order])
+    for spec in _specs(ctx):
+        straight, turned = _value(spec, degraded, real), _value(spec, degraded[order], real[order])
         close = abs(straight - turned) <= 1e-4 * max(1.0, abs(straight))
-        demand(close, f"{spec.name}: {straight:.6g} in one order, {turned:.6g} in another")
+        require(close, f"{spec.name}: {straight:.6g} in one order, {turned:.6g} in another")

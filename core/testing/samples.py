@@ -1,4 +1,4 @@
-"""Samples of any modality, made from nothing but its `DataSpec`."""
+"""Samples of any modality, drawn from its `DataSpec` alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WORDS = [
 
 
 def draw_sample(modality: str, spec: DataSpec, seed: int) -> Sample:
-    """A sample in original units: smooth noise over the value range, a map of labels, or a sentence of common words."""
+    """Draw a sample in original units: smooth noise over the value range, a label map, or a short sentence."""
     rng = np.random.default_rng(seed)
     if spec.kind == "tokens":
         words = rng.choice(_WORDS, size=3 + seed % 5)
@@ -45,7 +45,7 @@ def draw_sample(modality: str, spec: DataSpec, seed: int) -> Sample:
 
 
 def geometry_of(spec: DataSpec) -> Geometry | None:
-    """The default geometry on the spec's own grid; none for data without space."""
+    """Return the default geometry of the spec's grid; ``None`` for data without space."""
     if spec.kind != "grid":
         return None
     if spec.default_geometry is not None:
@@ -54,32 +54,32 @@ def geometry_of(spec: DataSpec) -> Geometry | None:
 
 
 def draw_off_grid(modality: str, spec: DataSpec) -> dict[str, Sample]:
-    """Samples as scanners deliver them, not on the canonical grid; none for data without space.
+    """Draw samples as scanners deliver them, not on the canonical grid; none for data without space.
 
     ``flipped``: the canonical grid with its first axis reversed, without loss. ``spaced``: the same number of points,
     further apart along the first axis and nearer along the others. ``larger``: more points, each along its own axis.
     """
-    place = geometry_of(spec)
-    if place is None:
+    grid = geometry_of(spec)
+    if grid is None:
         return {}
-    flipped, spaced = place.affine.copy(), place.affine.copy()
-    flipped[:3, 3] += flipped[:3, 0] * (place.shape[0] - 1)
+    flipped, spaced = grid.affine.copy(), grid.affine.copy()
+    flipped[:3, 3] += flipped[:3, 0] * (grid.shape[0] - 1)
     flipped[:3, 0] *= -1
-    spaced[:3, : len(place.shape)] *= [1.25, *([0.8] * (len(place.shape) - 1))]
-    larger = tuple(size + max(1, size // (4 + axis)) for axis, size in enumerate(place.shape))
-    places = {
-        "flipped": replace(place, affine=flipped),
-        "spaced": replace(place, affine=spaced),
-        "larger": replace(place, shape=larger),
+    spaced[:3, : len(grid.shape)] *= [1.25, *([0.8] * (len(grid.shape) - 1))]
+    larger = tuple(size + max(1, size // (4 + axis)) for axis, size in enumerate(grid.shape))
+    grids = {
+        "flipped": replace(grid, affine=flipped),
+        "spaced": replace(grid, affine=spaced),
+        "larger": replace(grid, shape=larger),
     }
     return {
-        name: draw_sample(modality, replace(spec, space=where.shape, default_geometry=where), seed)
-        for seed, (name, where) in enumerate(places.items())
+        name: draw_sample(modality, replace(spec, space=geometry.shape, default_geometry=geometry), seed)
+        for seed, (name, geometry) in enumerate(grids.items())
     }
 
 
 def _smooth(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Noise in [0, 1] that a resampling can follow: a few low frequencies per axis."""
+    """Draw noise in [0, 1] that a resampling can follow: a few low frequencies per axis."""
     field = np.zeros(shape)
     for axis in range(1, len(shape)):
         position = np.linspace(0, 2 * np.pi, shape[axis])

@@ -1,7 +1,7 @@
 """Two toy modalities that build in milliseconds, and a cohort in which one explains the other.
 
-``toy_grid`` is an 8x8 picture of one bright blob, ``toy_vector`` four numbers that tell its place, width and
-brightness. They show the whole contract in small, and the kit, the planner and the trainer are tried on them.
+``toy_grid`` is an 8x8 picture of one bright blob, ``toy_vector`` four numbers that state its position, width and
+brightness. They implement the whole contract in small; tests of the kit, the planner and the trainer use them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ToyReader:
         self.modality = modality
 
     def read(self, path: Path) -> Sample:
-        """The array in stored units; `UserError` that names the file where it is not one of ours."""
+        """Return the array in stored units; `UserError` that names the file where it is not a toy file."""
         from safetensors.numpy import load_file
 
         try:
@@ -65,13 +65,13 @@ class ToyWriterConfig(PartConfig):
 
 
 class ToyWriter:
-    """Writes what `ToyReader` reads; the header says synthetic, and how the data was made."""
+    """Writes what `ToyReader` reads; the header says "synthetic" and holds the provenance."""
 
     suffix = ".toy"
     tolerance = 0.0
 
     def write(self, sample: Sample, path: Path, provenance: Provenance, *, overwrite: bool = False) -> None:
-        """Write beside and rename; refuse an existing file unless told."""
+        """Write through a temporary file; `UserError` for an existing file unless ``overwrite``."""
         if path.exists() and not overwrite:
             raise UserError(f"{path} exists; choose another folder or allow overwriting")
         if not path.parent.is_dir():
@@ -80,16 +80,16 @@ class ToyWriter:
 
 
 def write_array(path: Path, sample: Sample, provenance: Provenance | None = None) -> None:
-    """One toy file; with a provenance it is marked synthetic."""
+    """Write one toy file; with a provenance it is marked synthetic."""
     from safetensors.numpy import save_file
 
     arrays = {"data": np.ascontiguousarray(sample.data)}
     if sample.geometry is not None:
         arrays["affine"] = np.ascontiguousarray(sample.geometry.affine)
     about = {} if provenance is None else {"synthetic": "true", "provenance": provenance.model_dump_json()}
-    beside = path.with_name(f".{path.name}.part")
-    save_file(arrays, beside, metadata={"modality": sample.modality, **about})
-    beside.replace(path)
+    partial = path.with_name(f".{path.name}.part")
+    save_file(arrays, partial, metadata={"modality": sample.modality, **about})
+    partial.replace(path)
 
 
 class ToyPreprocessConfig(PartConfig):
@@ -105,7 +105,7 @@ class ToyPreprocessConfig(PartConfig):
 
 
 class ToyPreprocess:
-    """Linear scaling; a canonical sample says so in ``meta`` and is left alone."""
+    """Linear scaling; a sample marked canonical in ``meta`` is returned unchanged."""
 
     tolerance = 1e-3
 
@@ -113,7 +113,7 @@ class ToyPreprocess:
         self.default = default
 
     def apply(self, sample: Sample) -> Sample:
-        """Units 0..100 to [-1, 1], clipped."""
+        """Scale units 0..100 to [-1, 1], clipped."""
         if sample.meta.get("canonical"):
             return sample
         if self.default is not None and np.shape(sample.data)[1:] != self.default.shape:
@@ -122,7 +122,7 @@ class ToyPreprocess:
         return replace(sample, data=data, meta={**sample.meta, "canonical": True})
 
     def invert(self, sample: Sample, like: Geometry | None = None) -> Sample:
-        """[-1, 1] to units 0..100."""
+        """Scale [-1, 1] back to units 0..100."""
         data = ((np.asarray(sample.data) + 1) * 50).astype(np.float32)
         return replace(sample, data=data, geometry=like if like is not None else self.default, meta={})
 
@@ -138,7 +138,7 @@ class ToyAugmentConfig(PartConfig):
 
 
 class ToyAugment:
-    """Noise and nothing else: place and side are kept."""
+    """Adds noise only: positions and sides are preserved."""
 
     keeps = ("side", "place")
 
@@ -146,7 +146,7 @@ class ToyAugment:
         self.noise = noise
 
     def view(self, sample: Sample, generator: Any) -> Sample:
-        """The sample plus noise from the generator, clipped to [-1, 1]."""
+        """Return the sample plus noise from the generator, clipped to [-1, 1]."""
         import torch
 
         data = np.asarray(sample.data)
@@ -227,15 +227,16 @@ TOY_VECTOR = Modality(
 
 
 def make_cohort(root: Path, num: int | None = None, seed: int | None = None) -> None:
-    """Write the toy cohort; a finished one is left as it is. `UserError` where it has other settings."""
+    """Write the toy cohort, or leave a finished one unchanged; `UserError` where it has other settings."""
     if not (root / _LIST).exists():
         write_cohort(root, 400 if num is None else num, seed or 0)
         return
-    found = _settings(root)
-    for name, asked in (("num", num), ("seed", seed)):
-        if asked not in (None, found.get(name)):
+    written = _settings(root)
+    for name, requested in (("num", num), ("seed", seed)):
+        if requested not in (None, written.get(name)):
             raise UserError(
-                f"{root} holds a toy cohort with {name} {found.get(name)}, asked: {asked}; choose another folder"
+                f"{root} holds a toy cohort with {name} {written.get(name)}, requested: {requested}; choose another"
+                " folder"
             )
 
 
@@ -246,14 +247,14 @@ def write_cohort(root: Path, num: int, seed: int = 0) -> None:
         vector, picture = draw_study(np.random.default_rng((seed, index)))
         write_array(root / f"{index}_vector.toy", Sample(modality="toy_vector", data=vector))
         write_array(root / f"{index}_grid.toy", Sample(modality="toy_grid", data=picture, geometry=_GRID))
-    # Last and whole: a cohort that was stopped half-way has no list, and is written again.
-    beside = root / f".{_LIST}.part"
-    beside.write_text(json.dumps({"num": num, "seed": seed}), encoding="utf-8")
-    beside.replace(root / _LIST)
+    # Written last, by a rename: an interrupted cohort has no list, and is written again.
+    partial = root / f".{_LIST}.part"
+    partial.write_text(json.dumps({"num": num, "seed": seed}), encoding="utf-8")
+    partial.replace(root / _LIST)
 
 
 def draw_study(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A vector (row, column, width, brightness; percent) and the 1x8x8 picture that it describes."""
+    """Draw a vector (row, column, width, brightness; percent) and the 1x8x8 picture that it describes."""
     row, column, width, brightness = vector = rng.uniform(10, 90, 4).astype(np.float32)
     y, x = np.mgrid[0:8, 0:8] * (100 / 7)
     blob = np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * (10 + width / 4) ** 2))
@@ -261,7 +262,7 @@ def draw_study(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scan(root: Path) -> Iterator[Record]:
-    """A record per toy study."""
+    """Yield a record per toy study."""
     for index in range(_settings(root)["num"]):
         split = "train" if index % 10 < 8 else "validation" if index % 10 == 8 else "test"
         files = {
@@ -271,29 +272,29 @@ def scan(root: Path) -> Iterator[Record]:
 
 
 def _settings(root: Path) -> dict[str, int]:
-    """What the list of a toy cohort says; `UserError` where there is none, or a damaged one."""
+    """Return the settings of a toy cohort; `UserError` where the list is missing or damaged."""
     try:
-        found = json.loads((root / _LIST).read_text(encoding="utf-8"))
+        settings = json.loads((root / _LIST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{root}: no toy cohort there ({error})") from error
-    num = found.get("num") if isinstance(found, dict) else None
+    num = settings.get("num") if isinstance(settings, dict) else None
     if not isinstance(num, int) or num < 1:
         raise UserError(
-            f"{root / _LIST}: expected a number of studies 'num', found {str(found)[:60]}; remove the folder {root}, it"
-            " is made again"
+            f"{root / _LIST}: expected a number of studies 'num', found {str(settings)[:60]}; remove the folder"
+            f" {root}; it is made again"
         )
-    return found
+    return settings
 
 
 @hookimpl
 def register_modalities() -> Sequence[Modality]:
-    """The two toys."""
+    """Return the two toy modalities."""
     return [TOY_GRID, TOY_VECTOR]
 
 
 @hookimpl
 def register_datasets() -> Sequence[DatasetAdapter]:
-    """The toy cohort."""
+    """Return the toy data set."""
     return [
         DatasetAdapter(
             name="toy",

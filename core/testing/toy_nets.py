@@ -1,4 +1,4 @@
-"""The toy modalities' networks: small enough to read, and they keep every law."""
+"""Networks of the toy modalities: small enough to read, and they pass every contract check."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ToyPromptEncoder(nn.Module):
         self.pool = nn.Linear(channels * width, width)
 
     def forward(self, batch: Batch) -> Prompt:
-        """``batch channel *space`` to a prompt of ``1 + channel`` tokens."""
+        """Encode ``batch channel *space`` as a prompt of ``1 + channel`` tokens."""
         rows = len(batch)
         tokens = F.gelu(self.tokens(batch.data.reshape(rows, batch.data.shape[1], -1)))
         pooled = F.normalize(self.pool(tokens.flatten(1)), dim=-1)
@@ -55,21 +55,21 @@ class ToyAutoencoder(nn.Module):
             enter, leave = nn.Linear(channels, _HIDDEN), nn.Linear(_HIDDEN, 2 * latent_channels)
             back, out = nn.Linear(latent_channels, _HIDDEN), nn.Linear(_HIDDEN, channels)
         self.encoder, self.decoder = nn.Sequential(enter, nn.SiLU(), leave), nn.Sequential(back, nn.SiLU(), out)
-        # A posterior that is narrow at the start: otherwise the first hundred steps only learn to silence its noise.
+        # The posterior starts narrow: otherwise the first hundred steps only learn to reduce its noise.
         with torch.no_grad():
             leave.bias[latent_channels:] = -6  # type: ignore[index]
 
     def encode(self, batch: Batch) -> Posterior:
-        """Mean and log-variance, ``batch channel *space``."""
+        """Return mean and log-variance, ``batch channel *space``."""
         mean, logvar = self.encoder(batch.data).chunk(2, dim=1)
         return Posterior(mean=mean, logvar=logvar.clamp(-20, 10))
 
     def decode(self, latent: Tensor) -> Batch:
-        """Data in [-1, 1]."""
+        """Return data in [-1, 1]."""
         return Batch(modality=self.modality, data=self.decoder(latent).clamp(-1, 1))
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
-        """Mean squared error and weighted KL divergence."""
+        """Return the mean squared error and the weighted KL divergence."""
         posterior = self.encode(batch)
         restored = self.decoder(posterior.draw(generator))
         kl = 0.5 * (posterior.mean.square() + posterior.logvar.exp() - 1 - posterior.logvar)
@@ -84,7 +84,7 @@ class ToyDenoiser(nn.Module):
         self.latent_shape, self.prompt_width = (channels, *space), prompt_width
         self._site = Site("block", width, space or (1,))
         self.enter = nn.Linear(channels, width)
-        self.place = nn.Parameter(torch.randn(math.prod(space), width) * 0.02)
+        self.position = nn.Parameter(torch.randn(math.prod(space), width) * 0.02)
         self.level = nn.Sequential(nn.Linear(1, width), nn.SiLU(), nn.Linear(width, width))
         self.query, self.key_value = nn.Linear(width, width), nn.Linear(prompt_width, 2 * width)
         self.mix = nn.MultiheadAttention(width, 2, batch_first=True)
@@ -95,9 +95,9 @@ class ToyDenoiser(nn.Module):
         self.context: nn.Module | None = None
 
     def forward(self, noisy: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
-        """``batch channel *space`` in and out; ``level`` is log-SNR."""
+        """Return the prediction in the shape of ``noisy``, ``batch channel *space``; ``level`` is log-SNR ``batch``."""
         tokens = noisy.flatten(2).transpose(1, 2) if noisy.ndim > 2 else noisy[:, None]
-        hidden = self.enter(tokens) + self.place + self.level(level[:, None] / 10)[:, None]
+        hidden = self.enter(tokens) + self.position + self.level(level[:, None] / 10)[:, None]
         hidden = hidden + self.mix(hidden, hidden, hidden, need_weights=False)[0]
         hidden = hidden + self._attend(hidden, conditioning)
         hidden = hidden + self.feed(hidden)
@@ -116,11 +116,11 @@ class ToyDenoiser(nn.Module):
         )
 
     def context_sites(self) -> list[Site]:
-        """The one site, after the feed-forward layer."""
+        """Return the only site, after the feed-forward layer."""
         return [self._site]
 
     def attach(self, site: str, module: nn.Module) -> None:
-        """Put context attention at the site."""
+        """Attach context attention at the site; `UserError` for an unknown or occupied one."""
         if site != self._site.name or self.context is not None:
             raise UserError(f"no free site '{site}' (sites: {self._site.name})")
         self.context = module

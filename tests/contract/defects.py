@@ -1,4 +1,4 @@
-"""Deliberately broken parts of the toy modalities: one for each law of the contract.
+"""Deliberately broken parts of the toy modalities: one for each check of the contract.
 
 Each defect is the smallest change that a plugin author could plausibly make by mistake.
 """
@@ -29,23 +29,23 @@ MAKERS: dict[str, Callable[[], Any]] = {}
 
 @dataclass(frozen=True)
 class Defect:
-    """A modality that breaks one law, and what its author did."""
+    """A modality that fails one check, and what its author did."""
 
-    law: str
+    check: str
     modality: Modality
     name: str = ""
 
     def __str__(self):
-        return f"{self.law}-{self.name}" if self.name else self.law
+        return f"{self.check}-{self.name}" if self.name else self.check
 
 
 class BrokenConfig(PartConfig):
-    """Builds the broken part that is registered for a law."""
+    """Builds the broken part that is registered for a check."""
 
-    law: str
+    check: str
 
     def build(self) -> Any:
-        return MAKERS[self.law]()
+        return MAKERS[self.check]()
 
 
 DEFECTS: list[Defect] = []
@@ -55,13 +55,13 @@ def with_part(modality: Modality, part: str, config: PartConfig | None) -> Modal
     return replace(modality, presets={"tiny": replace(modality.presets["tiny"], **{part: config})})
 
 
-def breaks(law: str, part: str, modality: Modality = TOY_GRID) -> Callable[[Any], Any]:
-    """Register the decorated maker as the part that breaks a law."""
+def breaks(check: str, part: str, modality: Modality = TOY_GRID) -> Callable[[Any], Any]:
+    """Register the decorated maker as the part that fails a check."""
 
     def register(make: Callable[[], Any]) -> Callable[[], Any]:
-        name = f"{law}: {make.__name__}"
+        name = f"{check}: {make.__name__}"
         MAKERS[name] = make
-        DEFECTS.append(Defect(law, with_part(modality, part, BrokenConfig(law=name)), make.__name__))
+        DEFECTS.append(Defect(check, with_part(modality, part, BrokenConfig(check=name)), make.__name__))
         return make
 
     return register
@@ -140,7 +140,7 @@ MAKERS["declaration.state_restores_outputs"] = RandomBuffer
 DEFECTS.append(
     Defect(
         "declaration.state_restores_outputs",
-        with_part(TOY_GRID, "prompt", BrokenConfig(law="declaration.state_restores_outputs")),
+        with_part(TOY_GRID, "prompt", BrokenConfig(check="declaration.state_restores_outputs")),
     )
 )
 
@@ -259,7 +259,7 @@ class IdentityAffine(Preprocess):
         self.default = replace(self.default, affine=np.eye(4))
 
 
-@breaks("preprocess.keeps_places", "preprocess")
+@breaks("preprocess.keeps_positions", "preprocess")
 class Mirrors(Preprocess):
     """Turns left and right round, and back again."""
 
@@ -300,7 +300,7 @@ class OneGridForAll(Preprocess):
         return super().invert(sample, None)
 
 
-@breaks("preprocess.keeps_places", "preprocess")
+@breaks("preprocess.keeps_positions", "preprocess")
 class ForgetsTheAffine(Preprocess):
     """Right where the sample lies on the canonical grid."""
 
@@ -635,8 +635,8 @@ class LastPairOnly(Metric):
 MAKERS["pixel_error"] = PixelError
 
 
-def measured(law: str, better: str) -> Modality:
-    spec = MetricSpec(name="error", compares="pairs", better=better, config=BrokenConfig(law=law))
+def measured(check: str, better: str) -> Modality:
+    spec = MetricSpec(name="error", compares="pairs", better=better, config=BrokenConfig(check=check))
     return replace(TOY_GRID, metrics=(spec,))
 
 
@@ -680,10 +680,10 @@ TOKENS = Modality(
     presets={
         "tiny": Parts(
             data=_TOKENS_SPEC,
-            reader=BrokenConfig(law="words.reader"),
+            reader=BrokenConfig(check="words.reader"),
             preprocess=ByteTokenizerConfig(length=48),
             prompt=_ENCODER,
-            writer=BrokenConfig(law="words.writer"),
+            writer=BrokenConfig(check="words.writer"),
         )
     },
 )
@@ -707,7 +707,7 @@ class PooledOverPadding(nn.Module):
 breaks("prompt.padding_changes_nothing", "prompt", TOKENS)(PooledOverPadding)
 
 
-# --- the other clauses of laws that have several -----------------------------------------------------------------
+# --- the other clauses of checks that have several -----------------------------------------------------------------
 
 
 @breaks("denoiser.samples_are_independent", "denoiser")

@@ -1,4 +1,4 @@
-"""The kit itself: good parts pass every law, and each deliberately broken part fails exactly its own."""
+"""The kit itself: good parts pass every check, and each deliberately broken part fails exactly its own check."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.testing import check_modality, law_names, parametrize_checks
+from core.testing import check_modality, check_names, parametrize_checks
 from core.testing.samples import draw_off_grid
 from core.testing.toy import TOY_GRID, TOY_VECTOR, draw_study, write_array
 from core.types import Sample
@@ -36,37 +36,37 @@ def test_metric(check):
     check()
 
 
-def test_every_law_is_exercised_by_a_good_modality():
-    """A law that every good modality skips would never be seen to pass."""
-    passed = {outcome.law for modality in GOOD for outcome in check_modality(modality) if outcome.status == "passed"}
-    assert passed == set(law_names())
+def test_every_check_is_exercised_by_a_good_modality():
+    """A check that every good modality skips would never be seen to pass."""
+    passed = {outcome.check for modality in GOOD for outcome in check_modality(modality) if outcome.status == "passed"}
+    assert passed == set(check_names())
 
 
-def test_every_law_has_a_defect():
-    assert {defect.law for defect in DEFECTS} == set(law_names())
+def test_every_check_has_a_defect():
+    assert {defect.check for defect in DEFECTS} == set(check_names())
 
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=str)
-def test_exactly_the_broken_law_fails(defect):
+def test_exactly_the_broken_check_fails(defect):
     outcomes = check_modality(defect.modality)
-    failed = {outcome.law: outcome.message for outcome in outcomes if outcome.status == "failed"}
-    assert list(failed) == [defect.law], failed
-    assert failed[defect.law], "the failure says nothing"
-    assert not failed[defect.law].startswith(("TypeError", "AttributeError", "KeyError")), failed
+    failed = {outcome.check: outcome.message for outcome in outcomes if outcome.status == "failed"}
+    assert list(failed) == [defect.check], failed
+    assert failed[defect.check], "the failure says nothing"
+    assert not failed[defect.check].startswith(("TypeError", "AttributeError", "KeyError")), failed
 
 
-WRITERS = [defect for defect in DEFECTS if defect.law.startswith("writer.") and defect.modality.name == TOY_GRID.name]
+WRITERS = [defect for defect in DEFECTS if defect.check.startswith("writer.") and defect.modality.name == TOY_GRID.name]
 
 
 @pytest.mark.parametrize("defect", WRITERS, ids=str)
-def test_an_export_keeps_the_laws_of_a_writer(defect):
-    """What breaks a law as a writer breaks it as an export too, beside a writer that is sound."""
+def test_an_export_passes_the_checks_of_a_writer(defect):
+    """What fails a check as a writer fails it as an export too, beside a writer that is sound."""
     exports = {"other": defect.modality.parts("tiny").writer}
     modality = replace(TOY_GRID, presets={"tiny": replace(TOY_GRID.parts("tiny"), exports=exports)})
-    laws = [law for law in law_names() if law.startswith("writer.")]
-    failed = {one.law: one.message for one in check_modality(modality, only=laws) if one.status == "failed"}
-    assert list(failed) == [defect.law]
-    assert failed[defect.law]
+    checks = [check for check in check_names() if check.startswith("writer.")]
+    failed = {one.check: one.message for one in check_modality(modality, only=checks) if one.status == "failed"}
+    assert list(failed) == [defect.check]
+    assert failed[defect.check]
 
 
 def test_an_export_is_declared_as_parts_are():
@@ -84,23 +84,23 @@ class NothingConfig(PartConfig):
 
 
 def test_an_expected_failure_is_reported_with_its_reason():
-    defect = next(defect for defect in DEFECTS if defect.law == "augment.left_stays_left")
-    (outcome,) = check_modality(defect.modality, expected_failures={defect.law: "no sides here"}, only=[defect.law])
+    defect = next(defect for defect in DEFECTS if defect.check == "augment.left_stays_left")
+    (outcome,) = check_modality(defect.modality, expected_failures={defect.check: "no sides here"}, only=[defect.check])
     assert outcome.status == "expected"
     assert outcome.message.startswith("no sides here (")
 
 
 def test_expected_failures_are_strict():
-    law = "augment.left_stays_left"
-    (outcome,) = check_modality(TOY_GRID, expected_failures={law: "it flips"}, only=[law])
+    check = "augment.left_stays_left"
+    (outcome,) = check_modality(TOY_GRID, expected_failures={check: "it flips"}, only=[check])
     assert outcome.status == "failed"
-    assert "holds" in outcome.message
+    assert "passes" in outcome.message
 
 
-def test_an_unknown_law_is_refused_with_the_nearest():
+def test_an_unknown_check_is_refused_with_the_nearest():
     with pytest.raises(UserError, match=r"did you mean 'reader\.never_writes'"):
         check_modality(TOY_GRID, only=["reader.never_write"])
-    with pytest.raises(UserError, match=r"no law 'reader\.reads_fast'"):
+    with pytest.raises(UserError, match=r"no check 'reader\.reads_fast'"):
         parametrize_checks(TOY_GRID, expected_failures={"reader.reads_fast": "slow disk"})
 
 
@@ -109,8 +109,8 @@ def test_an_unknown_preset_is_refused_with_the_choices():
         check_modality(TOY_GRID, "huge")
 
 
-def test_laws_of_missing_parts_are_skipped_with_the_reason():
-    outcomes = {outcome.law: outcome for outcome in check_modality(TOKENS)}
+def test_checks_of_missing_parts_are_skipped_with_the_reason():
+    outcomes = {outcome.check: outcome for outcome in check_modality(TOKENS)}
     assert outcomes["augment.seeds_differ"].status == "skipped"
     assert outcomes["augment.seeds_differ"].message == "no augment"
 
@@ -126,31 +126,31 @@ def example(tmp_path):
     return tmp_path / "example.toy"
 
 
-def reader_laws(modality, files):
-    laws = [law for law in law_names() if law.startswith("reader.")]
-    return {outcome.law: outcome for outcome in check_modality(modality, files=files, only=laws)}
+def reader_checks(modality, files):
+    checks = [check for check in check_names() if check.startswith("reader.")]
+    return {outcome.check: outcome for outcome in check_modality(modality, files=files, only=checks)}
 
 
 def test_a_reader_without_a_writer_is_tried_on_example_files(example):
     before = example.read_bytes()
-    assert {outcome.status for outcome in reader_laws(INPUT_ONLY, [example]).values()} == {"passed"}
+    assert {outcome.status for outcome in reader_checks(INPUT_ONLY, [example]).values()} == {"passed"}
     assert example.read_bytes() == before
     assert [path.name for path in example.parent.iterdir()] == ["example.toy"]
-    skipped = [outcome for outcome in reader_laws(INPUT_ONLY, []).values() if outcome.status == "skipped"]
+    skipped = [outcome for outcome in reader_checks(INPUT_ONLY, []).values() if outcome.status == "skipped"]
     assert len(skipped) == 4
     assert {outcome.message for outcome in skipped} == {"no writer, and no example files were given"}
 
 
-@pytest.mark.parametrize("defect", [one for one in DEFECTS if one.law.startswith("reader.")], ids=str)
+@pytest.mark.parametrize("defect", [one for one in DEFECTS if one.check.startswith("reader.")], ids=str)
 def test_example_files_find_what_a_writer_would_have_found(defect, example):
     parts = replace(defect.modality.presets["tiny"], writer=None)
-    outcomes = reader_laws(replace(defect.modality, presets={"tiny": parts}), [example])
-    assert [law for law, outcome in outcomes.items() if outcome.status == "failed"] == [defect.law]
+    outcomes = reader_checks(replace(defect.modality, presets={"tiny": parts}), [example])
+    assert [check for check, outcome in outcomes.items() if outcome.status == "failed"] == [defect.check]
 
 
 def test_a_wrong_example_is_said(example):
     other = example.rename(example.with_suffix(".png"))
-    assert reader_laws(TOY_GRID, [other])["reader.suffixes_name_its_files"].message.startswith(
+    assert reader_checks(TOY_GRID, [other])["reader.suffixes_name_its_files"].message.startswith(
         "example.png: the reader"
     )
     with pytest.raises(UserError, match=r"missing\.toy: no such file"):

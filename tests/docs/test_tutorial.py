@@ -45,7 +45,7 @@ def test_the_plan_says_that_no_data_hold_it(python, project, tmp_path):
     assert re.search(r"no data +for .*fundus", result.stdout), result.stdout
 
 
-def test_its_test_file_collects_every_law(python, project):
+def test_its_test_file_collects_every_check(python, project):
     from core.testing import check_names
 
     result = python(
@@ -62,7 +62,7 @@ def test_its_test_file_collects_every_law(python, project):
     assert result.stdout.count("test_contract[fundus-tiny-") == len(check_names()), result.stdout
 
 
-def test_expected_failures_on_the_page_name_a_real_law():
+def test_expected_failures_on_the_page_name_a_real_check():
     from core.testing import check_names
 
     for name in re.findall(r'expected_failures=\{"([\w.]+)"', PAGE):

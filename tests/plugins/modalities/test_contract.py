@@ -1,11 +1,11 @@
-"""The built-in modalities keep every law of the contract.
+"""The built-in modalities pass every check of the contract.
 
 Networks of equal configs are examined once: the others of a family are examined for what differs, the file parts.
 """
 
 import pytest
 
-from core.testing import check_modality, law_names
+from core.testing import check_modality, check_names
 from plugins.ct.modality import CT
 from plugins.mask.modality import FINDINGS, ORGANS
 from plugins.mri.modality import MODALITIES
@@ -14,9 +14,9 @@ from plugins.text.modality import TEXT
 from plugins.xray.modality import FRONTAL, LATERAL
 
 LONG = {"autoencoder.loss_falls"}  # 50 training steps
-NETWORK_LAWS_OF_DECLARATION = {"declaration.state_restores_outputs", "declaration.builds_without_network"}
+NETWORK_CHECKS_OF_DECLARATION = {"declaration.state_restores_outputs", "declaration.builds_without_network"}
 FILE_PARTS = ("declaration", "reader", "preprocess", "augment", "writer")
-FILE_LAWS = [law for law in law_names() if law.partition(".")[0] in FILE_PARTS]
+FILE_CHECKS = [check for check in check_names() if check.partition(".")[0] in FILE_PARTS]
 
 WHOLE = [(TEXT, "tiny"), (FRONTAL, "tiny"), (CT, "tiny3d")]
 OTHERS = [(LATERAL, "tiny"), (CT, "tiny"), *((modality, "tiny") for modality in MODALITIES), (MODALITIES[0], "tiny3d")]
@@ -27,41 +27,41 @@ def named(value):
     return getattr(value, "name", value)
 
 
-def outcomes(modality, preset, laws):
-    """The messages of the laws that failed, and how many passed."""
-    found = check_modality(modality, preset, only=laws)
-    failed = {outcome.law: outcome.message for outcome in found if outcome.status == "failed"}
+def outcomes(modality, preset, checks):
+    """The messages of the checks that failed, and how many passed."""
+    found = check_modality(modality, preset, only=checks)
+    failed = {outcome.check: outcome.message for outcome in found if outcome.status == "failed"}
     return failed, sum(outcome.status == "passed" for outcome in found)
 
 
-@pytest.mark.parametrize("law", [law for law in law_names() if law not in LONG])
+@pytest.mark.parametrize("check", [check for check in check_names() if check not in LONG])
 @pytest.mark.parametrize(("modality", "preset"), WHOLE, ids=named)
-def test_every_law(modality, preset, law):
-    (outcome,) = check_modality(modality, preset, only=[law])
+def test_every_check(modality, preset, check):
+    (outcome,) = check_modality(modality, preset, only=[check])
     if outcome.status == "skipped":
         pytest.skip(outcome.message)
     assert outcome.status == "passed", outcome.message
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("law", sorted(LONG))
+@pytest.mark.parametrize("check", sorted(LONG))
 @pytest.mark.parametrize(("modality", "preset"), WHOLE, ids=named)
-def test_long_laws(modality, preset, law):
-    assert outcomes(modality, preset, [law]) == ({}, 1)
+def test_long_checks(modality, preset, check):
+    assert outcomes(modality, preset, [check]) == ({}, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("modality", [ORGANS, PHOTOS[0]], ids=named)
 def test_networks_of_several_channels(modality):
-    failed, num_passed = outcomes(modality, "tiny", [law for law in law_names() if law not in LONG])
+    failed, num_passed = outcomes(modality, "tiny", [check for check in check_names() if check not in LONG])
     assert failed == {}
-    assert num_passed > len(FILE_LAWS)
+    assert num_passed > len(FILE_CHECKS)
 
 
 @pytest.mark.parametrize(("modality", "preset"), OTHERS, ids=named)
 def test_file_parts(modality, preset):
     failed, num_passed = outcomes(
-        modality, preset, [law for law in FILE_LAWS if law not in NETWORK_LAWS_OF_DECLARATION]
+        modality, preset, [check for check in FILE_CHECKS if check not in NETWORK_CHECKS_OF_DECLARATION]
     )
     assert failed == {}
-    assert num_passed > len(FILE_LAWS) / 2
+    assert num_passed > len(FILE_CHECKS) / 2

@@ -61,7 +61,7 @@ def test_half_a_checkpoint_is_passed_over(make_stage, make_trainer):
     newest = trainer.folder / "checkpoints" / "align_1_a-b" / "000000012.safetensors"
     newest.write_bytes(newest.read_bytes()[:-100])
     (newest.parent / ".medweave-0123.safetensors").write_bytes(b"half")
-    with pytest.warns(MedWeaveWarning, match=r"000000012.*cannot be read.*going on from an earlier state"):
+    with pytest.warns(MedWeaveWarning, match=r"000000012.*cannot be read.*resumes from an earlier checkpoint"):
         assert trainer.run(make_stage()) == losses
     assert states(trainer) == ["000000008.safetensors", "000000012.safetensors"], "and its rests are gone"
     assert (trainer.folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()

@@ -60,12 +60,12 @@ def test_accumulation_gives_the_gradients_of_the_whole_batch(make_stage, compute
 
 def test_what_cannot_be_accumulated_says_so(make_stage, compute):
     stage = dataclasses.replace(make_stage(accumulate=2), whole=True)
-    with pytest.raises(UserError, match=r"cannot accumulate; set training\.align\.accumulate=1"):
+    with pytest.raises(UserError, match=r"cannot accumulate gradients; set training\.align\.accumulate=1"):
         StepLoop(stage, compute, 0).gradients(0)
 
 
-def test_a_share_without_rows_says_so(make_stage, compute):
-    with pytest.raises(UserError, match="a batch of 10 cannot be shared by 11"):
+def test_an_empty_shard_is_refused(make_stage, compute):
+    with pytest.raises(UserError, match="a batch of 10 cannot be divided among 11"):
         StepLoop(make_stage(accumulate=11), compute, 0).gradients(0)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.engine.checkpoint import require_fit
+from core.engine.checkpoint import require_same_tensors
 from core.errors import UserError
 from core.generate.contact_sheet import contact_sheet, write_sheet
 from core.generate.networks import homes_of
@@ -24,7 +24,7 @@ def test_a_progress_of_another_shape_is_one_line(progress):
 def test_of_many_weights_that_do_not_fit_a_few_are_named():
     found = {f"layer_{index:02d}": torch.zeros(1) for index in range(40)}
     with pytest.raises(UserError) as refusal:
-        require_fit(found, {}, Path("w"))
+        require_same_tensors(found, {}, Path("w"))
     assert "layer_05 and 34 more" in str(refusal.value)
     assert "layer_06" not in str(refusal.value)
 

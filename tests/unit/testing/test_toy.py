@@ -69,5 +69,5 @@ def test_a_finished_cohort_is_left_alone(tmp_path, monkeypatch):
     write_cohort(tmp_path, 2)
     monkeypatch.setattr(toy, "write_array", lambda *_: pytest.fail("written again"))
     toy.make_cohort(tmp_path)
-    with pytest.raises(UserError, match="toy cohort with num 2, asked: 3"):
+    with pytest.raises(UserError, match="toy cohort with num 2, requested: 3"):
         toy.make_cohort(tmp_path, 3)

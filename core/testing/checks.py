@@ -1,7 +1,7 @@
-"""Laws, and the bench on which a part is put to be examined.
+"""Contract checks, and the context that hands a check what it needs.
 
-A law is a function of a `Bench`. It returns when the law holds, raises `LawBroken` when it does not, and
-`NotApplicable` when the modality has no such part or the law says nothing about its kind of data.
+A check is a function of a `CheckContext`. It returns when the property holds, raises `CheckFailed` when it does not,
+and `NotApplicable` when the modality has no such part or the property does not concern its kind of data.
 """
 
 from __future__ import annotations
@@ -29,45 +29,45 @@ if TYPE_CHECKING:
 _MODULES = ("declaration", "reader", "preprocess", "augment", "prompt", "autoencoder", "denoiser", "writer", "metric")
 
 
-class LawBroken(AssertionError):
-    """A part breaks a law; the message says what was seen."""
+class CheckFailed(AssertionError):
+    """A part fails a check; the message states what was observed."""
 
 
 class NotApplicable(Exception):
-    """The law says nothing about this modality."""
+    """The check does not concern this modality."""
 
 
-Law = Callable[["Bench"], None]
-_laws: dict[str, Law] = {}
+Check = Callable[["CheckContext"], None]
+_checks: dict[str, Check] = {}
 
 
-def law(function: Law) -> Law:
-    """Register a law under ``<module>.<function>``, e.g. ``denoiser.samples_independent``."""
+def check(function: Check) -> Check:
+    """Register a contract check under ``<module>.<function>``, e.g. ``denoiser.samples_independent``."""
     part = function.__module__.rpartition(".")[2]
-    _laws[f"{part}.{function.__name__}"] = function
+    _checks[f"{part}.{function.__name__}"] = function
     return function
 
 
-def all_laws() -> dict[str, Law]:
-    """Every law by name, in the order of the data flow."""
+def all_checks() -> dict[str, Check]:
+    """Return every check by name, in the order of the data flow."""
     for module in _MODULES:
         import_module(f"core.testing.{module}")
-    return dict(_laws)
+    return dict(_checks)
 
 
-def law_names() -> tuple[str, ...]:
-    """The names of all laws."""
-    return tuple(all_laws())
+def check_names() -> tuple[str, ...]:
+    """Return the names of all checks."""
+    return tuple(all_checks())
 
 
-def demand(condition: bool, message: str) -> None:
-    """Raise `LawBroken` unless the condition holds."""
+def require(condition: bool, message: str) -> None:
+    """Raise `CheckFailed` unless the condition holds."""
     if not condition:
-        raise LawBroken(message)
+        raise CheckFailed(message)
 
 
 def same(first: Any, second: Any) -> bool:
-    """Exactly equal data: strings, arrays or tensors."""
+    """Return whether two strings, arrays or tensors are exactly equal."""
     if isinstance(first, str) or isinstance(second, str):
         return first == second
     first, second = np.asarray(first), np.asarray(second)
@@ -75,12 +75,12 @@ def same(first: Any, second: Any) -> bool:
 
 
 @dataclass
-class Bench:
-    """One modality at one preset, with everything a law needs made on first use.
+class CheckContext:
+    """One modality at one preset; what a check needs is made on first use.
 
-    ``samples`` may be given where noise in the modality's range is not a fair sample of it. ``files``: example files,
-    read as copies; without them a reader is tried on what the modality's own writer makes.
-    Every draw is seeded; the global random state is left as it was.
+    ``samples`` replace random samples where noise in the value range does not represent the modality. ``files``:
+    example files, read as copies; without them a reader is tested on files of the modality's own writer.
+    Every draw is seeded, and the global random state is left unchanged.
     """
 
     modality: Modality
@@ -100,26 +100,26 @@ class Bench:
         return self.modality.parts(self.preset)
 
     def part(self, name: str, seed: int = 0) -> Any:
-        """A fresh part built from its config with seeded weights."""
+        """Build a part from its config with seeded weights; `NotApplicable` where the modality has none."""
         config = self.parts.declared().get(name)
         if config is None:
             raise NotApplicable(f"no {name}")
-        with seeded(seed):
+        with forked_rng(seed):
             return config.build()
 
     def writers(self) -> dict[str, Any]:
-        """The writer and those of other formats, by what a message calls them."""
+        """Return the writer and those of other formats, by their name in messages."""
         if self.parts.writer is None and not self.parts.exports:
             raise NotApplicable("no writer")
-        own = {} if self.parts.writer is None else {"writer": self.part("writer")}
-        return own | {f"export '{name}'": config.build() for name, config in self.parts.exports.items()}
+        writers = {} if self.parts.writer is None else {"writer": self.part("writer")}
+        return writers | {f"export '{name}'": config.build() for name, config in self.parts.exports.items()}
 
     def fresh(self) -> list[Sample]:
-        """Copies of the samples: a part that spoils its input fails one law, not all that come after it."""
+        """Return copies of the samples: a part that changes its input fails one check, not all later ones."""
         return deepcopy(list(self.samples))
 
     def canonical(self) -> list[Sample]:
-        """The samples after preprocessing (as they are, where the modality has no preprocessor), as copies."""
+        """Return copies of the samples after preprocessing, or as they are without a preprocessor."""
         return deepcopy(self._canonical)
 
     @cached_property
@@ -130,19 +130,19 @@ class Bench:
         return [preprocess.apply(sample) for sample in self.fresh()]
 
     def batch(self) -> Batch:
-        """The canonical samples as one batch."""
+        """Return the canonical samples as one batch."""
         from core.preprocess.collate import collate
 
         return collate(self.canonical(), self.parts.data)
 
     def latent(self, seed: int = 0, batch: int = 3) -> Tensor:
-        """Unit-variance noise in the shape of the latents that the denoiser was built for."""
+        """Return unit-variance noise in the shape of the denoiser's latents."""
         import torch
 
         return torch.randn(batch, *self.part("denoiser").latent_shape, generator=generator(seed))
 
     def conditioning(self, batch: int = 3, length: int = 5, seed: int = 0) -> Conditioning:
-        """A prompt of noise; every row uses another number of its tokens, as prompts of real batches do."""
+        """Return a prompt of noise; rows use different numbers of tokens, as prompts of real batches do."""
         import torch
 
         width = self.part("denoiser").prompt_width
@@ -152,38 +152,38 @@ class Bench:
         return Conditioning(prompt=tokens, prompt_mask=mask, pooled=pooled)
 
     def provenance(self) -> Provenance:
-        """A provenance for files that the kit writes."""
+        """Return a provenance for files that the kit writes."""
         return Provenance(model="conformance-kit", recipe="none", seed=0)
 
     def file(self, name: str = "sample") -> Path:
-        """A file of the first sample, written by the modality's writer into a fresh folder."""
+        """Write the first sample with the modality's writer into a fresh folder and return its path."""
         writer = self.part("writer")
         path = Path(tempfile.mkdtemp(dir=self.folder)) / f"{name}{writer.suffix}"
         writer.write(self.fresh()[0], path, self.provenance())
         return path
 
     def examples(self) -> list[Path]:
-        """Files to read, each in a fresh folder: one by the modality's writer, where it has one, and the given ones."""
-        made = [] if self.parts.writer is None else [self.file()]
-        if not made and not self.files:
+        """Return files to read, each in a fresh folder: one of the modality's writer and copies of the given ones."""
+        written = [] if self.parts.writer is None else [self.file()]
+        if not written and not self.files:
             raise NotApplicable("no writer, and no example files were given")
-        return made + [Path(shutil.copy(path, tempfile.mkdtemp(dir=self.folder))) for path in self.files]
+        return written + [Path(shutil.copy(path, tempfile.mkdtemp(dir=self.folder))) for path in self.files]
 
     def off_grid(self) -> dict[str, Sample]:
-        """Samples on other grids than the canonical one, by what is different about them."""
+        """Return samples on other grids than the canonical one, by what is different about them."""
         return draw_off_grid(self.modality.name, self.parts.data)
 
 
 def generator(seed: int) -> Generator:
-    """A CPU generator of its own."""
+    """Return a CPU generator with this seed."""
     import torch
 
     return torch.Generator().manual_seed(seed)
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Weights drawn from a known seed, and the global random state put back afterwards."""
+def forked_rng(seed: int) -> Iterator[None]:
+    """Seed torch's global random state inside the block and restore it afterwards."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -192,7 +192,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def random_state() -> tuple[object, ...]:
-    """A fingerprint of every global random state that a part might disturb."""
+    """Return a fingerprint of every global random state that a part might disturb."""
     import random
 
     import torch
@@ -203,7 +203,7 @@ def random_state() -> tuple[object, ...]:
 
 
 def randomised(module: Any, seed: int = 0, std: float = 0.05) -> Any:
-    """The module in evaluation mode with every parameter non-zero, so that nothing is hidden behind a zero."""
+    """Return the module in evaluation mode with noise on every parameter, so that no zero hides a defect."""
     import torch
 
     draws = generator(seed)
