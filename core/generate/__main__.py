@@ -1,55 +1,58 @@
 """``python -m core.generate``: write synthetic studies with a trained run.
 
-A prompt says what a study is about: a text, or a file of another modality. A given file is part of the study itself,
-and the outputs follow it. Every file says inside itself that it is synthetic and how it was made. A command that
-was stopped goes on when it is given again.
+A prompt describes a study: a text, or a file of another modality. A condition is a file of the study itself, and the
+outputs follow it. Every file states that it is synthetic and how it was generated. A command that was stopped resumes
+when it is given again.
 """
 
 from __future__ import annotations
 
 import gc
+import warnings
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.cli.command import Parser, path, run
-from core.errors import UserError
+from core.errors import MedWeaveWarning, UserError
 
 if TYPE_CHECKING:
     from core.config.recipe import SamplerChoice
     from core.generate.bundle import Bundle
 
 
+_FORMER_FLAGS = {"--given": "--condition", "--couple": "--coupling", "--scale": "--guidance-scale"}
 _MOST = 1_000_000  # studies in one folder
 
 
 def parser() -> Parser:
-    """The flags of ``core.generate``."""
+    """Return the parser of the flags of ``core.generate``."""
     flags = Parser(prog="python -m core.generate", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     flags.add_argument(
         "--prompt", action="append", default=[], metavar="MODALITY=VALUE", help="a text or a file, repeatable"
     )
     flags.add_argument(
-        "--given", action="append", default=[], metavar="MODALITY=FILE", help="a part of the study, repeatable"
+        "--condition", action="append", default=[], metavar="MODALITY=FILE", help="a part of the study, repeatable"
     )
-    flags.add_argument("--output", help="modalities to make, comma-separated (default: all that the run makes)")
+    flags.add_argument("--output", help="modalities to generate, comma-separated (default: all outputs of the run)")
     flags.add_argument("--num", type=int, default=4, help="number of studies (default: 4)")
     flags.add_argument("--out", type=path, required=True, help="folder for the studies and the contact sheet")
     flags.add_argument("--run", type=path, help="the run folder (default: that of the default recipe and preset)")
     flags.add_argument("--seed", type=int, default=0, help="one number decides every draw (default: 0)")
     flags.add_argument("--steps", type=int, help="sampling steps (default: the run's)")
-    flags.add_argument("--scale", type=float, help="classifier-free guidance scale (default: the run's)")
+    flags.add_argument("--guidance-scale", type=float, help="classifier-free guidance scale (default: the run's)")
     flags.add_argument("--solver", help="ddim, euler, heun or dpmpp_2m (default: the run's)")
     flags.add_argument(
-        "--couple",
-        choices=("helpful", "trained", "all", "none"),
-        default="helpful",
-        help="which outputs listen to each other: of the pairs of the guide flow those that were shown to gain from it"
-        " (helpful, default), every one (trained), all, or none",
+        "--coupling",
+        type=_coupling,
+        choices=("auto", "trained", "all", "none"),
+        default="auto",
+        help="which outputs are partners of each other: of the pairs of the guide flow those that were shown to gain"
+        " from it (auto, default), every one (trained), all, or none",
     )
     flags.add_argument(
-        "--batch", type=int, default=16, help="studies made at once (default: 16); changes rounding alone"
+        "--batch", type=int, default=16, help="studies generated at once (default: 16); changes rounding alone"
     )
     flags.add_argument(
         "--keep-prompt",
@@ -61,7 +64,9 @@ def parser() -> Parser:
     )
     flags.add_argument("--overwrite", action="store_true", help="replace generated studies that are there")
     flags.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    flags.add_argument("--registry", type=path, help="registry.toml to use instead of the one found")
+    flags.add_argument("--registry", type=path, help="registry.toml to use instead of the default one")
+    for former, flag in _FORMER_FLAGS.items():
+        flags.add_former_name(former, flag)
     return flags
 
 
@@ -81,36 +86,49 @@ def main(arguments: Sequence[str]) -> None:
     registry, catalog = installation.registry, installation.catalog
     folder = options.run or Path("runs") / f"{registry.default_recipe}-{registry.default_preset}"
     bundle = open_bundle(folder, catalog.modalities, catalog.broken, options.device)
-    installation.warn_of_broken_plugins()  # the run does not need them, or open_bundle would have stopped
+    installation.warn_of_broken_plugins()  # the run needs none of them, or open_bundle would have stopped
 
     from core.generate.output_folder import SHEET
-    from core.generate.write import Order, write_studies
+    from core.generate.write import GenerationRequest, write_studies
 
-    if options.scale == 0 and options.prompt:
-        raise UserError("--scale 0: leaves every prompt out; leave --prompt out, or give a scale above 0")
-    told = [_pair("--prompt", text) for text in options.prompt]
-    given = [_pair("--given", text) for text in options.given]
-    outputs = options.output.split(",") if options.output is not None else None
-    order = Order(
-        outputs=_outputs(bundle, outputs, [name for name, _ in given]),
-        prompts=dict(told),
-        given=dict(given),
+    if options.guidance_scale == 0 and options.prompt:
+        raise UserError("--guidance-scale 0: leaves every prompt out; leave --prompt out, or give a scale above 0")
+    prompts, given = _named_values("--prompt", options.prompt), _named_values("--condition", options.condition)
+    requested = options.output.split(",") if options.output is not None else None
+    request = GenerationRequest(
+        outputs=_outputs(bundle, requested, tuple(given)),
+        prompts=prompts,
+        given=given,
         num=options.num,
         seed=options.seed,
         batch=options.batch,
-        couple=options.couple,
+        coupling=options.coupling,
         keep_prompt=options.keep_prompt,
         overwrite=options.overwrite,
         format=options.format,
-        sampler=_sampler(bundle, options.steps, options.scale, options.solver),
+        sampler=_sampler(bundle, options.steps, options.guidance_scale, options.solver),
     )
-    for kind, pairs in (("--prompt", told), ("--given", given)):
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            raise UserError(f"{kind}: a modality stands there twice ({', '.join(names)}); give each once")
-    write_studies(bundle, order, options.out)
-    made = "1 study" if order.num == 1 else f"{order.num} studies"
-    print(f"{made} ({', '.join(order.outputs)}) in {options.out}; its {SHEET} shows what was made")
+    write_studies(bundle, request, options.out)
+    written = "1 study" if request.num == 1 else f"{request.num} studies"
+    print(f"{written} ({', '.join(request.outputs)}) in {options.out}; see {SHEET} there")
+
+
+def _coupling(value: str) -> str:
+    """Return the value of ``--coupling``; that of earlier versions is accepted with a warning."""
+    if value == "helpful":
+        message = "--coupling helpful is called --coupling auto now; the former value will go with the next version"
+        warnings.warn(MedWeaveWarning(message), stacklevel=2)
+        return "auto"
+    return value
+
+
+def _named_values(flag: str, texts: Sequence[str]) -> dict[str, str]:
+    """Return the values of a repeatable ``MODALITY=VALUE`` flag by modality; `UserError` where one stands twice."""
+    pairs = [_pair(flag, text) for text in texts]
+    if len(dict(pairs)) < len(pairs):
+        names = ", ".join(name for name, _ in pairs)
+        raise UserError(f"{flag}: a modality stands there twice ({names}); give each once")
+    return dict(pairs)
 
 
 def _pair(flag: str, text: str) -> tuple[str, str]:
@@ -120,14 +138,14 @@ def _pair(flag: str, text: str) -> tuple[str, str]:
     return name.strip(), value
 
 
-def _outputs(bundle: Bundle, asked: Sequence[str] | None, given: Sequence[str]) -> tuple[str, ...]:
-    """The modalities to make: aliases of the run stand for their members."""
-    if asked is None:
+def _outputs(bundle: Bundle, requested: Sequence[str] | None, given: Sequence[str]) -> tuple[str, ...]:
+    """Return the modalities to generate; aliases of the run stand for their members."""
+    if requested is None:
         return tuple(name for name in bundle.run.outputs if name not in given)
     aliases = bundle.run.config.aliases
-    names = [member for name in asked for member in aliases.get(name.strip(), (name.strip(),))]
+    names = [member for name in requested for member in aliases.get(name.strip(), (name.strip(),))]
     if not all(names):
-        raise UserError(f"--output {','.join(asked)}: names modalities, comma-separated")
+        raise UserError(f"--output {','.join(requested)}: names modalities, comma-separated")
     return tuple(dict.fromkeys(names))
 
 
@@ -137,10 +155,10 @@ def _sampler(bundle: Bundle, steps: int | None, scale: float | None, solver: str
     from core.config.recipe import SamplerChoice
     from core.errors import format_validation_error
 
-    # Only DDIM draws noise on its way: another solver takes the run's place with its eta left out.
+    # Only DDIM draws noise during sampling: another solver replaces the run's without its eta.
     eta = 0.0 if solver is not None and solver != "ddim" else None
-    asked = {"steps": steps, "scale": scale, "solver": solver, "eta": eta}
-    changed = {key: value for key, value in asked.items() if value is not None}
+    requested = {"steps": steps, "scale": scale, "solver": solver, "eta": eta}
+    changed = {key: value for key, value in requested.items() if value is not None}
     try:
         return SamplerChoice.model_validate(bundle.run.config.sampler.model_dump() | changed)
     except ValidationError as error:
@@ -148,6 +166,6 @@ def _sampler(bundle: Bundle, steps: int | None, scale: float | None, solver: str
 
 
 if __name__ == "__main__":
-    # Libraries make millions of objects that stay; a tenth of importing went to looking for garbage among them.
+    # Libraries create millions of objects that stay; a tenth of importing went to garbage collection among them.
     gc.set_threshold(100_000, 20, 100)
     run(main)

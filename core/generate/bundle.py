@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from core.diffuse.prompts import PromptAssembly
 from core.engine.distributed import Compute
 from core.errors import UserError, format_validation_error
 from core.flow.run import Run, start_run
-from core.generate.networks import Networks, homes_of
+from core.generate.networks import Networks, homes_of, read_progress
 from core.guide.attention import GuidanceSites, attach_guidance
 from core.guide.context_encoder import ContextEncoder, new_context_encoder
 from core.types import LatentSpec
@@ -146,7 +145,10 @@ def open_bundle(
     """
     config = read_config(folder)
     run = start_run(config, modalities, broken)
-    homes = homes_of(_progress(folder), folder)
+    progress = read_progress(folder)
+    if progress is None:
+        raise UserError(f"{folder}: no stage of this run is finished yet; resume it: --run {folder}")
+    homes = homes_of(progress, folder)
     return Bundle(run, Networks(run.weight_sets, homes, folder, config.seed, Compute(device)))
 
 
@@ -163,13 +165,3 @@ def read_config(folder: Path) -> RunConfig:
     except ValidationError as error:
         raise format_validation_error(error, RunConfig, str(path)) from None
     return config.model_copy(update={"run": folder})
-
-
-def _progress(folder: Path) -> Any:
-    path = folder / "progress.json"
-    if not path.is_file():
-        raise UserError(f"{folder}: no stage of this run is finished yet; resume it: --run {folder}")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: is damaged ({error}); restore it, or train again in another folder") from error

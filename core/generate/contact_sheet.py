@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 _CELL, _MARGIN, _HEAD = 192, 6, 22
 _LETTERS = 34  # of text in a line of a cell
 _LINES = 15
-_MADE = "MedWeave command"
+_COMMAND = "MedWeave command"
 _WARNING = "SYNTHETIC, not a patient"
 
 
 def contact_sheet(
     studies: Sequence[Mapping[str, Sample]], titles: Mapping[str, str], rows: Sequence[str] = ()
 ) -> Image:
-    """A picture of canonical samples (grids in [-1, 1]) and restored texts; ``titles`` by modality are its columns.
+    """Return a picture of canonical samples (grids in [-1, 1]) and restored texts, a row per study.
 
-    A volume shows its middle section, a vector a bar per number. ``rows`` names the studies.
+    ``titles`` by modality are its columns; ``rows`` names the studies. A volume shows its middle section, a vector a
+    bar per number.
     """
     from PIL import Image, ImageDraw
 
@@ -45,10 +46,10 @@ def contact_sheet(
     return sheet
 
 
-def write_sheet(sheet: Image, path: Path, *, synthetic: bool = True, but: str = "", made: str = "") -> None:
-    """Write a sheet as PNG; a ``synthetic`` one says so, to the eye and to programs, ``but`` of what is none in it.
+def write_sheet(sheet: Image, path: Path, *, synthetic: bool = True, but: str = "", command: str = "") -> None:
+    """Write a sheet as PNG. A ``synthetic`` one is marked as such, visibly and in its metadata, ``but`` for real parts.
 
-    ``made``: JSON, how its studies were made.
+    ``command``: JSON, how its studies were generated.
     """
     from PIL.PngImagePlugin import PngInfo
 
@@ -60,14 +61,14 @@ def write_sheet(sheet: Image, path: Path, *, synthetic: bool = True, but: str = 
         sheet = _with_warning(sheet, _WARNING + aside)
         text.add_text("Synthetic", "true")
         text.add_text("Description", SYNTHETIC + aside)
-        if made:
-            text.add_itxt(_MADE, made)
-    with atomic_write(path, overwrite=True) as beside:
-        sheet.save(beside, format="PNG", pnginfo=text)
+        if command:
+            text.add_itxt(_COMMAND, command)
+    with atomic_write(path, overwrite=True) as temporary:
+        sheet.save(temporary, format="PNG", pnginfo=text)
 
 
 def _with_warning(sheet: Image, warning: str) -> Image:
-    """The sheet below a black strip with white words: metadata get lost, pictures get copied."""
+    """Return the sheet below a black strip with a white warning: metadata get lost when pictures are copied."""
     from PIL import Image, ImageDraw
 
     marked = Image.new("L", (sheet.width, sheet.height + _HEAD), 0)
@@ -90,13 +91,13 @@ def _cell(sample: Sample) -> Image:
 
 
 def _plane(data: np.ndarray) -> np.ndarray:
-    """The first channel as ``H W``."""
+    """Return the first channel as ``H W``."""
     first = data[0] if data.ndim > 1 else data[None].repeat(8, 0)
     return first[len(first) // 2] if first.ndim == 3 else first
 
 
 def _fitted(picture: Image) -> Image:
-    """Enlarged to the cell, its proportions kept."""
+    """Return a picture enlarged to the cell, with its proportions."""
     from PIL import Image
 
     factor = _CELL / max(picture.size)

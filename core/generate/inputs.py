@@ -11,7 +11,7 @@ from core.contract.modality import Parts, Reader
 from core.errors import UserError
 from core.generate.bundle import Bundle
 from core.preprocess.collate import collate
-from core.types import Batch, DataFile, FileRef, Geometry, Prompt, Sample, file_ref, path_on_disk
+from core.types import Batch, DataFile, FileRef, Geometry, Sample, file_ref, path_on_disk
 
 _SHOWN = 60  # characters of a value in a message
 _SETTING = re.compile(r"\bset \w+ = ")  # how an error of a reader names one
@@ -96,8 +96,8 @@ def _canonical(flag: str, sample: Sample, value: str, parts: Parts) -> Batch:
 def _digest(file: DataFile) -> str:
     """Return the SHA-256 of a file, of all files in a folder, or of an archive and the member that is meant."""
     path = path_on_disk(file)
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    files = [path] if path.is_file() else sorted(entry for entry in path.rglob("*") if entry.is_file())
     digest = hashlib.sha256(str(tuple(file.member)).encode() if isinstance(file, FileRef) else b"")
-    for file in files:
-        digest.update(file.read_bytes())
+    for entry in files:
+        digest.update(entry.read_bytes())
     return f"sha256:{digest.hexdigest()}"

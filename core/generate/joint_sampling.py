@@ -1,33 +1,224 @@
-"""Joint sampling: every flow reads the others' current latents at each step (METHOD E16, F1, F3, F4).
-
-Noise of single samples: the same whatever else is in the batch (METHOD F6).
-
-The master grid of noise levels on which all flows step together (METHOD E16).
-"""
+"""Joint sampling: at each step every flow reads the current latents of its partners (method E16, F1, F3, F4)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from core.config.recipe import SamplerChoice
+from core.contract.modality import Denoiser
 from core.diffuse.objective import guided
 from core.engine.rng import make_generator
-from core.errors import UserError
-from core.generate.coupling import Couple, Given, Output, listeners
+from core.errors import UserError, unknown_name
 from core.generate.solvers import Latents, solve
-from core.guide.context_encoder import joined
+from core.guide.context_encoder import ContextEncoder, joined
 from core.nn import NUM_TIMESTEPS, log_snr_of_timestep
-from core.types import Context
+from core.types import Conditioning, Context
+
+CouplingGraph = Mapping[str, Collection[str]]  # partners by output
+Half = Literal["prompted", "null"]
+State = Mapping[str, tuple[Tensor, Tensor]]  # latent and level of every flow
+Spacing = Literal["trailing", "leading", "linspace"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Output:
+    """A modality to generate.
+
+    ``prompted`` and ``null`` are its two guidance halves and ``scale`` is the guidance scale between them (method E6).
+    ``context_encoder`` encodes its latent for its partners; without one it is nobody's partner. ``steps``: fewer than
+    the sampler's.
+    """
+
+    denoiser: Denoiser
+    prompted: Conditioning
+    null: Conditioning
+    scale: float = 1.0
+    context_encoder: ContextEncoder | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Given:
+    """A clean partner: a scaled latent ``batch channel *space`` that is known; ``present`` bool ``batch``, or all."""
+
+    latent: Tensor
+    context_encoder: ContextEncoder
+    present: Tensor | None = None
+
+    def context(self) -> Context:
+        """Return its context, which is the same at every step (method F3).
+
+        The adaptation tokens f stand for the latent where it is not present (method E12).
+        """
+        clean = torch.ones(len(self.latent), dtype=torch.bool, device=self.latent.device)
+        level = torch.full((len(clean),), torch.inf, device=clean.device)
+        return self.context_encoder(self.latent, level, clean, None if self.present is None else ~self.present)
+
+
+@torch.no_grad()
+def sample_jointly(
+    outputs: Mapping[str, Output],
+    given: Mapping[str, Given],
+    *,
+    seed: int,
+    indices: Sequence[int],
+    sampler: SamplerChoice,
+    partners: CouplingGraph | None = None,
+    partner_rows: Sequence[int] | None = None,
+) -> dict[str, Tensor]:
+    """Return the scaled latents of all outputs, ``batch channel *space`` by name (method E16).
+
+    ``indices`` number the samples, the rows of every conditioning and given latent: noise of sample ``i`` depends on
+    (seed, i, name, step) alone (method F6). ``partners`` by output, all where left out; an output that it does not
+    name has none. ``partner_rows``: per row, the row whose partners it reads. Each output brings its guidance scale,
+    ``sampler.scale`` is not used.
+    Raises `UserError` for partners that do not take part, and for numbers of rows that differ.
+    """
+    names, senders = tuple(outputs), resolve_partners(outputs, given, partners)
+    _require_rows(outputs, given, len(indices))
+    fixed = {name: partner.context() for name, partner in given.items()}
+
+    def noise(flow: int, step: int | str) -> Tensor:
+        name, output = names[flow], outputs[names[flow]]
+        drawn = sample_noise(seed, indices, name, step, output.denoiser.latent_shape)
+        return drawn.to(output.null.prompt.device)
+
+    def predict(latents: Latents, levels: tuple[Tensor, ...], due: tuple[int, ...]) -> tuple[Tensor, ...]:
+        state = dict(zip(names, zip(latents, levels, strict=True), strict=True))
+        wanted = [names[flow] for flow in due]
+        current = current_contexts(outputs, state, {sender for name in wanted for sender in senders[name]})
+        contexts = {name: context_of(context, partner_rows) for name, context in {**current, **fixed}.items()}
+        return tuple(joint_noise(outputs, senders, contexts, state, wanted).values())
+
+    latents = solve(
+        predict,
+        tuple(noise(flow, "start") for flow in range(len(names))),
+        shared_schedule(sampler.steps),
+        noise,
+        solver=sampler.solver,
+        eta=sampler.eta,
+        points=[substep_indices(sampler.steps, output.steps or sampler.steps) for output in outputs.values()],
+    )
+    return dict(zip(names, latents, strict=True))
+
+
+def resolve_partners(
+    outputs: Mapping[str, Output], given: Mapping[str, Given], partners: CouplingGraph | None
+) -> dict[str, list[str]]:
+    """Return the partners of each output in the order of the flows: all of them, or those of ``partners``.
+
+    No output is its own partner, and one without a context encoder is nobody's (method F1). Raises `UserError` for
+    names that do not take part, and for one that is both given and generated.
+    """
+    senders = [*(name for name, output in outputs.items() if output.context_encoder is not None), *given]
+    _require_known_names(outputs, given, partners or {})
+    chosen = {name: senders if partners is None else partners.get(name, ()) for name in outputs}
+    return {name: [sender for sender in senders if sender in chosen[name] and sender != name] for name in outputs}
+
+
+def context_of(context: Context, rows: Sequence[int] | None) -> Context:
+    """Return the context with the rows of other samples, unchanged where ``rows`` is ``None``."""
+    if rows is None:
+        return context
+    order = list(rows)
+    return replace(
+        context,
+        tokens=context.tokens[order],
+        mask=context.mask[order],
+        position_mm=context.position_mm[order],
+        axes=context.axes[order],
+    )
+
+
+def current_contexts(outputs: Mapping[str, Output], state: State, senders: Collection[str]) -> dict[str, Context]:
+    """Return the contexts of the outputs among ``senders``, of their latents at their levels (method E13, F1)."""
+    contexts = {}
+    for name, output in outputs.items():
+        if name in senders and output.context_encoder is not None:
+            z, level = state[name]
+            clean = torch.zeros(len(z), dtype=torch.bool, device=z.device)
+            contexts[name] = output.context_encoder(z, level.expand(len(z)), clean)
+    return contexts
+
+
+def joint_noise(
+    outputs: Mapping[str, Output],
+    partners: CouplingGraph,
+    contexts: Mapping[str, Context],
+    state: State,
+    due: Collection[str],
+) -> dict[str, Tensor]:
+    """Return the guided noise of the flows in ``due`` (method E6, E16).
+
+    ``state``: latent and level (scalar) of every flow. Both guidance halves of a flow are at one latent, so its
+    context in ``contexts`` serves both.
+    """
+    halves: dict[Half, dict[str, Tensor]] = {}
+    for half in ("prompted", "null"):
+        wanted = [name for name in due if _needs(outputs[name].scale, half)]
+        halves[half] = half_noise(outputs, partners, contexts, state, wanted, half)
+    return {name: _guided(outputs[name].scale, halves, name) for name in due}
+
+
+def half_noise(
+    outputs: Mapping[str, Output],
+    partners: CouplingGraph,
+    contexts: Mapping[str, Context],
+    state: State,
+    due: Collection[str],
+    half: Half,
+) -> dict[str, Tensor]:
+    """Return the noise of one guidance half, which depends on the other half of no flow (method E16)."""
+    predicted = {}
+    for name in due:
+        z, level = state[name]
+        read = [contexts[sender] for sender in partners[name] if sender != name]
+        conditioning = outputs[name].prompted if half == "prompted" else outputs[name].null
+        conditioning = replace(conditioning, context=joined(read) if read else None)
+        predicted[name] = outputs[name].denoiser(z, level.expand(len(z)), conditioning)
+    return predicted
+
+
+def _needs(scale: float, half: Half) -> bool:
+    return scale != 0 if half == "prompted" else scale != 1
+
+
+def _guided(scale: float, halves: Mapping[Half, Mapping[str, Tensor]], name: str) -> Tensor:
+    """Return the noise after classifier-free guidance; at scale 1 and 0 one half is enough."""
+    if scale in (0, 1):
+        return halves["prompted" if scale else "null"][name]
+    return guided(halves["null"][name], halves["prompted"][name], scale)
+
+
+def _require_known_names(outputs: Mapping[str, Output], given: Mapping[str, Given], partners: CouplingGraph) -> None:
+    twice = set(outputs) & set(given)
+    if twice:
+        raise UserError(f"'{min(twice)}' is both given and to be generated; leave it out of one of them")
+    for output, names in partners.items():
+        if output not in outputs:
+            raise unknown_name("output", output, outputs)
+        for name in names:
+            if name not in outputs and name not in given:
+                raise unknown_name(f"partner of '{output}'", name, [*outputs, *given])
+
+
+def _require_rows(outputs: Mapping[str, Output], given: Mapping[str, Given], rows: int) -> None:
+    lengths = {name: len(half.prompt) for name, output in outputs.items() for half in (output.prompted, output.null)}
+    lengths |= {name: len(partner.latent) for name, partner in given.items()}
+    wrong = {name: number for name, number in lengths.items() if number != rows}
+    if not outputs or wrong:
+        shown = ", ".join(f"'{name}' has {number}" for name, number in wrong.items()) or "no output"
+        raise UserError(f"joint sampling of {rows} samples: {shown}; give every output and partner {rows} rows")
 
 
 def sample_noise(seed: int, indices: Sequence[int], flow: str, step: int | str, shape: Sequence[int]) -> Tensor:
-    """Gaussian noise ``batch *shape``; that of sample ``i`` depends on (seed, i, flow, step) alone (METHOD F6).
+    """Return Gaussian noise ``batch *shape``; that of sample ``i`` depends on (seed, i, flow, step) alone (method F6).
 
     Drawn in float32 on the CPU, so that one seed is one noise on every device.
     """
@@ -35,14 +226,12 @@ def sample_noise(seed: int, indices: Sequence[int], flow: str, step: int | str, 
     return torch.stack(rows)
 
 
-Spacing = Literal["trailing", "leading", "linspace"]
+def shared_schedule(steps: int, spacing: Spacing = "trailing") -> Tensor:
+    """Return the log-SNR of ``steps`` decreasing noise levels, and +inf, a clean latent, last: float32 ``steps + 1``.
 
-
-def master_grid(steps: int, spacing: Spacing = "trailing") -> Tensor:
-    """Log-SNR of ``steps`` decreasing noise levels, and +inf, a clean latent, as the last: float32 ``steps + 1``.
-
-    ``trailing`` ends on the noisiest timestep that training has seen (999, 979, ...); ``leading`` is that of the
-    published Stable Diffusion (981, ..., 1); ``linspace`` has both ends. METHOD E16. Raises `UserError` unless
+    All flows step on this schedule together (method E16). ``trailing`` begins at the noisiest timestep that training
+    has seen (999, 979, ...); ``leading`` is that of the published Stable Diffusion (981, ..., 1); ``linspace`` has
+    both ends. Raises `UserError` unless
     ``steps`` is between 1 and 1000.
     """
     if not 1 <= steps <= NUM_TIMESTEPS:
@@ -58,145 +247,12 @@ def master_grid(steps: int, spacing: Spacing = "trailing") -> Tensor:
     return torch.cat([log_snr_of_timestep(timesteps), torch.tensor([torch.inf])])
 
 
-def own_points(num: int, steps: int) -> tuple[int, ...]:
-    """Places of the ``steps + 1`` grid points of a coarser flow among the ``num + 1`` of the master grid.
+def substep_indices(num: int, steps: int) -> tuple[int, ...]:
+    """Return the indices of a coarser flow's ``steps + 1`` levels among the ``num + 1`` of the shared schedule.
 
-    The first and the last are shared, the others spread evenly (METHOD E16). Raises `UserError` for more steps than
-    the master grid has.
+    The first and the last are shared, the others spread evenly (method E16). Raises `UserError` for more steps than
+    the shared schedule has.
     """
     if not 1 <= steps <= num:
-        raise UserError(f"a flow takes between 1 and the master grid's {num} steps, found {steps}")
+        raise UserError(f"a flow takes between 1 and the shared schedule's {num} steps, found {steps}")
     return tuple(round(point * num / steps) for point in range(steps + 1))
-
-
-Half = Literal["prompted", "null"]
-At = Mapping[str, tuple[Tensor, Tensor]]
-
-
-@torch.no_grad()
-def sample_jointly(
-    outputs: Mapping[str, Output],
-    given: Mapping[str, Given],
-    *,
-    seed: int,
-    indices: Sequence[int],
-    sampler: SamplerChoice,
-    couple: Couple | None = None,
-    partner_of: Sequence[int] | None = None,
-) -> dict[str, Tensor]:
-    """Scaled latents of all outputs, ``batch channel *space`` by name (METHOD E16).
-
-    ``indices`` number the samples, the rows of every conditioning and given latent: noise of sample ``i`` depends on
-    (seed, i, name, step) alone (METHOD F6). ``couple``: partners that an output listens to, all where left out; an
-    output that it does not name listens to nobody. ``partner_of``: per row, the row whose partners it hears. Each
-    output brings its own scale, ``sampler.scale`` is not used.
-    Raises `UserError` for partners that do not take part, and for rows that do not fit.
-    """
-    names, heard = tuple(outputs), listeners(outputs, given, couple)
-    _refuse_rows(outputs, given, len(indices))
-    fixed = {name: partner.told() for name, partner in given.items()}
-
-    def noise(flow: int, step: int | str) -> Tensor:
-        name, output = names[flow], outputs[names[flow]]
-        drawn = sample_noise(seed, indices, name, step, output.denoiser.latent_shape)
-        return drawn.to(output.null.prompt.device)
-
-    def predict(latents: Latents, levels: tuple[Tensor, ...], due: tuple[int, ...]) -> tuple[Tensor, ...]:
-        at = dict(zip(names, zip(latents, levels, strict=True), strict=True))
-        wanted = [names[flow] for flow in due]
-        told = current_contexts(outputs, at, {sender for name in wanted for sender in heard[name]})
-        contexts = {name: context_of(context, partner_of) for name, context in {**told, **fixed}.items()}
-        return tuple(joint_noise(outputs, heard, contexts, at, wanted).values())
-
-    latents = solve(
-        predict,
-        tuple(noise(flow, "start") for flow in range(len(names))),
-        master_grid(sampler.steps),
-        noise,
-        solver=sampler.solver,
-        eta=sampler.eta,
-        points=[own_points(sampler.steps, output.steps or sampler.steps) for output in outputs.values()],
-    )
-    return dict(zip(names, latents, strict=True))
-
-
-def context_of(context: Context, rows: Sequence[int] | None) -> Context:
-    """The context with the rows of other samples in place of its own; as it is where ``rows`` is ``None``."""
-    if rows is None:
-        return context
-    order = list(rows)
-    return replace(
-        context,
-        tokens=context.tokens[order],
-        mask=context.mask[order],
-        position_mm=context.position_mm[order],
-        axes=context.axes[order],
-    )
-
-
-def current_contexts(outputs: Mapping[str, Output], at: At, senders: Collection[str]) -> dict[str, Context]:
-    """What outputs among ``senders`` tell of their latents at their levels (METHOD E13, F1)."""
-    told = {}
-    for name, output in outputs.items():
-        if name in senders and output.environment is not None:
-            z, level = at[name]
-            clean = torch.zeros(len(z), dtype=torch.bool, device=z.device)
-            told[name] = output.environment(z, level.expand(len(z)), clean)
-    return told
-
-
-def joint_noise(
-    outputs: Mapping[str, Output],
-    heard: Mapping[str, Collection[str]],
-    told: Mapping[str, Context],
-    at: At,
-    due: Collection[str],
-) -> dict[str, Tensor]:
-    """The guided noise of the flows in ``due`` (METHOD E6, E16); ``at`` latent and level (scalar) of every flow.
-
-    Both guidance halves of a flow are at one latent, so what it ``told`` serves both.
-    """
-    halves: dict[Half, dict[str, Tensor]] = {}
-    for half in ("prompted", "null"):
-        wanted = [name for name in due if _needs(outputs[name].scale, half)]
-        halves[half] = half_noise(outputs, heard, told, at, wanted, half)
-    return {name: _guided(outputs[name].scale, halves, name) for name in due}
-
-
-def half_noise(
-    outputs: Mapping[str, Output],
-    heard: Mapping[str, Collection[str]],
-    told: Mapping[str, Context],
-    at: At,
-    due: Collection[str],
-    half: Half,
-) -> dict[str, Tensor]:
-    """The noise of one guidance half, which knows nothing of the other half of any flow (METHOD E16)."""
-    predicted = {}
-    for name in due:
-        z, level = at[name]
-        contexts = [told[sender] for sender in heard[name] if sender != name]
-        conditioning = outputs[name].prompted if half == "prompted" else outputs[name].null
-        conditioning = replace(conditioning, context=joined(contexts) if contexts else None)
-        predicted[name] = outputs[name].denoiser(z, level.expand(len(z)), conditioning)
-    return predicted
-
-
-def _needs(scale: float, half: Half) -> bool:
-    return scale != 0 if half == "prompted" else scale != 1
-
-
-def _guided(scale: float, halves: Mapping[Half, Mapping[str, Tensor]], name: str) -> Tensor:
-    """Classifier-free guidance; at scale 1 and 0 one half is enough."""
-    if scale in (0, 1):
-        return halves["prompted" if scale else "null"][name]
-    return guided(halves["null"][name], halves["prompted"][name], scale)
-
-
-def _refuse_rows(outputs: Mapping[str, Output], given: Mapping[str, Given], rows: int) -> None:
-    found = {name: len(half.prompt) for name, output in outputs.items() for half in (output.prompted, output.null)}
-    found |= {name: len(partner.latent) for name, partner in given.items()}
-    wrong = {name: number for name, number in found.items() if number != rows}
-    if not outputs or wrong:
-        shown = ", ".join(f"'{name}' has {number}" for name, number in wrong.items()) or "no output"
-        raise UserError(f"joint sampling of {rows} samples: {shown}; give every output and partner {rows} rows")

@@ -1,4 +1,4 @@
-"""The folder that generated studies are written to: made, gone on with, or cleared of an earlier command's studies."""
+"""The folder of generated studies: created, resumed, or cleared of an earlier command's studies."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.config.toml import dotted_items
 from core.engine.checkpoint import write_json
 from core.errors import UserError
 from core.io import atomic_write
 
 COMMAND, MANIFEST, SHEET = "generate.json", "manifest.csv", "contact_sheet.png"
 COLUMNS: tuple[str, ...] = ("study_id", "patient_id", "modality", "file", "split", "report", "synthetic")
-_BESIDE = ".medweave-"  # what is not finished
+_UNFINISHED = ".medweave-"
 _MOST = 6  # names in a message
 _SHOWN = 40  # characters of a setting in a message
 
@@ -33,61 +34,61 @@ class Command:
     settings: Mapping[str, Any]
 
     @classmethod
-    def found(cls, folder: Path) -> Command | None:
-        """That of an earlier command; ``None`` where there is none that can be read."""
+    def read(cls, folder: Path) -> Command | None:
+        """Return the earlier command of a folder; ``None`` where there is none that can be read."""
         try:
             content = json.loads((folder / COMMAND).read_text(encoding="utf-8"))
             files = {str(name): str(file) for name, file in content["files"].items()}
-            found = cls(int(content["num"]), files, dict(content["settings"]))
+            command = cls(int(content["num"]), files, dict(content["settings"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return found if all(Path(file).name == file for file in files.values()) else None
+        return command if all(Path(file).name == file for file in files.values()) else None
 
     def names(self, name: str) -> bool:
-        """Whether a folder of this name is one of its studies."""
+        """Return whether a folder of this name is one of its studies."""
         return name.isascii() and name.isdigit() and int(name) < self.num and study_name(int(name)) == name
 
     def wrote(self, path: Path) -> bool:
-        """Whether a path is one of its studies, and holds nothing else."""
+        """Return whether a path is one of its studies, and holds nothing else."""
         if not self.names(path.name) or path.is_symlink() or not path.is_dir():
             return False
-        own = {*self.files.values(), *(f"{file}.json" for file in self.files.values())}
-        return all(one.name in own and (one.is_file() or _is_series(one)) for one in path.iterdir())
+        names = {*self.files.values(), *(f"{file}.json" for file in self.files.values())}
+        return all(entry.name in names and (entry.is_file() or _is_series(entry)) for entry in path.iterdir())
 
 
-class Place:
-    """The studies of one command in a folder. Nothing is removed or written before the first study is there."""
+class OutputFolder:
+    """The studies of one command in a folder. Nothing is removed or written before the first study is generated."""
 
     def __init__(self, folder: Path, command: Command, *, keep: bool) -> None:
         self.folder, self.command, self.keep = folder, command, keep
         self._begun = False
 
     def has(self, index: int) -> bool:
-        """Whether a study is there, whole, from an earlier run of the same command."""
-        place = self.folder / study_name(index)
-        return self.keep and all(_is_there(place / file) for file in self.command.files.values())
+        """Return whether a study is complete from an earlier run of the same command."""
+        study = self.folder / study_name(index)
+        return self.keep and all(_is_there(study / file) for file in self.command.files.values())
 
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Return whether nothing is left to do."""
         tables = (self.folder / MANIFEST, self.folder / SHEET)
         return all(path.is_file() for path in tables) and all(self.has(index) for index in range(self.command.num))
 
     def add(self, index: int, write: Callable[[Path], None]) -> None:
-        """Let ``write`` fill a folder, which then becomes the study: it appears whole or not at all."""
+        """Let ``write`` fill a folder, which then becomes the study: a study appears whole or not at all."""
         self._begin()
-        place, beside = self.folder / study_name(index), self.folder / f"{_BESIDE}{study_name(index)}"
-        beside.mkdir()
+        study, unfinished = self.folder / study_name(index), self.folder / f"{_UNFINISHED}{study_name(index)}"
+        unfinished.mkdir()
         try:
-            write(beside)
+            write(unfinished)
         except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
             raise
-        if place.exists():  # a study of this command that lost a file
-            shutil.rmtree(place)
-        beside.replace(place)
+        if study.exists():  # a study of this command that lost a file
+            shutil.rmtree(study)
+        unfinished.replace(study)
 
     def write_manifest(self) -> None:
-        """A row per file, as the adapter ``manifest`` reads them; a generated text is a file too, not a report."""
+        """Write a row per file for the adapter ``manifest``; a generated text is a file too, not a report."""
         table = io.StringIO()
         writer = csv.DictWriter(table, COLUMNS, restval="")
         writer.writeheader()
@@ -95,42 +96,42 @@ class Place:
             for name, file in self.command.files.items():
                 row = {"study_id": study, "patient_id": study, "modality": name, "file": f"{study}/{file}"}
                 writer.writerow({**row, "synthetic": "true"})
-        with atomic_write(self.folder / MANIFEST, overwrite=True) as beside:
-            beside.write_text(table.getvalue(), encoding="utf-8")
+        with atomic_write(self.folder / MANIFEST, overwrite=True) as temporary:
+            temporary.write_text(table.getvalue(), encoding="utf-8")
 
     def _begin(self) -> None:
-        """Once: remove what is unfinished or replaced, and say which command writes here."""
+        """Once: remove unfinished or replaced studies, and record the command that writes here."""
         if self._begun:
             return
         self._begun = True
-        old = Command.found(self.folder)
+        old = Command.read(self.folder)
         for path in [] if old is None else list(self.folder.iterdir()):
-            if path.name.startswith(_BESIDE) or (not self.keep and _of(old, path)):
+            if path.name.startswith(_UNFINISHED) or (not self.keep and _wrote(old, path)):
                 _remove(path)
         write_json(self.folder / COMMAND, vars(self.command))
 
 
 @contextmanager
-def opened(folder: Path, command: Command, *, overwrite: bool) -> Iterator[Place]:
-    """The folder of a command, made where it is missing; `UserError` where it holds something else.
+def open_output(folder: Path, command: Command, *, overwrite: bool) -> Iterator[OutputFolder]:
+    """Open the folder of a command, created where it is missing; `UserError` where it holds something else.
 
-    A folder that was made and stays empty is removed again.
+    A folder that was created and stays empty is removed again.
     """
     with _reachable(folder):
-        keep = _refuse_content(folder, command, overwrite=overwrite)
-    made: list[Path] = []
+        keep = _require_free_or_same(folder, command, overwrite=overwrite)
+    created: list[Path] = []
     try:
         with _reachable(folder):
-            _make(folder, made)
-        yield Place(folder, command, keep=keep)
+            _make(folder, created)
+        yield OutputFolder(folder, command, keep=keep)
     finally:
-        for path in reversed(made):
+        for path in reversed(created):
             with suppress(OSError):  # not empty, as it should be
                 path.rmdir()
 
 
 def study_name(index: int) -> str:
-    """The folder of a study."""
+    """Return the name of the folder of a study."""
     return f"{index:04d}"
 
 
@@ -139,9 +140,11 @@ def _is_there(path: Path) -> bool:
 
 
 def _is_series(path: Path) -> bool:
-    """Whether a path is a folder as a writer fills it: numbered files, and nothing else."""
+    """Return whether a path is a folder as a writer fills it: numbered files, and nothing else."""
     return (
-        path.is_dir() and not path.is_symlink() and all(one.is_file() and one.stem.isdigit() for one in path.iterdir())
+        path.is_dir()
+        and not path.is_symlink()
+        and all(file.is_file() and file.stem.isdigit() for file in path.iterdir())
     )
 
 
@@ -154,31 +157,33 @@ def _reachable(folder: Path) -> Iterator[None]:
         raise UserError(f"--out {folder}: cannot be written to ({reason}); name another folder") from error
 
 
-def _make(folder: Path, made: list[Path]) -> None:
+def _make(folder: Path, created: list[Path]) -> None:
     for path in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
         path.mkdir()
-        made.append(path)
+        created.append(path)
     with tempfile.TemporaryFile(dir=folder):
         pass
 
 
-def _refuse_content(folder: Path, command: Command, *, overwrite: bool) -> bool:
-    """Whether the folder holds studies of this command, to go on with; `UserError` where it holds anything else."""
+def _require_free_or_same(folder: Path, command: Command, *, overwrite: bool) -> bool:
+    """Return whether the folder holds studies of this command, to resume; `UserError` where it holds anything else."""
     if not folder.exists():
         return False
     if not folder.is_dir():
         raise UserError(f"--out {folder}: is a file; name a folder")
-    paths, old = sorted(folder.iterdir()), Command.found(folder)
+    paths, old = sorted(folder.iterdir()), Command.read(folder)
     if overwrite:
-        _refuse_taken(folder, [path.name for path in paths if _taken(path, command, old)])
+        _require_replaceable(folder, [path.name for path in paths if _taken(path, command, old)])
         return False
     if not paths:
         return False
     if old is None:
         raise UserError(f"--out {folder}: is not empty; name another folder, or add --overwrite")
-    _refuse_other(folder, command, old)
+    _require_same_command(folder, command, old)
     foreign = [
-        path.name for path in paths if not (path.name == COMMAND or path.name.startswith(_BESIDE) or _of(old, path))
+        path.name
+        for path in paths
+        if not (path.name == COMMAND or path.name.startswith(_UNFINISHED) or _wrote(old, path))
     ]
     if foreign:
         raise UserError(
@@ -187,18 +192,18 @@ def _refuse_content(folder: Path, command: Command, *, overwrite: bool) -> bool:
     return True
 
 
-def _of(command: Command | None, path: Path) -> bool:
-    """Whether an earlier command wrote this."""
+def _wrote(command: Command | None, path: Path) -> bool:
+    """Return whether an earlier command wrote this."""
     return command is not None and (path.name in (MANIFEST, SHEET) or command.wrote(path))
 
 
 def _taken(path: Path, command: Command, old: Command | None) -> bool:
-    """Whether a name that this or the earlier command uses is taken by something that neither wrote."""
-    used = path.name in (COMMAND, MANIFEST, SHEET) or any(one.names(path.name) for one in (command, old) if one)
-    return used and not (_of(old, path) or (old is not None and path.name == COMMAND))
+    """Return whether a name that this or the earlier command uses is taken by something that neither wrote."""
+    used = path.name in (COMMAND, MANIFEST, SHEET) or any(each.names(path.name) for each in (command, old) if each)
+    return used and not (_wrote(old, path) or (old is not None and path.name == COMMAND))
 
 
-def _refuse_taken(folder: Path, taken: list[str]) -> None:
+def _require_replaceable(folder: Path, taken: list[str]) -> None:
     if taken:
         raise UserError(
             f"--out {folder}: {_few(taken)} was not written by core.generate, and --overwrite replaces generated"
@@ -206,24 +211,23 @@ def _refuse_taken(folder: Path, taken: list[str]) -> None:
         )
 
 
-def _refuse_other(folder: Path, command: Command, old: Command) -> None:
-    """`UserError` that says how the command differs from the one that the folder holds studies of."""
-    asked, there = _flat(vars(command)), _flat(vars(old))
-    other = [key for key in asked | there if asked.get(key) != there.get(key)]
+def _require_same_command(folder: Path, command: Command, old: Command) -> None:
+    """Raise `UserError` where the folder holds studies of another command, and say how the two differ."""
+    requested, there = _settings_by_name(vars(command)), _settings_by_name(vars(old))
+    other = [key for key in requested | there if requested.get(key) != there.get(key)]
     if other:
-        told = [f"{key}: {_short(there.get(key))} there, {_short(asked.get(key))} asked" for key in other]
+        differences = [
+            f"{key}: {_short(there.get(key))} there, {_short(requested.get(key))} requested" for key in other
+        ]
         raise UserError(
-            f"--out {folder}: is not empty, it holds studies of another command ({_few(told, '; ')}); name another"
-            " folder, or add --overwrite"
+            f"--out {folder}: is not empty, it holds studies of another command ({_few(differences, '; ')}); name"
+            " another folder, or add --overwrite"
         )
 
 
-def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by name, as JSON keeps them; those of an inner table without the table's name."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= _flat(value) if isinstance(value, Mapping) else {key: value}
-    return flat
+def _settings_by_name(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by name, those of an inner table without the table's name."""
+    return {key.rpartition(".")[2]: value for key, value in dotted_items(table)}
 
 
 def _short(value: object) -> str:

@@ -1,9 +1,4 @@
-"""The context encoder V of a modality: what its flow in progress tells the others (METHOD E13, F1-F4).
-
-Guided adaptation: what stands beside a partner's latent, and for it where the partner is absent (METHOD E12).
-
-Latents of any shape to a short row of patches (METHOD F2).
-"""
+"""The context encoder V of a modality: it encodes a flow in progress for the other flows (method E12, E13, F1-F4)."""
 
 from __future__ import annotations
 
@@ -23,9 +18,175 @@ from core.nn import timestep_of_log_snr
 from core.nn.denoisers.unet0d import Attention, timestep_features
 from core.types import Context, Geometry, LatentSpec, Prompt, Space
 
+NUM_PARAMETERS = 8  # of the guided adaptation
+LARGEST_GRID = {1: 64, 2: 8, 3: 4}  # tokens along each axis, by the number of axes
+NUM_VECTOR_TOKENS = 4
+_LEVEL_FEATURES = 64
 
-class Adaptation(nn.Module):
-    """``f_B = F_emb(phi_s(z_B))`` (METHOD E12; MedM2G Eq. 5).
+
+class ContextEncoder(nn.Module):
+    """``V_B([z_B, f_B])`` of one sender B (method E13; MedM2G Eq. 6, MedCoDi-M Eq. 3).
+
+    ``spec`` and ``geometry`` are those of modality B. ``form = "spatial"``: a token per patch of the latent, with its
+    position; ``"pooled"``: their mean alone, as in the papers. ``adaptation`` is f_B, and left out where a recipe has
+    none; ``contrast`` adds the projection of E14, which in spatial form reads a summary token of its own: pulled
+    together with its partners' means, the spatial tokens would lose what a later round needs of them. Everything that
+    is particular to the sender B is trained here, so that a frozen receiver can read a new sender.
+    """
+
+    position: Tensor
+    axes: Tensor
+
+    def __init__(
+        self,
+        spec: LatentSpec,
+        geometry: Geometry | None,
+        *,
+        width: int,
+        depth: int = 2,
+        form: Literal["pooled", "spatial"] = "spatial",
+        adaptation: AdaptationTokens | None = None,
+        contrast: bool = False,
+    ) -> None:
+        super().__init__()
+        self.shape, self.space, self.form, self.width = (spec.channels, *spec.space), spec.space, form, width
+        self.null = nn.Parameter(torch.randn(width) * 0.02)
+        self.sender = nn.Parameter(torch.randn(width) * 0.02)
+        self.enter = nn.Linear(patch_width(spec.channels, spec.space), width * (1 if spec.space else NUM_VECTOR_TOKENS))
+        self.level = nn.Sequential(nn.Linear(_LEVEL_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
+        self.clean = nn.Parameter(torch.randn(width) * 0.02)
+        self.f_B = adaptation
+        self.blocks = nn.ModuleList([_Block(width) for _ in range(depth)])
+        self.to_pooled = nn.Linear(width, width) if contrast else nn.Identity()
+        summarised = contrast and form == "spatial"
+        self.summary = nn.Parameter(torch.randn(width) * 0.02) if summarised else None
+        self._add_positions(geometry)
+
+    def _add_positions(self, geometry: Geometry | None) -> None:
+        """Take the positions of the tokens from the geometry; tokens without one learn an embedding each."""
+        length = num_tokens(self.space)
+        if geometry is None:
+            position, axes = torch.zeros(length, 3), torch.zeros(length, 3, dtype=torch.bool)
+            self.slots = nn.Parameter(torch.randn(length, self.width) * 0.02)
+            embedding = None
+        else:
+            position, axes = grid_positions(geometry, token_grid(self.space))
+            self.register_parameter("slots", None)
+            embedding = nn.Linear(NUM_FEATURES, self.width, bias=False)
+        self.register_module("to_place", embedding)  # the name of its weights in files
+        self.register_buffer("position", position, persistent=False)
+        self.register_buffer("axes", axes, persistent=False)
+
+    def forward(self, noisy: Tensor, level: Tensor, clean: Tensor, absent: Tensor | None = None) -> Context:
+        """``noisy`` scaled latent ``batch channel *space`` at ``level`` log-SNR ``batch``; ``clean`` bool ``batch``.
+
+        Where ``clean``, the latent is taken as it is and its level is ignored. Where ``absent`` (bool ``batch``), f_B
+        stands for B (method E12, F4), or the null token alone where there is no f_B.
+        Raises `UserError` for a latent of another shape.
+        """
+        if tuple(noisy.shape[1:]) != self.shape:
+            raise UserError(f"this context encoder reads latents {self.shape}, found {tuple(noisy.shape[1:])}")
+        tokens = self._encoded(noisy, level, clean)
+        if self.form == "pooled":
+            tokens = tokens.mean(1, keepdim=True)
+        present = torch.ones(len(noisy), dtype=torch.bool, device=noisy.device) if absent is None else ~absent
+        return self._context(tokens, present)
+
+    def pooled(self, context: Context) -> Tensor:
+        """Return a context of this encoder as one vector of unit norm, ``batch width``."""
+        length = num_tokens(self.space) if self.form == "spatial" and self.summary is None else 1
+        return F.normalize(self.to_pooled(context.tokens[:, 1 : 1 + length].mean(1)).float(), dim=-1)
+
+    def latent_tokens(self, context: Context) -> Tensor:
+        """Return the tokens of the latent in a context of this encoder, ``batch length width``."""
+        start = 1 + (self.summary is not None)
+        return context.tokens[:, start : start + (num_tokens(self.space) if self.form == "spatial" else 1)]
+
+    def _encoded(self, noisy: Tensor, level: Tensor, clean: Tensor) -> Tensor:
+        """Return the tokens of the latent, ``batch length width``, the summary first where there is one."""
+        hidden = self.enter(patches(noisy, self.space)).reshape(len(noisy), -1, self.width)
+        time = self.level(timestep_features(timestep_of_log_snr(level), _LEVEL_FEATURES).to(hidden.dtype))
+        hidden = hidden + torch.where(clean[:, None], self.clean, time)[:, None] + self.sender
+        hidden, f = hidden + self._position_embedding(), self._adaptation_tokens(len(noisy))
+        if self.summary is not None:
+            hidden = torch.cat([self.summary.to(hidden.dtype).expand(len(hidden), 1, -1), hidden], 1)
+        for block in self.blocks:
+            hidden = block(hidden, f)
+        return hidden
+
+    def _position_embedding(self) -> Tensor:
+        """Return the embedding of where the tokens lie, ``length width``."""
+        embedding = self._modules["to_place"]
+        return self.slots if embedding is None else embedding(position_features(self.position, self.axes))
+
+    def _adaptation_tokens(self, batch: int) -> Tensor:
+        """Return f_B, ``batch length width``; no token without an adaptation."""
+        if self.f_B is None:
+            return self.sender.new_zeros(batch, 0, self.width)
+        return (self.f_B() + self.sender).expand(batch, -1, -1)
+
+    def _context(self, latent: Tensor, present: Tensor) -> Context:
+        """Return ``[null, tokens of the latent, f_B]``; the latent's are masked where B is not ``present``."""
+        batch, length = latent.shape[:2]
+        f = self._adaptation_tokens(batch)
+        tokens = torch.cat([self.null.to(latent.dtype).expand(batch, 1, -1), latent, f.to(latent.dtype)], 1)
+        always = torch.ones(batch, 1 + f.shape[1], dtype=torch.bool, device=latent.device)
+        mask = torch.cat([always[:, :1], present[:, None].expand(-1, length), always[:, 1:]], 1)
+        position = tokens.new_zeros(*tokens.shape[:2], 3, dtype=torch.float32)
+        axes = torch.zeros(*tokens.shape[:2], 3, dtype=torch.bool, device=latent.device)
+        if self.form == "spatial":
+            with_position = slice(1 + length - len(self.position), 1 + length)
+            position[:, with_position], axes[:, with_position] = self.position.float(), self.axes
+        return Context(tokens=tokens, mask=mask, position_mm=position, axes=axes)
+
+
+class _Block(nn.Module):
+    """Attention of the latent's tokens to each other and to f_B, then a feed-forward layer; both with skips."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm_self, self.norm_f, self.norm_feed = (nn.LayerNorm(width) for _ in range(3))
+        self.attention = Attention(width, width, heads_of(width))
+        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, hidden: Tensor, f: Tensor) -> Tensor:
+        """``hidden`` ``batch length width``, same shape out; ``f`` ``batch length width``."""
+        normed = self.norm_self(hidden)
+        hidden = hidden + self.attention(normed, torch.cat([normed, self.norm_f(f)], 1))
+        return hidden + self.feed(self.norm_feed(hidden))
+
+
+def new_context_encoder(
+    choice: GuideChoice, spec: LatentSpec, geometry: Geometry | None, *, width: int, prompt_width: int, depth: int = 2
+) -> ContextEncoder:
+    """Return a fresh context encoder as a recipe configures it (method E12-E14, F2).
+
+    Raises `UserError` where the recipe has no context.
+    """
+    if choice.context == "none":
+        raise UserError("guide.context = 'none': this recipe trains no context encoder; leave the phase 'guide' out")
+    adaptation = AdaptationTokens(NUM_PARAMETERS, prompt_width, width) if choice.adaptation else None
+    return ContextEncoder(
+        spec, geometry, width=width, depth=depth, form=choice.context, adaptation=adaptation, contrast=choice.contrast
+    )
+
+
+def joined(contexts: Sequence[Context]) -> Context:
+    """Return the contexts of several partners as one, in the order given (method F4). Raises `UserError` for none."""
+    if not contexts:
+        raise UserError("there is no partner: leave the context out instead")
+    first = contexts[0]
+    return replace(
+        first,
+        tokens=torch.cat([context.tokens for context in contexts], 1),
+        mask=torch.cat([context.mask for context in contexts], 1),
+        position_mm=torch.cat([context.position_mm for context in contexts], 1),
+        axes=torch.cat([context.axes for context in contexts], 1),
+    )
+
+
+class AdaptationTokens(nn.Module):
+    """Guided adaptation ``f_B = F_emb(phi_s(z_B))``, which stands for B where B is absent (method E12; MedM2G Eq. 5).
 
     ``phi_s``: ``num_parameters`` context parameters, drawn at random from prompt tokens of modality B (`draw_from`)
     and trained from there on. ``F_emb``: an embedding layer from ``prompt_width`` to ``width``.
@@ -41,13 +202,13 @@ class Adaptation(nn.Module):
         return self.F_emb(self.phi_s)
 
     def draw_from(self, prompt: Prompt, generator: Generator) -> None:
-        """Start the context parameters at prompt tokens of the modality (METHOD E12)."""
+        """Start the context parameters at prompt tokens of the modality (method E12)."""
         with torch.no_grad():
             self.phi_s.copy_(draw_parameters(prompt, len(self.phi_s), generator))
 
 
 def draw_parameters(prompt: Prompt, num: int, generator: Generator) -> Tensor:
-    """``num`` of the tokens of a batch of prompts, ``num width``; never a null or masked token (METHOD E12).
+    """Draw ``num`` of the tokens of a batch of prompts, ``num width``; never a null or masked token (method E12).
 
     No token twice unless there are too few. Raises `UserError` where the prompts hold no token but the null token.
     """
@@ -61,35 +222,8 @@ def draw_parameters(prompt: Prompt, num: int, generator: Generator) -> Tensor:
     return tokens[order[:num].to(tokens.device)]
 
 
-LARGEST_GRID = {1: 64, 2: 8, 3: 4}  # tokens along each axis, by the number of axes
-NUM_VECTOR_TOKENS = 4
-
-
-def patch_sizes(space: Space) -> tuple[int, ...]:
-    """Edge of a patch along each axis: the smallest divisor that leaves at most `LARGEST_GRID` tokens."""
-    return tuple(
-        next(edge for edge in range(1, side + 1) if side % edge == 0 and side // edge <= LARGEST_GRID[len(space)])
-        for side in space
-    )
-
-
-def token_grid(space: Space) -> Space:
-    """Tokens along each axis; ``()`` for a vector, which has `NUM_VECTOR_TOKENS` without a place."""
-    return tuple(side // edge for side, edge in zip(space, patch_sizes(space), strict=True))
-
-
-def num_tokens(space: Space) -> int:
-    """Tokens of a latent."""
-    return math.prod(token_grid(space)) if space else NUM_VECTOR_TOKENS
-
-
-def patch_width(channels: int, space: Space) -> int:
-    """Numbers in one patch."""
-    return channels * math.prod(patch_sizes(space))
-
-
 def patches(latent: Tensor, space: Space) -> Tensor:
-    """``batch channel *space`` to ``batch length (channel *patch)``, row by row; a vector is one patch."""
+    """Cut ``batch channel *space`` into ``batch length (channel *patch)``, row by row; a vector is one patch (F2)."""
     batch, channels = latent.shape[:2]
     if not space:
         return latent[:, None]
@@ -101,158 +235,24 @@ def patches(latent: Tensor, space: Space) -> Tensor:
     return cells.permute(order).reshape(batch, num_tokens(space), patch_width(channels, space))
 
 
-NUM_PARAMETERS = 8  # of the guided adaptation
-_LEVEL_FEATURES = 64
-
-
-class Environment(nn.Module):
-    """``V_B([z_B, f_B])`` of one sender B (METHOD E13; MedM2G Eq. 6, MedCoDi-M Eq. 3).
-
-    ``spec`` and ``geometry`` are those of modality B. ``form = "spatial"``: a token per patch of the latent, with its
-    position; ``"pooled"``: their mean alone, as in the papers. ``adaptation`` is f_B, and left out where a recipe has
-    none; ``contrast`` adds the projection of E14, which in spatial form reads a summary token of its own: pulled
-    together with its partners' means, the spatial tokens would lose what a later round needs of them. All that tells B
-    from other senders is trained here, so that a frozen receiver can read a new sender.
-    """
-
-    position: Tensor
-    axes: Tensor
-
-    def __init__(
-        self,
-        spec: LatentSpec,
-        geometry: Geometry | None,
-        *,
-        width: int,
-        depth: int = 2,
-        form: Literal["pooled", "spatial"] = "spatial",
-        adaptation: Adaptation | None = None,
-        contrast: bool = False,
-    ) -> None:
-        super().__init__()
-        self.shape, self.space, self.form, self.width = (spec.channels, *spec.space), spec.space, form, width
-        self.null = nn.Parameter(torch.randn(width) * 0.02)
-        self.sender = nn.Parameter(torch.randn(width) * 0.02)
-        self.enter = nn.Linear(patch_width(spec.channels, spec.space), width * (1 if spec.space else NUM_VECTOR_TOKENS))
-        self.level = nn.Sequential(nn.Linear(_LEVEL_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
-        self.clean = nn.Parameter(torch.randn(width) * 0.02)
-        self.f_B = adaptation
-        self.blocks = nn.ModuleList([_Block(width) for _ in range(depth)])
-        self.to_pooled = nn.Linear(width, width) if contrast else nn.Identity()
-        summarised = contrast and form == "spatial"
-        self.summary = nn.Parameter(torch.randn(width) * 0.02) if summarised else None
-        self._place(geometry)
-
-    def _place(self, geometry: Geometry | None) -> None:
-        """Positions are told by the geometry; tokens that have none learn who they are."""
-        length = num_tokens(self.space)
-        if geometry is None:
-            position, axes = torch.zeros(length, 3), torch.zeros(length, 3, dtype=torch.bool)
-            self.slots = nn.Parameter(torch.randn(length, self.width) * 0.02)
-            self.to_place = None
-        else:
-            position, axes = grid_positions(geometry, token_grid(self.space))
-            self.register_parameter("slots", None)
-            self.to_place = nn.Linear(NUM_FEATURES, self.width, bias=False)
-        self.register_buffer("position", position, persistent=False)
-        self.register_buffer("axes", axes, persistent=False)
-
-    def forward(self, noisy: Tensor, level: Tensor, clean: Tensor, absent: Tensor | None = None) -> Context:
-        """``noisy`` scaled latent ``batch channel *space`` at ``level`` log-SNR ``batch``; ``clean`` bool ``batch``.
-
-        Where ``clean``, the latent is taken as it is and its level is not looked at. Where ``absent`` (bool
-        ``batch``), f_B stands for B (METHOD E12, F4), or the null token alone where there is no f_B.
-        Raises `UserError` for a latent of another shape.
-        """
-        if tuple(noisy.shape[1:]) != self.shape:
-            raise UserError(f"this context encoder reads latents {self.shape}, found {tuple(noisy.shape[1:])}")
-        told = self._encoded(noisy, level, clean)
-        if self.form == "pooled":
-            told = told.mean(1, keepdim=True)
-        present = torch.ones(len(noisy), dtype=torch.bool, device=noisy.device) if absent is None else ~absent
-        return self._context(told, present)
-
-    def pooled(self, context: Context) -> Tensor:
-        """The environment as one vector of unit norm, ``batch width``, of a context that this encoder made."""
-        length = num_tokens(self.space) if self.form == "spatial" and self.summary is None else 1
-        return F.normalize(self.to_pooled(context.tokens[:, 1 : 1 + length].mean(1)).float(), dim=-1)
-
-    def told(self, context: Context) -> Tensor:
-        """What the latent tells of itself in a context that this encoder made, ``batch length width``."""
-        start = 1 + (self.summary is not None)
-        return context.tokens[:, start : start + (num_tokens(self.space) if self.form == "spatial" else 1)]
-
-    def _encoded(self, noisy: Tensor, level: Tensor, clean: Tensor) -> Tensor:
-        """The tokens of the latent, ``batch length width``, the summary first where there is one."""
-        hidden = self.enter(patches(noisy, self.space)).reshape(len(noisy), -1, self.width)
-        time = self.level(timestep_features(timestep_of_log_snr(level), _LEVEL_FEATURES).to(hidden.dtype))
-        hidden = hidden + torch.where(clean[:, None], self.clean, time)[:, None] + self.sender
-        place = self.slots if self.to_place is None else self.to_place(position_features(self.position, self.axes))
-        hidden, f = hidden + place, self._stand_in(len(noisy))
-        if self.summary is not None:
-            hidden = torch.cat([self.summary.to(hidden.dtype).expand(len(hidden), 1, -1), hidden], 1)
-        for block in self.blocks:
-            hidden = block(hidden, f)
-        return hidden
-
-    def _stand_in(self, batch: int) -> Tensor:
-        """f_B as tokens, ``batch length width``; none without an adaptation."""
-        if self.f_B is None:
-            return self.sender.new_zeros(batch, 0, self.width)
-        return (self.f_B() + self.sender).expand(batch, -1, -1)
-
-    def _context(self, told: Tensor, present: Tensor) -> Context:
-        """``[null, what the latent tells, f_B]``; the latent's tokens are masked where B is not ``present``."""
-        batch, length = told.shape[:2]
-        f = self._stand_in(batch)
-        tokens = torch.cat([self.null.to(told.dtype).expand(batch, 1, -1), told, f.to(told.dtype)], 1)
-        always = torch.ones(batch, 1 + f.shape[1], dtype=torch.bool, device=told.device)
-        mask = torch.cat([always[:, :1], present[:, None].expand(-1, length), always[:, 1:]], 1)
-        position = tokens.new_zeros(*tokens.shape[:2], 3, dtype=torch.float32)
-        axes = torch.zeros(*tokens.shape[:2], 3, dtype=torch.bool, device=told.device)
-        if self.form == "spatial":
-            placed = slice(1 + length - len(self.position), 1 + length)
-            position[:, placed], axes[:, placed] = self.position.float(), self.axes
-        return Context(tokens=tokens, mask=mask, position_mm=position, axes=axes)
-
-
-class _Block(nn.Module):
-    """The latent's tokens read each other and f_B, then a feed-forward layer; both with skips."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm_self, self.norm_f, self.norm_feed = (nn.LayerNorm(width) for _ in range(3))
-        self.attention = Attention(width, width, heads_of(width))
-        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, hidden: Tensor, f: Tensor) -> Tensor:
-        """``hidden`` ``batch length width``, same shape out; ``f`` ``batch length width``."""
-        normed = self.norm_self(hidden)
-        hidden = hidden + self.attention(normed, torch.cat([normed, self.norm_f(f)], 1))
-        return hidden + self.feed(self.norm_feed(hidden))
-
-
-def new_environment(
-    choice: GuideChoice, spec: LatentSpec, geometry: Geometry | None, *, width: int, prompt_width: int, depth: int = 2
-) -> Environment:
-    """A fresh context encoder as a recipe wants it (METHOD E12-E14, F2). `UserError` where it wants no context."""
-    if choice.context == "none":
-        raise UserError("guide.context = 'none': this recipe trains no context encoder; leave the phase 'guide' out")
-    adaptation = Adaptation(NUM_PARAMETERS, prompt_width, width) if choice.adaptation else None
-    return Environment(
-        spec, geometry, width=width, depth=depth, form=choice.context, adaptation=adaptation, contrast=choice.contrast
+def patch_sizes(space: Space) -> tuple[int, ...]:
+    """Return the edge of a patch along each axis: the smallest divisor that leaves at most `LARGEST_GRID` tokens."""
+    return tuple(
+        next(edge for edge in range(1, side + 1) if side % edge == 0 and side // edge <= LARGEST_GRID[len(space)])
+        for side in space
     )
 
 
-def joined(contexts: Sequence[Context]) -> Context:
-    """The contexts of several partners as one, in the order given (METHOD F4). Raises `UserError` for none."""
-    if not contexts:
-        raise UserError("no partner tells anything: leave the context out instead")
-    first = contexts[0]
-    return replace(
-        first,
-        tokens=torch.cat([one.tokens for one in contexts], 1),
-        mask=torch.cat([one.mask for one in contexts], 1),
-        position_mm=torch.cat([one.position_mm for one in contexts], 1),
-        axes=torch.cat([one.axes for one in contexts], 1),
-    )
+def token_grid(space: Space) -> Space:
+    """Return the tokens along each axis; ``()`` for a vector, whose `NUM_VECTOR_TOKENS` have no position."""
+    return tuple(side // edge for side, edge in zip(space, patch_sizes(space), strict=True))
+
+
+def num_tokens(space: Space) -> int:
+    """Return the number of tokens of a latent."""
+    return math.prod(token_grid(space)) if space else NUM_VECTOR_TOKENS
+
+
+def patch_width(channels: int, space: Space) -> int:
+    """Return how many numbers one patch holds."""
+    return channels * math.prod(patch_sizes(space))

@@ -1,7 +1,4 @@
-"""Phase ``guide``: one round in which denoisers learn to listen to each other (METHOD E13-E15).
-
-Which prompts a flow gets while it learns to listen (METHOD E6c).
-"""
+"""Phase ``guide``: one round in which denoisers learn to read the contexts of their partners (method E13-E15)."""
 
 from __future__ import annotations
 
@@ -22,14 +19,103 @@ from core.engine.distributed import BatchShard
 from core.engine.loop import LossTerms, Metrics, Stage
 from core.engine.rng import forked_rng, make_generator
 from core.engine.trainer import Trainer
-from core.guide.context_encoder import Environment
-from core.guide.losses import Description, EnvironmentContrast, FlowState, Part, guide_losses
+from core.guide.context_encoder import ContextEncoder
+from core.guide.losses import BatchRows, ContextContrast, FlowState, SelfReconstructionHead, guide_losses
+
+NUM_DRAWN_PROMPTS = 32  # whose tokens the adaptation tokens f start from (method E12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundModality:
+    """A modality of a round.
+
+    ``latents`` ``sample channel *space``, scaled, on the CPU, row by row those of the studies ``indices``. ``prompt``
+    is the prompt encoder of the modality, which f may start from; ``encoders`` are those of its neighbours in the flow.
+    All of them, the denoiser's base weights and the prompt ``assembly`` are frozen.
+    """
+
+    name: str
+    indices: Sequence[int]
+    latents: Tensor
+    denoiser: Any
+    context_encoder: ContextEncoder
+    assembly: Any
+    prompt: Any
+    encoders: Mapping[str, Any]
+
+    @cached_property
+    def row_of(self) -> Mapping[int, int]:
+        """Return the row of ``latents`` by study index."""
+        return {index: row for row, index in enumerate(self.indices)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuideRound:
+    """The parts of a round. ``trained``: context encoders and attention by weight set; all else is frozen."""
+
+    name: str
+    members: Mapping[str, RoundModality]
+    trained: Mapping[str, nn.Module]
+    pairs: Sequence[tuple[str, str]]
+    studies: Studies
+    training: Training
+    choice: GuideChoice
+
+
+def train_guide_round(trainer: Trainer, guide_round: GuideRound) -> list[tuple[str, str]]:
+    """Train what is new in a round, and return the pairs it was trained on (method E13, E15).
+
+    The pairs of the round take turns, each on studies that hold both; those without a study are left out. The moving
+    average stays in what was trained.
+    """
+    _freeze_all_but_trained(guide_round)
+    choice, training = guide_round.choice, guide_round.training
+    contrast = ContextContrast() if choice.contrast else None
+    head = _new_head(trainer, guide_round) if choice.description else None
+    only_here = {"contrast": contrast, "description": head}
+    step = _Step(trainer, guide_round, contrast, head)
+    trainer.run(
+        Stage(
+            phase="guide",
+            name=guide_round.name,
+            modules={**guide_round.trained, **{key: module for key, module in only_here.items() if module is not None}},
+            losses=step.losses,
+            training=training,
+            steps=sum(training.num_steps(len(step.indices[pair])) for pair in step.pairs),
+            learning_rate=training.learning_rate,
+            whole=contrast is not None,
+        )
+    )
+    return step.pairs
+
+
+def learned_pairs(guide_round: GuideRound) -> list[tuple[str, str]]:
+    """Return the pairs of a round that some study holds, and of which some module is trained."""
+    new = {id(parameter) for module in guide_round.trained.values() for parameter in module.parameters()}
+
+    def trains(pair: tuple[str, str]) -> bool:
+        members = [guide_round.members[name] for name in pair]
+        parts = [part for member in members for part in (member.denoiser, member.context_encoder)]
+        return any(id(parameter) in new for part in parts for parameter in part.parameters())
+
+    return [pair for pair in guide_round.pairs if guide_round.studies.indices_with(*pair) and trains(pair)]
+
+
+def start_adaptation(member: RoundModality, studies: Studies, trainer: Trainer) -> None:
+    """Start the adaptation tokens f of a new context encoder at prompt tokens of its modality (method E12)."""
+    adaptation, draws = member.context_encoder.f_B, make_generator(trainer.seed, "guide", "stand-in", member.name)
+    if adaptation is None or member.prompt is None:
+        return
+    chosen = torch.randint(0, len(member.indices), (NUM_DRAWN_PROMPTS,), generator=draws).tolist()
+    batch = trainer.compute.to_device(studies.batch(member.name, [member.indices[row] for row in chosen]))
+    with torch.no_grad():
+        adaptation.draw_from(member.prompt(batch), draws)
 
 
 def guide_sources(target: str, partners: Collection[str], available: Sequence[str]) -> tuple[str, ...]:
-    """The modalities that may prompt ``target``: neither itself nor one of its partners (METHOD E6c).
+    """Return the modalities that may prompt ``target``: neither itself nor one of its partners (method E6c).
 
-    A prompt from a partner would already say what the partner could tell, and the coupling would learn nothing.
+    A prompt from a partner would already contain the partner's context, and the coupling would learn nothing.
     """
     return tuple(name for name in available if name != target and name not in partners)
 
@@ -37,7 +123,7 @@ def guide_sources(target: str, partners: Collection[str], available: Sequence[st
 def draw_guide_prompt(
     sources: Sequence[str], batch: int, generator: Generator, null: float
 ) -> tuple[tuple[str, ...], Tensor]:
-    """A drawn subset of ``sources`` and the rows (bool ``batch``) that get the null prompt instead (METHOD E6c).
+    """Draw a subset of ``sources`` and the rows (bool ``batch``) that get the null prompt instead (method E6c).
 
     Each row is null with probability ``null``, and all are where no source is left.
     """
@@ -47,179 +133,101 @@ def draw_guide_prompt(
     return subset, torch.rand(batch, generator=generator) < null
 
 
-NUM_DRAWN_PROMPTS = 32  # whose tokens the stand-in f starts from (METHOD E12)
+def _new_head(trainer: Trainer, guide_round: GuideRound) -> SelfReconstructionHead:
+    """Return fresh heads for the context encoders that this round trains."""
+    trained = {id(module) for module in guide_round.trained.values()}
+    encoders = {name: member.context_encoder for name, member in guide_round.members.items()}
+    with forked_rng(trainer.seed, "guide", "description", guide_round.name):
+        return SelfReconstructionHead({name: encoder for name, encoder in encoders.items() if id(encoder) in trained})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Member:
-    """A modality of a round.
-
-    ``latents`` ``sample channel *space``, scaled, on the CPU, row by row those of the studies ``places``. ``prompt`` is
-    its own prompt encoder, which f may start from; ``encoders`` those of its neighbours in the flow. All of them, the
-    denoiser's own weights and the prompt ``assembly`` are frozen.
-    """
-
-    name: str
-    places: Sequence[int]
-    latents: Tensor
-    denoiser: Any
-    environment: Environment
-    assembly: Any
-    prompt: Any
-    encoders: Mapping[str, Any]
-
-    @cached_property
-    def row_of(self) -> Mapping[int, int]:
-        """Row of ``latents`` by place."""
-        return {place: row for row, place in enumerate(self.places)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Guidance:
-    """What a round is made of. ``trained``: context encoders and attention by weight set; all else is frozen."""
-
-    name: str
-    members: Mapping[str, Member]
-    trained: Mapping[str, nn.Module]
-    pairs: Sequence[tuple[str, str]]
-    studies: Studies
-    training: Training
-    choice: GuideChoice
-
-
-def train_guide_round(trainer: Trainer, of: Guidance) -> list[tuple[str, str]]:
-    """Train what is new in a round, and return the pairs that taught it (METHOD E13, E15).
-
-    The pairs of the round take turns, each on studies that hold both; those without a study are left out. The moving
-    average stays in what was trained.
-    """
-    _freeze_all_but(of)
-    contrast = EnvironmentContrast() if of.choice.contrast else None
-    description = _new_description(trainer, of) if of.choice.description else None
-    only_here = {"contrast": contrast, "description": description}
-    step = _Step(trainer, of, contrast, description)
-    trainer.run(
-        Stage(
-            phase="guide",
-            name=of.name,
-            modules={**of.trained, **{key: one for key, one in only_here.items() if one is not None}},
-            losses=step.losses,
-            training=of.training,
-            steps=sum(of.training.num_steps(len(step.places[pair])) for pair in step.pairs),
-            learning_rate=of.training.learning_rate,
-            whole=contrast is not None,
-        )
-    )
-    return step.pairs
-
-
-def learned_pairs(of: Guidance) -> list[tuple[str, str]]:
-    """The pairs of a round that some study holds, and in which something is new."""
-    new = {id(parameter) for module in of.trained.values() for parameter in module.parameters()}
-
-    def teaches(pair: tuple[str, str]) -> bool:
-        parts = [part for name in pair for part in (of.members[name].denoiser, of.members[name].environment)]
-        return any(id(parameter) in new for part in parts for parameter in part.parameters())
-
-    return [pair for pair in of.pairs if of.studies.indices_with(*pair) and teaches(pair)]
-
-
-def start_stand_in(member: Member, studies: Studies, trainer: Trainer) -> None:
-    """Start f of a new context encoder at prompt tokens of its modality (METHOD E12)."""
-    adaptation, draws = member.environment.f_B, make_generator(trainer.seed, "guide", "stand-in", member.name)
-    if adaptation is None or member.prompt is None:
-        return
-    chosen = torch.randint(0, len(member.places), (NUM_DRAWN_PROMPTS,), generator=draws).tolist()
-    batch = trainer.compute.to_device(studies.batch(member.name, [member.places[row] for row in chosen]))
-    with torch.no_grad():
-        adaptation.draw_from(member.prompt(batch), draws)
-
-
-def _new_description(trainer: Trainer, of: Guidance) -> Description:
-    """Fresh heads for the context encoders that this round trains."""
-    trained = {id(module) for module in of.trained.values()}
-    new = {name: one.environment for name, one in of.members.items() if id(one.environment) in trained}
-    with forked_rng(trainer.seed, "guide", "description", of.name):
-        return Description(new)
-
-
-def _freeze_all_but(of: Guidance) -> None:
-    """Only what the round trains requires a gradient (METHOD E15)."""
-    for member in of.members.values():
-        parts = (member.denoiser, member.environment, member.assembly, member.prompt, *member.encoders.values())
+def _freeze_all_but_trained(guide_round: GuideRound) -> None:
+    """Require a gradient of what the round trains, and of nothing else (method E15)."""
+    for member in guide_round.members.values():
+        parts = (member.denoiser, member.context_encoder, member.assembly, member.prompt, *member.encoders.values())
         for part in parts:
             if part is not None:
                 part.requires_grad_(False).eval()
-    for module in of.trained.values():
+    for module in guide_round.trained.values():
         module.requires_grad_(True)
 
 
 class _Step:
-    """The losses of a round: everything is drawn for the whole batch, and the rows of the share are computed."""
+    """The losses of a round: everything is drawn for the whole batch, and the rows of the shard are computed."""
 
     def __init__(
-        self, trainer: Trainer, of: Guidance, contrast: EnvironmentContrast | None, description: Description | None
+        self,
+        trainer: Trainer,
+        guide_round: GuideRound,
+        contrast: ContextContrast | None,
+        head: SelfReconstructionHead | None,
     ) -> None:
-        self.trainer, self.of, self.compute = trainer, of, trainer.compute
-        self.contrast, self.description = contrast, description
-        self.places = {pair: of.studies.indices_with(*pair) for pair in of.pairs}
-        self.pairs = learned_pairs(of)
+        self.trainer, self.guide_round, self.compute = trainer, guide_round, trainer.compute
+        self.contrast, self.head, self.studies = contrast, head, guide_round.studies
+        self.batch = guide_round.training.batch
+        self.indices = {pair: self.studies.indices_with(*pair) for pair in guide_round.pairs}
+        self.pairs = learned_pairs(guide_round)
         if not self.pairs:
-            of.studies.require_indices_with(*of.pairs[0])
-        self._able: dict[tuple[str, ...], list[int]] = {}
-        self._encoded = self._encoded_once()
+            self.studies.require_indices_with(*guide_round.pairs[0])
+        self._eligible: dict[tuple[str, ...], list[int]] = {}
+        self._prompts = self._encode_prompts()
 
-    def _encoded_once(self) -> dict[str, StudyPrompts]:
-        """The prompts of every source that may prompt a flow of this round."""
-        studies, held = self.of.studies, {place for pair in self.pairs for place in self.places[pair]}
-        encoders = {name: encoder for member in self.of.members.values() for name, encoder in member.encoders.items()}
+    def _encode_prompts(self) -> dict[str, StudyPrompts]:
+        """Encode once the prompts of every source that may prompt a flow of this round."""
+        studies, used = self.studies, {index for pair in self.pairs for index in self.indices[pair]}
+        members = self.guide_round.members.values()
+        encoders = {name: encoder for member in members for name, encoder in member.encoders.items()}
         return {
             name: StudyPrompts(
-                encoder, name, [place for place in held if name in studies.visible[place]], studies, self.compute
+                encoder, name, [index for index in used if name in studies.visible[index]], studies, self.compute
             )
             for name, encoder in encoders.items()
         }
 
     def losses(self, step: int, shard: BatchShard) -> tuple[LossTerms, Metrics]:
-        """The terms of the pair whose turn it is: cross-condition, contrast, description (METHOD E13, E14)."""
-        pair, size = self.pairs[step % len(self.pairs)], self.of.training.batch
-        draws = make_generator(self.trainer.seed, "guide", self.of.name, step)
-        first = self.places[pair][int(torch.randint(0, len(self.places[pair]), (1,), generator=draws))]
-        asked = {name: self._prompted(name, partner, first, draws) for name, partner in (pair, pair[::-1])}
-        places = self._drawn((*pair, *(source for sources, _ in asked.values() for source in sources)), draws)
-        rows = shard.rows(size)
-        flows = {name: self._state(name, sources, places[rows], null[rows]) for name, (sources, null) in asked.items()}
-        part = Part(size=size, shard=shard, gathered=self.compute.all_gather, equal=self._equal(pair, places))
-        return guide_losses(flows, [pair], draws, self.of.choice, self.contrast, part, self.description), {}
+        """Return the terms of the pair whose turn it is: cross-guidance, contrast, self-reconstruction (E13, E14)."""
+        pair, choice = self.pairs[step % len(self.pairs)], self.guide_round.choice
+        draws = make_generator(self.trainer.seed, "guide", self.guide_round.name, step)
+        first = self.indices[pair][int(torch.randint(0, len(self.indices[pair]), (1,), generator=draws))]
+        prompts = {name: self._draw_prompt(name, partner, first, draws) for name, partner in (pair, pair[::-1])}
+        indices = self._draw_studies((*pair, *(name for sources, _ in prompts.values() for name in sources)), draws)
+        rows = shard.rows(self.batch)
+        flows = {
+            name: self._state(name, sources, indices[rows], null[rows]) for name, (sources, null) in prompts.items()
+        }
+        batch_rows = BatchRows(
+            size=self.batch, shard=shard, gather=self.compute.all_gather, equal=self._equal(pair, indices)
+        )
+        return guide_losses(flows, [pair], draws, choice, self.contrast, batch_rows, self.head), {}
 
-    def _equal(self, pair: tuple[str, str], places: Sequence[int]) -> Tensor:
-        """Bool ``batch batch``: studies that say the same, and a study that was drawn twice."""
-        place = torch.tensor(list(places))
-        return self.compute.to_device(self.of.studies.same_text_mask(pair, places) | (place[:, None] == place))
+    def _equal(self, pair: tuple[str, str], indices: Sequence[int]) -> Tensor:
+        """Return bool ``batch batch``: studies with the same text, and a study that was drawn twice."""
+        index = torch.tensor(list(indices))
+        return self.compute.to_device(self.studies.same_text_mask(pair, indices) | (index[:, None] == index))
 
-    def _prompted(self, name: str, partner: str, first: int, draws: Generator) -> tuple[tuple[str, ...], Tensor]:
-        """Who prompts a flow, of those that a drawn study has, and the rows whose prompt is null (METHOD E6c)."""
-        available = [source for source in self.of.members[name].encoders if source in self.of.studies.visible[first]]
-        sources = guide_sources(name, {partner}, available)
-        return draw_guide_prompt(sources, self.of.training.batch, draws, self.of.choice.null_prompt)
+    def _draw_prompt(self, name: str, partner: str, first: int, draws: Generator) -> tuple[tuple[str, ...], Tensor]:
+        """Draw the prompt sources of a flow, of those in a drawn study, and the rows with a null prompt (E6c)."""
+        member, visible = self.guide_round.members[name], self.studies.visible[first]
+        sources = guide_sources(name, {partner}, [source for source in member.encoders if source in visible])
+        return draw_guide_prompt(sources, self.batch, draws, self.guide_round.choice.null_prompt)
 
-    def _drawn(self, names: tuple[str, ...], draws: Generator) -> list[int]:
-        """Places of studies that hold all of these modalities."""
-        if names not in self._able:
-            self._able[names] = self.of.studies.indices_with(*names)
-        able, size = self._able[names], self.of.training.batch
+    def _draw_studies(self, names: tuple[str, ...], draws: Generator) -> list[int]:
+        """Draw the indices of studies that hold all of these modalities."""
+        if names not in self._eligible:
+            self._eligible[names] = self.studies.indices_with(*names)
+        eligible, size = self._eligible[names], self.batch
         # A study twice in a batch would be a negative of itself in the contrast; too few studies are drawn again.
-        rounds = [torch.randperm(len(able), generator=draws) for _ in range(-(-size // len(able)))]
-        return [able[index] for index in torch.cat(rounds)[:size].tolist()]
+        rounds = [torch.randperm(len(eligible), generator=draws) for _ in range(-(-size // len(eligible)))]
+        return [eligible[row] for row in torch.cat(rounds)[:size].tolist()]
 
-    def _state(self, name: str, sources: Sequence[str], places: Sequence[int], null: Tensor) -> FlowState:
-        member, placed = self.of.members[name], self.compute.to_device
+    def _state(self, name: str, sources: Sequence[str], indices: Sequence[int], null: Tensor) -> FlowState:
+        member, to_device = self.guide_round.members[name], self.compute.to_device
         with torch.no_grad():
-            prompts = {source: self._encoded[source].of(places) for source in sources}
-            conditioning = member.assembly(prompts, placed(null))
+            prompts = {source: self._prompts[source].of(indices) for source in sources}
+            conditioning = member.assembly(prompts, to_device(null))
         return FlowState(
-            latent=placed(member.latents[[member.row_of[place] for place in places]]),
+            latent=to_device(member.latents[[member.row_of[index] for index in indices]]),
             denoiser=member.denoiser,
-            environment=member.environment,
+            context_encoder=member.context_encoder,
             conditioning=conditioning,
         )

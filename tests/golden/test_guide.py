@@ -10,15 +10,15 @@ from core.config.recipe import GuideChoice
 from core.contract.modality import Site
 from core.diffuse.objective import noised
 from core.guide.attention import GuidanceAttention, attach_guidance
-from core.guide.context_encoder import Adaptation, Environment, draw_parameters
+from core.guide.context_encoder import AdaptationTokens, ContextEncoder, draw_parameters
 from core.guide.losses import (
-    EnvironmentContrast,
+    ContextContrast,
     FlowState,
     at_level,
-    cross_errors,
+    cross_guidance_mse,
     draw_pair_levels,
+    encode_context,
     guide_losses,
-    told,
 )
 from core.guide.train import draw_guide_prompt, guide_sources
 from core.nn import log_snr_of_timestep
@@ -43,13 +43,13 @@ def randomise(module, std=0.2):
 
 def flow(channels, seed, adaptation=None):
     torch.manual_seed(seed)
-    environment = Environment(LatentSpec(channels=channels, space=()), None, width=16, adaptation=adaptation)
+    context_encoder = ContextEncoder(LatentSpec(channels=channels, space=()), None, width=16, adaptation=adaptation)
     denoiser = ToyDenoiser(channels, (), 16, 8)
     randomise(attach_guidance(denoiser, None, context_width=16))
     return FlowState(
         latent=torch.randn(6, channels, generator=generator(seed)),
         denoiser=denoiser,
-        environment=environment,
+        context_encoder=context_encoder,
         conditioning=Conditioning(prompt=torch.ones(6, 1, 8)),
     )
 
@@ -82,7 +82,7 @@ def test_parameters_are_drawn_from_real_tokens_at_random():
 
 
 def test_f_is_the_embedding_of_the_drawn_parameters():
-    f = Adaptation(4, 3, 5)
+    f = AdaptationTokens(4, 3, 5)
     tokens = torch.randn(2, 4, 3, generator=generator())
     prompt = Prompt(tokens=tokens, pooled=tokens[:, 0], mask=torch.ones(2, 4, dtype=torch.bool))
     f.draw_from(prompt, generator(2))
@@ -108,7 +108,7 @@ def test_the_attention_is_the_equation_with_positions():
     wave = torch.cos(2 * math.pi * distance[..., None] / torch.tensor(WAVELENGTHS_MM)) * axes[:, None, :, :, None]
     near = torch.einsum("bqtaw,hw->bhqt", wave, module.gain)
     partners = module.norm_context(context.tokens)
-    query = module.to_query(module.norm_hidden(hidden) + module.to_place(module.place))
+    query = module.to_query(module.norm_hidden(hidden) + module.position_embedding(module.query_features))
     by_head = lambda x: x.unflatten(-1, (module.num_heads, -1)).transpose(1, 2)  # noqa: E731
     q, k, v = by_head(query), by_head(module.to_key(partners)), by_head(module.to_value(partners))
     scores = (q @ k.mT / q.shape[-1] ** 0.5 + near).masked_fill(~mask[:, None, None], -torch.inf)
@@ -126,12 +126,12 @@ def test_the_loss_is_the_equation_in_both_directions():
     z_a, z_b = noised(a.latent, level, eps_a), noised(b.latent, level, eps_b)
 
     def loss(x, z, eps, other, z_other):
-        context = other.environment(z_other, level, clean)
+        context = other.context_encoder(z_other, level, clean)
         conditioning = Conditioning(prompt=x.conditioning.prompt, context=context)
         return (eps - x.denoiser(z, level, conditioning)).square().mean()
 
-    assert torch.allclose(terms["a told by b"], loss(a, z_a, eps_a, b, z_b))
-    assert torch.allclose(terms["b told by a"], loss(b, z_b, eps_b, a, z_a))
+    assert torch.allclose(terms["a given b"], loss(a, z_a, eps_a, b, z_b))
+    assert torch.allclose(terms["b given a"], loss(b, z_b, eps_b, a, z_a))
     assert len(terms) == 2
 
 
@@ -139,10 +139,10 @@ def test_cross_errors_are_per_study():
     a, b = flow(3, 1), flow(5, 2)
     level, no = log_snr_of_timestep(torch.full((6,), 400)), torch.zeros(6, dtype=torch.bool)
     noisy_a, noisy_b = at_level(a.latent, level, no, generator()), at_level(b.latent, level, no, generator(1))
-    errors = cross_errors(a, noisy_a, told(b, noisy_b))
+    errors = cross_guidance_mse(a, noisy_a, encode_context(b, noisy_b))
     assert errors.shape == (6,)
-    other = told(b, at_level(b.latent.roll(1, 0), level, no, generator(1)))
-    assert (errors - cross_errors(a, noisy_a, other)).abs().max() > 1e-4
+    other = encode_context(b, at_level(b.latent.roll(1, 0), level, no, generator(1)))
+    assert (errors - cross_guidance_mse(a, noisy_a, other)).abs().max() > 1e-4
 
 
 def test_a_clean_flow_carries_no_noise_and_is_not_learned_from():
@@ -159,8 +159,8 @@ def test_a_clean_flow_carries_no_noise_and_is_not_learned_from():
     draws = generator(3)
     draw_pair_levels(6, draws, always)
     noisy_a, noisy_b = at_level(a.latent, level, is_a, draws), at_level(b.latent, level, is_b, draws)
-    expected = cross_errors(a, noisy_a, told(b, noisy_b))[~is_a].mean()
-    assert torch.allclose(terms["a told by b"], expected)
+    expected = cross_guidance_mse(a, noisy_a, encode_context(b, noisy_b))[~is_a].mean()
+    assert torch.allclose(terms["a given b"], expected)
 
 
 # F3 ------------------------------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def test_levels_are_equal_or_independent_for_half_of_the_studies():
 
 # E14 -----------------------------------------------------------------------------------------------------------------
 def test_contrast_is_symmetric_info_nce_with_its_own_temperature():
-    contrast = EnvironmentContrast(temperature=0.2)
+    contrast = ContextContrast(temperature=0.2)
     v_a, v_b = (F.normalize(torch.randn(4, 6, generator=generator(seed)), dim=-1) for seed in (0, 1))
     similarity = v_a @ v_b.T / 0.2
     expected = -(similarity.log_softmax(1).diagonal().mean() + similarity.log_softmax(0).diagonal().mean())

@@ -1,4 +1,4 @@
-"""Flows that are made at once, with random weights: only who reads what is looked at."""
+"""Flows that are generated together, with random weights: the tests look at who reads what."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 import core  # noqa: F401
 from core.config.recipe import GuideChoice
-from core.generate.coupling import Given, Output
+from core.generate.joint_sampling import Given, Output
 from core.guide.attention import attach_guidance
-from core.guide.context_encoder import new_environment
+from core.guide.context_encoder import new_context_encoder
 from core.io.geometry import centred
 from core.testing.toy_nets import ToyDenoiser
 from core.types import Conditioning, LatentSpec
@@ -38,11 +38,11 @@ def prompt(name: str, seed: int, batch: int = BATCH) -> Conditioning:
     return Conditioning(prompt=torch.randn(1, 2, PROMPT_WIDTH, generator=draws).expand(batch, -1, -1))
 
 
-def environment_of(name: str, seed: int = 0) -> Any:
+def context_encoder_of(name: str, seed: int = 0) -> Any:
     channels, space = SHAPES[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + ord(name))
-        return new_environment(
+        return new_context_encoder(
             CHOICE,
             LatentSpec(channels=channels, space=space),
             GEOMETRY[name],
@@ -54,7 +54,7 @@ def environment_of(name: str, seed: int = 0) -> Any:
 
 @pytest.fixture
 def new_output() -> Callable[..., Output]:
-    """An output; ``trained`` ones have left their zeros and do listen."""
+    """An output; the attention of ``trained`` ones is no longer zero."""
 
     def make(name: str, *, trained: bool = True, batch: int = BATCH, **more: Any) -> Output:
         channels, space = SHAPES[name]
@@ -64,8 +64,10 @@ def new_output() -> Callable[..., Output]:
             sites = attach_guidance(denoiser, GEOMETRY[name], context_width=CONTEXT_WIDTH)
         if trained:
             randomise(sites, ord(name), 0.3)
-        told = {"environment": environment_of(name), "scale": 2.0, **more}
-        return Output(denoiser=denoiser.eval(), prompted=prompt(name, 1, batch), null=prompt(name, 2, batch), **told)
+        settings = {"context_encoder": context_encoder_of(name), "scale": 2.0, **more}
+        return Output(
+            denoiser=denoiser.eval(), prompted=prompt(name, 1, batch), null=prompt(name, 2, batch), **settings
+        )
 
     return make
 
@@ -77,14 +79,14 @@ def new_given() -> Callable[..., Given]:
         rows = [
             torch.randn(channels, *space, generator=torch.Generator().manual_seed(50 + row)) for row in range(batch)
         ]
-        return Given(latent=torch.stack(rows), environment=environment_of(name), present=present)
+        return Given(latent=torch.stack(rows), context_encoder=context_encoder_of(name), present=present)
 
     return make
 
 
 @pytest.fixture
-def new_environment_of() -> Callable[..., Any]:
-    return environment_of
+def new_context_encoder_of() -> Callable[..., Any]:
+    return context_encoder_of
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What is read of prompts, and what provenance says of them: never a path."""
+"""What is read of prompts, and how provenance shows them: never a path."""
 
 import hashlib
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ import pytest
 
 from core.contract.discovery import discover
 from core.errors import UserError
-from core.generate.inputs import read_told
+from core.generate.inputs import read_input
 from core.io import NiftiWriterConfig, centred
 from core.types import Provenance, Sample
 
@@ -21,22 +21,22 @@ def bundle():
     return SimpleNamespace(run=SimpleNamespace(parts=lambda name: parts, config=SimpleNamespace(preset="tiny")))
 
 
-def told(bundle, value, keep=False):
-    return read_told(bundle, "--prompt", "text", value, keep=keep)
+def read(bundle, value, keep=False):
+    return read_input(bundle, "--prompt", "text", value, keep=keep)
 
 
 @pytest.mark.parametrize("text", [TEXT, "Effusion", "No effusion and/or mass.", TEXT * 100])
 def test_a_text_stands_for_itself(bundle, text):
-    found = told(bundle, text)
-    assert found.shown == text
-    assert len(found.batch) == 1
+    batch = read(bundle, text)
+    assert batch.shown == text
+    assert len(batch.batch) == 1
 
 
 def test_of_a_text_file_the_digest_or_the_text_is_shown(bundle, tmp_path):
     path = tmp_path / "report.txt"
     path.write_text(TEXT)
-    assert told(bundle, str(path)).shown == f"sha256:{hashlib.sha256(TEXT.encode()).hexdigest()}"
-    assert told(bundle, str(path), keep=True).shown.strip() == TEXT
+    assert read(bundle, str(path)).shown == f"sha256:{hashlib.sha256(TEXT.encode()).hexdigest()}"
+    assert read(bundle, str(path), keep=True).shown.strip() == TEXT
 
 
 @pytest.mark.parametrize(
@@ -51,18 +51,18 @@ def test_of_a_text_file_the_digest_or_the_text_is_shown(bundle, tmp_path):
 )
 def test_a_text_that_looks_like_a_missing_file_is_refused(bundle, value, expected):
     with pytest.raises(UserError, match=expected):
-        told(bundle, value)
+        read(bundle, value)
 
 
 def test_a_volume_at_a_preset_of_slices_names_what_core_generate_takes(tmp_path):
     """A reader's own remedy is a setting, and this command has none for readers."""
     parts = discover().modalities["ct"].parts("tiny")
     bundle = SimpleNamespace(run=SimpleNamespace(parts=lambda name: parts, config=SimpleNamespace(preset="tiny")))
-    place = centred((4, 5, 6), (1.0, 1.0, 1.0), "SPL")
-    scan = Sample(modality="ct", data=np.zeros((1, 4, 5, 6), np.float32), geometry=place)
+    geometry = centred((4, 5, 6), (1.0, 1.0, 1.0), "SPL")
+    scan = Sample(modality="ct", data=np.zeros((1, 4, 5, 6), np.float32), geometry=geometry)
     NiftiWriterConfig().build().write(scan, tmp_path / "ct.nii.gz", Provenance(model="m", recipe="r", seed=0, index=0))
     with pytest.raises(UserError, match=r"settings of the run hold and no others: give .* the file of one slice\)$"):
-        read_told(bundle, "--given", "ct", str(tmp_path / "ct.nii.gz"), keep=False)
+        read_input(bundle, "--condition", "ct", str(tmp_path / "ct.nii.gz"), keep=False)
     with pytest.raises(UserError, match="no such file; check the path") as refused:
-        read_told(bundle, "--given", "ct", str(tmp_path / "none.nii.gz"), keep=False)
+        read_input(bundle, "--condition", "ct", str(tmp_path / "none.nii.gz"), keep=False)
     assert "settings of the run" not in str(refused.value)

@@ -10,8 +10,15 @@ import torch
 
 from core.config.recipe import SamplerChoice
 from core.errors import UserError
-from core.generate.coupling import Output, listeners
-from core.generate.joint_sampling import current_contexts, half_noise, joint_noise, sample_jointly, sample_noise
+from core.generate.joint_sampling import (
+    Output,
+    current_contexts,
+    half_noise,
+    joint_noise,
+    resolve_partners,
+    sample_jointly,
+    sample_noise,
+)
 from core.guide.attention import attach_guidance
 from core.io.geometry import centred
 from core.nn import GridDenoiserConfig, VectorDenoiserConfig
@@ -36,16 +43,16 @@ def latents_of(outputs: dict[str, Any], seed: int = 0) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def eps(outputs, at, couple=None, half=None):
-    heard = listeners(outputs, {}, couple)
-    told = current_contexts(outputs, at, outputs)
+def eps(outputs, state, partners=None, half=None):
+    senders = resolve_partners(outputs, {}, partners)
+    contexts = current_contexts(outputs, state, outputs)
     if half is not None:
-        return half_noise(outputs, heard, told, at, list(outputs), half)
-    return joint_noise(outputs, heard, told, at, list(outputs))
+        return half_noise(outputs, senders, contexts, state, list(outputs), half)
+    return joint_noise(outputs, senders, contexts, state, list(outputs))
 
 
-def sample(outputs, given=None, indices=(0, 1, 2), sampler=DDIM, seed=7, couple=None):
-    return sample_jointly(outputs, given or {}, seed=seed, indices=indices, sampler=sampler, couple=couple)
+def sample(outputs, given=None, indices=(0, 1, 2), sampler=DDIM, seed=7, partners=None):
+    return sample_jointly(outputs, given or {}, seed=seed, indices=indices, sampler=sampler, partners=partners)
 
 
 def same(first, second):
@@ -59,22 +66,22 @@ def test_a_flow_reads_its_partners_current_latents(new_output):
     assert (eps(outputs, at)["a"] - eps(outputs, moved)["a"]).abs().max() > 1e-4
 
 
-def test_its_own_environment_changes_nothing_in_a_flow(new_output, new_environment_of):
+def test_its_own_context_changes_nothing_in_a_flow(new_output, new_context_encoder_of):
     """The defect of the published code: flow i attends to its own vector (F1)."""
     outputs = {name: new_output(name) for name in "abc"}
     at = latents_of(outputs)
     for name in outputs:
-        swapped = {**outputs, name: replace(outputs[name], environment=new_environment_of(name, seed=99))}
+        swapped = {**outputs, name: replace(outputs[name], context_encoder=new_context_encoder_of(name, seed=99))}
         before, after = eps(outputs, at), eps(swapped, at)
         assert torch.equal(before[name], after[name])
         assert all((before[other] - after[other]).abs().max() > 1e-5 for other in outputs if other != name)
     alone = {"a": outputs["a"]}
-    assert torch.equal(eps(outputs, at, couple={})["a"], eps(alone, latents_of(alone))["a"])
+    assert torch.equal(eps(outputs, at, partners={})["a"], eps(alone, latents_of(alone))["a"])
 
 
-def test_no_flow_can_be_told_to_listen_to_itself(new_output):
+def test_no_flow_is_its_own_partner(new_output):
     outputs = {name: new_output(name) for name in "ab"}
-    assert listeners(outputs, {}, {"a": ["a", "b"], "b": ["b"]}) == {"a": ["b"], "b": []}
+    assert resolve_partners(outputs, {}, {"a": ["a", "b"], "b": ["b"]}) == {"a": ["b"], "b": []}
 
 
 def test_guidance_halves_are_isolated(new_output):
@@ -123,7 +130,7 @@ def test_at_the_start_joint_is_independent_exactly(new_output, sampler):
     together = sample(outputs, sampler=sampler)
     for name, output in outputs.items():
         assert torch.equal(together[name], sample({name: output}, sampler=sampler)[name])
-    assert same(together, sample(outputs, sampler=sampler, couple={}))
+    assert same(together, sample(outputs, sampler=sampler, partners={}))
 
 
 @pytest.mark.parametrize("names", ["abc", "abcd"])
@@ -142,13 +149,13 @@ def test_three_and_four_outputs_at_once(new_output, names, solver):
     assert all(torch.allclose(together[name], turned[name], atol=1e-4) for name in names), "their order is irrelevant"
 
 
-def test_couple_chooses_the_partners(new_output, new_environment_of):
+def test_only_named_partners_are_read(new_output, new_context_encoder_of):
     outputs = {name: new_output(name) for name in "abc"}
-    couple = {"a": ["b"]}
-    changed = {**outputs, "c": replace(outputs["c"], environment=new_environment_of("c", seed=9))}
-    assert same(sample(outputs, couple=couple), sample(changed, couple=couple))
-    assert not torch.equal(sample(outputs, couple=couple)["a"], sample(outputs)["a"])
-    assert torch.equal(sample(outputs, couple=couple)["b"], sample({"b": outputs["b"]})["b"])
+    partners = {"a": ["b"]}
+    changed = {**outputs, "c": replace(outputs["c"], context_encoder=new_context_encoder_of("c", seed=9))}
+    assert same(sample(outputs, partners=partners), sample(changed, partners=partners))
+    assert not torch.equal(sample(outputs, partners=partners)["a"], sample(outputs)["a"])
+    assert torch.equal(sample(outputs, partners=partners)["b"], sample({"b": outputs["b"]})["b"])
 
 
 def test_a_clean_partner_is_read_and_left_as_it_is(new_output, new_given):
@@ -160,7 +167,7 @@ def test_a_clean_partner_is_read_and_left_as_it_is(new_output, new_given):
     assert (first["b"] - sample(outputs)["b"]).abs().max() > 1e-3
     other = {"c": replace(given["c"], latent=given["c"].latent.flip(0))}
     assert (first["b"] - sample(outputs, other)["b"]).abs().max() > 1e-3
-    assert given["c"].told().mask.all()
+    assert given["c"].context().mask.all()
 
 
 def test_a_partner_may_be_absent_for_some_samples(new_output, new_given):
@@ -211,11 +218,11 @@ def test_an_output_may_take_fewer_steps(new_output):
     for name, output in outputs.items():
         output.denoiser.register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
     latents = sample(outputs, sampler=SamplerChoice(steps=4))
-    assert calls == {"a": 4, "b": 8}, "two halves per own grid point"
+    assert calls == {"a": 4, "b": 8}, "two halves per step"
     assert all(z.isfinite().all() for z in latents.values())
 
 
-def test_stock_denoisers_sample_together(new_environment_of, randomised):
+def test_stock_denoisers_sample_together(new_context_encoder_of, randomised):
     """A 0-D, a 2-D and a 3-D UNet at once, prompts of other lengths in the two halves, a padded prompt."""
     torch.manual_seed(0)
     sizes = {"widths": (16, 32), "attention": (False, True), "num_blocks": 1, "head_width": 8, "norm_groups": 8}
@@ -234,7 +241,7 @@ def test_stock_denoisers_sample_together(new_environment_of, randomised):
         randomised(attach_guidance(denoiser, GEOMETRY[name], context_width=CONTEXT_WIDTH), 0, 0.3)
         null = Conditioning(prompt=prompted.prompt[:, :1])
         outputs[name] = Output(
-            denoiser=denoiser, prompted=prompted, null=null, scale=2.0, environment=new_environment_of(name)
+            denoiser=denoiser, prompted=prompted, null=null, scale=2.0, context_encoder=new_context_encoder_of(name)
         )
     first = sample(outputs, indices=(0, 1), sampler=SamplerChoice(steps=2))
     assert all(z.isfinite().all() for z in first.values())
@@ -249,9 +256,9 @@ def test_wrong_partners_are_refused_in_one_line(new_output, new_given):
     with pytest.raises(UserError, match="'b' is both given and to be generated"):
         sample(outputs, {"b": new_given("b")})
     with pytest.raises(UserError, match="no output 'c'"):
-        sample(outputs, couple={"c": ["a"]})
+        sample(outputs, partners={"c": ["a"]})
     with pytest.raises(UserError, match="no partner of 'a' 'd'"):
-        sample(outputs, couple={"a": ["d"]})
+        sample(outputs, partners={"a": ["d"]})
     with pytest.raises(UserError, match="'a' has 3"):
         sample(outputs, indices=(0, 1))
     with pytest.raises(UserError, match="no output"):

@@ -1,11 +1,11 @@
-"""The folder of generated studies: what is gone on with, what is cleared, and what is left alone."""
+"""The folder of generated studies: what is resumed, what is cleared, and what is left alone."""
 
 import json
 
 import pytest
 
 from core.errors import UserError
-from core.generate.output_folder import Command, opened
+from core.generate.output_folder import Command, open_output
 
 FILES = {"a": "a.toy"}
 
@@ -14,22 +14,22 @@ def command(num=2, **settings):
     return Command(num, FILES, {"seed": 0, **settings})
 
 
-def fill(folder, asked, overwrite=False, stop=None):
-    with opened(folder, asked, overwrite=overwrite) as place:
-        for index in range(asked.num if stop is None else stop):
-            if not place.has(index):
-                place.add(index, lambda beside: (beside / "a.toy").write_text(json.dumps(dict(asked.settings))))
+def fill(folder, requested, overwrite=False, stop=None):
+    with open_output(folder, requested, overwrite=overwrite) as output:
+        for index in range(requested.num if stop is None else stop):
+            if not output.has(index):
+                output.add(index, lambda study: (study / "a.toy").write_text(json.dumps(dict(requested.settings))))
         if stop is None:
-            place.write_manifest()
+            output.write_manifest()
             (folder / "contact_sheet.png").touch()
-        return place.finished()
+        return output.finished()
 
 
 def studies(folder):
     return {path.parent.name: path.read_text() for path in folder.glob("*/a.toy")}
 
 
-def test_the_same_command_goes_on_and_finishes(tmp_path):
+def test_the_same_command_resumes_and_finishes(tmp_path):
     out = tmp_path / "deep" / "out"
     assert not fill(out, command(), stop=1)
     assert fill(out, command())
@@ -39,23 +39,23 @@ def test_the_same_command_goes_on_and_finishes(tmp_path):
 
 
 def test_a_folder_that_stays_empty_vanishes(tmp_path):
-    with pytest.raises(RuntimeError), opened(tmp_path / "deep/out", command(), overwrite=False):
+    with pytest.raises(RuntimeError), open_output(tmp_path / "deep/out", command(), overwrite=False):
         raise RuntimeError
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("requested", "expected"),
     [
-        (command(seed=1), "seed: 0 there, 1 asked"),
-        (command(3), "num: 2 there, 3 asked"),
-        (command(sampling={"steps": "4"}), 'steps: null there, "4" asked'),
+        (command(seed=1), "seed: 0 there, 1 requested"),
+        (command(3), "num: 2 there, 3 requested"),
+        (command(sampling={"steps": "4"}), 'steps: null there, "4" requested'),
     ],
 )
-def test_another_command_is_refused(tmp_path, asked, expected):
+def test_another_command_is_refused(tmp_path, requested, expected):
     fill(tmp_path, command())
     with pytest.raises(UserError, match=expected):
-        fill(tmp_path, asked)
+        fill(tmp_path, requested)
 
 
 def test_overwriting_removes_the_studies_of_the_old_command_alone(tmp_path):
@@ -78,51 +78,51 @@ def test_what_nobody_generated_is_never_overwritten(tmp_path, foreign):
     assert path.read_text() == "a patient's"
 
 
-def series(beside):
-    (beside / "scan").mkdir(parents=True)
+def series(folder):
+    (folder / "scan").mkdir(parents=True)
     for number in (1, 2):
-        (beside / f"scan/{number:04d}.dcm").write_text("slice")
-    (beside / "scan.json").touch()
+        (folder / f"scan/{number:04d}.dcm").write_text("slice")
+    (folder / "scan.json").touch()
 
 
 def test_a_series_is_a_folder_in_a_study(tmp_path):
-    asked = Command(2, {"scan": "scan"}, {"seed": 0})
+    requested = Command(2, {"scan": "scan"}, {"seed": 0})
     for _ in range(2):
-        with opened(tmp_path, asked, overwrite=False) as place:
+        with open_output(tmp_path, requested, overwrite=False) as output:
             for index in (0, 1):
-                if not place.has(index):
-                    place.add(index, series)
-            place.write_manifest()
+                if not output.has(index):
+                    output.add(index, series)
+            output.write_manifest()
     assert "0001,0001,scan,0001/scan,,,true" in (tmp_path / "manifest.csv").read_text()
     (tmp_path / "contact_sheet.png").touch()
-    with opened(tmp_path, asked, overwrite=False) as place:
-        assert place.finished()
+    with open_output(tmp_path, requested, overwrite=False) as output:
+        assert output.finished()
         for path in (tmp_path / "0001/scan").iterdir():
             path.unlink()
-        assert not place.has(1)
-        place.add(1, series)
-        assert place.has(1)
+        assert not output.has(1)
+        output.add(1, series)
+        assert output.has(1)
 
 
 @pytest.mark.parametrize("note", ["0000/scan/notes.txt", "0000/scan/deeper/0001.dcm", "0000/scan2/0001.dcm"])
 def test_a_note_in_a_series_stops_overwriting(tmp_path, note):
-    asked = Command(1, {"scan": "scan"}, {"seed": 0})
-    with opened(tmp_path, asked, overwrite=False) as place:
-        place.add(0, series)
+    requested = Command(1, {"scan": "scan"}, {"seed": 0})
+    with open_output(tmp_path, requested, overwrite=False) as output:
+        output.add(0, series)
     (tmp_path / note).parent.mkdir(exist_ok=True)
     (tmp_path / note).write_text("mine")
-    with pytest.raises(UserError, match="0000 was not written"), opened(tmp_path, asked, overwrite=True):
+    with pytest.raises(UserError, match="0000 was not written"), open_output(tmp_path, requested, overwrite=True):
         pass
     assert (tmp_path / note).read_text() == "mine"
 
 
 def test_a_series_is_overwritten_whole(tmp_path):
-    asked = Command(1, {"scan": "scan"}, {"seed": 0})
-    with opened(tmp_path, asked, overwrite=False) as place:
-        place.add(0, series)
+    requested = Command(1, {"scan": "scan"}, {"seed": 0})
+    with open_output(tmp_path, requested, overwrite=False) as output:
+        output.add(0, series)
     (tmp_path / "0000/scan/0001.dcm").write_text("old")
-    with opened(tmp_path, asked, overwrite=True) as place:
-        place.add(0, series)
+    with open_output(tmp_path, requested, overwrite=True) as output:
+        output.add(0, series)
     assert (tmp_path / "0000/scan/0001.dcm").read_text() == "slice"
 
 

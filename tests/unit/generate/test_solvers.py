@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.errors import UserError
-from core.generate.joint_sampling import master_grid, own_points
+from core.generate.joint_sampling import shared_schedule, substep_indices
 from core.generate.solvers import Estimate, solve
 from core.nn import alpha_sigma, timestep_of_log_snr
 
@@ -31,35 +31,35 @@ def start(*seeds):
 @pytest.mark.parametrize("steps", [1, 7, 20, 50, 333, 1000])
 @pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
 def test_a_grid_falls_strictly_to_a_clean_latent(steps, spacing):
-    grid = master_grid(steps, spacing)
+    grid = shared_schedule(steps, spacing)
     assert grid.shape == (steps + 1,)
     assert (grid.diff() > 0).all(), "log-SNR rises as noise falls"
     assert grid[-1] == torch.inf
 
 
 def test_grids_are_those_of_the_literature():
-    whole = lambda *arguments: timestep_of_log_snr(master_grid(*arguments)[:-1]).round().tolist()  # noqa: E731
+    whole = lambda *arguments: timestep_of_log_snr(shared_schedule(*arguments)[:-1]).round().tolist()  # noqa: E731
     assert whole(50, "leading")[:2] + whole(50, "leading")[-1:] == [981, 961, 1]
     assert whole(50, "trailing")[:2] + whole(50, "trailing")[-1:] == [999, 979, 19]
     assert whole(50, "linspace")[:1] + whole(50, "linspace")[-1:] == [999, 0]
     with pytest.raises(UserError, match="between 1 and 1000, found 0"):
-        master_grid(0)
+        shared_schedule(0)
 
 
 @pytest.mark.parametrize(("num", "steps"), [(50, 50), (50, 25), (50, 7), (8, 1), (5, 4)])
 def test_own_points_share_both_ends(num, steps):
-    points = own_points(num, steps)
+    points = substep_indices(num, steps)
     assert (points[0], points[-1], len(points)) == (0, num, steps + 1)
     gaps = [b - a for a, b in pairwise(points)]
     assert max(gaps) - min(gaps) <= 1
     assert min(gaps) >= 1
     with pytest.raises(UserError, match="between 1 and"):
-        own_points(num, num + 1)
+        substep_indices(num, num + 1)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_flows_that_do_not_listen_end_as_if_alone(solver):
-    grid, (first, second) = master_grid(9), start(0, 1)
+    grid, (first, second) = shared_schedule(9), start(0, 1)
     together = solve(predict, (first, second), grid, solver=solver)
     assert torch.equal(together[0], solve(predict, (first,), grid, solver=solver)[0])
     assert torch.equal(together[1], solve(predict, (second,), grid, solver=solver)[0])
@@ -67,7 +67,7 @@ def test_flows_that_do_not_listen_end_as_if_alone(solver):
 
 @pytest.mark.parametrize(("solver", "eta"), [*((solver, 0.0) for solver in SOLVERS), ("ddim", 1.0)])
 def test_a_coarser_flow_ends_where_its_own_grid_alone_would_end(solver, eta):
-    grid, points = master_grid(8), own_points(8, 4)
+    grid, points = shared_schedule(8), substep_indices(8, 4)
     draws = torch.randn(8, 2, 5, generator=torch.Generator().manual_seed(3))
     fine, coarse = solve(
         predict, start(0, 1), grid, lambda flow, step: draws[step], solver=solver, eta=eta, points=[range(9), points]
@@ -79,7 +79,7 @@ def test_a_coarser_flow_ends_where_its_own_grid_alone_would_end(solver, eta):
 
 
 def test_between_its_points_a_flow_is_seen_with_its_clean_estimate_held():
-    grid, seen = master_grid(4), []
+    grid, seen = shared_schedule(4), []
 
     def watched(latents, levels, due):
         seen.append((latents[1], float(levels[1]), due))
@@ -101,7 +101,7 @@ def test_heun_sees_all_flows_at_the_level_it_corrects_at():
         seen.append((tuple(round(float(level), 4) for level in levels), due))
         return predict(latents, levels, due)
 
-    grid = master_grid(3)
+    grid = shared_schedule(3)
     first, second, third = (round(float(level), 4) for level in grid[:-1])
     solve(watched, start(0, 1), grid, solver="heun", points=[range(4), (0, 2, 3)])
     assert seen == [
@@ -123,7 +123,9 @@ def test_a_perfect_network_gives_the_data_back():
         return tuple((z - alpha * target) / sigma for z, (alpha, sigma) in pairs)
 
     for solver in SOLVERS:
-        assert torch.allclose(solve(knows, start(0), master_grid(6), solver=solver)[0], target.expand(2, 5), atol=1e-4)
+        assert torch.allclose(
+            solve(knows, start(0), shared_schedule(6), solver=solver)[0], target.expand(2, 5), atol=1e-4
+        )
 
 
 def test_ddim_noise_has_the_variance_that_eta_asks_for():
@@ -140,11 +142,11 @@ def test_ddim_noise_has_the_variance_that_eta_asks_for():
 
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="give the noise to draw"):
-        solve(predict, start(0), master_grid(2), eta=1.0)
+        solve(predict, start(0), shared_schedule(2), eta=1.0)
     with pytest.raises(UserError, match="draws no noise"):
-        solve(predict, start(0), master_grid(2), lambda *_: torch.zeros(1), solver="heun", eta=1.0)
+        solve(predict, start(0), shared_schedule(2), lambda *_: torch.zeros(1), solver="heun", eta=1.0)
     for points in ([(0, 1)], [(1, 2)], [(0, 0, 2)]):
         with pytest.raises(ValueError, match="must rise from 0 to 2"):
-            solve(predict, start(0), master_grid(2), points=points)
+            solve(predict, start(0), shared_schedule(2), points=points)
     with pytest.raises(ValueError, match="1 flows need as many rows"):
-        solve(predict, start(0), master_grid(2), points=[(0, 2), (0, 2)])
+        solve(predict, start(0), shared_schedule(2), points=[(0, 2), (0, 2)])

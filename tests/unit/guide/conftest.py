@@ -15,7 +15,7 @@ from core.config.recipe import GuideChoice
 from core.diffuse.objective import draw_levels, noise_loss, noised
 from core.engine.rng import make_generator
 from core.guide.attention import GuidanceSites, attach_guidance
-from core.guide.context_encoder import Environment, new_environment
+from core.guide.context_encoder import ContextEncoder, new_context_encoder
 from core.guide.losses import FlowState
 from core.testing.toy import TOY_GRID, draw_study
 from core.testing.toy_nets import ToyDenoiser
@@ -34,12 +34,14 @@ class ToyFlow:
     latents: torch.Tensor
     geometry: Geometry | None
     denoiser: ToyDenoiser
-    environment: Environment
+    context_encoder: ContextEncoder
     sites: GuidanceSites | None = None
 
     def state(self, rows: Any) -> FlowState:
         z = self.latents[rows]
-        return FlowState(latent=z, denoiser=self.denoiser, environment=self.environment, conditioning=no_prompt(len(z)))
+        return FlowState(
+            latent=z, denoiser=self.denoiser, context_encoder=self.context_encoder, conditioning=no_prompt(len(z))
+        )
 
     def attach(self) -> GuidanceSites:
         self.sites = attach_guidance(self.denoiser, self.geometry, context_width=CONTEXT_WIDTH)
@@ -85,7 +87,7 @@ def new_flow() -> Callable[..., ToyFlow]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + len(name))
             denoiser = ToyDenoiser(channels, space, 32, PROMPT_WIDTH)
-            environment = new_environment(
+            context_encoder = new_context_encoder(
                 choice,
                 LatentSpec(channels=channels, space=space),
                 geometry,
@@ -93,7 +95,7 @@ def new_flow() -> Callable[..., ToyFlow]:
                 prompt_width=PROMPT_WIDTH,
                 depth=1,
             )
-        return ToyFlow(z, geometry, denoiser, environment)
+        return ToyFlow(z, geometry, denoiser, context_encoder)
 
     return make
 

@@ -51,12 +51,12 @@ def context(length: int = 5, seed: int = 0, axes: bool = True) -> Context:
     )
 
 
-def predict(network, told):
+def predict(network, read):
     draws = torch.Generator().manual_seed(4)
     z = torch.randn(2, *network.latent_shape, generator=draws)
     prompt = torch.randn(2, 3, 8, generator=draws)
     with torch.no_grad():
-        return network(z, torch.tensor([-1.0, 2.0]), Conditioning(prompt=prompt, context=told))
+        return network(z, torch.tensor([-1.0, 2.0]), Conditioning(prompt=prompt, context=read))
 
 
 @pytest.mark.parametrize("kind", ["vector", "plane", "volume"])
@@ -93,31 +93,31 @@ def test_the_place_of_a_token_counts_along_known_axes_only(kind, randomised):
     network, geometry = denoiser(kind)
     randomised(network, std=0.1)
     randomised(attach_guidance(network, geometry, context_width=WIDTH), std=0.3)
-    told = context()
-    moved = replace(told, position_mm=told.position_mm + 60 * told.axes)
-    assert (predict(network, told) - predict(network, moved)).abs().max() > 1e-4
-    blind = replace(told, axes=torch.zeros_like(told.axes))
+    read = context()
+    moved = replace(read, position_mm=read.position_mm + 60 * read.axes)
+    assert (predict(network, read) - predict(network, moved)).abs().max() > 1e-4
+    blind = replace(read, axes=torch.zeros_like(read.axes))
     assert torch.equal(predict(network, blind), predict(network, replace(blind, position_mm=moved.position_mm)))
-    along_a = replace(told, position_mm=told.position_mm + torch.tensor([0.0, 60.0, 0.0]) * told.axes)
-    gap = (predict(network, told) - predict(network, along_a)).abs().max()
+    along_a = replace(read, position_mm=read.position_mm + torch.tensor([0.0, 60.0, 0.0]) * read.axes)
+    gap = (predict(network, read) - predict(network, along_a)).abs().max()
     assert (gap < 1e-5) == (kind == "plane"), "a frontal view does not know how far anterior it is"
 
 
 def test_padding_and_masked_partners_change_nothing(randomised):
     network, geometry = denoiser("plane")
     randomised(attach_guidance(network, geometry, context_width=WIDTH), std=0.3)
-    told, hidden = context(), context(length=3, seed=8)
-    padded = joined([told, replace(hidden, mask=torch.zeros_like(hidden.mask))])
-    assert torch.allclose(predict(network, told), predict(network, padded), atol=1e-5)
-    other = replace(padded, tokens=torch.cat([told.tokens, hidden.tokens * 5], 1))
+    read, hidden = context(), context(length=3, seed=8)
+    padded = joined([read, replace(hidden, mask=torch.zeros_like(hidden.mask))])
+    assert torch.allclose(predict(network, read), predict(network, padded), atol=1e-5)
+    other = replace(padded, tokens=torch.cat([read.tokens, hidden.tokens * 5], 1))
     assert torch.equal(predict(network, padded), predict(network, other)), "what is masked has no influence"
 
 
 def test_at_the_start_a_token_nearby_is_preferred_by_the_first_head():
     module = GuidanceAttention(Site("s", 16, (4, 4)), FRONTAL, WIDTH)
     cells, axes = grid_positions(FRONTAL, (4, 4))
-    told = replace(context(length=16), position_mm=cells.expand(2, -1, -1), axes=axes.expand(2, -1, -1))
-    near, far = module._waves(module.gain, told, torch.float32)
+    read = replace(context(length=16), position_mm=cells.expand(2, -1, -1), axes=axes.expand(2, -1, -1))
+    near, far = module._waves(module.gain, read, torch.float32)
     local, wide = (near @ far.mT)[0]  # two heads: score of every cell with every cell
     assert torch.equal(local.argmax(1), torch.arange(16)), "each cell prefers its own place"
     assert local.softmax(1).diagonal().mean() > 1.3 * wide.softmax(1).diagonal().mean() > 1.3 / 16

@@ -6,7 +6,7 @@ import torch
 from core.config.recipe import GuideChoice
 from core.engine.distributed import BatchShard
 from core.engine.rng import make_generator
-from core.guide.losses import Description, EnvironmentContrast, Part, guide_losses
+from core.guide.losses import BatchRows, ContextContrast, SelfReconstructionHead, guide_losses
 
 SIZE = 7
 CHOICE = GuideChoice(context="spatial", adaptation=True, levels="independent", clean=0.3, partner_drop=0.3)
@@ -22,12 +22,14 @@ def flows(new_flow):
     return made
 
 
-def gradients(flows, shard: BatchShard, choice=CHOICE, contrast=None, equal=None, description=None):
-    parameters = [p for flow in flows.values() for part in (flow.sites, flow.environment) for p in part.parameters()]
+def gradients(flows, shard: BatchShard, choice=CHOICE, contrast=None, equal=None, head=None):
+    parameters = [
+        p for flow in flows.values() for part in (flow.sites, flow.context_encoder) for p in part.parameters()
+    ]
     rows = shard.rows(SIZE)
     states = {name: flow.state(rows) for name, flow in flows.items()}
-    part = Part(size=SIZE, shard=shard, equal=equal)
-    terms = guide_losses(states, [("vector", "grid")], make_generator(0, "shares"), choice, contrast, part, description)
+    batch_rows = BatchRows(size=SIZE, shard=shard, equal=equal)
+    terms = guide_losses(states, [("vector", "grid")], make_generator(0, "shares"), choice, contrast, batch_rows, head)
     loss = torch.stack(list(terms.values())).sum()
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
     return loss.detach(), [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
@@ -38,9 +40,9 @@ def gradients(flows, shard: BatchShard, choice=CHOICE, contrast=None, equal=None
 def test_the_mean_over_the_shares_is_the_whole_batch(flows, count, describes):
     choice = CHOICE.model_copy(update={"description": describes})
     torch.manual_seed(8)
-    description = Description({name: flow.environment for name, flow in flows.items()}) if describes else None
-    whole, expected = gradients(flows, BatchShard(), choice, description=description)
-    parts = [gradients(flows, BatchShard(index, count), choice, description=description) for index in range(count)]
+    head = SelfReconstructionHead({name: flow.context_encoder for name, flow in flows.items()}) if describes else None
+    whole, expected = gradients(flows, BatchShard(), choice, head=head)
+    parts = [gradients(flows, BatchShard(index, count), choice, head=head) for index in range(count)]
     assert torch.allclose(torch.stack([loss for loss, _ in parts]).mean(), whole, atol=1e-6)
     assert any(one.abs().max() > 1e-3 for one in expected)
     for number, one in enumerate(expected):
@@ -53,8 +55,8 @@ def test_equal_studies_are_no_negatives_of_each_other(new_flow):
     flows = {name: new_flow(name, SIZE, choice=choice) for name in ("vector", "grid")}
     for flow in flows.values():
         flow.attach()
-    contrast = EnvironmentContrast()
+    contrast = ContextContrast()
     everyone = torch.ones(SIZE, SIZE, dtype=torch.bool)
     free, _ = gradients(flows, BatchShard(), choice, contrast)
     masked, _ = gradients(flows, BatchShard(), choice, contrast, everyone)
-    assert masked < free - 1, "with nobody left to be told from, the contrast is 0"
+    assert masked < free - 1, "without a negative, the contrast is 0"

@@ -11,11 +11,11 @@ from core.config.recipe import GuideChoice
 from core.errors import UserError
 from core.guide.context_encoder import (
     NUM_PARAMETERS,
-    Adaptation,
-    Environment,
+    AdaptationTokens,
+    ContextEncoder,
     draw_parameters,
     joined,
-    new_environment,
+    new_context_encoder,
     num_tokens,
     patch_sizes,
     patches,
@@ -35,14 +35,14 @@ KINDS = {
 }
 
 
-def environment(kind: str, form: str = "spatial", adaptation: bool = True, seed: int = 0) -> Environment:
+def context_encoder(kind: str, form: str = "spatial", adaptation: bool = True, seed: int = 0) -> ContextEncoder:
     space, geometry = KINDS[kind]
     choice = GuideChoice(context=form, adaptation=adaptation, contrast=True)
     torch.manual_seed(seed)
-    return new_environment(choice, LatentSpec(channels=3, space=space), geometry, width=24, prompt_width=10)
+    return new_context_encoder(choice, LatentSpec(channels=3, space=space), geometry, width=24, prompt_width=10)
 
 
-def inputs(module: Environment, batch: int = 3, seed: int = 1):
+def inputs(module: ContextEncoder, batch: int = 3, seed: int = 1):
     draws = torch.Generator().manual_seed(seed)
     z = torch.randn(batch, *module.shape, generator=draws)
     return z, torch.linspace(-4, 4, batch), torch.zeros(batch, dtype=torch.bool)
@@ -81,16 +81,16 @@ def test_patches_are_the_latent_cut_up_row_by_row():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", ["spatial", "pooled"])
 def test_a_context_of_every_latent(kind, form):
-    module = environment(kind, form)
+    module = context_encoder(kind, form)
     context = module(*inputs(module))
-    told = 1 + num_tokens(KINDS[kind][0]) if form == "spatial" else 1  # the summary, then the patches
-    assert context.tokens.shape == (3, 1 + told + NUM_PARAMETERS, 24)
+    length = 1 + num_tokens(KINDS[kind][0]) if form == "spatial" else 1  # the summary, then the patches
+    assert context.tokens.shape == (3, 1 + length + NUM_PARAMETERS, 24)
     assert context.mask.shape == context.tokens.shape[:2]
     assert context.mask.all()
     assert context.position_mm.shape == context.axes.shape == (*context.tokens.shape[:2], 3)
     assert not context.axes[:, 0].any()
-    assert not context.axes[:, 1 + told :].any(), "f has no place"
-    knows = context.axes[:, 1 : 1 + told].any()
+    assert not context.axes[:, 1 + length :].any(), "f has no place"
+    knows = context.axes[:, 1 : 1 + length].any()
     assert bool(knows) == (form == "spatial" and KINDS[kind][1] is not None)
     pooled = module.pooled(context)
     assert torch.allclose(pooled.norm(dim=-1), torch.ones(3), atol=1e-5)
@@ -98,16 +98,16 @@ def test_a_context_of_every_latent(kind, form):
 
 def test_a_frontal_view_tells_r_and_s_and_a_volume_all_three():
     for kind, axes in (("plane", [True, False, True]), ("volume", [True, True, True])):
-        context = environment(kind)(*inputs(environment(kind)))
+        context = context_encoder(kind)(*inputs(context_encoder(kind)))
         assert not context.axes[0, 1].any(), "the summary has no place"
         assert context.axes[0, 2].tolist() == axes
-        told = math.prod(token_grid(KINDS[kind][0]))
-        assert context.position_mm[0, 2 : 2 + told].std() > 10
-        assert not context.axes[0, 2 + told :].any()
+        length = math.prod(token_grid(KINDS[kind][0]))
+        assert context.position_mm[0, 2 : 2 + length].std() > 10
+        assert not context.axes[0, 2 + length :].any()
 
 
 def test_contrast_reads_the_summary_and_leaves_the_spatial_tokens_alone():
-    module = environment("plane")
+    module = context_encoder("plane")
     context = module(*inputs(module))
     (gradient,) = torch.autograd.grad(module.pooled(context)[:, 0].sum(), context.tokens, retain_graph=True)
     assert gradient[:, 1].abs().sum() > 0
@@ -119,7 +119,7 @@ def test_contrast_reads_the_summary_and_leaves_the_spatial_tokens_alone():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_token_0_is_never_masked_and_tells_nothing(kind):
-    module = environment(kind)
+    module = context_encoder(kind)
     z, level, clean = inputs(module)
     first, second = module(z, level, clean), module(z + 1, -level, ~clean, rows(True, True, True))
     assert torch.equal(first.tokens[:, 0], second.tokens[:, 0])
@@ -128,7 +128,7 @@ def test_token_0_is_never_masked_and_tells_nothing(kind):
 
 
 def test_the_level_counts_unless_clean_and_clean_is_not_the_cleanest_level():
-    module = environment("plane")
+    module = context_encoder("plane")
     z, level, clean = inputs(module)
     assert not torch.allclose(module(z, level, clean).tokens, module(z, level + 1, clean).tokens)
     assert torch.equal(module(z, level, ~clean).tokens, module(z, level + 1, ~clean).tokens)
@@ -139,28 +139,28 @@ def test_the_level_counts_unless_clean_and_clean_is_not_the_cleanest_level():
 
 @pytest.mark.parametrize("form", ["spatial", "pooled"])
 def test_f_stands_for_an_absent_partner(form):
-    module = environment("plane", form)
+    module = context_encoder("plane", form)
     z, level, clean = inputs(module)
     absent = rows(True, False, True)
     context = module(z, level, clean, absent)
-    told = context.mask.shape[1] - NUM_PARAMETERS - 1
-    assert not context.mask[absent][:, 1 : 1 + told].any()
-    assert context.mask[:, 1 + told :].all(), "f is always told"
+    length = context.mask.shape[1] - NUM_PARAMETERS - 1
+    assert not context.mask[absent][:, 1 : 1 + length].any()
+    assert context.mask[:, 1 + length :].all(), "f is always there"
     assert context.mask[~absent].all()
-    f = context.tokens[:, 1 + told :]
+    f = context.tokens[:, 1 + length :]
     assert torch.equal(f[0], module.f_B() + module.sender)
-    assert torch.equal(f[0], module(z * 2, level, clean).tokens[1, 1 + told :]), "f is the same for every sample"
+    assert torch.equal(f[0], module(z * 2, level, clean).tokens[1, 1 + length :]), "f is the same for every sample"
 
 
 def test_without_adaptation_an_absent_partner_leaves_the_null_token_alone():
-    module = environment("plane", adaptation=False)
+    module = context_encoder("plane", adaptation=False)
     z, level, clean = inputs(module)
     context = module(z, level, clean, rows(True, True, False))
     assert context.mask.sum(1).tolist() == [1, 1, context.mask.shape[1]]
 
 
 def test_f_takes_part_in_what_the_latent_tells():
-    module = environment("plane")
+    module = context_encoder("plane")
     arguments = inputs(module)
     before = module(*arguments).tokens[:, 1]
     draws = torch.Generator().manual_seed(3)
@@ -172,7 +172,7 @@ def test_f_takes_part_in_what_the_latent_tells():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", ["spatial", "pooled"])
 def test_gradient_reaches_every_parameter(kind, form):
-    module = environment(kind, form)
+    module = context_encoder(kind, form)
     z, level, _ = inputs(module)
     context = module(z, level, rows(True, False, False))
     weight = torch.randn(context.tokens.shape, generator=torch.Generator().manual_seed(2))
@@ -182,14 +182,14 @@ def test_gradient_reaches_every_parameter(kind, form):
 
 
 def test_samples_are_independent_of_each_other():
-    module = environment("plane")
+    module = context_encoder("plane")
     z, level, clean = inputs(module)
     alone = module(z[1:2], level[1:2], clean[1:2])
     assert torch.allclose(module(z, level, clean).tokens[1:2], alone.tokens, atol=1e-5)
 
 
 def test_senders_differ_and_their_contexts_join_in_order():
-    first, second = environment("plane", seed=0), environment("vector", seed=1)
+    first, second = context_encoder("plane", seed=0), context_encoder("vector", seed=1)
     a, b = first(*inputs(first)), second(*inputs(second))
     both = joined([a, b])
     assert both.tokens.shape[1] == a.tokens.shape[1] + b.tokens.shape[1]
@@ -202,22 +202,24 @@ def test_senders_differ_and_their_contexts_join_in_order():
 
 def test_weights_are_only_weights():
     """Positions come from the geometry; they are not saved, and so cannot disagree with it."""
-    names = set(environment("plane").state_dict())
-    assert names == {name for name, _ in environment("plane").named_parameters()}
-    other = environment("plane", seed=5)
-    other.load_state_dict(environment("plane").state_dict(), strict=True)
+    names = set(context_encoder("plane").state_dict())
+    assert names == {name for name, _ in context_encoder("plane").named_parameters()}
+    other = context_encoder("plane", seed=5)
+    other.load_state_dict(context_encoder("plane").state_dict(), strict=True)
     arguments = inputs(other)
-    assert torch.equal(other(*arguments).tokens, environment("plane")(*arguments).tokens)
+    assert torch.equal(other(*arguments).tokens, context_encoder("plane")(*arguments).tokens)
 
 
 def test_errors_are_plain():
-    module = environment("plane")
+    module = context_encoder("plane")
     with pytest.raises(UserError, match=r"reads latents \(3, 16, 16\), found \(3, 8, 8\)"):
         module(torch.zeros(1, 3, 8, 8), torch.zeros(1), rows(False))
     with pytest.raises(UserError, match=r"guide.context = 'none'"):
-        new_environment(GuideChoice(context="none"), LatentSpec(channels=1, space=()), None, width=8, prompt_width=8)
+        new_context_encoder(
+            GuideChoice(context="none"), LatentSpec(channels=1, space=()), None, width=8, prompt_width=8
+        )
     empty = Prompt(tokens=torch.zeros(2, 1, 4), pooled=torch.zeros(2, 4), mask=torch.ones(2, 1).bool())
     with pytest.raises(UserError, match="no token but the null token"):
         draw_parameters(empty, 2, torch.Generator())
     with pytest.raises(UserError, match="no token but the null token"):
-        Adaptation(2, 4, 4).draw_from(empty, torch.Generator())
+        AdaptationTokens(2, 4, 4).draw_from(empty, torch.Generator())

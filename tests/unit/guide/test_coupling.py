@@ -12,7 +12,7 @@ import torch
 
 from core.config.recipe import GuideChoice
 from core.engine.rng import make_generator
-from core.guide.losses import EnvironmentContrast, at_level, cross_errors, guide_losses, told, trainable
+from core.guide.losses import ContextContrast, at_level, cross_guidance_mse, encode_context, guide_losses, trainable
 from core.nn import log_snr_of_timestep
 from core.types import Context
 
@@ -24,8 +24,8 @@ FULL = GuideChoice(context="spatial", adaptation=True, contrast=True, levels="in
 
 def train(flows: dict[str, Any], pairs: list[tuple[str, str]], choice: GuideChoice, steps: int = STEPS) -> None:
     """One round: what requires a gradient is trained."""
-    contrast = EnvironmentContrast()
-    parts = [part for flow in flows.values() for part in (flow.denoiser, flow.environment)]
+    contrast = ContextContrast()
+    parts = [part for flow in flows.values() for part in (flow.denoiser, flow.context_encoder)]
     trained = [p for part in [*parts, contrast] for p in part.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=3e-3)
     for step in range(steps):
@@ -62,8 +62,8 @@ def compared(receiver: Any, sender: Any, timestep: int, *, clean: bool = False) 
     level, no = log_snr_of_timestep(torch.full((HELD_OUT,), timestep)), torch.zeros(HELD_OUT, dtype=torch.bool)
     mine = at_level(receiver.latents[everyone], level, no, make_generator(1, "mine", timestep))
     theirs = at_level(sender.latents[everyone], level, no | clean, make_generator(1, "theirs", timestep))
-    context, state = told(sender.state(everyone), theirs), receiver.state(everyone)
-    errors = (cross_errors(state, mine, one) for one in (context, shuffled(context), None))
+    context, state = encode_context(sender.state(everyone), theirs), receiver.state(everyone)
+    errors = (cross_guidance_mse(state, mine, one) for one in (context, shuffled(context), None))
     return Compared(*errors)
 
 
@@ -134,13 +134,13 @@ def test_a_frozen_receiver_reads_a_new_sender(trained, new_flow):
     flows["inverse"].train_alone(60, "inverse")
     flows["inverse"].attach()
     grid = flows["grid"]
-    before = {name: p.clone() for part in (grid.denoiser, grid.environment) for name, p in part.named_parameters()}
+    before = {name: p.clone() for part in (grid.denoiser, grid.context_encoder) for name, p in part.named_parameters()}
     grid.denoiser.requires_grad_(False)
-    grid.environment.requires_grad_(False)
+    grid.context_encoder.requires_grad_(False)
     held_out = replace_latents(flows["inverse"], new_flow("inverse", HELD_OUT, 1).latents)
     strange = compared(trained.held_out["grid"], held_out, 250)
     train(flows, [("grid", "inverse")], FULL, 80)
-    after = {name: p for part in (grid.denoiser, grid.environment) for name, p in part.named_parameters()}
+    after = {name: p for part in (grid.denoiser, grid.context_encoder) for name, p in part.named_parameters()}
     assert all(torch.equal(before[name], after[name]) for name in before)
     found = compared(trained.held_out["grid"], held_out, 250)
     assert found.t > 3
@@ -159,19 +159,19 @@ def test_only_what_the_round_trains_gets_gradients(new_flow):
                 flow.sites[name].to_update.weight.normal_(generator=torch.Generator().manual_seed(0))
     states = {name: flow.state(slice(0, 16)) for name, flow in flows.items()}
     often_clean = FULL.model_copy(update={"clean": 0.5})
-    terms = guide_losses(states, [("inverse", "grid")], make_generator(0, "x"), often_clean, EnvironmentContrast())
-    assert set(terms) == {"inverse told by grid", "grid told by inverse", "contrast inverse-grid"}
+    terms = guide_losses(states, [("inverse", "grid")], make_generator(0, "x"), often_clean, ContextContrast())
+    assert set(terms) == {"inverse given grid", "grid given inverse", "contrast inverse-grid"}
     sum(terms.values()).backward()
     for flow in flows.values():
         attached = {id(p) for p in flow.sites.parameters()}
         assert all(p.grad is None for p in flow.denoiser.parameters() if id(p) not in attached)
-        for part in (flow.sites, flow.environment):
+        for part in (flow.sites, flow.context_encoder):
             assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
     flows["inverse"].denoiser.requires_grad_(False)
-    flows["grid"].environment.requires_grad_(False)
-    assert not trainable(flows["inverse"].denoiser, flows["grid"].environment)
-    terms = guide_losses(states, [("inverse", "grid")], make_generator(0, "x"), FULL, EnvironmentContrast())
-    assert set(terms) == {"grid told by inverse", "contrast inverse-grid"}
+    flows["grid"].context_encoder.requires_grad_(False)
+    assert not trainable(flows["inverse"].denoiser, flows["grid"].context_encoder)
+    terms = guide_losses(states, [("inverse", "grid")], make_generator(0, "x"), FULL, ContextContrast())
+    assert set(terms) == {"grid given inverse", "contrast inverse-grid"}
 
 
 def test_one_generator_state_is_one_step(new_flow):
@@ -182,7 +182,8 @@ def test_one_generator_state_is_one_step(new_flow):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     first, second, third = (
-        guide_losses(states, [("vector", "grid")], make_generator(seed, "x"), FULL, EnvironmentContrast()) for seed in (0, 0, 1)
+        guide_losses(states, [("vector", "grid")], make_generator(seed, "x"), FULL, ContextContrast())
+        for seed in (0, 0, 1)
     )
     assert torch.equal(before, torch.get_rng_state()), "global randomness is left alone"
     for name, value in first.items():
@@ -193,7 +194,7 @@ def test_one_generator_state_is_one_step(new_flow):
 def test_contrast_needs_its_module(new_flow):
     flows = {name: new_flow(name) for name in ("vector", "grid")}
     states = {name: flow.state(slice(0, 4)) for name, flow in flows.items()}
-    with pytest.raises(ValueError, match="EnvironmentContrast of the round"):
+    with pytest.raises(ValueError, match="ContextContrast of the round"):
         guide_losses(states, [("vector", "grid")], make_generator(0, "x"), FULL)
 
 
@@ -206,14 +207,15 @@ def test_a_dropped_partner_is_replaced_by_f_whatever_its_latent(new_flow, random
     drop = PLAIN.model_copy(update={"partner_drop": 0.999999})
     other = {**states, "grid": replace(states["grid"], latent=states["grid"].latent.flip(0))}
     first, second = (
-        guide_losses(one, [("vector", "grid")], make_generator(0, "x"), drop)["vector told by grid"] for one in (states, other)
+        guide_losses(one, [("vector", "grid")], make_generator(0, "x"), drop)["vector given grid"]
+        for one in (states, other)
     )
     assert torch.equal(first, second)
     with torch.no_grad():
-        flows["grid"].environment.f_B.phi_s.add_(1.0)
-    changed = guide_losses(states, [("vector", "grid")], make_generator(0, "x"), drop)["vector told by grid"]
+        flows["grid"].context_encoder.f_B.phi_s.add_(1.0)
+    changed = guide_losses(states, [("vector", "grid")], make_generator(0, "x"), drop)["vector given grid"]
     assert not torch.equal(first, changed), "f is what is read"
-    heard = guide_losses(other, [("vector", "grid")], make_generator(0, "x"), PLAIN)["vector told by grid"]
+    changed_context = guide_losses(other, [("vector", "grid")], make_generator(0, "x"), PLAIN)["vector given grid"]
     assert not torch.equal(
-        heard, guide_losses(states, [("vector", "grid")], make_generator(0, "x"), PLAIN)["vector told by grid"]
+        changed_context, guide_losses(states, [("vector", "grid")], make_generator(0, "x"), PLAIN)["vector given grid"]
     )

@@ -90,5 +90,5 @@ def test_waves_depend_on_the_distance_only():
 
 
 def test_a_geometry_of_other_axes_is_refused():
-    with pytest.raises(UserError, match="cannot place a grid"):
+    with pytest.raises(UserError, match="a geometry of shape"):
         grid_positions(FRONTAL, (4, 4, 4))

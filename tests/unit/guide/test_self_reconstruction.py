@@ -1,4 +1,4 @@
-"""Context encoders describe their own modality, so that a listener of a later round can read it (decision 12)."""
+"""Contexts contain their own modality, so that a partner of a later round can read it (decision 0012)."""
 
 import pytest
 import torch
@@ -6,15 +6,15 @@ import torch
 from core.config.recipe import GuideChoice
 from core.engine.rng import make_generator
 from core.guide.context_encoder import patches
-from core.guide.losses import Description, guide_losses
+from core.guide.losses import SelfReconstructionHead, guide_losses
 
 SPATIAL = GuideChoice(context="spatial", levels="independent")
-DESCRIBED = SPATIAL.model_copy(update={"description": True, "contrast": False})
+RECONSTRUCTED = SPATIAL.model_copy(update={"description": True, "contrast": False})
 
 
-def described(flows):
+def new_head(flows):
     torch.manual_seed(4)
-    return Description({name: flow.environment for name, flow in flows.items()})
+    return SelfReconstructionHead({name: flow.context_encoder for name, flow in flows.items()})
 
 
 @pytest.fixture
@@ -27,40 +27,41 @@ def flows(new_flow):
 
 @pytest.mark.parametrize("name", ["vector", "grid"])
 def test_the_error_is_that_of_a_linear_reading_of_the_tokens(flows, name):
-    flow, description = flows[name], described(flows)
+    flow, reconstruction = flows[name], new_head(flows)
     z, no = flow.latents[:5], torch.zeros(5, dtype=torch.bool)
-    environment = flow.environment
-    context = environment(z, torch.zeros(5), no)
-    found = description(name, environment, context, z)
-    # [null, summary, own tokens ..., f]: eight of f
-    own = context.tokens[:, 2:-8]
-    head = description.heads[name]
-    rows = own.flatten(1)[:, None] if name == "vector" else own
+    context_encoder = flow.context_encoder
+    context = context_encoder(z, torch.zeros(5), no)
+    errors = reconstruction(name, context_encoder, context, z)
+    # [null, summary, tokens of the latent ..., f]: eight of f
+    tokens = context.tokens[:, 2:-8]
+    head = reconstruction.heads[name]
+    rows = tokens.flatten(1)[:, None] if name == "vector" else tokens
     read = rows @ head.weight.T + head.bias
-    expected = ((read - patches(z, environment.space)) ** 2).flatten(1).mean(1)
-    assert torch.allclose(found, expected, atol=1e-6)
+    expected = ((read - patches(z, context_encoder.space)) ** 2).flatten(1).mean(1)
+    assert torch.allclose(errors, expected, atol=1e-6)
 
 
-def test_only_what_is_new_describes_itself_and_weight_scales_it(flows):
-    description = described(flows)
-    flows["vector"].environment.requires_grad_(False)
+def test_only_new_encoders_are_reconstructed_from_and_weight_scales_it(flows):
+    head = new_head(flows)
+    flows["vector"].context_encoder.requires_grad_(False)
     states = {name: flow.state(slice(0, 6)) for name, flow in flows.items()}
     pair = [("vector", "grid")]
 
     def terms(weight):
-        choice = DESCRIBED.model_copy(update={"description_weight": weight})
-        return guide_losses(states, pair, make_generator(0, "described"), choice, description=description)
+        choice = RECONSTRUCTED.model_copy(update={"description_weight": weight})
+        return guide_losses(states, pair, make_generator(0, "described"), choice, self_reconstruction=head)
 
     one, half = terms(1.0), terms(0.5)
-    (key,) = (name for name in one if "described" in name)
+    (key,) = (name for name in one if "self-reconstruction" in name)
     assert key.startswith("grid")
     assert torch.allclose(half[key], one[key] / 2)
-    assert not any("described" in name for name in guide_losses(states, pair, make_generator(0, "described"), SPATIAL))
-    with pytest.raises(ValueError, match="give the Description"):
-        guide_losses(states, pair, make_generator(0, "described"), DESCRIBED)
+    plain = guide_losses(states, pair, make_generator(0, "described"), SPATIAL)
+    assert not any("self-reconstruction" in name for name in plain)
+    with pytest.raises(ValueError, match="give the SelfReconstructionHead"):
+        guide_losses(states, pair, make_generator(0, "described"), RECONSTRUCTED)
 
 
 def test_a_grid_in_one_token_is_refused(new_flow):
-    pooled = new_flow("grid", choice=GuideChoice(context="pooled")).environment
+    pooled = new_flow("grid", choice=GuideChoice(context="pooled")).context_encoder
     with pytest.raises(ValueError, match="one token"):
-        Description({"grid": pooled})
+        SelfReconstructionHead({"grid": pooled})

@@ -1,0 +1,201 @@
+"""Which inputs of a request reach which output: prompts, partners, and the image whose grid an output takes.
+
+`conditioning_graph` decides it once per request. The refusal of unused inputs, the sampler and provenance read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Literal
+
+from core.errors import UserError, join_choices
+from core.generate.bundle import Bundle
+from core.guide.attention import known_axes
+from core.preprocess.spatial import reorient_to
+from core.types import Geometry
+
+Coupling = Literal["auto", "trained", "all", "none"]
+
+
+class Reason(StrEnum):
+    """Why another modality of the request is a partner of an output, or why it is not."""
+
+    TRAINED = "trained"
+    BENEFICIAL = "trained, and beneficial on validation studies or not measured there"
+    ALL = "enabled by --coupling all"
+    NO_ATTENTION = "has no trained context attention"
+    NO_CONTEXT = "has no trained context encoder"
+    NOT_TRAINED = "pair is not trained"
+    NOT_BENEFICIAL = "not shown beneficial, disabled by default"
+    DISABLED = "disabled by --coupling none"
+
+
+_PARTNER_REASONS = (Reason.TRAINED, Reason.BENEFICIAL, Reason.ALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditioningGraph:
+    """What every output of one request is conditioned on, by output.
+
+    ``prompts``: the modality of the prompt by the prompt source that it stands for (method E6b). ``partners``: the
+    outputs and given modalities whose contexts the output attends to (method F1, F4), outputs first. ``reasons``: for
+    every other modality of the request, why it is a partner or not. ``grids``: the given image whose grid is taken.
+    """
+
+    prompts: Mapping[str, Mapping[str, str]]
+    partners: Mapping[str, tuple[str, ...]]
+    reasons: Mapping[str, Mapping[str, Reason]]
+    grids: Mapping[str, str]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The modalities to generate."""
+        return tuple(self.partners)
+
+    def inputs(self) -> dict[str, set[str]]:
+        """Return by output all prompts and given modalities that it depends on, named as in provenance.
+
+        An output depends on its prompts and given partners, on the image whose grid it takes, and on whatever its
+        partners among the outputs depend on.
+        """
+        inputs = {name: self._direct_inputs(name) for name in self.outputs}
+        for _ in self.outputs:  # as far as a chain of partners can reach
+            for name, partners in self.partners.items():
+                inputs[name] = inputs[name].union(*(inputs[partner] for partner in partners if partner in inputs))
+        return inputs
+
+    def _direct_inputs(self, output: str) -> set[str]:
+        given = {partner for partner in self.partners[output] if partner not in self.partners}
+        given |= {self.grids[output]} if output in self.grids else set()
+        return {*self.prompts[output].values(), *map(given_key, given)}
+
+
+def given_key(name: str) -> str:
+    """Return the name of a given modality in provenance, where it may be a prompt too."""
+    return f"given {name}"
+
+
+def conditioning_graph(
+    bundle: Bundle,
+    outputs: Sequence[str],
+    *,
+    prompts: Collection[str] = (),
+    given: Mapping[str, Geometry | None] | None = None,
+    coupling: Coupling = "auto",
+) -> ConditioningGraph:
+    """Decide which inputs reach which output.
+
+    ``prompts`` are modalities, ``given`` modalities with the geometry of their image. ``coupling``: the pairs that a
+    guide round has trained and no validation study speaks against ("auto"), all trained pairs, all pairs, or none. A
+    given modality is requested by name, so "auto" takes it wherever it is trained.
+    """
+    given = given or {}
+    reasons = {name: _partner_reasons(bundle, name, outputs, tuple(given), coupling) for name in outputs}
+    images = {name: _grid_source(bundle, name, given) for name in outputs}
+    return ConditioningGraph(
+        prompts={name: route_prompts(bundle, name, prompts) for name in outputs},
+        partners={
+            name: tuple(other for other, reason in others.items() if reason in _PARTNER_REASONS)
+            for name, others in reasons.items()
+        },
+        reasons=reasons,
+        grids={name: image for name, image in images.items() if image is not None},
+    )
+
+
+def route_prompts(bundle: Bundle, output: str, prompts: Iterable[str]) -> dict[str, str]:
+    """Return the modality of the prompt that an output reads, by prompt source (method E6b).
+
+    A neighbour in the flow is its own source. Any other modality stands for the first neighbour that is free, where
+    the mean prompts of both are known; it is not used where no neighbour is left.
+    """
+    prompts, sources = tuple(prompts), bundle.run.prompt_sources(output)
+    route = {prompt: prompt for prompt in prompts if prompt in sources}
+    for prompt in prompts:
+        free = [source for source in sources if source not in route and bundle.mean_prompt(source)]
+        if prompt != output and prompt not in sources and free and bundle.mean_prompt(prompt):
+            route[free[0]] = prompt
+    return route
+
+
+def _partner_reasons(
+    bundle: Bundle, output: str, outputs: Sequence[str], given: Sequence[str], coupling: Coupling
+) -> dict[str, Reason]:
+    trained = {frozenset(pair) for pair in bundle.trained_pairs}
+
+    def reason(other: str) -> Reason:
+        if not bundle.coupled(output):
+            return Reason.NO_ATTENTION
+        if other not in given and not bundle.coupled(other):
+            return Reason.NO_CONTEXT
+        if coupling in ("all", "none"):
+            return Reason.ALL if coupling == "all" else Reason.DISABLED
+        if frozenset((output, other)) not in trained:
+            return Reason.NOT_TRAINED
+        if coupling == "trained" or other in given:
+            return Reason.TRAINED
+        return Reason.BENEFICIAL if bundle.beneficial(output, other) else Reason.NOT_BENEFICIAL
+
+    return {other: reason(other) for other in (*outputs, *given) if other != output}
+
+
+def _grid_source(bundle: Bundle, output: str, given: Mapping[str, Geometry | None]) -> str | None:
+    """Return the given image whose grid an output takes."""
+    default = bundle.run.parts(output).data.default_geometry
+    return next((name for name, geometry in given.items() if given_grid(default, [geometry]) is not None), None)
+
+
+def given_grid(default: Geometry | None, given: Iterable[Geometry | None]) -> Geometry | None:
+    """Return the grid of the first given image that shows the same plane or volume as an output, else ``None``.
+
+    ``default`` is the output's default geometry; the grid is reoriented to its array axes. Slices of one plane share
+    a grid, and volumes do; a projection and a slice, or data without a position, do not. The header of the given file
+    (``source_header``) does not describe the output and is not taken.
+    """
+    if default is None or not all(known_axes(default)):
+        return None
+    for geometry in given:
+        if geometry is not None and all(known_axes(geometry)) and len(geometry.shape) == len(default.shape):
+            try:
+                grid = reorient_to(geometry, default.orientation).geometry(geometry)
+            except ValueError:  # slices of another plane
+                continue
+            return replace(grid, source_header=default.source_header)
+    return None
+
+
+def require_used_prompts(bundle: Bundle, graph: ConditioningGraph, prompts: Iterable[str]) -> None:
+    """Raise `UserError` for a prompt that conditions no output: files would name it as used (method E6b)."""
+    for prompt in prompts:
+        if not any(prompt in route.values() for route in graph.prompts.values()):
+            sources = _by_output({name: bundle.run.prompt_sources(name) for name in graph.outputs})
+            raise UserError(
+                f"--prompt {prompt}: is not used by any output (prompts by output: {sources}); prompt with one of"
+                " these, choose another --output, or leave it out"
+            )
+
+
+def require_used_conditions(bundle: Bundle, graph: ConditioningGraph, given: Iterable[str], coupling: Coupling) -> None:
+    """Raise `UserError` for a given modality that is a partner of no output: files would name it as used."""
+    for partner in given:
+        if not any(partner in partners for partners in graph.partners.values()):
+            reasons = "; ".join(f"{name}: {reasons[partner]}" for name, reasons in graph.reasons.items())
+            raise UserError(
+                f"--condition {partner}: is not used by any output with --coupling {coupling} ({reasons}; trained"
+                f" partners: {_by_output(_trained_partners(bundle, graph.outputs))}); give it as --prompt, choose"
+                " another --coupling, or leave it out"
+            )
+
+
+def _trained_partners(bundle: Bundle, outputs: Sequence[str]) -> dict[str, list[str]]:
+    pairs = bundle.trained_pairs
+    return {
+        name: [other for pair in pairs if name in pair and bundle.coupled(name) for other in pair if other != name]
+        for name in outputs
+    }
+
+
+def _by_output(names: Mapping[str, Collection[str]]) -> str:
+    return "; ".join(f"{output} ← {join_choices(others)}" for output, others in names.items())

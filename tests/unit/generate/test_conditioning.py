@@ -1,0 +1,144 @@
+"""Which inputs reach which output: prompts by their source, partners by what was trained and shown beneficial."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from core.errors import UserError
+from core.generate.bundle import Bundle
+from core.generate.conditioning import (
+    Reason,
+    conditioning_graph,
+    require_used_conditions,
+    require_used_prompts,
+    route_prompts,
+)
+from core.generate.pipeline import routed_prompts
+from core.types import Prompt
+
+PAIRS = (("frontal", "lateral"), ("ct", "mri"))
+NAMES = ("frontal", "lateral", "ct", "mri")
+MEANS = {"text": [1.0, 0.0], "ct": [0.0, 1.0], "mri": [0.6, 0.8], "xray": []}
+SOURCES = {"mri": ("ct",), "ct": ("text", "mri")}
+
+
+class Trained(Bundle):
+    """A bundle whose rounds have recorded these decisions with their context encoders."""
+
+    def __init__(self, uncoupled=(), **decisions):
+        self.uncoupled = uncoupled
+        self.networks = SimpleNamespace(about=lambda key: {"listening": decisions.get(key.partition(".")[2], [])})
+        self.run = SimpleNamespace(
+            prompt_sources=lambda name: SOURCES.get(name, ()),
+            parts=lambda name: SimpleNamespace(data=SimpleNamespace(default_geometry=None)),
+        )
+
+    trained_pairs = PAIRS
+
+    def coupled(self, modality):
+        return modality not in self.uncoupled
+
+    def mean_prompt(self, modality):
+        return tuple(MEANS[modality])
+
+
+def partners(bundle, outputs, given=(), coupling="auto"):
+    return conditioning_graph(bundle, outputs, given=dict.fromkeys(given), coupling=coupling).partners
+
+
+def test_partners_are_trained_pairs_that_are_beneficial():
+    bundle = Trained(mri=[["mri", "ct", True], ["ct", "mri", False]])
+    assert partners(bundle, NAMES, coupling="trained")["ct"] == ("mri",)
+    assert partners(bundle, NAMES) == {
+        "frontal": ("lateral",),  # nothing was measured: as trained
+        "lateral": ("frontal",),
+        "ct": (),
+        "mri": ("ct",),
+    }
+
+
+def test_a_given_modality_was_requested_by_name():
+    bundle = Trained(mri=[["ct", "mri", False], ["mri", "ct", True]])
+    assert partners(bundle, ("ct",), ("mri",)) == {"ct": ("mri",)}
+
+
+@pytest.mark.parametrize("recorded_by", ["ct", "mri"])
+def test_either_modality_may_hold_the_decision(recorded_by):
+    bundle = Trained(**{recorded_by: [["ct", "mri", False]]})
+    assert not bundle.beneficial("ct", "mri")
+    assert bundle.beneficial("mri", "ct")
+
+
+def test_all_and_none():
+    bundle = Trained(uncoupled=("frontal",))
+    graph = conditioning_graph(bundle, ("frontal", "ct", "mri"), given={"lateral": None}, coupling="all")
+    assert graph.partners == {"frontal": (), "ct": ("mri", "lateral"), "mri": ("ct", "lateral")}
+    assert graph.reasons["frontal"] == dict.fromkeys(("ct", "mri", "lateral"), Reason.NO_ATTENTION)
+    assert graph.reasons["ct"]["frontal"] == Reason.NO_CONTEXT
+    assert partners(bundle, NAMES, coupling="none") == dict.fromkeys(NAMES, ())
+
+
+def test_every_modality_that_is_no_partner_has_a_reason():
+    bundle = Trained(mri=[["mri", "ct", True], ["ct", "mri", False]])
+    reasons = conditioning_graph(bundle, NAMES).reasons
+    assert reasons["ct"] == {
+        "frontal": Reason.NOT_TRAINED,
+        "lateral": Reason.NOT_TRAINED,
+        "mri": Reason.NOT_BENEFICIAL,
+    }
+    assert reasons["mri"]["ct"] == Reason.BENEFICIAL
+
+
+def test_inputs_come_with_the_partners_that_depend_on_them():
+    graph = conditioning_graph(Trained(), ("mri", "ct"), prompts=("text",), given={"lateral": None})
+    assert graph.prompts == {"mri": {"ct": "text"}, "ct": {"text": "text"}}
+    assert graph.inputs() == {"mri": {"text"}, "ct": {"text"}}
+    chained = conditioning_graph(Trained(), ("frontal", "ct"), given={"lateral": None, "mri": None})
+    assert chained.inputs() == {"frontal": {"given lateral"}, "ct": {"given mri"}}
+
+
+def test_an_unused_input_is_refused_with_the_reasons():
+    bundle = Trained()
+    graph = conditioning_graph(bundle, ("ct",), prompts=("xray",), given={"lateral": None})
+    with pytest.raises(
+        UserError, match=r"--prompt xray: is not used by any output \(prompts by output: ct ← mri, text"
+    ):
+        require_used_prompts(bundle, graph, ("xray",))
+    expected = r"--condition lateral: is not used by any output with --coupling auto \(ct: pair is not trained; trained"
+    with pytest.raises(UserError, match=expected + r" partners: ct ← mri\)"):
+        require_used_conditions(bundle, graph, ("lateral",), "auto")
+
+
+# E6b: prompts by source ----------------------------------------------------------------------------------------------
+def prompt(pooled):
+    pooled = torch.tensor([pooled])
+    return Prompt(tokens=torch.randn(1, 5, 2), pooled=pooled, mask=torch.ones(1, 5, dtype=torch.bool))
+
+
+def routed(output, prompts):
+    return routed_prompts(Trained(), route_prompts(Trained(), output, prompts), prompts)
+
+
+def test_the_prompt_of_a_neighbour_is_read_whole():
+    ct = prompt([0.0, 1.0])
+    assert routed("mri", {"ct": ct}) == {"ct": ct}
+
+
+def test_any_other_prompt_is_read_by_its_pooled_vector_in_a_neighbours_region():
+    prompts = routed("mri", {"text": prompt([0.8, 0.6])})
+    assert list(prompts) == ["ct"]
+    assert prompts["ct"].tokens.shape == (1, 1, 2)  # the null token alone
+    moved = torch.tensor([[0.8 - 1.0 + 0.0, 0.6 - 0.0 + 1.0]])
+    assert torch.allclose(prompts["ct"].pooled, moved / moved.norm())
+
+
+def test_another_prompt_replaces_no_neighbour_that_is_there_and_needs_a_mean():
+    ct = prompt([0.0, 1.0])
+    assert routed("mri", {"ct": ct, "text": prompt([1.0, 0.0])}) == {"ct": ct}
+    assert routed("mri", {"text": prompt([1.0, 0.0]), "ct": ct}) == {"ct": ct}
+    assert routed("mri", {"xray": prompt([1.0, 0.0])}) == {}
+
+
+def test_an_output_never_prompts_itself():
+    assert routed("ct", {"ct": prompt([0.0, 1.0])}) == {}
