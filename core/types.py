@@ -1,4 +1,4 @@
-"""What passes between the steps. Nothing else does.
+"""The types that pass between the steps; nothing else passes.
 
 Axis legend, used in every docstring and signature:
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 Space = tuple[int, ...]
 Split = Literal["train", "validation", "test"]
-LABEL_UNITS = "label"  # of maps whose numbers are names
+LABEL_UNITS = "label"  # of label maps, whose numbers stand for names
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Geometry:
-    """Where an array lies in the patient. Travels with the data from reader to writer; text has none.
+    """The position of an array in the patient. It travels with the data from reader to writer; text has none.
 
     ``affine`` is 4x4 (mm, RAS): column ``k`` is the step along array axis ``k``. A 2-D image has two array axes;
     its third column is the normal times the slice thickness, or a unit normal where there is no thickness.
-    ``source_header`` keeps entries of the file's header that a writer may need again, such as the window.
+    ``source_header`` holds entries of the file's header that a writer may need again, such as the window.
     """
 
     affine: np.ndarray
@@ -58,13 +58,13 @@ class Geometry:
 
     @cached_property
     def spacing_mm(self) -> tuple[float, ...]:
-        """Distance between neighbours along each array axis, mm."""
+        """Return the distance between neighbours along each array axis, mm."""
         steps = np.linalg.norm(self.affine[:3, :3], axis=0)
         return tuple(float(step) for step in steps[: len(self.shape)])
 
     @property
     def orientation(self) -> str:
-        """Direction that each array axis points to, e.g. ``"RAS"``, or ``"IL"`` for a frontal radiograph."""
+        """Return the direction of each array axis, e.g. ``"RAS"``, or ``"IL"`` for a frontal radiograph."""
         names = (("L", "R"), ("P", "A"), ("I", "S"))
         letters = []
         for axis in range(len(self.shape)):
@@ -74,7 +74,7 @@ class Geometry:
         return "".join(letters)
 
     def resized(self, shape: Space) -> Geometry:
-        """The same field of view on another number of points (edges of the outer pixels stay where they are)."""
+        """Return the same field of view on another number of points: the edges of the outer pixels do not move."""
         factor = np.ones(3)
         factor[: len(shape)] = [old / new for old, new in zip(self.shape, shape, strict=True)]
         affine = self.affine.copy()
@@ -94,11 +94,11 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """What a preprocessed sample of a modality looks like.
+    """The form of a preprocessed sample of a modality.
 
     ``kind``: ``"grid"`` (float32 ``channel *space`` in [-1, 1]), ``"vector"`` (float32 ``channel``) or ``"tokens"``
     (int64 ``length``, at most ``space[0]`` ids below ``vocabulary``). ``value_range`` is the range in ``units`` that
-    [-1, 1] stands for. ``default_geometry`` is what a generated sample gets when no input brings its own. Where
+    [-1, 1] stands for. ``default_geometry`` is what a generated sample gets when no input has a geometry. Where
     ``units`` are ``"label"``, original data are whole numbers in one channel; canonical data have a channel per label.
     """
 
@@ -122,7 +122,7 @@ class DataSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSpec:
-    """Shape of a modality's latent, and the affine map that gives it unit variance (METHOD E7).
+    """The shape of a modality's latent, and the affine map that gives it unit variance (method E7).
 
     ``scaled = (latent - shift) * scale`` per channel. Both are measured on the whole training set; until then they
     are ``None`` and diffusing such a latent is refused.
@@ -136,7 +136,7 @@ class LatentSpec:
 
     @property
     def fitted(self) -> bool:
-        """Whether scale and shift were measured."""
+        """Return whether scale and shift were measured."""
         return self.scale is not None and self.shift is not None
 
 
@@ -170,27 +170,27 @@ class Batch:
         return int(self.data.shape[0])
 
     def to(self, device: Any) -> Batch:
-        """The batch on a device."""
+        """Return the batch on a device."""
         mask = None if self.mask is None else self.mask.to(device)
         return replace(self, data=self.data.to(device), mask=mask)
 
     def __getitem__(self, index: Any) -> Batch:
-        """A batch of the chosen rows (a slice, a list or an index tensor)."""
+        """Return a batch of the chosen rows (a slice, a list or an index tensor)."""
         return replace(self, data=self.data[index], mask=None if self.mask is None else self.mask[index])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Posterior:
-    """Diagonal Gaussian of an autoencoder; both ``batch channel *space``."""
+    """The diagonal Gaussian of an autoencoder; mean and log-variance are ``batch channel *space``."""
 
     mean: Tensor
     logvar: Tensor
 
     def draw(self, generator: Any) -> Tensor:
-        """A reparameterised draw, noise from ``generator`` (on its own device, so that runs agree across devices)."""
+        """Return a reparameterised draw; the noise comes from ``generator``, on its own device."""
         import torch
 
-        # Drawn in float32 whatever the precision: one seed is one noise.
+        # Drawn on the generator's device and in float32: one seed is one noise, on every device and at any precision.
         noise = torch.randn(self.mean.shape, generator=generator, device=generator.device)
         return self.mean + noise.to(self.mean) * (0.5 * self.logvar).exp()
 
@@ -200,7 +200,7 @@ class Prompt:
     """An input modality in the shared space.
 
     ``tokens`` ``batch length width``; ``pooled`` ``batch width`` of unit norm; ``mask`` bool ``batch length``, true
-    where a token counts. Token 0 is never masked and tells nothing of the input (a learned vector, or CLIP's start
+    where a token counts. Token 0 is never masked and holds nothing of the input (a learned vector, or CLIP's start
     token): masking all others *is* the null prompt, and no row is ever masked whole.
     """
 
@@ -211,11 +211,11 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Context:
-    """What other flows in progress tell this one (METHOD E13).
+    """What other outputs that are being generated contribute to this one (method E13).
 
     ``tokens`` ``batch length width``; ``mask`` bool ``batch length``; ``position_mm`` ``batch length 3`` in (R, A, S);
     ``axes`` bool ``batch length 3``, which of the three a token knows: a frontal projection R and S, a lateral one A
-    and S, a slice or volume all three, text none. Token 0 is never masked and tells nothing.
+    and S, a slice or volume all three, text none. Token 0 is never masked and holds nothing.
     """
 
     tokens: Tensor
@@ -226,11 +226,11 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Conditioning:
-    """All that a denoiser is conditioned on. Handed down to every transformer block as an argument.
+    """All that a denoiser is conditioned on. Every transformer block receives it as an argument.
 
     ``prompt`` ``batch length width`` with ``prompt_mask`` bool ``batch length`` (``None``: all count);
-    ``pooled`` ``batch width`` for denoisers that take one (SDXL). ``context`` ``None``: no partner takes part and the
-    context attention is skipped. In both masks true means "attend" and column 0 is always true.
+    ``pooled`` ``batch width`` for denoisers that take one (SDXL). ``context`` ``None``: no other output takes part, and
+    the context attention is skipped. In both masks true means "attend" and column 0 is always true.
     """
 
     prompt: Tensor
@@ -263,7 +263,7 @@ class FileRef:
 
     @property
     def suffix(self) -> str:
-        """What the text form adds to the path, such as ``#17``."""
+        """Return what the text form adds to the path, such as ``#17``."""
         array, number = self.member
         return f"#{number}" if array is None else f"#{array}:{number}"
 
@@ -288,10 +288,10 @@ class Record:
     """A row of the manifest: one study. Names, paths and texts, never pixels.
 
     ``files`` gives a *list* per modality (two earlier X-rays are normal); a path ``images.npz#17`` becomes a `FileRef`.
-    ``texts`` gives what the row itself says, such as a report in a column. ``labels``: 1 present, 0 absent, missing when unknown. ``strata`` are groups within which
-    patients resemble each other (sex, habitus): a fair comparison stays inside. ``split``: ``train``, ``validation`` or
-    ``test``; ``pool``: the flow round whose training may see this patient, ``None`` for any. ``dataset``: its name in
-    the registry.
+    ``texts`` gives the texts of the row itself, such as a report in a column. ``labels``: 1 present, 0 absent, missing
+    when unknown. ``strata`` are groups within which patients resemble each other (sex, habitus): a fair comparison
+    stays within a stratum. ``split``: ``train``, ``validation`` or ``test``; ``pool``: the flow round whose training
+    may see this patient, ``None`` for any. ``dataset``: its name in the registry.
     """
 
     patient: str
@@ -312,15 +312,15 @@ class Record:
             object.__setattr__(self, "files", {**self.files, **refs})
 
     def has(self, modality: str) -> bool:
-        """Whether the study has this modality, as a file or as a text."""
+        """Return whether the study has this modality, as a file or as a text."""
         return bool(self.files.get(modality) or self.texts.get(modality))
 
 
 class Provenance(BaseModel):
-    """How a generated file was made; written into the file itself and beside it.
+    """How a file was generated; written into the file and into ``<path>.json``.
 
-    A prompt that came from a file is kept as modality and SHA-256, not as content, unless the user asks. ``sampling``
-    says how it was drawn: steps, scale, solver, eta, couple.
+    A prompt that came from a file is written as modality and SHA-256, not as content, unless the user wishes it.
+    ``sampling`` holds how it was drawn: steps, scale, solver, eta, couple.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
