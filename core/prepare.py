@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from core.config.installation import Installation
     from core.config.registry import DataSource
     from core.contract.modality import DatasetAdapter
-    from core.data.prepared.prepare import Order, Report
+    from core.data.prepared.prepare import PrepareRequest, Report
 
 _OF_PREPARING = ("preset", "modality", "flow", "set", "audit_only", "strict", "num")  # what --dicom does not do
 
@@ -139,12 +139,12 @@ def _written_as_dicom(source: DataSource, options: Namespace) -> str:
     return f"{options.dicom} patients of '{source.name}' are in {out} as DICOM studies"
 
 
-def _request(source: DataSource, options: Namespace, installation: Installation) -> Order:
+def _request(source: DataSource, options: Namespace, installation: Installation) -> PrepareRequest:
     """Return what shall be prepared, and how; `UserError` for a wrong preset, flow, modality or setting."""
     from core.config.overrides import with_overrides
     from core.config.run_config import Flags
-    from core.data.prepared.prepare import Order
-    from core.data.records import scanned
+    from core.data.prepared.prepare import PrepareRequest
+    from core.data.records import scan
     from core.engine.workers import num_cores
     from core.flow.grammar import parse_flow
     from core.flow.patient_pools import split_by_patient
@@ -159,13 +159,13 @@ def _request(source: DataSource, options: Namespace, installation: Installation)
         wanted += _named(options.modality, modalities, config.aliases)
     by_patient = source.entry.split == "by_patient"
     assert source.prepared is not None  # noqa: S101 - the registry gives every data set a folder
-    return Order(
+    return PrepareRequest(
         dataset=source.name,
         root=source.root,
         out=source.prepared,
         preset=config.preset,
         source="",
-        records=scanned(source),
+        records=scan(source),
         split=(lambda record: split_by_patient([record])[0]) if by_patient else (lambda record: record),
         choose=lambda present: _settings(source, modalities, config.preset, wanted, present),
         keep=not options.audit_only,
@@ -210,7 +210,7 @@ def _digest_of(source: DataSource) -> str:
     return source_of_studies(source)
 
 
-def _planned(source: DataSource, request: Order, settings: Mapping[str, Any], options: Namespace) -> str:
+def _planned(source: DataSource, request: PrepareRequest, settings: Mapping[str, Any], options: Namespace) -> str:
     """Return what the command would do."""
     lines = []
     if source.adapter.make is not None:
@@ -222,7 +222,7 @@ def _planned(source: DataSource, request: Order, settings: Mapping[str, Any], op
     return "\n".join(lines)
 
 
-def _summary(request: Order, report: Report, registered: DataSource) -> str:
+def _summary(request: PrepareRequest, report: Report, registered: DataSource) -> str:
     """Return the table of findings, the folders, and whether training reads from there."""
     from core.data.audit.findings import table
     from core.data.prepared.prepare import AUDIT
@@ -235,7 +235,7 @@ def _summary(request: Order, report: Report, registered: DataSource) -> str:
     return "\n".join(lines).encode(errors="backslashreplace").decode()  # names of files need not be Unicode
 
 
-def _use_of(request: Order, registered: DataSource) -> str:
+def _use_of(request: PrepareRequest, registered: DataSource) -> str:
     """Say that training reads the samples, or what to set so that it does: it reads where the registry says."""
     folders = {"root": (registered.root, request.root), "prepared": (registered.prepared, request.out)}
     unset = [
@@ -248,7 +248,7 @@ def _use_of(request: Order, registered: DataSource) -> str:
     return f"for core.train to read them, set {' and '.join(unset)} in registry.local.toml"
 
 
-def _require_no_error(request: Order, report: Report) -> None:
+def _require_no_error(request: PrepareRequest, report: Report) -> None:
     """Raise `UserError` where the audit has a finding of the verdict ``error``."""
     wrong = dict.fromkeys(finding.check for finding in report.findings if finding.verdict == "error")
     if wrong:

@@ -34,7 +34,7 @@ def measure() -> list[dict[str, Any]]:
 def measured(kind: str, root: Path, decode: Callable[[Path], Any]) -> list[dict[str, Any]]:
     """The four ways of one format."""
     from core.contract.discovery import discover
-    from core.data.prepared.prepare import Order, prepare
+    from core.data.prepared.prepare import PrepareRequest, prepare
     from core.data.prepared.samples import PreparedSamples
     from core.data.prepared.settings import settings_of
     from core.data.studies import Studies
@@ -46,12 +46,12 @@ def measured(kind: str, root: Path, decode: Callable[[Path], Any]) -> list[dict[
         for path in sorted(root.iterdir())
     ]
     settings = settings_of(MODALITY, parts[MODALITY])
-    order = Order(
+    request = PrepareRequest(
         dataset="bench", root=root, out=root.with_name(f"{kind}.prepared"), preset=PRESET, source="bench",
         records=records, split=lambda record: record, choose=lambda found: {MODALITY: settings}, silent=True,
     )  # fmt: skip
     seen = [(MODALITY,)] * FILES
-    taken = PreparedSamples("bench", order.folder, root, {MODALITY: settings.digest})
+    taken = PreparedSamples("bench", request.folder, root, {MODALITY: settings.digest})
     plain, prepared = Studies(records, seen, parts), Studies(records, seen, parts, None, {"bench": taken})
     decode(next(root.iterdir()))  # libraries are imported once
     plain.sample(MODALITY, 0)
@@ -59,9 +59,9 @@ def measured(kind: str, root: Path, decode: Callable[[Path], Any]) -> list[dict[
     ways = {
         "decoded alone (peer)": peer,
         "read for training": rate(lambda place: Studies(records, seen, parts).sample(MODALITY, place), range(FILES)),
-        "core.prepare, audit alone": FILES / seconds(lambda: prepare(replace(order, keep=False, records=records))),
-        "core.prepare": FILES / seconds(lambda: prepare(replace(order, records=records))),
-        "core.prepare, again": FILES / seconds(lambda: prepare(replace(order, records=records))),
+        "core.prepare, audit alone": FILES / seconds(lambda: prepare(replace(request, keep=False, records=records))),
+        "core.prepare": FILES / seconds(lambda: prepare(replace(request, records=records))),
+        "core.prepare, again": FILES / seconds(lambda: prepare(replace(request, records=records))),
         "prepared, first time": rate(lambda place: prepared.sample(MODALITY, place), range(FILES)),
         "prepared, later": rate(lambda place: prepared.sample(MODALITY, place), range(FILES)),
     }

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from core.config.registry import DataSource, Registry
 from core.contract.modality import DatasetAdapter, PartConfig
 from core.data.prepared.samples import PreparedSamples
-from core.data.readability import readable
+from core.data.readability import drop_unreadable
 from core.data.records import make_data, prepared_of, readers_of, records_of, source_of
 from core.data.studies import Studies
 from core.engine.distributed import Compute
@@ -22,12 +22,12 @@ from core.types import Record
 
 @dataclass(frozen=True)
 class Cohort:
-    """Training and held-out studies; ``fingerprint`` names who is in them and what may be seen of whom.
+    """Training and held-out studies; ``fingerprint`` changes with who is in them and what may be seen of whom.
 
-    ``held_out`` (split ``validation``) is looked at while training goes on, ``test`` once at the end; it is the
-    validation split where a data set has no other. ``whole`` is the training split with nothing hidden, for judges of
-    generated data, which are no part of the model. ``findings_of`` and ``details_of`` read texts, by data set, where
-    one can.
+    ``held_out`` (split ``validation``) is measured during training, ``test`` once at the end; a data set without a test
+    split gives its validation split. ``whole`` is the training split with nothing hidden, for the finding classifiers
+    that judge generated data and are no part of the model. ``findings_of`` and ``details_of`` read texts, by data set,
+    where its adapter can.
     """
 
     training: Studies
@@ -40,7 +40,7 @@ class Cohort:
 
 
 def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter], compute: Compute) -> Cohort:
-    """Make what is missing of the computed data sets of a run, and scan them all.
+    """Make what is missing of the computed data sets of a run, scan them all, and return its studies.
 
     `UserError` where a phase of the run would find no study to train on; a warning where nothing can be measured.
     """
@@ -52,11 +52,11 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
             make_data(source)
     prepared = prepared_of(sources, run)
     readers = readers_of(sources, run)
-    look = partial(_looked_at, run, readers=readers, prepared=prepared)
+    drop = partial(_drop_unreadable, run, readers=readers, prepared=prepared)
     records = [
         record
         for source in sources
-        for record in records_of(source, run, prepared.get(source.name), partial(look, source))
+        for record in records_of(source, run, prepared.get(source.name), partial(drop, source))
     ]
     studies = partial(_studies, run, readers=readers, prepared=prepared)
     training, held_out = (studies(records, split=split) for split in ("train", "validation"))
@@ -64,19 +64,23 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
     _require_data(run, training)
     if compute.is_main:
         _warn_of_nothing_held_out(run, held_out)
-        _warn_of_one_split_for_both(records)
+        _warn_of_shared_split(records)
     return Cohort(
         training=training,
         held_out=held_out,
         test=test,
         whole=studies([replace(record, pool=None) for record in records], split="train"),
         fingerprint=_fingerprint(training, held_out, test),
-        findings_of={one.name: one.adapter.findings_of for one in sources if one.adapter.findings_of is not None},
-        details_of={one.name: one.adapter.details_of for one in sources if one.adapter.details_of is not None},
+        findings_of={
+            source.name: source.adapter.findings_of for source in sources if source.adapter.findings_of is not None
+        },
+        details_of={
+            source.name: source.adapter.details_of for source in sources if source.adapter.details_of is not None
+        },
     )
 
 
-def _looked_at(
+def _drop_unreadable(
     run: Run,
     source: DataSource,
     records: list[Record],
@@ -84,12 +88,12 @@ def _looked_at(
     readers: Mapping[tuple[str, str], PartConfig],
     prepared: Mapping[str, PreparedSamples],
 ) -> list[Record]:
-    """The studies of a collected data set without what cannot be read, as far as it was not prepared."""
+    """Return the studies of a collected data set without what cannot be read, as far as it was not prepared."""
     if source.adapter.make is not None:
         return records
     known = prepared.get(source.name)
     parts = {name: run.parts(name) for name in run.flows.union.modalities if known is None or not known.has(name)}
-    return readable(source.name, records, parts, readers)
+    return drop_unreadable(source.name, records, parts, readers)
 
 
 def _studies(
@@ -106,16 +110,17 @@ def _studies(
 
 
 def _require_data(run: Run, training: Studies) -> None:
-    """Everything that a phase will ask of the studies, before the first step of any."""
+    """`UserError` where the studies lack what a phase of the run needs, before the first step of any."""
     phases = run.config.phases.run
     for phase in ("autoencoder", "diffuse"):
         for name in (name for weights in run.trained_once(phase) for name in weights.owners) if phase in phases else ():
             training.require_indices_with(name)
-    for pair in (pair for one in run.rounds["align"] for pair in one.edge.pairs) if "align" in phases else ():
-        training.require_indices_with(*pair, least=2)  # alone, a study has nothing to be told from
-    for one in run.rounds["guide"] if "guide" in phases else ():
-        if not any(training.indices_with(*pair) for pair in one.edge.pairs):
-            training.require_indices_with(*one.edge.pairs[0])
+    aligned = run.rounds["align"] if "align" in phases else ()
+    for pair in (pair for train_round in aligned for pair in train_round.edge.pairs):
+        training.require_indices_with(*pair, least=2)  # one study alone has no negative to differ from
+    for train_round in run.rounds["guide"] if "guide" in phases else ():
+        if not any(training.indices_with(*pair) for pair in train_round.edge.pairs):
+            training.require_indices_with(*train_round.edge.pairs[0])
     for name in run.outputs if "diffuse" in phases else ():
         sources = run.prompt_sources(name)
         if sources and not any(training.indices_with(name, source) for source in sources):
@@ -126,7 +131,7 @@ def _require_data(run: Run, training: Studies) -> None:
 
 
 def _measured(records: Sequence[Record]) -> list[Record]:
-    """The records with those of split ``validation`` as split ``test`` where a data set has no other."""
+    """Return the records, with split ``validation`` as split ``test`` where a data set has no other."""
     known = {record.dataset for record in records if record.split == "test"}
     return [
         replace(record, split="test") if record.split == "validation" and record.dataset not in known else record
@@ -134,15 +139,15 @@ def _measured(records: Sequence[Record]) -> list[Record]:
     ]
 
 
-def _warn_of_one_split_for_both(records: Sequence[Record]) -> None:
+def _warn_of_shared_split(records: Sequence[Record]) -> None:
     splits: dict[str, set[str]] = {}
     for record in records:
         splits.setdefault(record.dataset, set()).add(record.split)
-    missing = [name for name, found in splits.items() if "validation" in found and "test" not in found]
+    missing = [name for name, names in splits.items() if "validation" in names and "test" not in names]
     if missing:
         message = (
-            f"no test studies in {', '.join(missing)}: measured on validation studies, on which readable findings and"
-            " helpful partners are chosen too; give a test split for figures to publish"
+            f"no test studies in {', '.join(missing)}: measured on validation studies, on which reliable findings and"
+            " beneficial partners are chosen too; give a test split for figures to publish"
         )
         warnings.warn(MedWeaveWarning(message), stacklevel=3)
 
@@ -158,7 +163,6 @@ def _fingerprint(*splits: Studies) -> str:
     digest = blake2b(digest_size=16)
     for studies in splits:
         for record, seen in zip(studies.records, studies.visible, strict=True):
-            said = sorted(record.texts.items())
             row = (
                 record.dataset,
                 record.patient,
@@ -166,7 +170,7 @@ def _fingerprint(*splits: Studies) -> str:
                 record.split,
                 seen,
                 sorted(record.labels.items()),
-                said,
+                sorted(record.texts.items()),
             )
             digest.update(repr(row).encode())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Files that ``core.prepare`` has not read are looked at before the first step: a broken one would be met late."""
+"""Files that ``core.prepare`` has not read are tried before the first step, since a broken file would stop late."""
 
 from __future__ import annotations
 
@@ -13,76 +13,78 @@ from core.data.studies import Studies
 from core.errors import MedWeaveWarning, UserError
 from core.types import DataFile, Record, path_on_disk
 
-_MOST_FILES, _MOST_BYTES = 2048, 256 << 20  # of a data set: some seconds
+_MAX_FILES, _MAX_BYTES = 2048, 256 << 20  # of a data set: some seconds
 
 
 def without(record: Record, names: Collection[str]) -> Record:
-    """A study without these modalities."""
+    """Return a study without these modalities."""
     files = {name: paths for name, paths in record.files.items() if name not in names}
     return replace(record, files=files, texts={name: text for name, text in record.texts.items() if name not in names})
 
 
-def readable(
+def drop_unreadable(
     dataset: str, records: list[Record], parts: Mapping[str, Parts], readers: Mapping[tuple[str, str], PartConfig]
 ) -> list[Record]:
-    """The studies without what cannot be read of these modalities, with one warning.
+    """Return the studies without what cannot be read of these modalities, with one warning.
 
-    Of each file one look, nothing is kept. A data set of more than 2,048 files or 256 MB is not looked at, which a
-    warning says. `UserError` where a modality cannot be read at all: its settings are wrong, not its files.
+    Each file is read once, and nothing stays in memory. A data set of more than 2,048 files or 256 MB is not tried,
+    which a warning says. `UserError` where a modality cannot be read at all: its settings are wrong, not its files.
     """
     seen = [tuple(name for name in parts if record.has(name)) for record in records]
     paths = [record.files[name][0] for record, names in zip(records, seen, strict=True) for name in names
              if name not in record.texts]  # fmt: skip
     if not _is_small(paths):
         _warn(
-            f"data set '{dataset}': {len(paths):,} files are not looked at before training, which one that cannot be"
+            f"data set '{dataset}': {len(paths):,} files are not tried before training, which one that cannot be"
             f" read would stop late: run core.prepare {dataset} first"
         )
         return records
     studies = Studies([replace(record, dataset=dataset) for record in records], seen, parts, readers)
     broken, faults = _broken(studies)
-    _refuse_all_broken(dataset, studies, faults)
+    _require_some_readable(dataset, studies, faults)
     if broken:
-        told = ", ".join(f"{len(said)} of {name}" for name, said in sorted(faults.items()))
-        first = next(said[0] for _, said in sorted(faults.items()))
+        counts = ", ".join(f"{len(messages)} of {name}" for name, messages in sorted(faults.items()))
+        first = next(messages[0] for _, messages in sorted(faults.items()))
         _warn(
-            f"data set '{dataset}': left out what cannot be read: {told}; e.g. {first} (core.prepare {dataset} lists"
+            f"data set '{dataset}': left out what cannot be read: {counts}; e.g. {first} (core.prepare {dataset} lists"
             " all)"
         )
-    return [without(record, broken[place]) if place in broken else record for place, record in enumerate(records)]
+    return [without(record, broken[index]) if index in broken else record for index, record in enumerate(records)]
 
 
 def _broken(studies: Studies) -> tuple[dict[int, list[str]], dict[str, list[str]]]:
-    """By study the modalities that cannot be read, and by modality why."""
+    """Return by study the modalities that cannot be read, and by modality the reasons."""
     broken, faults = dict[int, list[str]](), dict[str, list[str]]()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are heard when the file is read for training
-        for place, names in enumerate(studies.visible):
+        warnings.simplefilter("ignore")  # they are shown when the file is read for training
+        for index, names in enumerate(studies.visible):
             for name in names:
-                fault = studies.read_error(name, place)
+                fault = studies.read_error(name, index)
                 if fault:
-                    broken.setdefault(place, []).append(name)
+                    broken.setdefault(index, []).append(name)
                     faults.setdefault(name, []).append(fault)
     return broken, faults
 
 
-def _refuse_all_broken(dataset: str, studies: Studies, faults: Mapping[str, Sequence[str]]) -> None:
+def _require_some_readable(dataset: str, studies: Studies, faults: Mapping[str, Sequence[str]]) -> None:
     held = Counter(name for names in studies.visible for name in names)
-    for name, said in faults.items():
-        if len(said) == held[name]:
-            raise UserError(f"data set '{dataset}': nothing of {name} can be read ({len(said)}); e.g. {said[0]}")
+    for name, messages in faults.items():
+        if len(messages) == held[name]:
+            raise UserError(
+                f"data set '{dataset}': nothing of {name} can be read ({len(messages)}); e.g. {messages[0]}"
+            )
 
 
 def _is_small(paths: Sequence[DataFile]) -> bool:
     size = 0
-    for path in dict.fromkeys(map(path_on_disk, paths)) if len(paths) <= _MOST_FILES else ():
+    for path in dict.fromkeys(map(path_on_disk, paths)) if len(paths) <= _MAX_FILES else ():
         try:
-            size += sum(one.stat().st_size for one in files_of(path))
+            size += sum(file.stat().st_size for file in files_of(path))
         except (OSError, ValueError):  # its reader says why
             continue
-        if size > _MOST_BYTES:
+        if size > _MAX_BYTES:
             return False
-    return len(paths) <= _MOST_FILES
+    return len(paths) <= _MAX_FILES
 
 
 def _warn(message: str) -> None:

@@ -1,4 +1,4 @@
-"""The studies of a run's data sets: made where they are computed, scanned, split, and dealt into pools.
+"""The records of a run's data sets: computed or scanned, split, and assigned to pools.
 
 What an adapter does wrong is one line that names the data set.
 """
@@ -24,13 +24,14 @@ from core.types import Record, Split
 
 
 def source_of(name: str, run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter]) -> DataSource:
-    """A data set of a run; `UserError` where it holds none of the modalities of the flow."""
+    """Return a data set of a run; `UserError` where it holds none of the modalities of the flow."""
     source = registry.data_source(name, datasets)
     wanted = run.flows.union.modalities
     if source.adapter.modalities and not set(source.adapter.modalities) & set(wanted):
+        known = join_choices(source.adapter.modalities)
         raise UserError(
-            f"data set '{name}' holds none of the modalities of the flow (it holds {join_choices(source.adapter.modalities)};"
-            f" the flow has {', '.join(wanted)}); name another with --data, or change the flow"
+            f"data set '{name}' holds none of the modalities of the flow (it holds {known}; the flow has"
+            f" {', '.join(wanted)}); name another with --data, or change the flow"
         )
     return source
 
@@ -38,7 +39,7 @@ def source_of(name: str, run: Run, registry: Registry, datasets: Mapping[str, Da
 def make_data(source: DataSource) -> None:
     """Make what is missing of a computed data set; `UserError` where a collected one is not there.
 
-    An adapter's ``make`` returns at once where everything is there, and completes what a killed one left.
+    An adapter's ``make`` returns at once where everything is there, and completes what an interrupted one left.
     """
     if source.adapter.make is None:
         if not source.root.is_dir():
@@ -57,20 +58,20 @@ def records_of(
     source: DataSource,
     run: Run,
     prepared: PreparedSamples | None = None,
-    look: Callable[[list[Record]], list[Record]] = list,
+    drop: Callable[[list[Record]], list[Record]] = list,
 ) -> list[Record]:
-    """The studies of a data set, of every split; a pool for each training patient where pools are dealt.
+    """Return the studies of a data set, of every split; with a pool for each training patient where pools are disjoint.
 
-    They are those of a fresh manifest where ``core.prepare`` left one, else they are looked for. What ``prepared``
-    found unreadable is left out, with one warning. ``look`` may leave out more, before pools are dealt.
+    They are those of a fresh manifest where ``core.prepare`` left one, else those of a new scan. What ``prepared``
+    lists as unreadable is left out, with one warning. ``drop`` may leave out more, before pools are assigned.
     """
-    records = list(_known(source))
+    records = list(_manifest_or_scan(source))
     if source.entry.split == "by_patient":
         records = split_by_patient(records)
-    _refuse_leaks(source, records)
+    _require_no_leaks(source, records)
     if prepared is not None:
-        records = _without_refused(records, prepared, run.flows.union.modalities)
-    records = look(records)
+        records = _without_unreadable(records, prepared, run.flows.union.modalities)
+    records = drop(records)
     if source.entry.deal and run.config.data.pools == "disjoint":
         records = with_pools(records, run.flows.union, run.config.seed)
     else:
@@ -78,8 +79,8 @@ def records_of(
     return [replace(record, dataset=source.name) for record in records]
 
 
-def scanned(source: DataSource) -> Iterator[Record]:
-    """The studies as the adapter finds them, one by one; `UserError` that names the data set for what it does wrong."""
+def scan(source: DataSource) -> Iterator[Record]:
+    """Yield the studies as the adapter scans them, one by one; `UserError` names the data set where it does wrong."""
     try:
         for record in source.adapter.scan(source.root, **source.entry.options):
             _require_record(record)
@@ -89,7 +90,7 @@ def scanned(source: DataSource) -> Iterator[Record]:
 
 
 def source_of_studies(source: DataSource) -> str:
-    """A name for where and how the adapter looks; `UserError` where the folder cannot be listed."""
+    """Return a hash of where and how the adapter scans; `UserError` where the folder cannot be listed."""
     try:
         return source_digest(source.root, source.entry.adapter, source.entry.options)
     except OSError as error:
@@ -97,64 +98,64 @@ def source_of_studies(source: DataSource) -> str:
 
 
 def prepared_of(sources: Iterable[DataSource], run: Run) -> dict[str, PreparedSamples]:
-    """What ``core.prepare`` left of the data sets of a run at its preset, by data set."""
-    found = {}
+    """Return what ``core.prepare`` left of the data sets of a run at its preset, by data set."""
+    prepared = {}
     for source in sources:
         if source.prepared is not None and (source.prepared / run.config.preset).is_dir():
             parts = {name: run.parts(name) for name in run.flows.union.modalities}
             digests = digests_of(parts, readers_of([source], run), source.name)
             folder = source.prepared / run.config.preset
-            found[source.name] = PreparedSamples(source.name, folder, source.root, digests)
-    return found
+            prepared[source.name] = PreparedSamples(source.name, folder, source.root, digests)
+    return prepared
 
 
 def readers_of(sources: Iterable[DataSource], run: Run) -> dict[tuple[str, str], PartConfig]:
-    """The readers that data sets set for their files, by data set and modality; `UserError` names a wrong setting."""
+    """Return the readers that data sets set for their files, by data set and modality."""
     return {(source.name, name): reader for source in sources for name, reader in run.readers(source).items()}
 
 
-def _known(source: DataSource) -> Iterator[Record]:
+def _manifest_or_scan(source: DataSource) -> Iterator[Record]:
     manifest = None if source.prepared is None else source.prepared / FILE
     if manifest is None or not manifest.is_file() or not source.root.is_dir():
-        return scanned(source)
+        return scan(source)
     if is_fresh(manifest, source_of_studies(source)):
         return read_manifest(manifest, source.root)
     warnings.warn(
         MedWeaveWarning(
-            f"{manifest}: is older than {source.root} or its settings; the studies are looked for again: run"
+            f"{manifest}: is older than {source.root} or its settings; the studies are scanned again: run"
             f" core.prepare {source.name}"
         ),
         stacklevel=3,
     )
-    return scanned(source)
+    return scan(source)
 
 
-def _without_refused(records: list[Record], prepared: PreparedSamples, wanted: Collection[str]) -> list[Record]:
-    """Studies without the files that could not be read when they were prepared."""
-    num, kept = Counter[str](), list[Record]()
+def _without_unreadable(records: list[Record], prepared: PreparedSamples, wanted: Collection[str]) -> list[Record]:
+    """Return the studies without the files that could not be read when they were prepared."""
+    num, readable = Counter[str](), list[Record]()
     for record in records:
         refused = [name for name in wanted if record.has(name) and prepared.refuses(name, record)]
         num.update(refused)
-        kept.append(without(record, refused) if refused else record)
+        readable.append(without(record, refused) if refused else record)
     if num:
-        told = ", ".join(f"{count} of {name}" for name, count in sorted(num.items()))
+        counts = ", ".join(f"{count} of {name}" for name, count in sorted(num.items()))
         warnings.warn(
             MedWeaveWarning(
-                f"data set '{prepared.dataset}': left out what core.prepare could not read: {told}; see"
+                f"data set '{prepared.dataset}': left out what core.prepare could not read: {counts}; see"
                 f" {prepared.folder / 'audit.json'}"
             ),
             stacklevel=3,
         )
-    return kept
+    return readable
 
 
-def _refuse_leaks(source: DataSource, records: Iterable[Record]) -> None:
-    """`UserError` where a patient stands in two splits: what was measured on one would have been trained on."""
+def _require_no_leaks(source: DataSource, records: Iterable[Record]) -> None:
+    """`UserError` where a patient is in two splits: what was measured on one would have been trained on."""
     splits: dict[str, str] = {}
     for record in records:
         if splits.setdefault(record.patient, record.split) != record.split:
             raise UserError(
-                f"data set '{source.name}': patient '{record.patient}' stands in the splits {splits[record.patient]}"
+                f"data set '{source.name}': patient '{record.patient}' is in the splits {splits[record.patient]}"
                 f" and {record.split}; keep every patient in one, or set datasets.{source.name}.split = 'by_patient'"
             )
 

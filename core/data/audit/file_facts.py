@@ -1,4 +1,4 @@
-"""What an audit keeps of one file: a flat JSON object, never pixels.
+"""The facts that an audit records of one file: a flat JSON object, never pixels.
 
 Of every file: ``file`` (its name in the manifest), ``patient``, ``study``, ``split``, ``taken`` (whether training takes
 it: the first of its study). Then either ``fault`` with ``missing``, or what is listed here. Of a text that stands in a
@@ -7,7 +7,7 @@ table ``file`` is ``null``.
 =============  =====================================================================================================
 content        hash of the file's bytes (of a folder, of all its files; for a table's text, of the text)
 pixels         hash of the values that the reader gives (for text, of the words)
-look, fine     difference hashes of 64 and, in hexadecimal digits, 256 bits; 0 where a picture is even
+look, fine     perceptual hashes of 64 and, in hexadecimal digits, 256 bits; 0 for a constant image
 stored         format, colour and depth
 shape          array axes
 spacing        mm along each; ``null`` where the file does not say
@@ -15,12 +15,11 @@ orientation    where the axes point
 low, high      smallest and largest value; ``null`` where some are NaN
 outside        share of values beyond the range that the modality's units have
 assumed        whether units are those of the reader's settings, not of the file
-said           what the reader warned of
-words          of a text their number; ``ends`` whether it ends a sentence, ``masked`` how many names were taken out,
+said           the warning of the reader
+words          of a text their number; ``ends`` whether it ends a sentence, ``masked`` how many were de-identified,
                ``cut`` how many tokens the networks do not read, ``parts`` a hash of each section
 =============  =====================================================================================================
 
-How a file stores its pixels: format, colour and depth, from its header alone.
 """
 
 from __future__ import annotations
@@ -34,66 +33,24 @@ from typing import Any
 
 import numpy as np
 
-from core.data.audit.image_hash import FINE_SIDE, difference_hash
+from core.data.audit.image_hash import FINE_SIDE, perceptual_hash
 from core.data.fingerprint import content_hash, encoded, files_of, hash64
 from core.errors import UserError
 from core.io.dicom.instance import SUFFIXES, is_dicom, read_header
 from core.io.npz_archive import SUFFIX
-from core.io.report_sections import sections_of
-from core.types import LABEL_UNITS, DataFile, DataSpec, FileRef, Sample, path_on_disk
-
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", SUFFIX)
-
-
-def stored_as(file: DataFile, sample: Sample) -> str:
-    """E.g. ``PNG L``, ``DICOM MONOCHROME2 12 bit`` (of a folder its first file's), ``NIfTI int16``; else the suffix."""
-    path = path_on_disk(file)
-    name = path.name.lower()
-    said = {} if sample.geometry is None else sample.geometry.source_header
-    try:
-        if name.endswith(SUFFIX):
-            return f"NPZ {said.get('bits')} bit"
-        if name.endswith(_PICTURES):
-            return _picture(path)
-        if path.is_dir() or name.endswith(SUFFIXES) or is_dicom(path):
-            return _dicom(path)
-    except (OSError, UserError):
-        return "unknown"
-    kind = "NIfTI" if name.endswith((".nii", ".nii.gz")) else name.rpartition(".")[2] or "no suffix"
-    return f"{kind} {said['dtype']}" if "dtype" in said else kind
-
-
-def is_picture(file: DataFile) -> bool:
-    """Whether a file is of a format that has lost units and position."""
-    return path_on_disk(file).name.lower().endswith(_PICTURES)
-
-
-def _picture(path: Path) -> str:
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the reader tells of them
-        with Image.open(path) as image:
-            return f"{image.format} {image.mode}"
-
-
-def _dicom(path: Path) -> str:
-    if path.is_dir():
-        path = next((one for one in files_of(path) if is_dicom(one)), path)
-    header = read_header(path)
-    said, bits = header.word("PhotometricInterpretation"), header.word("BitsStored")
-    return f"DICOM {said} {bits} bit" if said else "DICOM"
-
+from core.io.report_sections import split_sections
+from core.types import LABEL_UNITS, DataFile, DataSpec, Sample, path_on_disk
 
 Facts = Mapping[str, Any]
 _NO_UNITS = ("1", "a.u.", "percent", LABEL_UNITS)
-# Names, numbers and places that were taken out: XXXX (Open-i), ___ (MIMIC), [**...**] (MIMIC-II and i2b2).
+# De-identified names, numbers and places: XXXX (Open-i), ___ (MIMIC), [**...**] (MIMIC-II and i2b2).
 _MASKED = re.compile(r"\bX{3,}\b|_{3,}|\[\*\*.*?\*\*\]", re.S)
 _ENDS = re.compile(r"[.!?][\"')\]]*\s*\Z")
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", SUFFIX)
 
 
 def facts_of_file(file: DataFile, sample: Sample, spec: DataSpec) -> dict[str, Any]:
-    """What a file says, read in original units."""
+    """Return the facts of a file that was read in original units."""
     if isinstance(sample.data, str):
         return {"content": content_hash(file), **facts_of_text(sample.data)}
     stored = stored_as(file, sample)
@@ -104,15 +61,15 @@ def facts_of_file(file: DataFile, sample: Sample, spec: DataSpec) -> dict[str, A
         "stored": stored,
         "assumed": assumed,
         **_values(np.asarray(sample.data), spec.value_range if units == spec.units not in _NO_UNITS else None),
-        **_place(sample),
+        **_geometry(sample),
     }
 
 
 def facts_of_text(text: str) -> dict[str, Any]:
-    """What a report says of itself."""
+    """Return the facts of a report."""
     words = " ".join(text.split())
     parts: dict[str, str] = {}
-    for section in sections_of(text):
+    for section in split_sections(text):
         for name in sorted(section.names):
             parts[name] = f"{parts.get(name, '')} {' '.join(section.text.split())}".strip()
     return {
@@ -120,7 +77,7 @@ def facts_of_text(text: str) -> dict[str, Any]:
         "words": len(words.split()),
         "ends": bool(_ENDS.search(text)),
         "masked": len(_MASKED.findall(text)),
-        "parts": {name: hash64(said) for name, said in parts.items()},
+        "parts": {name: hash64(section) for name, section in parts.items()},
     }
 
 
@@ -129,29 +86,72 @@ def _values(data: np.ndarray, bounds: tuple[float, float] | None) -> dict[str, A
     digest = blake2b(encoded(f"{data.dtype}{data.shape}"), digest_size=8)
     digest.update(np.ascontiguousarray(data).data)
     plane = _plane(data) if finite and data.ndim > 2 else np.zeros((1, 1))
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "pixels": int.from_bytes(digest.digest(), "big"),
-        "look": difference_hash(plane),
-        "fine": f"{difference_hash(plane, FINE_SIDE):064x}",
+        "look": perceptual_hash(plane),
+        "fine": f"{perceptual_hash(plane, FINE_SIDE):064x}",
         "low": float(data.min()) if finite else None,
         "high": float(data.max()) if finite else None,
     }
     if bounds is not None and finite:
-        found["outside"] = round(float(((data < bounds[0]) | (data > bounds[1])).mean()), 4)
-    return found
+        facts["outside"] = round(float(((data < bounds[0]) | (data > bounds[1])).mean()), 4)
+    return facts
 
 
 def _plane(data: np.ndarray) -> np.ndarray:
-    """The first channel; of a volume its middle slice."""
+    """Return the first channel; of a volume its middle slice."""
     first = data[0]
     return first if first.ndim == 2 else first[first.shape[0] // 2]
 
 
-def _place(sample: Sample) -> dict[str, Any]:
-    place = sample.geometry
+def _geometry(sample: Sample) -> dict[str, Any]:
+    geometry = sample.geometry
     shape = [int(size) for size in np.shape(sample.data)[1:]]
-    if place is None or place.source_header.get("unplaced"):
+    if geometry is None or geometry.source_header.get("unplaced"):
         return {"shape": shape}
     known = sample.meta.get("spacing_known", True)
-    spacing = [float(f"{step:.6g}") for step in place.spacing_mm] if known else None
-    return {"shape": shape, "spacing": spacing, "orientation": place.orientation}
+    spacing = [float(f"{step:.6g}") for step in geometry.spacing_mm] if known else None
+    return {"shape": shape, "spacing": spacing, "orientation": geometry.orientation}
+
+
+def stored_as(file: DataFile, sample: Sample) -> str:
+    """Return how a file stores its pixels, from its header alone; else its suffix.
+
+    Such as ``PNG L``, ``DICOM MONOCHROME2 12 bit`` (of a folder, that of its first file), ``NIfTI int16``.
+    """
+    path = path_on_disk(file)
+    name = path.name.lower()
+    header = {} if sample.geometry is None else sample.geometry.source_header
+    try:
+        if name.endswith(SUFFIX):
+            return f"NPZ {header.get('bits')} bit"
+        if name.endswith(_PICTURES):
+            return _picture(path)
+        if path.is_dir() or name.endswith(SUFFIXES) or is_dicom(path):
+            return _dicom(path)
+    except (OSError, UserError):
+        return "unknown"
+    kind = "NIfTI" if name.endswith((".nii", ".nii.gz")) else name.rpartition(".")[2] or "no suffix"
+    return f"{kind} {header['dtype']}" if "dtype" in header else kind
+
+
+def is_picture(file: DataFile) -> bool:
+    """Return whether a file is of a format that has lost units and position."""
+    return path_on_disk(file).name.lower().endswith(_PICTURES)
+
+
+def _picture(path: Path) -> str:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the reader gives them
+        with Image.open(path) as image:
+            return f"{image.format} {image.mode}"
+
+
+def _dicom(path: Path) -> str:
+    if path.is_dir():
+        path = next((file for file in files_of(path) if is_dicom(file)), path)
+    header = read_header(path)
+    colour, bits = header.word("PhotometricInterpretation"), header.word("BitsStored")
+    return f"DICOM {colour} {bits} bit" if colour else "DICOM"

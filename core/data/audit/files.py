@@ -1,4 +1,4 @@
-"""Whether files can be read, how large they are and how they are stored."""
+"""Checks of files: whether they can be read, how large they are and how they are stored."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Iterator
 
 from core.data.audit.file_facts import Facts
-from core.data.audit.findings import EXAMPLES, Finding, Some, name_of, share
+from core.data.audit.findings import EXAMPLES, CountWithExamples, Finding, file_name, share
 
 _TINY = 16  # pixels of a side
 _MANY = 20  # files, so that a rule of the whole can be seen
 
 
 class Readable:
-    """Whether files are there and can be read, and what their reader warned of."""
+    """Whether files are there and can be read, and the warnings of their reader."""
 
     def __init__(self, modality: str) -> None:
         self.modality, self.num = modality, 0
-        self.missing, self.broken, self.said = Some(), Some(), Some()
+        self.missing, self.broken, self.warned = CountWithExamples(), CountWithExamples(), CountWithExamples()
 
     def add(self, facts: Facts) -> None:
         """Count it."""
@@ -27,24 +27,24 @@ class Readable:
         elif "fault" in facts:
             self.broken.add(facts, facts["fault"])
         elif "said" in facts:
-            self.said.add(facts, facts["said"])
+            self.warned.add(facts, facts["said"])
 
     def findings(self) -> Iterator[Finding]:
-        """Missing, unreadable, warned of."""
+        """Yield missing files, unreadable files, warnings."""
         yield self.missing.finding("missing files", self.modality, self.num, "are named and not there", "error")
         yield self.broken.finding(
             "unreadable files", self.modality, self.num, "cannot be read and are left out", "error"
         )
-        yield self.said.finding("warnings of the reader", self.modality, self.num, "are read with a warning")
+        yield self.warned.finding("warnings of the reader", self.modality, self.num, "are read with a warning")
 
 
 class Sizes:
-    """Sides in pixels. Where every picture is square, somebody made it so."""
+    """Sides in pixels. Where every picture is square, somebody may have squeezed it."""
 
     def __init__(self, modality: str) -> None:
         self.modality, self.num = modality, 0
         self.shapes: Counter[tuple[int, ...]] = Counter()
-        self.tiny, self.exports = Some(), 0
+        self.tiny, self.exports = CountWithExamples(), 0
 
     def add(self, facts: Facts) -> None:
         """Count it."""
@@ -57,7 +57,7 @@ class Sizes:
             self.tiny.add(facts, " x ".join(map(str, facts["shape"])))
 
     def findings(self) -> Iterator[Finding]:
-        """Sizes, sides that are too short, and squares."""
+        """Yield sizes, sides that are too short, and squares."""
         if not self.num:
             return
         usual = ", ".join(f"{_size(shape)}: {share(num, self.num)}" for shape, num in self.shapes.most_common(3))
@@ -65,7 +65,7 @@ class Sizes:
         yield Finding(
             check="sizes",
             where=self.modality,
-            told=f"{len(self.shapes):,} different, {share(oblong, self.num)} not square; {usual}",
+            message=f"{len(self.shapes):,} different, {share(oblong, self.num)} not square; {usual}",
             count=len(self.shapes),
             num=self.num,
             numbers={_size(shape): num for shape, num in self.shapes.most_common(20)},
@@ -76,20 +76,21 @@ class Sizes:
             check="all square",
             where=self.modality,
             verdict="warning" if squeezed else "ok",
-            told="every file is an exported square: squeezed or cut from another shape, perhaps; compare the originals",
+            message="every file is an exported square: squeezed or cut from another shape, perhaps; compare the"
+            " originals",
             count=self.num if squeezed else 0,
             num=self.num,
         )
 
 
 class Storage:
-    """Formats, colour models and depths, and units that are nobody's."""
+    """Formats, colour models and depths, and units that no file states."""
 
     def __init__(self, modality: str) -> None:
         self.modality, self.num = modality, 0
         self.kinds: Counter[str] = Counter()
         self.first: dict[str, str] = {}
-        self.assumed = Some()
+        self.assumed = CountWithExamples()
 
     def add(self, facts: Facts) -> None:
         """Count it."""
@@ -97,20 +98,20 @@ class Storage:
             return
         self.num += 1
         self.kinds[facts["stored"]] += 1
-        self.first.setdefault(facts["stored"], name_of(facts))
+        self.first.setdefault(facts["stored"], file_name(facts))
         if facts["assumed"]:
             self.assumed.add(facts)
 
     def findings(self) -> Iterator[Finding]:
-        """The mix, and assumed units."""
+        """Yield the mix, and assumed units."""
         if not self.num:
             return
-        told = ", ".join(f"{kind}: {share(num, self.num)}" for kind, num in self.kinds.most_common(6))
+        message = ", ".join(f"{kind}: {share(num, self.num)}" for kind, num in self.kinds.most_common(6))
         yield Finding(
             check="stored as",
             where=self.modality,
             verdict="warning" if len(self.kinds) > 1 else "ok",
-            told=told,
+            message=message,
             count=self.num,
             num=self.num,
             examples=tuple(self.first[kind] for kind, _ in self.kinds.most_common()[1 : 1 + EXAMPLES]),

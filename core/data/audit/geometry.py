@@ -1,4 +1,4 @@
-"""Spacing and orientation: which files differ from the others."""
+"""Checks of spacing and orientation."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from collections.abc import Iterator
 import numpy as np
 
 from core.data.audit.file_facts import Facts
-from core.data.audit.findings import EXAMPLES, Finding, Names, Some, name_of, share
+from core.data.audit.findings import EXAMPLES, CountWithExamples, Finding, NameIndex, file_name, share
 
 _FAR = 4.0  # robust standard deviations
 _SAME = 0.05  # logarithm of a spacing: scanners agree to 5 %
 _RARE, _MAJOR = 0.05, 0.5  # shares of the files
 
 
-class Places:
+class SpacingAndOrientation:
     """Spacing and orientation: which files differ from the others."""
 
-    def __init__(self, modality: str, names: Names) -> None:
-        self.modality, self.num, self.unknown, self.names = modality, 0, Some(), names
+    def __init__(self, modality: str, names: NameIndex) -> None:
+        self.modality, self.num, self.unknown, self.names = modality, 0, CountWithExamples(), names
         self.finest, self.coarsest = array("f"), array("f")
         self.numbers = array("L")
-        self.turned: Counter[str] = Counter()
-        self.first_turned: dict[str, str] = {}
+        self.orientations: Counter[str] = Counter()
+        self.first_with: dict[str, str] = {}
 
     def add(self, facts: Facts) -> None:
-        """Keep its smallest and largest spacing (16 bytes with its number), and count its orientation."""
+        """Record its smallest and largest spacing (16 bytes with its number), and count its orientation."""
         if "orientation" not in facts:
             return
         self.num += 1
-        self.turned[facts["orientation"]] += 1
-        self.first_turned.setdefault(facts["orientation"], name_of(facts))
+        self.orientations[facts["orientation"]] += 1
+        self.first_with.setdefault(facts["orientation"], file_name(facts))
         if facts["spacing"] is None:
             self.unknown.add(facts)
             return
@@ -41,7 +41,7 @@ class Places:
         self.numbers.append(self.names.last)
 
     def findings(self) -> Iterator[Finding]:
-        """Unknown spacing, outliers of both."""
+        """Yield unknown spacing, outliers of both."""
         if not self.num:
             return
         yield self.unknown.finding("spacing unknown", self.modality, self.num, "do not say how large a pixel is")
@@ -52,31 +52,34 @@ class Places:
             check="spacing outliers",
             where=self.modality,
             verdict="warning" if len(far) else "ok",
-            told=f"{share(len(far), len(finest))} lie far from the others{middle}",
+            message=f"{share(len(far), len(finest))} lie far from the others{middle}",
             count=len(far),
             num=len(finest),
             examples=tuple(
-                f"{self.names[self.numbers[place]]} ({finest[place]:.3g} to {coarsest[place]:.3g} mm)"
-                for place in far[:EXAMPLES]
+                f"{self.names[self.numbers[index]]} ({finest[index]:.3g} to {coarsest[index]:.3g} mm)"
+                for index in far[:EXAMPLES]
             ),
         )
-        major, most = self.turned.most_common(1)[0]
+        major, most = self.orientations.most_common(1)[0]
         few = max(1.0, _RARE * self.num) if most >= _MAJOR * self.num else 0.0
-        rare = {one: num for one, num in self.turned.items() if num < most and num <= few}
+        rare = {name: num for name, num in self.orientations.items() if num < most and num <= few}
         yield Finding(
             check="orientation outliers",
             where=self.modality,
             verdict="warning" if rare else "ok",
-            told=f"{share(sum(rare.values()), self.num)} are not {major}: {', '.join(rare) or 'none'}",
+            message=f"{share(sum(rare.values()), self.num)} are not {major}: {', '.join(rare) or 'none'}",
             count=sum(rare.values()),
             num=self.num,
-            examples=tuple(f"{self.first_turned[one]} ({one})" for one in rare)[:EXAMPLES],
-            numbers=dict(self.turned),
+            examples=tuple(f"{self.first_with[name]} ({name})" for name in rare)[:EXAMPLES],
+            numbers=dict(self.orientations),
         )
 
 
 def outliers(values: np.ndarray) -> np.ndarray:
-    """Which values lie beyond 4 robust standard deviations of their logarithm's median; one is 5 % at least."""
+    """Return which values lie beyond 4 robust standard deviations of the median, in logarithms.
+
+    A standard deviation is taken as 5 % at least.
+    """
     if not len(values):
         return np.zeros(0, dtype=bool)
     logs = np.log(np.maximum(values.astype(np.float64), 1e-9))

@@ -1,4 +1,4 @@
-"""Who is in a data set: patients, splits, pairs of modalities, labels. Looked at while the manifest is written."""
+"""Checks of a whole data set: patients, splits, pairs of modalities, labels; counted while the manifest is written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FEW = 30  # patients: with fewer, what differs between two of them may be all t
 
 
 class Population:
-    """Counts; of a patient a hash and a byte are kept."""
+    """Counts of studies; of a patient a hash and a byte are in memory."""
 
     def __init__(self) -> None:
         self.num = 0
@@ -25,21 +25,21 @@ class Population:
         self._held: Counter[tuple[frozenset[str], str]] = Counter()
         self._splits: dict[int, int] = {}
         self._leaks: list[str] = []
-        self._spare: Counter[str] = Counter()
+        self._unused: Counter[str] = Counter()
         self._labels: Counter[str] = Counter()
         self._unlabelled: list[str] = []
         self._num_unlabelled = 0
-        self._masks = self._num_lost = 0
-        self._lost: list[str] = []
+        self._masks = self._num_missing_masks = 0
+        self._missing_masks: list[str] = []
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Those that any study holds, in the order of their names."""
+        """Return the modalities that any study holds, sorted by name."""
         return tuple(sorted(self.files))
 
     @property
     def num_patients(self) -> int:
-        """Different patients."""
+        """Return the number of different patients."""
         return len(self._splits)
 
     def add(self, record: Record) -> None:
@@ -49,7 +49,7 @@ class Population:
         for name in names:
             count = 1 if name in record.texts else len(record.files[name])
             self.files[name] += count
-            self._spare[name] += count - 1
+            self._unused[name] += count - 1
         self._held[frozenset(names), record.split] += 1
         self._add_patient(record)
         self._labels.update(name for name, value in record.labels.items() if value)
@@ -57,31 +57,31 @@ class Population:
             self._num_unlabelled += 1
             self._unlabelled += [record.study][: EXAMPLES - len(self._unlabelled)]
         self._masks += len(record.masks)
-        lost = [str(path) for path in record.masks.values() if not os.path.exists(path)]  # noqa: PTH110 - never raises
-        self._num_lost += len(lost)
-        self._lost += lost[: EXAMPLES - len(self._lost)]
+        missing = [str(path) for path in record.masks.values() if not os.path.exists(path)]  # noqa: PTH110 - never raises
+        self._num_missing_masks += len(missing)
+        self._missing_masks += missing[: EXAMPLES - len(self._missing_masks)]
 
-    def lose(self, record: Record, names: Collection[str]) -> None:
-        """Count a study anew that has lost these modalities, since their files cannot be read."""
+    def exclude(self, record: Record, names: Collection[str]) -> None:
+        """Count a study without these modalities, whose files cannot be read."""
         held = frozenset(name for name in {**record.files, **record.texts} if record.has(name))
         self._held[held, record.split] -= 1
         self._held[held - {*names}, record.split] += 1
 
     def findings(self, chosen: Sequence[str]) -> Iterator[Finding]:
-        """What there is of the chosen modalities."""
+        """Yield what there is of the chosen modalities."""
         yield self._studies()
         yield self._leak()
         yield from self._pairs(chosen)
-        yield from self._spares(chosen)
+        yield from self._unused_files(chosen)
         yield from self._labelled()
         if self._masks:
             yield Finding(
                 check="masks",
-                verdict="error" if self._num_lost else "ok",
-                told=f"{share(self._num_lost, self._masks)} are named and not there",
-                count=self._num_lost,
+                verdict="error" if self._num_missing_masks else "ok",
+                message=f"{share(self._num_missing_masks, self._masks)} are named and not there",
+                count=self._num_missing_masks,
                 num=self._masks,
-                examples=tuple(self._lost),
+                examples=tuple(self._missing_masks),
             )
 
     def _add_patient(self, record: Record) -> None:
@@ -92,19 +92,19 @@ class Population:
             self._leaks += [record.patient][: EXAMPLES - len(self._leaks)]
 
     def _studies(self) -> Finding:
-        patients = {name: sum(bool(bits >> place & 1) for bits in self._splits.values())
-                    for place, name in enumerate(_SPLITS)}  # fmt: skip
+        patients = {name: sum(bool(bits >> bit & 1) for bits in self._splits.values())
+                    for bit, name in enumerate(_SPLITS)}  # fmt: skip
         empty = [name for name, num in patients.items() if not num]
         few = self.num_patients < _FEW
-        told = f"{self.num:,} studies of {self.num_patients:,} patients: " + ", ".join(
+        message = f"{self.num:,} studies of {self.num_patients:,} patients: " + ", ".join(
             f"{num:,} {name}" for name, num in patients.items()
         )
-        told += f"; too few patients to claim that anything differs (below {_FEW})" if few else ""
-        told += f"; nobody in {' and '.join(empty)}, so nothing is measured there" if empty else ""
+        message += f"; too few patients to claim that anything differs (below {_FEW})" if few else ""
+        message += f"; nobody in {' and '.join(empty)}, so nothing is measured there" if empty else ""
         return Finding(
             check="patients",
             verdict="warning" if few or empty else "ok",
-            told=told,
+            message=message,
             count=self.num_patients,
             num=self.num,
             numbers={"studies": self.num, "patients": self.num_patients, **patients},
@@ -115,7 +115,7 @@ class Population:
         return Finding(
             check="patients in two splits",
             verdict="error" if count else "ok",
-            told=f"{share(count, self.num_patients)} stand in more than one split: what is measured on one was trained"
+            message=f"{share(count, self.num_patients)} are in more than one split: what is measured on one was trained"
             " on; keep each in one, or set split = 'by_patient'",
             count=count,
             num=self.num_patients,
@@ -123,17 +123,17 @@ class Population:
         )
 
     def _pairs(self, chosen: Sequence[str]) -> Iterator[Finding]:
-        found = 0
         for first, second in combinations(chosen, 2):
             splits = {
-                split: sum(num for (held, one), num in self._held.items() if {first, second} <= held and one == split)
+                split: sum(num for (held, part), num in self._held.items() if {first, second} <= held and part == split)
                 for split in _SPLITS
             }
             count = sum(splits.values())
-            found += count
-            told = f"{count:,} studies hold both (" + ", ".join(f"{num:,} {name}" for name, num in splits.items()) + ")"
+            message = (
+                f"{count:,} studies hold both (" + ", ".join(f"{num:,} {name}" for name, num in splits.items()) + ")"
+            )
             yield Finding(
-                check="pairs", where=f"{first}, {second}", told=told, count=count, num=self.num, numbers=splits
+                check="pairs", where=f"{first}, {second}", message=message, count=count, num=self.num, numbers=splits
             )
         for name in chosen if len(chosen) > 1 else ():
             holding = sum(num for (held, _), num in self._held.items() if name in held)
@@ -142,32 +142,32 @@ class Population:
                 check="without a partner",
                 where=name,
                 verdict="warning" if alone and alone == holding else "ok",
-                told=f"{share(alone, holding)} of its studies hold no other modality",
+                message=f"{share(alone, holding)} of its studies hold no other modality",
                 count=alone,
                 num=holding,
             )
 
-    def _spares(self, chosen: Sequence[str]) -> Iterator[Finding]:
+    def _unused_files(self, chosen: Sequence[str]) -> Iterator[Finding]:
         for name in chosen:
-            spare, num = self._spare[name], self.files[name]
+            unused, num = self._unused[name], self.files[name]
             yield Finding(
-                check="files not taken",
+                check="unused files",
                 where=name,
-                verdict="warning" if spare > num / 2 else "ok",
-                told=f"{share(spare, num)} are second and later files of a study: training takes the first",
-                count=spare,
+                verdict="warning" if unused > num / 2 else "ok",
+                message=f"{share(unused, num)} are second and later files of a study: training takes the first",
+                count=unused,
                 num=num,
             )
 
     def _labelled(self) -> Iterator[Finding]:
         labelled = self.num - self._num_unlabelled
         if not labelled:
-            yield Finding(check="labels", told="no study has any", count=0, num=self.num)
+            yield Finding(check="labels", message="no study has any", count=0, num=self.num)
             return
         most = ", ".join(f"'{name}' {share(num, self.num)}" for name, num in self._labels.most_common(3))
         yield Finding(
             check="labels",
-            told=f"{len(self._labels):,} different; most often {most or 'none present'}",
+            message=f"{len(self._labels):,} different; most frequent {most or 'none present'}",
             count=labelled,
             num=self.num,
             numbers=dict(self._labels.most_common(20)),
@@ -175,7 +175,7 @@ class Population:
         yield Finding(
             check="labels missing",
             verdict="warning" if self._num_unlabelled else "ok",
-            told=f"{share(self._num_unlabelled, self.num)} studies have none",
+            message=f"{share(self._num_unlabelled, self.num)} studies have none",
             count=self._num_unlabelled,
             num=self.num,
             examples=tuple(self._unlabelled),

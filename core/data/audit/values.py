@@ -1,4 +1,4 @@
-"""What files hold: even pictures, strange values, texts that are not whole."""
+"""Checks of contents: constant images, strange values, texts that are not whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from core.data.audit.file_facts import Facts
-from core.data.audit.findings import EXAMPLES, Finding, Names, Some, share
+from core.data.audit.findings import EXAMPLES, CountWithExamples, Finding, NameIndex, share
 
 _MOST = 0.5  # of the values of a file
 _FAINT = 0.1  # of the usual range of values
@@ -18,9 +18,9 @@ _WORDS = 3
 class Values:
     """Constant, not finite, beyond the range, and far fainter than the others."""
 
-    def __init__(self, modality: str, names: Names) -> None:
+    def __init__(self, modality: str, names: NameIndex) -> None:
         self.modality, self.num, self.names = modality, 0, names
-        self.constant, self.broken, self.outside = Some(), Some(), Some()
+        self.constant, self.broken, self.outside = CountWithExamples(), CountWithExamples(), CountWithExamples()
         self.spans, self.numbers = array("d"), array("L")
 
     def add(self, facts: Facts) -> None:
@@ -40,12 +40,12 @@ class Values:
         self.numbers.append(self.names.last)
 
     def findings(self) -> Iterator[Finding]:
-        """One row each."""
+        """Yield a row for each check."""
         if not self.num:
             return
         where, num = self.modality, self.num
         yield self.broken.finding("NaN or infinite", where, num, "hold numbers that are none", "error")
-        yield self.constant.finding("constant", where, num, "hold one value everywhere")
+        yield self.constant.finding("constant images", where, num, "hold one value everywhere")
         yield self.outside.finding("out of range", where, num, "lie mostly beyond the range of their units")
         spans = np.array(self.spans)
         faint = np.flatnonzero((spans > 0) & (spans < _FAINT * np.median(spans))) if len(spans) else np.array([], int)
@@ -53,19 +53,25 @@ class Values:
             check="faint",
             where=where,
             verdict="warning" if len(faint) else "ok",
-            told=f"{share(len(faint), num)} use less than a tenth of the usual range of values",
+            message=f"{share(len(faint), num)} use less than a tenth of the usual range of values",
             count=len(faint),
             num=num,
-            examples=tuple(self.names[self.numbers[place]] for place in faint[:EXAMPLES]),
+            examples=tuple(self.names[self.numbers[index]] for index in faint[:EXAMPLES]),
         )
 
 
 class Reports:
-    """Texts: cut off, too short, with names taken out, longer than the networks read."""
+    """Texts: cut off, too short, de-identified, longer than the networks read."""
 
     def __init__(self, modality: str) -> None:
         self.modality, self.num = modality, 0
-        self.open, self.brief, self.empty, self.masked, self.cut = Some(), Some(), Some(), Some(), Some()
+        self.open, self.brief, self.empty, self.masked, self.cut = (
+            CountWithExamples(),
+            CountWithExamples(),
+            CountWithExamples(),
+            CountWithExamples(),
+            CountWithExamples(),
+        )
         self.hashes, self.lengths = array("Q"), array("L")
 
     def add(self, facts: Facts) -> None:
@@ -87,16 +93,16 @@ class Reports:
             self.cut.add(facts, f"{facts['cut']} tokens")
 
     def findings(self) -> Iterator[Finding]:
-        """One row each."""
+        """Yield a row for each check."""
         if not self.num:
             return
         where, num = self.modality, self.num
         different, middle = len(np.unique(np.array(self.hashes, dtype=np.uint64))), float(np.median(self.lengths))
-        told = f"{share(different, num)} are different; {middle:.0f} words in the middle"
-        yield Finding(check="texts", where=where, told=told, count=different, num=num)
+        message = f"{share(different, num)} are different; median of {middle:.0f} words"
+        yield Finding(check="texts", where=where, message=message, count=different, num=num)
         yield self.empty.finding("empty texts", where, num, "hold no word", "error")
         yield self.brief.finding("short texts", where, num, f"have fewer than {_WORDS} words")
         yield self.open.finding("texts cut off", where, num, "end in the middle of a sentence, or without a full stop")
-        masked = "hold XXXX, ___ or [**...**] where names were taken out: a model will learn to write it"
-        yield self.masked.finding("names taken out", where, num, masked)
+        masked = "hold XXXX, ___ or [**...**] in place of names: a model will learn to write it"
+        yield self.masked.finding("de-identified text", where, num, masked)
         yield self.cut.finding("texts too long", where, num, "are longer than the networks of this preset read")

@@ -1,4 +1,4 @@
-"""The studies of a data set as a scan found them: JSON lines, written and read one at a time."""
+"""The studies of a data set as its scan lists them: JSON lines, written and read one at a time."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _TODO = "remove it, and run core.prepare again"
 
 
 def source_digest(root: Path, adapter: str, options: Mapping[str, Any]) -> str:
-    """A name for where studies were looked for and how, and for what lies directly in the folder.
+    """Return a hash of where and how studies were looked for, and of what lies directly in the folder.
 
     Names, sizes and times of the entries of ``root`` count, not of what lies below them: tables and new folders are
     noticed at once, and no tree is walked for it.
     """
     digest = blake2b(digest_size=16)
-    told = json.dumps(options, sort_keys=True, default=str)
-    digest.update(encoded(repr((_SCHEMA, str(root.resolve()), adapter, told, sorted(_entries(root))))))
+    shown = json.dumps(options, sort_keys=True, default=str)
+    digest.update(encoded(repr((_SCHEMA, str(root.resolve()), adapter, shown, sorted(_entries(root))))))
     return digest.hexdigest()
 
 
 def write_manifest(path: Path, records: Iterable[Record], root: Path, source: str) -> int:
-    """Write the studies as they come, paths relative to ``root``; the number of them. The file appears whole."""
+    """Write the studies as they come, paths relative to ``root``; return how many. The file appears whole."""
     num = 0
     with atomic_write(path, overwrite=True) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(_line({"schema": _SCHEMA, "source": source}))
@@ -45,7 +45,7 @@ def write_manifest(path: Path, records: Iterable[Record], root: Path, source: st
 
 
 def is_fresh(path: Path, source: str) -> bool:
-    """Whether the manifest is there and is that of this source."""
+    """Return whether the manifest is there and is that of this source."""
     try:
         with path.open(encoding="utf-8") as file:
             return json.loads(file.readline()) == {"schema": _SCHEMA, "source": source}
@@ -54,7 +54,7 @@ def is_fresh(path: Path, source: str) -> bool:
 
 
 def read_manifest(path: Path, root: Path) -> Iterator[Record]:
-    """The studies in the order of the scan. `UserError` with the line where the file is damaged."""
+    """Yield the studies in the order of the scan. `UserError` with the line where the file is damaged."""
     number, num = 1, 0
     try:
         with path.open(encoding="utf-8") as file:
@@ -122,5 +122,5 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A number of numpy's as Python's."""
+    """Return a number of numpy's as Python's."""
     return value.item() if hasattr(value, "item") else str(value)

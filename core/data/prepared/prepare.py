@@ -12,7 +12,7 @@ from core.data.audit.examine import examine
 from core.data.audit.file_facts import Facts
 from core.data.audit.findings import Finding, as_json
 from core.data.audit.population import Population
-from core.data.prepared.chunks import portions_of, prepare_portion, told_of
+from core.data.prepared.chunks import iter_chunks, prepare_chunk, read_facts
 from core.data.prepared.manifest import FILE, read_manifest, write_manifest
 from core.data.prepared.samples import name_in, text_name
 from core.data.prepared.settings import Settings
@@ -29,11 +29,11 @@ Chooser = Callable[[Sequence[str]], Mapping[str, Settings]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class PrepareRequest:
     """What shall be prepared.
 
-    ``records`` are found anew and go into the manifest as they are; ``split`` gives each its split. ``choose`` tells,
-    of the modalities that were found, how those that are prepared are read. ``keep``: samples too, not the audit alone.
+    ``records`` come from a new scan and go into the manifest as they are; ``split`` gives each its split. ``choose``
+    maps the modalities that the scan lists to how each is read. ``keep``: write samples too, not the audit alone.
     """
 
     dataset: str
@@ -50,97 +50,101 @@ class Order:
 
     @property
     def folder(self) -> Path:
-        """Where what depends on the preset goes."""
+        """Return the folder for what depends on the preset."""
         return self.out / self.preset
 
 
 @dataclass(kw_only=True)
 class Report:
-    """What was found and made: files by modality, and samples that are kept."""
+    """The findings, the number of files by modality, and how many of them were read now."""
 
     findings: list[Finding] = field(default_factory=list)
     files: dict[str, int] = field(default_factory=dict)
     read: int = 0
 
 
-def prepare(order: Order) -> Report:
-    """Write the manifest, then tell of every file and keep its sample; what is there and fresh is left as it is.
+def prepare(request: PrepareRequest) -> Report:
+    """Write the manifest, then the facts of every file and its sample; what is there and fresh is left as it is.
 
     `UserError`: there is no study, none of the chosen modalities, or nothing can be written. A broken file is a row of
     the table.
     """
-    _require_apart(order)
-    with folder_lock(order.out, (order.preset, f"{order.preset}/*")):
-        _make(order.folder)
-        population, manifest = Population(), order.out / FILE
-        said = _scan(order, population)
+    _require_apart(request)
+    with folder_lock(request.out, (request.preset, f"{request.preset}/*")):
+        _make(request.folder)
+        population, manifest = Population(), request.out / FILE
+        scan_warnings = _scan(request, population)
         if not population.num:
             manifest.unlink()
-            raise UserError(f"data set '{order.dataset}': no study under {order.root}; check its root and its adapter")
-        settings = order.choose(population.modalities)
-        for one in settings.values():
-            one.require()
+            raise UserError(
+                f"data set '{request.dataset}': no study under {request.root}; check its root and its adapter"
+            )
+        settings = request.choose(population.modalities)
+        for setting in settings.values():
+            setting.require()
         report = Report(files={name: population.files[name] for name in settings})
-        numbers = _read_all(order, settings, report)
-        lost, examined = set[tuple[str, str]](), list[Finding]()
-        for name, one in settings.items():
-            examined += examine(name, one.spec, _noted(told_of(order.folder / name, numbers[name]), name, lost))
-        _lose(order, population, lost)
-        report.findings = [*said, *population.findings(tuple(settings)), *_left_out(population, settings), *examined]
-        write_json(order.folder / AUDIT, as_json(report.findings, _about(order, population, report)))
+        numbers = _read_all(request, settings, report)
+        excluded, examined = set[tuple[str, str]](), list[Finding]()
+        for name, setting in settings.items():
+            facts = _noting_excluded(read_facts(request.folder / name, numbers[name]), name, excluded)
+            examined += examine(name, setting.spec, facts)
+        _exclude(request, population, excluded)
+        counted = population.findings(tuple(settings))
+        report.findings = [*scan_warnings, *counted, *_not_prepared(population, settings), *examined]
+        write_json(request.folder / AUDIT, as_json(report.findings, _about(request, population, report)))
     return report
 
 
-def _scan(order: Order, population: Population) -> list[Finding]:
-    """Write the manifest; what the adapter warned of, such as files of its tables that are not there."""
+def _scan(request: PrepareRequest, population: Population) -> list[Finding]:
+    """Write the manifest; return the warnings of the adapter, such as files of its tables that are not there."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        write_manifest(order.out / FILE, _counted(order, population), order.root, order.source)
-    said = dict.fromkeys(" ".join(str(one.message).split()) for one in caught)
-    return [Finding(check="said by the scan", verdict="warning", told=one, count=1) for one in said]
+        write_manifest(request.out / FILE, _counted(request, population), request.root, request.source)
+    messages = dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught)
+    return [Finding(check="scan warnings", verdict="warning", message=message, count=1) for message in messages]
 
 
-def _counted(order: Order, population: Population) -> Iterator[Record]:
-    for record in order.records:
-        population.add(order.split(record))
+def _counted(request: PrepareRequest, population: Population) -> Iterator[Record]:
+    for record in request.records:
+        population.add(request.split(record))
         yield record
 
 
-def _read_all(order: Order, settings: Mapping[str, Settings], report: Report) -> dict[str, int]:
-    """Every portion of every modality; the number of portions of each."""
+def _read_all(request: PrepareRequest, settings: Mapping[str, Settings], report: Report) -> dict[str, int]:
+    """Prepare every chunk of every modality; return the number of chunks of each."""
     for name in settings:
-        _make(order.folder / name)
-    records = map(order.split, read_manifest(order.out / FILE, order.root))
-    portions = portions_of(records, settings, order.root, order.folder, keep=order.keep)
+        _make(request.folder / name)
+    records = map(request.split, read_manifest(request.out / FILE, request.root))
+    chunks = iter_chunks(records, settings, request.root, request.folder, keep=request.keep)
     numbers, done = dict.fromkeys(settings, 0), 0
-    with progress(f"prepare {order.dataset}", sum(report.files.values()), silent=order.silent) as watch:
-        for outcome in in_order(prepare_portion, portions, order.workers):
+    with progress(f"prepare {request.dataset}", sum(report.files.values()), silent=request.silent) as watch:
+        for outcome in in_order(prepare_chunk, chunks, request.workers):
             numbers[outcome.modality] = outcome.number + 1
             done += outcome.files
             report.read += outcome.files if outcome.read else 0
             watch(done)
-    for name, one in settings.items():
-        _remove_rest(order.folder / name, numbers[name])
-        if order.keep:
-            write_index(order.folder / name, numbers[name], one.digest)
+    for name, setting in settings.items():
+        _remove_rest(request.folder / name, numbers[name])
+        if request.keep:
+            write_index(request.folder / name, numbers[name], setting.digest)
     return numbers
 
 
-def _noted(told: Iterable[Facts], name: str, lost: set[tuple[str, str]]) -> Iterator[Facts]:
-    """The same, one by one; of what training will leave out, modality and name are noted."""
-    for facts in told:
+def _noting_excluded(files: Iterable[Facts], name: str, excluded: set[tuple[str, str]]) -> Iterator[Facts]:
+    """Yield the same facts; add the modality and name of each file that training will leave out to ``excluded``."""
+    for facts in files:
         if "fault" in facts and facts["taken"]:
-            lost.add((name, facts["file"] or text_name(facts["patient"], facts["study"])))
+            excluded.add((name, facts["file"] or text_name(facts["patient"], facts["study"])))
         yield facts
 
 
-def _lose(order: Order, population: Population, lost: Collection[tuple[str, str]]) -> None:
-    """Correct what was counted of studies before their files were read."""
-    for record in read_manifest(order.out / FILE, order.root) if lost else ():
+def _exclude(request: PrepareRequest, population: Population, excluded: Collection[tuple[str, str]]) -> None:
+    """Correct the counts of studies, which were counted before their files were read."""
+    for record in read_manifest(request.out / FILE, request.root) if excluded else ():
         held = (name for name in {**record.files, **record.texts} if record.has(name))
-        names = [name for name in held if (name, name_in(record, name, order.root)) in lost]
+        names = [name for name in held if (name, name_in(record, name, request.root)) in excluded]
         if names:
-            population.lose(order.split(record), names)
+            population.exclude(request.split(record), names)
 
 
 def _remove_rest(folder: Path, num: int) -> None:
@@ -151,18 +155,18 @@ def _remove_rest(folder: Path, num: int) -> None:
                 path.unlink()
 
 
-def _left_out(population: Population, settings: Mapping[str, Settings]) -> Iterator[Finding]:
+def _not_prepared(population: Population, settings: Mapping[str, Settings]) -> Iterator[Finding]:
     for name in population.modalities:
         if name not in settings:
             num = population.files[name]
-            told = f"{num:,} files are left out: not chosen, not installed, or not at this preset"
-            yield Finding(check="not prepared", where=name, told=told, count=num, num=num)
+            message = f"{num:,} files are left out: not chosen, not installed, or not at this preset"
+            yield Finding(check="not prepared", where=name, message=message, count=num, num=num)
 
 
-def _about(order: Order, population: Population, report: Report) -> dict[str, object]:
+def _about(request: PrepareRequest, population: Population, report: Report) -> dict[str, object]:
     return {
-        "dataset": order.dataset,
-        "preset": order.preset,
+        "dataset": request.dataset,
+        "preset": request.preset,
         "studies": population.num,
         "patients": population.num_patients,
         "files": report.files,
@@ -178,10 +182,10 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _require_apart(order: Order) -> None:
+def _require_apart(request: PrepareRequest) -> None:
     """`UserError` where the prepared folder would lie in the data, whose next scan would find it, or the data in it."""
-    out, root = order.out.resolve(), order.root.resolve()
+    out, root = request.out.resolve(), request.root.resolve()
     if out.is_relative_to(root):
-        raise UserError(f"{order.out} lies in the data set's folder {order.root}; name another one with --out")
+        raise UserError(f"{request.out} lies in the data set's folder {request.root}; name another one with --out")
     if root.is_relative_to(out):
-        raise UserError(f"{order.out} holds the data set's folder {order.root}; name a folder of its own with --out")
+        raise UserError(f"{request.out} holds the data set's folder {request.root}; name a separate folder with --out")

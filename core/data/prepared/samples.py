@@ -1,4 +1,4 @@
-"""What training takes of a prepared data set in place of its files."""
+"""The samples that training takes of a prepared data set in place of its files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from core.data.fingerprint import file_fingerprint, text_fingerprint
 from core.data.prepared.file_versions import is_version
 from core.data.prepared.manifest import relative
-from core.data.prepared.shards import INDEX, REFUSED, Index, Shard, shard_path
+from core.data.prepared.shards import INDEX, UNREADABLE, Index, Shard, shard_path
 from core.errors import MedWeaveWarning, UserError
 from core.types import Record, Sample
 
@@ -31,41 +31,41 @@ class PreparedSamples:
         self._indexes: dict[str, Index | None] = {}
         self._checked: dict[str, np.ndarray] = {}  # by modality, which rows were compared with their files
         self._shards: OrderedDict[tuple[str, int], Shard] = OrderedDict()
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def sample(self, modality: str, record: Record) -> Sample | None:
-        """The sample of a study's first file, or of its text; ``None`` where it is not there or not fresh."""
+        """Return the sample of a study's first file, or of its text; ``None`` where it is not there or not fresh."""
         row = self._row(modality, record)
         index = self._index(modality)
-        if row is None or index is None or index.places[row] < 0:
+        if row is None or index is None or index.indices[row] < 0:
             return None
         path = record.files[modality][0] if modality not in record.texts else None
         try:
             shard = self._shard(modality, int(index.shards[row]))
-            found, name, stamp = shard.sample(int(index.places[row]), modality, path)
+            sample, name, fingerprint = shard.sample(int(index.indices[row]), modality, path)
         except UserError as error:
             return self._warn(modality, str(error))
         except Exception as error:  # a shard that is cut short fails in every way there is
             return self._warn(modality, f"its shard cannot be read ({error})")
-        same = name == name_in(record, modality, self.root) and stamp == index.stamps[row].tobytes()
-        return found if same and shard.digest == index.digest else self._warn(modality, "its shards were replaced")
+        same = name == name_in(record, modality, self.root) and fingerprint == index.fingerprints[row].tobytes()
+        return sample if same and shard.digest == index.digest else self._warn(modality, "its shards were replaced")
 
     def has(self, modality: str) -> bool:
-        """Whether there are samples of a modality that are made as this run makes them."""
+        """Return whether there are samples of a modality that are made as this run makes them."""
         return self._index(modality) is not None
 
     def refuses(self, modality: str, record: Record) -> bool:
-        """Whether the study's file could not be read when it was prepared, and is still the same."""
+        """Return whether the study's file could not be read when it was prepared, and is still the same."""
         index = self._index(modality)
-        if index is None or not index.num_refused:
+        if index is None or not index.num_unreadable:
             return False
         row = index.row(name_in(record, modality, self.root))
-        if row is None or index.places[row] != REFUSED:
+        if row is None or index.indices[row] != UNREADABLE:
             return False
         return _is_unchanged(index, row, record, modality)
 
     def _row(self, modality: str, record: Record) -> int | None:
-        """The row of a study in the index, once its file was found unchanged."""
+        """Return the row of a study in the index, once its file was found unchanged."""
         index = self._index(modality)
         if index is None:
             return None
@@ -94,7 +94,8 @@ class PreparedSamples:
             return self._warn(modality, f"its index cannot be read ({error})")
         if index.digest != self.digests[modality]:
             return self._warn(
-                modality, "they were made with other settings of its reader or preprocessing, or versions of packages"
+                modality,
+                "they were prepared with other settings of its reader or preprocessing, or versions of packages",
             )
         return index
 
@@ -108,8 +109,8 @@ class PreparedSamples:
         return self._shards[key]
 
     def _warn(self, modality: str, why: str) -> None:
-        if modality not in self._told:
-            self._told.add(modality)
+        if modality not in self._warned:
+            self._warned.add(modality)
             warnings.warn(
                 MedWeaveWarning(
                     f"{self.folder}: prepared samples of '{modality}' are out of date: {' '.join(why.split())}; such"
@@ -120,25 +121,25 @@ class PreparedSamples:
 
 
 def name_in(record: Record, modality: str, root: Path) -> str:
-    """What the manifest calls a study's first file, or its text."""
+    """Return what the manifest calls a study's first file, or its text."""
     if modality in record.texts:
         return text_name(record.patient, record.study)
     return relative(record.files[modality][0], root)
 
 
 def text_name(patient: str, study: str) -> str:
-    """A text of a table has no file: patient and study stand for it. No path holds a NUL."""
+    """Return the name of a text of a table, made of patient and study since it has no file. No path holds a NUL."""
     return f"{patient}\0{study}"
 
 
-def stamp_in(record: Record, modality: str) -> bytes:
-    """The stamp of a study's first file, or of its text."""
+def fingerprint_in(record: Record, modality: str) -> bytes:
+    """Return the fingerprint of a study's first file, or of its text."""
     text = record.texts.get(modality)
     return file_fingerprint(record.files[modality][0]) if text is None else text_fingerprint(text)
 
 
 def _is_unchanged(index: Index, row: int, record: Record, modality: str) -> bool:
-    """Whether the study's first file, or its text, is what was read when it was prepared."""
+    """Return whether the study's first file, or its text, is what was read when it was prepared."""
     path = None if modality in record.texts else record.files[modality][0]
-    same = index.stamps[row].tobytes() == stamp_in(record, modality)
+    same = index.fingerprints[row].tobytes() == fingerprint_in(record, modality)
     return same and is_version(path, int(index.times[row]), int(index.contents[row]))

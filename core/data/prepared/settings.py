@@ -1,4 +1,4 @@
-"""How the files of one modality are read and made canonical."""
+"""How the files of one modality are read and brought to canonical form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.contract.build import build_part, distribution_of
 from core.contract.modality import PartConfig, Parts
 from core.types import DataSpec
 
-_FORMAT = 2  # of shards and of what is told about files
+_FORMAT = 2  # of shards and of the facts about files
 _DECODERS = (  # distributions that decide on the values of a sample
     *("nibabel", "numpy", "pillow", "pydicom", "scipy", "SimpleITK", "tokenizers"),
     *("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "python-gdcm", "pyjpegls"),
@@ -32,19 +32,19 @@ class Settings:
 
     @property
     def parts(self) -> Parts:
-        """As `Studies` takes them."""
+        """Return both as `Studies` takes them."""
         return Parts(data=self.spec, reader=self.reader, preprocess=self.preprocess)
 
     @cached_property
     def digest(self) -> str:
-        """A name for both, and for the versions of MedWeave, of their plugins and of the packages that decode.
+        """Return a hash of both, and of the versions of MedWeave, of their plugins and of the packages that decode.
 
         A preprocessor's own file (a tokenizer) is part of it.
         """
-        told = [_FORMAT, core.__version__, self.modality, _named(self.reader), _named(self.preprocess)]
-        told += [_versions(type(self.reader).__module__, type(self.preprocess).__module__)]
+        identity = [_FORMAT, core.__version__, self.modality, _named(self.reader), _named(self.preprocess)]
+        identity += [_versions(type(self.reader).__module__, type(self.preprocess).__module__)]
         content = None if self.preprocess is None else self._content(self.preprocess)
-        return blake2b(repr((told, content)).encode(), digest_size=16).hexdigest()
+        return blake2b(repr((identity, content)).encode(), digest_size=16).hexdigest()
 
     def require(self) -> None:
         """`UserError` where a part cannot be made: that is no fault of the files."""
@@ -58,14 +58,14 @@ class Settings:
 
 
 def settings_of(modality: str, parts: Parts, reader: PartConfig | None = None) -> Settings:
-    """The settings of a modality, with the data set's own reader where it has one."""
+    """Return the settings of a modality, with the reader of the data set where it has one."""
     return Settings(modality, parts.data, reader or parts.reader, parts.preprocess)
 
 
 def digests_of(
     parts: Mapping[str, Parts], readers: Mapping[tuple[str, str], PartConfig], dataset: str
 ) -> dict[str, str]:
-    """The digest of every modality that has a preprocessor, as one data set is read."""
+    """Return the digest of every modality that has a preprocessor, as one data set is read."""
     return {
         name: settings_of(name, part, readers.get((dataset, name))).digest
         for name, part in parts.items()
@@ -75,23 +75,23 @@ def digests_of(
 
 @lru_cache(maxsize=1)
 def packages_digest() -> str:
-    """A name for what is installed: a file that cannot be read with it may be read with other packages."""
+    """Return a hash of what is installed: a file that cannot be read with it may be read with other packages."""
     from importlib.metadata import distributions
 
-    told = sorted({(str(one.name).lower(), str(one.version)) for one in distributions()})
-    return blake2b(repr(told).encode(), digest_size=8).hexdigest()
+    packages = sorted({(str(package.name).lower(), str(package.version)) for package in distributions()})
+    return blake2b(repr(packages).encode(), digest_size=8).hexdigest()
 
 
 @lru_cache
 def _versions(*modules: str) -> list[tuple[str, str]]:
-    """The versions of the decoders and of the distributions that these modules were installed with."""
+    """Return the versions of the decoders and of the distributions that these modules were installed with."""
     from importlib.metadata import PackageNotFoundError, version
 
-    told = []
+    versions = []
     for name in sorted({*_DECODERS, *filter(None, map(distribution_of, modules))}):
         with suppress(PackageNotFoundError):
-            told.append((name, version(name)))
-    return told
+            versions.append((name, version(name)))
+    return versions
 
 
 def _named(config: Any) -> str:

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from core.contract.modality import PartConfig, Parts
-from core.data.audit.duplicates import Alike, Owners
+from core.data.audit.duplicates import EqualGroups, Owners
 from core.data.audit.file_facts import facts_of_text, stored_as
-from core.data.audit.findings import Finding, Names, share, table, worst
+from core.data.audit.findings import Finding, NameIndex, share, table, worst
 from core.data.audit.geometry import outliers
-from core.data.audit.image_hash import difference_hash, distance, near_across, near_within
+from core.data.audit.image_hash import perceptual_hash, distance, near_across_groups, near_within_groups
 from core.errors import MedWeaveWarning, UserError
 from core.io import AnyFormatReaderConfig, ImageReaderConfig, NiftiReaderConfig, RadiographReaderConfig, centred
 from core.preprocess import WindowNormalizationConfig
@@ -43,7 +43,7 @@ def audit(root, tmp_path):
 
 def test_clean_data_are_ok(root, audit):
     report = audit(tree(root, MANY))
-    odd = [(one.check, one.where, one.told) for one in report.findings if one.verdict != "ok"]
+    odd = [(one.check, one.where, one.message) for one in report.findings if one.verdict != "ok"]
     assert not odd
     assert worst(report.findings) == "ok"
 
@@ -83,15 +83,15 @@ def test_pairs_are_those_that_training_has(root, audit):
     assert row(report, "pairs").numbers == {"train": 11, "validation": 11, "test": 12}
     assert row(report, "without a partner", "words").count == 2
     assert row(report, "without a partner", "film").num == 34
-    assert row(report, "files not taken", "film").num == MANY + 1
+    assert row(report, "unused files", "film").num == MANY + 1
 
 
 def test_few_patients_and_a_single_split(root, audit):
     report = audit([replace(record, split="train") for record in tree(root, 4)])
-    told = row(report, "patients")
-    assert told.verdict == "warning"
-    assert "nobody in validation and test" in told.told
-    assert "too few patients" in told.told
+    finding = row(report, "patients")
+    assert finding.verdict == "warning"
+    assert "nobody in validation and test" in finding.message
+    assert "too few patients" in finding.message
 
 
 def test_copies_within_and_across_splits(root, audit):
@@ -145,7 +145,7 @@ def test_sizes_storage_and_values(root, audit):
     )
     report = audit(records)
     assert row(report, "tiny sides", "film").examples == ("films/0.png (20 x 8)",)
-    assert row(report, "constant", "film").examples[0].startswith("films/1.png (0.027")
+    assert row(report, "constant images", "film").examples[0].startswith("films/1.png (0.027")
     assert row(report, "faint", "film").examples == ("films/2.png",)
     stored = row(report, "stored as", "film")
     assert stored.verdict == "warning"
@@ -284,19 +284,19 @@ def test_reports(root, audit):
     assert row(report, "texts", "words").count == MANY - 1
     assert row(report, "texts cut off", "words").examples == ("study s0",)
     assert row(report, "short texts", "words").examples == ("study s1",)
-    assert row(report, "names taken out", "words").examples == (
+    assert row(report, "de-identified text", "words").examples == (
         "study s2 (2 x)",
         "study s3 (1 x)",
         "study s4 (1 x)",
     )
     assert any("study s5" in one for one in row(report, "texts too long", "words").examples)
-    whole = row(report, "same words, two patients", "words")
+    whole = row(report, "same text, two patients", "words")
     assert (whole.count, whole.verdict) == (2, "ok")
-    section = row(report, "same words, two patients", "words, findings")
+    section = row(report, "same text, two patients", "words, findings")
     assert (section.count, section.verdict, section.numbers["splits"]) == (4, "warning", 2)
 
 
-def test_every_warning_of_a_reader_is_told(root, audit):
+def test_every_warning_of_a_reader_is_listed(root, audit):
     class Warns(type(READER)):
         def build(self):
             return self
@@ -306,9 +306,9 @@ def test_every_warning_of_a_reader_is_told(root, audit):
             return READER.build().read(path)
 
     parts = {"film": replace(PARTS["film"], reader=Warns(**READER.model_dump()))}
-    told = row(audit(tree(root, 3), parts=parts), "warnings of the reader", "film")
-    assert told.count == 3
-    assert told.examples[0] == "films/0.png (films/0.png: odd header)"
+    finding = row(audit(tree(root, 3), parts=parts), "warnings of the reader", "film")
+    assert finding.count == 3
+    assert finding.examples[0] == "films/0.png (films/0.png: odd header)"
 
 
 def test_what_the_scan_says_is_a_row(root, audit):
@@ -316,9 +316,9 @@ def test_what_the_scan_says_is_a_row(root, audit):
         warnings.warn(MedWeaveWarning(f"{root}: left out or missing: 3 masks without their scan"), stacklevel=1)
         yield from tree(root, 3)
 
-    told = row(audit(scanned()), "said by the scan")
-    assert told.verdict == "warning"
-    assert told.told.endswith("3 masks without their scan")
+    finding = row(audit(scanned()), "scan warnings")
+    assert finding.verdict == "warning"
+    assert finding.message.endswith("3 masks without their scan")
 
 
 def test_a_part_that_cannot_be_made_is_no_fault_of_the_files(root, audit):
@@ -340,14 +340,14 @@ def test_several_files_of_a_study(root, audit):
     records = tree(root, 4)
     more = tuple(picture(root / f"more{place}.png", 50 + place) for place in range(2))
     records[0] = replace(records[0], files={"film": records[0].files["film"] + more})
-    told = row(audit(records), "files not taken", "film")
-    assert (told.count, told.num) == (2, 6)
+    finding = row(audit(records), "unused files", "film")
+    assert (finding.count, finding.num) == (2, 6)
 
 
 def test_the_json_says_the_same(root, audit, tmp_path):
     report = audit(tree(root, 5))
     said = json.loads((tmp_path / "out" / PRESET / "audit.json").read_text())
-    assert said["schema"] == 1
+    assert said["schema"] == 2
     assert said["verdict"] == "warning"
     assert (said["studies"], said["patients"], said["files"]) == (5, 5, {"film": 5, "words": 5})
     assert [(one["check"], one["count"]) for one in said["findings"]] == [
@@ -356,8 +356,8 @@ def test_the_json_says_the_same(root, audit, tmp_path):
 
 
 def test_rows_that_say_the_same_are_one():
-    rows = [Finding(check="pairs", where=f"a, {name}", told="3 studies hold both", count=3) for name in "bcdefghi"]
-    rows.append(Finding(check="pairs", where="a, z", told="2 studies hold both", count=2))
+    rows = [Finding(check="pairs", where=f"a, {name}", message="3 studies hold both", count=3) for name in "bcdefghi"]
+    rows.append(Finding(check="pairs", where="a, z", message="2 studies hold both", count=2))
     assert [" ".join(line.split()) for line in table(rows).splitlines()] == [
         "ok pairs a, b; a, c; a, d; a, e; a, f; a, g; and 2 more: 3 studies hold both",
         "ok pairs a, z: 2 studies hold both",
@@ -369,16 +369,16 @@ def test_even_pictures_are_no_copies_of_each_other(root, audit):
     for record in records[:4]:
         Image.new("L", (24, 20)).save(record.files["film"][0])
     report = audit(records)
-    assert row(report, "constant", "film").count == 4
+    assert row(report, "constant images", "film").count == 4
     assert row(report, "same bytes", "film").count == row(report, "same pixels", "film").count == 0
 
 
 def test_the_table_puts_errors_first_and_names_quiet_checks():
     rows = [
-        Finding(check="calm", told="0"),
-        Finding(check="usual", told="so many", count=3),
-        Finding(check="odd", told="few", verdict="warning", count=1, examples=("a.png",)),
-        Finding(check="broken", where="film", told="one", verdict="error", count=1),
+        Finding(check="calm", message="0"),
+        Finding(check="usual", message="so many", count=3),
+        Finding(check="odd", message="few", verdict="warning", count=1, examples=("a.png",)),
+        Finding(check="broken", where="film", message="one", verdict="error", count=1),
     ]
     lines = table(rows).splitlines()
     assert [line.split()[0] for line in lines] == ["error", "warning", "ok", "ok"]
@@ -390,7 +390,7 @@ def test_the_table_puts_errors_first_and_names_quiet_checks():
 
 
 @pytest.mark.parametrize(
-    ("count", "num", "told"),
+    ("count", "num", "expected"),
     [
         (0, 0, "0 of 0 (0 %)"),
         (1, 3, "1 of 3 (33 %)"),
@@ -399,8 +399,8 @@ def test_the_table_puts_errors_first_and_names_quiet_checks():
         (7, 7, "7 of 7 (100 %)"),
     ],
 )
-def test_shares(count, num, told):
-    assert share(count, num) == told
+def test_shares(count, num, expected):
+    assert share(count, num) == expected
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ def test_ends_and_names(text, ends, masked):
     assert (found["ends"], found["masked"]) == (ends, masked)
 
 
-def test_difference_hash():
+def test_perceptual_hash():
     """Its 64 bits by loops, and what shall and shall not change them."""
     plane = np.random.default_rng(0).normal(size=(80, 90))
     expected = 0
@@ -428,16 +428,16 @@ def test_difference_hash():
         means = [plane[r * 10 : r * 10 + 10, c * 10 : c * 10 + 10].mean() for c in range(9)]
         for left, right in pairwise(means):
             expected = 2 * expected + (right > left + 0.002 * 0.6)
-    found = difference_hash(plane)
+    found = perceptual_hash(plane)
     bits = np.array([found], dtype=np.uint64), np.array([expected], dtype=np.uint64)
     assert distance(*bits)[0] <= 1  # steps of a thousandth are noise
-    assert difference_hash(3 * plane + 7) == found
-    assert difference_hash(np.kron(plane, np.ones((3, 2)))) == found
-    assert difference_hash(plane[:, ::-1]) != found
-    assert difference_hash(np.zeros((5, 5))) == 0
+    assert perceptual_hash(3 * plane + 7) == found
+    assert perceptual_hash(np.kron(plane, np.ones((3, 2)))) == found
+    assert perceptual_hash(plane[:, ::-1]) != found
+    assert perceptual_hash(np.zeros((5, 5))) == 0
     for shape in ((1, 1), (3, 200), (9, 8)):
-        assert 0 <= difference_hash(np.random.default_rng(1).normal(size=shape)) < 2**64
-        assert 0 <= difference_hash(np.random.default_rng(1).normal(size=shape), 16) < 2**256
+        assert 0 <= perceptual_hash(np.random.default_rng(1).normal(size=shape)) < 2**64
+        assert 0 <= perceptual_hash(np.random.default_rng(1).normal(size=shape), 16) < 2**256
 
 
 def test_near_pairs_are_those_of_every_pair():
@@ -456,17 +456,17 @@ def test_near_pairs_are_those_of_every_pair():
     fine[100:] = fine[:100]
     sure = {(a, b) for a, b in across if sum(bin(int(word)).count("1") for word in fine[a] ^ fine[b]) <= 120}
     assert 0 < len(sure) < len(across)
-    assert {tuple(sorted(pair)) for pair in near_across(hashes, fine, groups, 2, 256)} == across
-    assert {tuple(sorted(pair)) for pair in near_across(hashes, fine, groups, 2, 120)} == sure
-    near = near_within(hashes, groups, 2)
+    assert {tuple(sorted(pair)) for pair in near_across_groups(hashes, fine, groups, 2, 256)} == across
+    assert {tuple(sorted(pair)) for pair in near_across_groups(hashes, fine, groups, 2, 120)} == sure
+    near = near_within_groups(hashes, groups, 2)
     assert set(np.flatnonzero(near)) == {one for pair in pairs - across for one in pair}
     with pytest.raises(ValueError, match="at most 3 bits"):
-        list(near_across(hashes, fine, groups, 4, 256))
+        list(near_across_groups(hashes, fine, groups, 4, 256))
 
 
 def test_groups_of_equal_hashes_are_those_of_a_dictionary():
     rng = np.random.default_rng(4)
-    hashes, names = rng.integers(0, 40, 120).astype(np.uint64), Names()
+    hashes, names = rng.integers(0, 40, 120).astype(np.uint64), NameIndex()
     owners = Owners(names)
     groups = defaultdict(list)
     for place, value in enumerate(hashes.tolist()):
@@ -480,11 +480,11 @@ def test_groups_of_equal_hashes_are_those_of_a_dictionary():
         owners.add(facts)
         groups[value].append(facts)
     several = [group for group in groups.values() if len(group) > 1]
-    alike = Alike(hashes, owners)
+    alike = EqualGroups(hashes, owners)
     assert (alike.groups, alike.files) == (len(several), sum(map(len, several)))
     for key, found in (("patient", alike.across_patients), ("split", alike.across_splits)):
         assert found == sum(len(group) for group in several if len({one[key] for one in group}) > 1)
-    empty = Alike(np.array([], dtype=np.uint64), Owners(names))
+    empty = EqualGroups(np.array([], dtype=np.uint64), Owners(names))
     assert (empty.files, empty.across_splits, empty.examples()) == (0, 0, ())
 
 

@@ -13,19 +13,19 @@ import pytest
 from PIL import Image
 
 from core.contract.modality import PartConfig, Parts
-from core.data.prepared import chunks as portions_module
+from core.data.prepared import chunks as chunks_module
 from core.data.prepared import settings as settings_module
 from core.data.prepared.manifest import FILE, is_fresh, read_manifest, source_digest, write_manifest
 from core.data.prepared.prepare import prepare
 from core.data.prepared.samples import PreparedSamples
 from core.data.prepared.settings import digests_of, settings_of
-from core.data.prepared.shards import about, shard_path
+from core.data.prepared.shards import read_header, shard_path
 from core.engine.workers import in_order
 from core.errors import MedWeaveWarning, UserError
 from core.io import centred
 from core.io.lock import folder_lock
 from core.types import Record, Sample
-from tests.unit.data.trees import GRID, PARTS, PRESET, content, order, picture, prepared, row, studies, tree
+from tests.unit.data.trees import GRID, PARTS, PRESET, content, request, picture, prepared, row, studies, tree
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def out(tmp_path):
 
 
 @pytest.fixture
-def small_portions(monkeypatch):
+def small_chunks(monkeypatch):
     """Several portions of a few files."""
-    monkeypatch.setattr(portions_module, "_ROWS", 4)
+    monkeypatch.setattr(chunks_module, "_ROWS", 4)
 
 
 def said_of(action):
@@ -62,7 +62,7 @@ def same(one, other):
     assert dict(one.meta) == dict(other.meta)
 
 
-def test_samples_are_those_of_the_files_to_the_last_bit(root, out, small_portions):
+def test_samples_are_those_of_the_files_to_the_last_bit(root, out, small_chunks):
     records = tree(root, 10)
     prepared(root, out, records)
     taken, read = studies(root, out, records), studies(root, None, records)
@@ -141,7 +141,7 @@ def test_a_change_in_the_middle_of_a_file_is_noticed(root, out, raw):
 
 def test_a_copy_with_other_times_is_not_read_again(root, out, raw, monkeypatch):
     prepared(root, out, raw)
-    monkeypatch.setattr(portions_module, "_read", None)
+    monkeypatch.setattr(chunks_module, "_read", None)
     for place in (1, 2):
         os.utime(raw[place].files["film"][0], ns=(0, 10**18))
     taken = studies(root, out, raw)
@@ -167,15 +167,15 @@ def test_only_what_tells_of_times_differs_between_copies(root, out, raw, tmp_pat
 
 
 def test_a_file_that_is_written_while_it_is_read_is_read_again(root, out, raw, monkeypatch):
-    read = portions_module._read
+    read = chunks_module._read
 
-    def disturbed(row, portion):
-        found = read(row, portion)
+    def disturbed(row, chunk):
+        found = read(row, chunk)
         if row.name == "3.tif":
             middle_changed(row.path)
         return found
 
-    monkeypatch.setattr(portions_module, "_read", disturbed)
+    monkeypatch.setattr(chunks_module, "_read", disturbed)
     prepared(root, out, raw)
     monkeypatch.undo()
     assert prepared(root, out, raw).read == 6
@@ -217,7 +217,7 @@ def test_damaged_shards_and_indexes_are_not_used(root, out, damage):
         same(found, studies(root, None, records).sample(name, 0))
 
 
-def test_two_workers_and_any_order_of_kills_give_the_same_bytes(root, out, tmp_path, small_portions):
+def test_two_workers_and_any_order_of_kills_give_the_same_bytes(root, out, tmp_path, small_chunks):
     """Whatever a kill can leave: some portions, no index, half of a file beside."""
     records = tree(root, 10)
     prepared(root, out, records)
@@ -226,15 +226,15 @@ def test_two_workers_and_any_order_of_kills_give_the_same_bytes(root, out, tmp_p
         again = tmp_path / f"again{left}"
         calls = 0
 
-        def stopped(portion, left=left):
+        def stopped(chunk, left=left):
             nonlocal calls
             calls += 1
             if calls > left:
                 raise KeyboardInterrupt
-            return portions_module.prepare_portion(portion)
+            return chunks_module.prepare_chunk(chunk)
 
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr("core.data.prepared.prepare.prepare_portion", stopped)
+            patch.setattr("core.data.prepared.prepare.prepare_chunk", stopped)
             prepared(root, again, records)
         (again / PRESET / "film/.medweave-0123.safetensors").write_bytes(b"half")
         _, said = said_of(lambda again=again: studies(root, again, records).sample("film", 0))
@@ -258,7 +258,7 @@ def test_several_processes_give_the_same_bytes(root, out, tmp_path):
     assert content(tmp_path / "two") == content(out)
 
 
-def test_nothing_is_read_twice_and_what_is_gone_goes(root, out, small_portions):
+def test_nothing_is_read_twice_and_what_is_gone_goes(root, out, small_chunks):
     records = tree(root, 10)
     assert prepared(root, out, records).read == 20
     assert prepared(root, out, records).read == 0
@@ -278,7 +278,7 @@ def test_portions_hold_about_as_much_work_each(root):
     record = Record(patient="p", study="s", files={"film": tuple(root / name for name in names["film"])})
     texts = [Record(patient="p", study=f"s{place}", texts={"words": "a"}) for place in range(300)]
     settings = {name: settings_of(name, part) for name, part in PARTS.items()}
-    found = list(portions_module.portions_of([record, *texts], settings, root, root, keep=True))
+    found = list(chunks_module.iter_chunks([record, *texts], settings, root, root, keep=True))
     sizes = sorted((one.settings.modality, one.number, len(one.rows)) for one in found)
     films = [("film", number, num) for number, num in enumerate((8, 8, 36, 64, 4))]
     assert sizes == [*films, ("words", 0, 256), ("words", 1, 44)]
@@ -317,7 +317,7 @@ def test_what_could_not_be_read_is_tried_again_with_other_packages(root, out, mo
     records[1].files["film"][0].write_bytes(b"")
     prepared(root, out, records)
     assert prepared(root, out, records).read == 0
-    monkeypatch.setattr(portions_module, "packages_digest", lambda: "another decoder")
+    monkeypatch.setattr(chunks_module, "packages_digest", lambda: "another decoder")
     assert prepared(root, out, records).read == 6
 
 
@@ -391,7 +391,7 @@ def test_strange_files_are_refused_at_once(root, out, kind):
     assert studies(root, out, records).sample("film", 0).data.shape == (1, 16, 16)
 
 
-def test_a_portion_of_which_training_takes_nothing(root, out, small_portions):
+def test_a_portion_of_which_training_takes_nothing(root, out, small_chunks):
     records = tree(root, 2)
     more = tuple(picture(root / f"more{place}.png", 50 + place) for place in range(8))
     records[0] = replace(records[0], files={"film": records[0].files["film"] + more})
@@ -468,13 +468,13 @@ def test_a_data_set_that_vanishes_on_the_way(root, out):
         for path in (root / "films").iterdir():
             path.unlink()
 
-    report = prepare(order(root, out, vanishing()))
+    report = prepare(request(root, out, vanishing()))
     assert row(report, "missing files", "film").count == 6
     assert row(report, "missing files", "words").count == 0
 
 
 def test_a_worker_that_is_killed_is_one_line():
-    with pytest.raises(UserError, match="give fewer with --workers"):
+    with pytest.raises(UserError, match="set fewer with --workers"):
         list(in_order(_dies, [1, 2, 3], 2))
     assert list(in_order(abs, [-3, 2, -1], 1)) == [3, 2, 1]
     assert list(in_order(abs, [-3], 2)) == [3]
@@ -574,8 +574,8 @@ def test_another_decoder_or_plugin_makes_other_samples(root, out, monkeypatch, u
 
 def test_shards_say_what_they_are_made_of(root, out):
     prepared(root, out, tree(root))
-    said = about(shard_path(out / PRESET / "film", 0))
-    assert said is not None
-    assert said["digest"] == digests_of(PARTS, {}, "mine")["film"]
-    assert json.loads((out / PRESET / "film/00000.jsonl").read_text().splitlines()[0]) == said
-    assert set(said) == {"digest", "key"}
+    header = read_header(shard_path(out / PRESET / "film", 0))
+    assert header is not None
+    assert header["digest"] == digests_of(PARTS, {}, "mine")["film"]
+    assert json.loads((out / PRESET / "film/00000.jsonl").read_text().splitlines()[0]) == header
+    assert set(header) == {"digest", "key"}

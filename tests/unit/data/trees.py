@@ -7,7 +7,7 @@ from PIL import Image
 
 from core.contract.modality import Parts
 from core.data.prepared.manifest import source_digest
-from core.data.prepared.prepare import Order, prepare
+from core.data.prepared.prepare import PrepareRequest, prepare
 from core.data.prepared.samples import PreparedSamples
 from core.data.prepared.settings import digests_of, settings_of
 from core.data.studies import Studies
@@ -49,7 +49,7 @@ def tree(root, num=6):
     ]
 
 
-def order(root, out, records, parts=None, **options):
+def request(root, out, records, parts=None, **options):
     parts = PARTS if parts is None else parts
     given = {
         "dataset": "mine",
@@ -62,12 +62,12 @@ def order(root, out, records, parts=None, **options):
         "choose": lambda found: {name: settings_of(name, parts[name]) for name in found if name in parts},
         "silent": True,
     }
-    return Order(**{**given, **options})
+    return PrepareRequest(**{**given, **options})
 
 
 def prepared(root, out, records, **options):
     """The report of a whole preparation."""
-    return prepare(order(root, out, records, **options))
+    return prepare(request(root, out, records, **options))
 
 
 def studies(root, out, records, parts=None, readers=None):
