@@ -1,4 +1,4 @@
-"""Maps of organs and findings: what lies where."""
+"""Label maps of organs and findings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from core.api import Modality, hookimpl
 
 @hookimpl
 def register_modalities() -> Sequence[Modality]:
-    """``mask_organs`` and ``mask_findings``."""
+    """Return ``mask_organs`` and ``mask_findings``."""
     from plugins.mask.modality import FINDINGS, ORGANS
 
     return (ORGANS, FINDINGS)

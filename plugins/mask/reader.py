@@ -1,4 +1,4 @@
-"""Files of labels, whatever numbers they use."""
+"""Read label maps, whatever numbers their files use."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from core.io import AnyFormatReaderConfig
 
 
 class MaskReaderConfig(PartConfig):
-    """A reader of label maps: NIfTI, MetaImage, and where ``scan`` has them pictures of one channel and segmentations.
+    """A reader of label maps: NIfTI, MetaImage, pictures of one channel and DICOM segmentations, as ``scan`` states.
 
-    ``values``: the number that a file has for label 1, 2, ...; left out, the files have 1, 2, ... themselves. Several
+    ``values``: the number that a file has for label 1, 2, ...; left out, the files themselves have 1, 2, ... Several
     numbers may stand for one label: ``[[1, 4], 2]``. ``others``: whether another number than 0 and these is refused or
-    means nothing. Of segmentations they hold where segments are matched by number.
+    means nothing. For segmentations both hold where segments are matched by number.
     """
 
     scan: AnyFormatReaderConfig
@@ -26,7 +26,7 @@ class MaskReaderConfig(PartConfig):
     others: Literal["refuse", "nothing"] = "refuse"
 
     @model_validator(mode="after")
-    def _numbers_differ(self) -> MaskReaderConfig:
+    def _require_numbers(self) -> MaskReaderConfig:
         numbers = [number for group in self.groups for number in group]
         if 0 in numbers or len(set(numbers)) < len(numbers):
             raise ValueError("values are different numbers, and 0 is nothing")
@@ -34,8 +34,8 @@ class MaskReaderConfig(PartConfig):
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        """The numbers of each label."""
-        return tuple(one if isinstance(one, tuple) else (one,) for one in self.values or ())
+        """Return the numbers of each label."""
+        return tuple(value if isinstance(value, tuple) else (value,) for value in self.values or ())
 
     def build(self) -> MaskReader:
         """Make the reader."""
@@ -43,7 +43,7 @@ class MaskReaderConfig(PartConfig):
 
 
 class MaskReader:
-    """Reads a map into float32 ``1 *space`` of whole numbers: 0 nothing, then the labels."""
+    """Read a map into float32 ``1 *space`` of whole numbers: 0 is nothing, then come the labels."""
 
     def __init__(self, config: MaskReaderConfig) -> None:
         self.config = config
@@ -51,7 +51,7 @@ class MaskReader:
         self.suffixes = self._scan.suffixes
 
     def read(self, path: Path) -> Sample:
-        """The map with its place; `UserError` that names the file: as of a scan, no whole numbers, or unknown ones."""
+        """Return the map with its geometry; `UserError` names the file: as of a scan, or a number that is no label."""
         sample = self._scan.read(path)
         data = np.asarray(sample.data)
         wrong = data[(data != np.rint(data)) | (data < 0)]
@@ -60,12 +60,12 @@ class MaskReader:
         # What MedWeave wrote, and what was matched by a code or name, has the labels' own numbers.
         if self.config.values is None or sample.meta.get("synthetic") or sample.meta.get("matched"):
             return sample
-        return replace(sample, data=self._named(data, path))
+        return replace(sample, data=self._to_labels(data, path))
 
-    def _named(self, data: np.ndarray, path: Path) -> np.ndarray:
-        named, groups = np.zeros_like(data), self.config.groups
+    def _to_labels(self, data: np.ndarray, path: Path) -> np.ndarray:
+        labels, groups = np.zeros_like(data), self.config.groups
         for label, group in enumerate(groups, 1):
-            named[np.isin(data, group)] = label
+            labels[np.isin(data, group)] = label
         known = [number for group in groups for number in group]
         other = data[~np.isin(data, (0, *known))]
         if other.size and self.config.others == "refuse":
@@ -73,4 +73,4 @@ class MaskReader:
                 f"{path}: holds {other.flat[0]:g}, and values names {', '.join(map(str, known))}; add it, or set"
                 " others = 'nothing'"
             )
-        return named
+        return labels
