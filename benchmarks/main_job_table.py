@@ -1,4 +1,4 @@
-"""``python benchmarks/main_job_table.py``: the tables of `main_job` and `main_job_long` beside each other, as Markdown.
+"""``python benchmarks/main_job_table.py``: the tables of `main_job` and `main_job_long` side by side, as Markdown.
 
 They stand in docs/explanation/results.md; a test holds that page to the files in ``benchmarks/results``.
 """
@@ -13,15 +13,15 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
-# Headings of the page, and what the rows below them are known by: a phase, or words of the row.
+# Headings of the page, and words of the rows below them.
 GROUPS = {
     "Reconstruction": (" autoencoder, ",),
-    "Retrieval in the shared space": (" finds ",),
-    "Agreement of images with the report that prompts them": ("AUROC", "agreement", "through the judge"),
-    "What generated reports tell": ("findings told", "texts that tell"),
-    "Coherence of joint generation": (": cosine, ", ": findings that differ, share, "),
+    "Retrieval in the shared space": (" retrieval, R@",),
+    "Agreement of images with the report that prompts them": ("AUROC", "label-based upper bound"),
+    "Findings in generated reports": (": report findings, ", "texts that mention"),
+    "Coherence of joint generation": (": cosine, ", ": finding disagreement rate, "),
     "Translation": (" from a given ",),
-    "Coupling: noise that a partner at the same noise level explains": (" told by ",),
+    "Coupling: relative MSE reduction by a partner at the same noise level": (" ← ",),
 }
 TRAINING = "While training"
 _COMMA = re.compile(r", (?![^\[]*\])")  # none inside an interval
@@ -30,24 +30,24 @@ Row = dict[str, Any]
 
 
 def rows_of(case: str) -> dict[tuple[str, str], Row]:
-    """The lines of a run's table by phase and what they measure, in the order of the phases; none before it was run."""
+    """Return the rows of a run's table by phase and metric, in the order of the phases; none before it was run."""
     path = RESULTS / f"{case}.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
     return {(row["phase"], row["what"]): row for row in rows if "phase" in row}
 
 
 def group_of(phase: str, what: str) -> str:
-    """The heading that a line belongs under."""
+    """Return the heading that a row belongs under."""
     if phase != "measure":
         return TRAINING
-    found = [heading for heading, signs in GROUPS.items() if any(sign in what for sign in signs)]
-    if len(found) != 1:
-        raise ValueError(f"{what}: fits {found or 'no group'}; mend GROUPS")
-    return found[0]
+    headings = [heading for heading, signs in GROUPS.items() if any(sign in what for sign in signs)]
+    if len(headings) != 1:
+        raise ValueError(f"{what}: fits {headings or 'no group'}; correct GROUPS")
+    return headings[0]
 
 
 def markdown() -> str:
-    """A table per group: what, the usual job, the long one where it was run, and what it is to be read beside."""
+    """Return a table per group: metric, the usual job, the extended one where it was run, and the reference."""
     short, long = rows_of("main_job"), rows_of("main_job_long")
     return "\n".join(line for heading in (*GROUPS, TRAINING) for line in _table(heading, short, long)) + "\n"
 
@@ -58,30 +58,30 @@ def _table(heading: str, short: dict[tuple[str, str], Row], long: dict[tuple[str
     yield from (
         f"### {heading}",
         "",
-        f"| held-out patients | {' | '.join(runs)} | beside |",
+        f"| held-out patients | {' | '.join(runs)} | reference |",
         "| --- " * (len(runs) + 2) + "|",
     )
     for key in keys:
         values = " | ".join(_value(run.get(key)) for run in runs.values())
-        yield f"| {key[1]} | {values} | {_beside([run[key]['beside'] for run in runs.values() if key in run])} |"
+        yield f"| {key[1]} | {values} | {_reference([run[key]['reference'] for run in runs.values() if key in run])} |"
     yield ""
 
 
-def _beside(told: list[str]) -> str:
-    """What a row is to be read beside; where the runs differ, a slash parts them, in the order of the columns."""
-    pieces = [_COMMA.split(text) for text in told]
-    if len({len(one) for one in pieces}) > 1:
-        return " / ".join(text or "-" for text in told)
+def _reference(texts: list[str]) -> str:
+    """Return the reference of a row; where the runs differ, a slash parts them, in the order of the columns."""
+    pieces = [_COMMA.split(text) for text in texts]
+    if len({len(parts) for parts in pieces}) > 1:
+        return " / ".join(text or "-" for text in texts)
     return ", ".join(" / ".join(dict.fromkeys(same)) for same in zip(*pieces, strict=True))
 
 
 def _value(row: Row | None) -> str:
     if row is None:
         return "-"
-    found = [row["value"], *(row[bound] for bound in ("low", "high") if row[bound] is not None)]
-    largest = max(map(abs, found))
+    numbers = [row["value"], *(row[bound] for bound in ("low", "high") if row[bound] is not None)]
+    largest = max(map(abs, numbers))
     digits = 1 if largest >= 10 else 3 if largest >= 0.05 else 4
-    value, *bounds = (_number(number, digits) for number in found)
+    value, *bounds = (_number(number, digits) for number in numbers)
     return f"{value} [{', '.join(bounds)}]" if bounds else value
 
 

@@ -1,9 +1,10 @@
-"""Do generated images follow the grade that their report tells of, or only the finding?
+"""Do generated images follow the grade in their report, or only the finding?
 
     python benchmarks/run.py agreement_by_grade
 
-Needs the finished run of `main_job_long`. The same test patients, judges and noise as the agreement of its table; each
-grade of a finding is measured against all patients without it, averaged over the findings that the judge reads.
+Needs the finished run of `main_job_long`. The test patients, finding classifiers and noise are those of the agreement in
+its table. Each grade of a finding is measured against all patients without it, averaged over the reliably classified
+findings.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ FEWEST = 3  # patients of a grade, below which a finding has no AUROC of it
 
 
 def measure() -> list[dict[str, Any]]:
-    """A row per modality and kind of image: mean AUROC of each grade."""
+    """Return a row per modality and kind of image: mean AUROC of each grade."""
     test_set = test_set_of(RUN)
     return [
-        row for name in test_set.grids if CENTRE in test_set.run.prompt_sources(name) for row in _of(test_set, name)
+        row for name in test_set.grids if CENTRE in test_set.run.prompt_sources(name) for row in _rows(test_set, name)
     ]
 
 
 def test_set_of(run: Path) -> TestSet:
-    """The test studies of a finished run as it was trained; nothing is trained again."""
+    """Return the test studies of a finished run; nothing is trained again."""
     if not (run / "report.html").exists():
         raise SystemExit(f"{run} is not finished: run main_job_long first")
     installation = load_installation()
@@ -50,8 +51,8 @@ def test_set_of(run: Path) -> TestSet:
     return TestSet(session.bundle, session.cohort)
 
 
-def _of(test_set: TestSet, name: str) -> Iterator[dict[str, Any]]:
-    indices = test_set.enough(CENTRE, name)
+def _rows(test_set: TestSet, name: str) -> Iterator[dict[str, Any]]:
+    indices = test_set.comparable_indices(CENTRE, name)
     if not indices or not (chosen := reliable_on_validation(test_set, name)).any():
         return
     labels, grades = test_set.labels(test_set.studies, indices), [_grades(test_set, index) for index in indices]
@@ -63,37 +64,37 @@ def _of(test_set: TestSet, name: str) -> Iterator[dict[str, Any]]:
     for way, data in images.items():
         scores, row = test_set.scores(name, data), {"modality": name, "images": way}
         for grade in GRADES:
-            found = [
-                _auroc(scores[:, column], labels[:, column], [one.get(finding) == grade for one in grades])
+            values = [
+                _auroc(scores[:, column], labels[:, column], [graded.get(finding) == grade for graded in grades])
                 for column, finding in enumerate(test_set.findings)
                 if chosen[column] and finding != NOT_GRADED
             ]
-            row |= {grade: round(float(np.nanmean(found)), 3), f"findings, {grade}": int((~np.isnan(found)).sum())}
+            row |= {grade: round(float(np.nanmean(values)), 3), f"findings, {grade}": int((~np.isnan(values)).sum())}
         yield row
 
 
 def _scales(test_set: TestSet) -> list[float]:
-    """No guidance, and the scale of the run."""
+    """Return the scale without guidance, and the scale of the run."""
     return sorted({1.0, test_set.sampler.scale})
 
 
 def _generated(test_set: TestSet, name: str, indices: list[int], scale: float) -> Tensor:
     of_the_run = test_set.sampler
     test_set.sampler = of_the_run.model_copy(update={"scale": scale})
-    made = test_set.generated([name], indices, prompts=[CENTRE], couple=False, title=f"{name}, guidance {scale:g}")
+    generated = test_set.generated([name], indices, prompts=[CENTRE], couple=False, title=f"{name}, guidance {scale:g}")
     test_set.sampler = of_the_run
-    return joined(made[name])
+    return joined(generated[name])
 
 
 def _grades(test_set: TestSet, index: int) -> dict[str, str]:
-    """Findings of a patient with their grades, from the parameters that lie beside the patient's files."""
+    """Return the findings of a patient with their grades, from the parameters next to the patient's files."""
     record = test_set.studies.records[index]
     parameters = next(iter(record.files.values()))[0].parent / PARAMETERS
-    return {one["name"]: one["grade"] for one in json.loads(parameters.read_text())["findings"]}
+    return {finding["name"]: finding["grade"] for finding in json.loads(parameters.read_text())["findings"]}
 
 
 def _auroc(scores: np.ndarray, labels: np.ndarray, graded: list[bool]) -> float:
-    """Of the patients with this grade against those without the finding; NaN where they are too few."""
+    """Return the AUROC of the patients with this grade against those without the finding; NaN where they are few."""
     of_grade = np.array(graded)
     counted = of_grade | (labels == 0)
     return auroc(scores[counted], of_grade[counted].astype(float)) if of_grade.sum() >= FEWEST else float("nan")

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from core.contract.discovery import discover
 from core.errors import UserError
 from core.generate.__main__ import main
-from core.generate.output_folder import Place
+from core.generate.output_folder import OutputFolder
 
 FLOW = ["--flow", "toy_vector-toy_grid", "--data", "toy"]
 ENV = {"OMP_NUM_THREADS": "1"}  # tiny tensors: on a busy machine a second thread costs minutes
@@ -80,9 +80,9 @@ def test_held_out_pairs_find_each_other(trained):
 def test_the_table_has_every_measure_that_the_toys_allow(trained):
     table = (trained / "out.txt").read_text()
     for phrase in (
-        "toy_grid finds toy_vector: R@5, paired",
+        "toy_grid → toy_vector retrieval, R@5, paired",
         "toy_grid: autoencoder, PSNR dB",
-        "toy_vector told by toy_grid: error saved by the true partner, trained",
+        "toy_vector ← toy_grid: reduction vs. mismatched patient, trained pair",
         "no prompt: cosine, joint minus independent",
     ):
         assert phrase in table
@@ -99,7 +99,7 @@ def test_the_run_folder_is_complete(trained):
         made = json.loads(generated.text["MedWeave command"])
     assert (made["recipe"], made["seed"], made["sampling"]["solver"]) == ("medm2g", 0, "dpmpp_2m")
     report = (run / "report.html").read_text()
-    assert "toy_grid finds toy_vector" in report
+    assert "toy_grid → toy_vector retrieval" in report
     assert report.count("data:image/png;base64,") == 3
     assert "<script" not in report
     assert "autoencoder/toy_grid.autoencoder/weights.safetensors" in names
@@ -194,7 +194,7 @@ def content(path):
 def test_a_killed_command_goes_on_to_the_same_bytes(trained, generate, monkeypatch):
     command = ("--num", "5", "--steps", "2", "--batch", "2")
     generate(*command, "--out", "whole")
-    add = Place.add
+    add = OutputFolder.add
 
     def killed(self, index, write):
         if index == 3:
@@ -202,7 +202,7 @@ def test_a_killed_command_goes_on_to_the_same_bytes(trained, generate, monkeypat
             raise KeyboardInterrupt
         add(self, index, write)
 
-    monkeypatch.setattr(Place, "add", killed)
+    monkeypatch.setattr(OutputFolder, "add", killed)
     with pytest.raises(KeyboardInterrupt):
         generate(*command, "--out", "killed")
     monkeypatch.undo()
@@ -225,27 +225,27 @@ def test_a_killed_command_goes_on_to_the_same_bytes(trained, generate, monkeypat
 
 def test_a_given_partner_and_a_prompt_change_what_is_made(trained, generate, vector):
     made = {}
-    for way in ("alone", "--given", "--prompt"):
-        told = () if way == "alone" else (way, f"toy_vector={vector}")
-        arguments = ("--output", "toy_grid", "--num", "1", "--steps", "10", "--out", f"way{way}", *told)
+    for way in ("alone", "--condition", "--prompt"):
+        inputs = () if way == "alone" else (way, f"toy_vector={vector}")
+        arguments = ("--output", "toy_grid", "--num", "1", "--steps", "10", "--out", f"way{way}", *inputs)
         generate(*arguments)
         path = trained / f"way{way}" / "0000" / "toy_grid.toy"
         made[way] = discover().modalities["toy_grid"].parts("tiny").reader.build().read(path)
-    assert np.abs(made["alone"].data - made["--given"].data).max() > 1e-3
+    assert np.abs(made["alone"].data - made["--condition"].data).max() > 1e-3
     assert np.abs(made["alone"].data - made["--prompt"].data).max() > 1e-3
-    told = provenance(trained / "way--prompt/0000/toy_grid.toy")["prompts"]["toy_vector"]
-    assert told == f"sha256:{hashlib.sha256(Path(vector).read_bytes()).hexdigest()}"
+    recorded = provenance(trained / "way--prompt/0000/toy_grid.toy")["prompts"]["toy_vector"]
+    assert recorded == f"sha256:{hashlib.sha256(Path(vector).read_bytes()).hexdigest()}"
 
 
-@pytest.mark.parametrize(("couple", "told"), [("none", []), ("trained", ["toy_vector"])])
-def test_a_file_names_the_prompts_that_its_output_or_a_partner_heard(trained, generate, vector, couple, told):
-    """The vector is no prompt of itself: it depends on one through the grid alone, where it listens to it."""
-    out = f"heard_{couple}"
-    command = ("--prompt", f"toy_vector={vector}", "--num", "1", "--steps", "2", "--couple", couple, "--out", out)
+@pytest.mark.parametrize(("coupling", "recorded"), [("none", []), ("trained", ["toy_vector"])])
+def test_a_file_names_the_prompts_of_its_output_and_its_partners(trained, generate, vector, coupling, recorded):
+    """The vector is no prompt of itself: it depends on one through the grid alone, where that is its partner."""
+    out = f"recorded_{coupling}"
+    command = ("--prompt", f"toy_vector={vector}", "--num", "1", "--steps", "2", "--coupling", coupling, "--out", out)
     generate(*command)
     study = trained / out / "0000"
     assert list(provenance(study / "toy_grid.toy")["prompts"]) == ["toy_vector"]
-    assert list(provenance(study / "toy_vector.toy")["prompts"]) == told
+    assert list(provenance(study / "toy_vector.toy")["prompts"]) == recorded
     made = (study / "toy_grid.toy").stat().st_mtime_ns
     (trained / out / "manifest.csv").unlink()
     generate(*command)
@@ -267,15 +267,16 @@ def test_a_file_names_the_prompts_that_its_output_or_a_partner_heard(trained, ge
         (("--prompt", "toy_grid={file}"), "does not fit modality 'toy_grid'"),
         (
             ("--prompt", "toy_vector={file}", "--output", "toy_vector"),
-            "--prompt toy_vector: no output hears it (toy_vector hears toy_grid)",
+            "--prompt toy_vector: is not used by any output (prompts by output: toy_vector ← toy_grid)",
         ),
-        (("--prompt", "toy_vector={file}", "--scale", "0"), "--scale 0: leaves every prompt out"),
+        (("--prompt", "toy_vector={file}", "--guidance-scale", "0"), "--guidance-scale 0: leaves every prompt out"),
         (
-            ("--given", "toy_vector={file}", "--couple", "none"),
-            "no output listens to it with --couple none (trained: toy_grid listens to toy_vector)",
+            ("--condition", "toy_vector={file}", "--coupling", "none"),
+            "is not used by any output with --coupling none (toy_grid: disabled by --coupling none; trained partners:"
+            " toy_grid ← toy_vector)",
         ),
-        (("--given", "toy_vector={file}", "--output", "toy_vector"), "both given and to be generated"),
-        (("--given", "toy_vector=a.toy", "--given", "toy_vector=b.toy"), "stands there twice"),
+        (("--condition", "toy_vector={file}", "--output", "toy_vector"), "both given and to be generated"),
+        (("--condition", "toy_vector=a.toy", "--condition", "toy_vector=b.toy"), "stands there twice"),
         (("--solver", "eular"), "eular"),
         (("--steps", "0"), "steps"),
         (("--out", ""), "the path is empty"),

@@ -46,10 +46,10 @@ def test_every_phase_and_measure_ran(trained):
     assert (trained / "runs/medm2g-tiny/plan.txt").read_text().startswith("MedWeave plan")
     table = (trained / "out.txt").read_text()
     for phrase in (
-        "xray_frontal finds mri: R@5, never paired",
-        "text: autoencoder, all findings survive",
-        "mri told by ct: error saved by the true partner, trained",
-        "mri told by xray_frontal: error saved by the true partner, zero-shot",
+        "xray_frontal → mri retrieval, R@5, never paired",
+        "text: autoencoder, all findings preserved",
+        "mri ← ct: reduction vs. mismatched patient, trained pair",
+        "mri ← xray_frontal: reduction vs. mismatched patient, unseen pair",
         "all coupled pairs, prompted by text: cosine, real studies",
         "all coupled pairs, prompted by text: cosine, joint minus independent",
         "mri from a given ct: SSIM gained",
@@ -100,7 +100,7 @@ def test_what_follows_a_given_slice_lies_where_it_lies(trained, monkeypatch):
     parts = {name: discover().modalities[name].parts("tiny") for name in OUTPUTS}
     scan = Sample(modality="ct", data=np.zeros((1, 40, 48), np.float32), geometry=place)
     parts["ct"].writer.build().write(scan, trained / "given.nii.gz", Provenance(model="m", recipe="r", seed=0, index=0))
-    arguments = ("--given", "ct=given.nii.gz", "--output", "xray,mri", "--couple", "trained", "--num", "1")
+    arguments = ("--condition", "ct=given.nii.gz", "--output", "xray,mri", "--coupling", "trained", "--num", "1")
     main([*arguments, "--steps", "2", "--out", "followed"])
     found = parts["mri"].reader.build().read(trained / "followed/0000/mri.nii.gz").geometry
     assert found.shape == place.shape
