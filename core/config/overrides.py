@@ -1,4 +1,4 @@
-"""Settings of parts: ``--set ct.autoencoder.channels=8`` and ``[parts.ct.autoencoder]``."""
+"""Apply settings of parts: ``--set ct.autoencoder.channels=8`` and ``[parts.ct.autoencoder]``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PartOverrides = dict[str, dict[str, dict[str, Any]]]
 
 
 def with_overrides(modalities: Mapping[str, Modality], preset: str, settings: PartOverrides) -> dict[str, Modality]:
-    """The modalities with fields of their parts replaced at one preset; the others stay as they are.
+    """Return the modalities with fields of their parts replaced at one preset.
 
     A `Shared` part changes for all its owners. `UserError` lists every unknown name and wrong value with its path.
     """
@@ -53,7 +53,7 @@ def readers_in(
 
 
 def _changed(modalities: Mapping[str, Modality], preset: str, settings: PartOverrides) -> dict[str, PartConfig]:
-    """Weight set to its new config."""
+    """Return weight set to its new config."""
     old = {name: _configs(modalities[name], preset, tables) for name, tables in settings.items()}
     values = {
         name: {part: _values(config, settings[name][part]) for part, config in configs.items()}
@@ -79,7 +79,7 @@ def _changed(modalities: Mapping[str, Modality], preset: str, settings: PartOver
 
 
 def _configs(modality: Modality, preset: str, tables: Mapping[str, Any]) -> dict[str, PartConfig]:
-    """The present configs of the parts that are set."""
+    """Return the present configs of the parts that are set."""
     declared = modality.parts(preset).declared()
     for part in tables:
         if part not in declared:
@@ -90,7 +90,7 @@ def _configs(modality: Modality, preset: str, tables: Mapping[str, Any]) -> dict
 
 
 def _values(config: BaseModel, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Field values of a config with those of a table in their place, tables inside tables too."""
+    """Return the field values of a config, replaced by those of a table; also in tables inside tables."""
     values = {name: getattr(config, name) for name in type(config).model_fields}
     for key, value in table.items():
         inner = values.get(key)
@@ -99,13 +99,13 @@ def _values(config: BaseModel, table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model(fields: Mapping[str, type[BaseModel]]) -> type[Table]:
-    """A table with these tables inside, so that a refused value is reported with its whole path."""
+    """Return a table with these tables inside, so that a wrong value is reported with its whole path."""
     required: dict[str, Any] = {name: (model, ...) for name, model in fields.items()}
     return create_model("Settings", __base__=Table, **required)
 
 
 def _swapped(modality: str, parts: Parts, changed: Mapping[str, PartConfig]) -> Parts:
-    """The parts with changed configs, shared ones under the same key."""
+    """Return the parts with changed configs, shared ones under the same key."""
     return replace(parts, **dict(_new_parts(modality, parts, changed)))
 
 

@@ -17,9 +17,9 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 class Training(Table):
     """How one phase is trained. The ``_tokens`` values, where given, are those of modalities whose data are tokens.
 
-    ``steps`` are those of a weight set, or of a round of alignment. In a round of guidance, where pairs take turns, they
-    are those of each pair. ``epochs`` above 0 replaces both counts of steps. ``accumulate``: parts in which a batch goes
-    through the network. ``ema``: decay per step. ``clip``: largest gradient norm.
+    ``steps`` are those of a weight set, or of a round of alignment. In a round of guidance, where pairs take turns,
+    they are those of each pair. ``epochs`` above 0 replaces both counts of steps. ``accumulate``: parts in which a
+    batch goes through the network. ``ema``: decay per step. ``clip``: largest gradient norm.
     """
 
     steps: int = Field(ge=1)

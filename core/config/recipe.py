@@ -1,6 +1,6 @@
-"""What a recipe (method) may say: the typed tables ``[recipes.NAME]`` of ``registry.toml``.
+"""Recipes (methods): the typed tables ``[recipes.NAME]`` of ``registry.toml``.
 
-Every switch of METHOD section 0 is a field here. Names of modalities are values, never code.
+Every switch of method section 0 is a field here. Names of modalities are values, never code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class FlowChoice(Table):
         return {"main": value} if isinstance(value, str) else value
 
     def of(self, phase: Phase) -> str:
-        """Text of the flow that a phase goes by; autoencoders and denoisers are not trained in rounds (``main``)."""
+        """Return the text of the flow of a phase; autoencoders and denoisers are not trained in rounds (``main``)."""
         return {"align": self.align, "guide": self.guide}.get(phase) or self.main
 
 
@@ -50,16 +50,17 @@ class PhaseChoice(Table):
 
 
 class AlignChoice(Table):
-    """Shared latent space (METHOD 1).
+    """Shared latent space (method section 1).
 
     ``centre`` is the modality that all others are aligned with (E2); it need not be in a user's flow.
-    ``encoders = "given"``: prompt encoders come trained and stay frozen. ``image_encoder`` says what the paper has;
-    presets choose their own. ``temperature``: where the contrast starts, within CLIP's bounds.
-    ``equal_reports``: whether studies that say the same are ``negatives`` of each other or ``masked``. With ``soft``
-    the targets of a pair with a text are shared by how much two studies tell the same, by their labels and by what can
-    be read in their reports, the more evenly the higher ``target_temperature``; two images are masked
-    (docs/decisions/0016). ``findings_weight``: how much the pooled vectors are asked to tell that too, which one reader
-    for all modalities of a round learns (docs/decisions/0017); 0 leaves it out, and so do studies that do not differ.
+    ``encoders = "given"``: prompt encoders are trained before and stay frozen. ``image_encoder``: that of the paper;
+    presets choose their encoder. ``temperature``: initial value of the contrast, within CLIP's bounds.
+    ``equal_reports``: whether studies with the same report are ``negatives`` of each other or ``masked``. With
+    ``soft``, the targets of a pair with a text are spread over the studies by the agreement of their labels and of the
+    findings in their reports, the more evenly the higher ``target_temperature``; two images are masked
+    (docs/decisions/0016). ``findings_weight``: weight of the loss of a finding probe, one for all modalities of a
+    round, that predicts these findings from the pooled vectors (docs/decisions/0017). The loss is left out at 0, and
+    where studies do not differ.
     """
 
     centre: str
@@ -75,12 +76,12 @@ class AlignChoice(Table):
 
 
 class PromptChoice(Table):
-    """What a denoiser is prompted with (METHOD 2).
+    """What a denoiser is prompted with (method section 2).
 
     ``sources``: neighbours in either flow, in the align flow only, or the centre only (MediSyn; elsewhere an ablation).
     ``sampling``: one of all non-empty subsets (E5), one prompt, or all that there are.
-    ``drop``: probability per sample of the null prompt (E6). ``pooled_only``: of hearing the pooled vectors without
-    tokens, which prepares for prompts of modalities that never met this one (E6b).
+    ``drop``: probability per sample of the null prompt (E6). ``pooled_only``: probability of the pooled vectors without
+    tokens, which prepares for prompts of modalities that were never paired with this one (E6b).
     """
 
     form: Literal["pooled_and_neighbour_tokens", "mixed_pooled", "pooled", "tokens_pooled_size"]
@@ -107,11 +108,12 @@ class DiffuseChoice(Table):
 
 
 class GuideChoice(Table):
-    """Cross-guidance (METHOD 5).
+    """Cross-guidance (method section 5).
 
-    ``context``: tokens that a partner sends (F2). ``adaptation``: the learned stand-in f of E12. ``contrast``: E14.
-    ``description``: context encoders learn to tell their own modality too (docs/decisions/0012); spatial context only.
-    ``levels``: one noise level for a pair or one per flow (F3); ``clean`` is the probability of a clean partner.
+    ``context``: tokens that a partner sends (F2). ``adaptation``: the learned tokens f of E12. ``contrast``: E14.
+    ``description``: context encoders learn to reconstruct their modality too (docs/decisions/0012), with spatial
+    context only.
+    ``levels``: one noise level for a pair or one per modality (F3). ``clean``: probability of a clean partner.
     ``null_prompt``: E6c. ``partner_drop``: F4.
     """
 
@@ -128,7 +130,7 @@ class GuideChoice(Table):
 
 
 class SamplerChoice(Table):
-    """Sampling of all outputs on one grid of noise levels (E16), with classifier-free guidance ``scale`` (E6)."""
+    """Sampling of all outputs on one schedule of noise levels (E16), with classifier-free guidance ``scale`` (E6)."""
 
     solver: Solver = "ddim"
     steps: int = Field(default=50, ge=1)
@@ -137,9 +139,9 @@ class SamplerChoice(Table):
 
 
 class DataChoice(Table):
-    """Data sets of the run by their names in ``[datasets]``, and who may see what.
+    """Data sets of the run by their names in ``[datasets]``, and which studies a round may use.
 
-    ``pools = "disjoint"``: the training patients of a data set with ``deal = true`` are dealt into one pool per round.
+    ``pools = "disjoint"``: each training patient of a data set with ``deal = true`` is in the pool of one round.
     """
 
     names: tuple[str, ...] = ()
@@ -152,7 +154,7 @@ class DataChoice(Table):
 
 
 class Recipe(Table):
-    """A method. ``train`` holds published optimiser settings: preset name, then phase; no other preset sees them."""
+    """A method. ``train``: published optimiser settings by preset name, then phase; no other preset uses them."""
 
     title: str = ""
     flow: FlowChoice

@@ -1,4 +1,4 @@
-"""``registry.toml`` and the ``registry.local.toml`` beside it, as one frozen value."""
+"""Read ``registry.toml`` and the ``registry.local.toml`` next to it into one frozen value."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from core.errors import UserError, format_validation_error, join_choices, unknow
 
 SCHEMA = 1
 FILE, LOCAL = "registry.toml", "registry.local.toml"
-PREPARED = Path("data/prepared")  # of data sets that name no other folder; beside the run folders
+PREPARED = Path("data/prepared")  # of data sets that name no other folder
 
 
 class Plugins(Table):
-    """``enabled``: names of plugins to keep, ``None`` for all. ``modules``: name to module, the development door."""
+    """``enabled``: names of plugins to use, ``None`` for all. ``modules``: name to module, of plugins not installed."""
 
     enabled: tuple[str, ...] | None = None
     modules: dict[str, str] = Field(default_factory=dict)
@@ -33,10 +33,10 @@ class Plugins(Table):
 class DatasetEntry(Table):
     """Where a data set lies and which adapter reads it.
 
-    ``deal``: every patient has every modality, so ``data.pools`` may deal them out. ``split``: as the source says, or
-    drawn by patient. ``reader``: modality, then fields of its reader for the files of this data set. ``options``: what
-    its adapter's ``scan`` takes by keyword. ``prepared``: where ``core.prepare`` leaves what training takes in place of
-    the files; left out, ``data/prepared/NAME``.
+    ``deal``: every patient has every modality, so that ``data.pools`` may distribute the patients. ``split``: as the
+    source says, or drawn by patient. ``reader``: modality, then fields of its reader for the files of this data set.
+    ``options``: keyword arguments of its adapter's ``scan``. ``prepared``: where ``core.prepare`` stores the samples
+    that training reads in place of the files; left out, ``data/prepared/NAME``.
     """
 
     adapter: str
@@ -56,7 +56,7 @@ class PairEntry(Table):
 
 
 class Tables(Table):
-    """All that a registry file may hold beside ``schema``."""
+    """All tables of a registry file, which has ``schema`` besides."""
 
     default_recipe: str
     default_preset: str
@@ -89,9 +89,9 @@ class Tables(Table):
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set of a run: its entry with the adapter found and the root made a path (it may not exist).
+    """A data set of a run: its entry with the adapter itself and the root as a path (it may not exist).
 
-    ``prepared``: the folder of ``core.prepare``, whether it is there or not; ``None``: there is none.
+    ``prepared``: the folder of ``core.prepare``, whether it exists or not; ``None``: the data set has none.
     """
 
     name: str
@@ -107,21 +107,21 @@ class Registry(Tables):
     sources: tuple[Path, ...] = ()
 
     def recipe(self, name: str | None = None) -> Recipe:
-        """A recipe by name, the default one without a name; `UserError` with the choices where there is none."""
-        return _found("recipe", name or self.default_recipe, self.recipes)
+        """Return a recipe by name, the default one without a name; `UserError` with the choices where there is none."""
+        return _look_up("recipe", name or self.default_recipe, self.recipes)
 
     def preset(self, name: str | None = None) -> Preset:
-        """A preset by name, the default one without a name; `UserError` with the choices where there is none."""
-        return _found("preset", name or self.default_preset, self.presets)
+        """Return a preset by name, the default one without a name; `UserError` with the choices where there is none."""
+        return _look_up("preset", name or self.default_preset, self.presets)
 
     def pair(self, first: str, second: str) -> PairEntry:
-        """What the registry says of a pair of modalities, in either order; the default where it says nothing."""
+        """Return the entry of a pair of modalities, in either order; the default where there is none."""
         ends = {first, second}
-        found = (entry for name, entry in self.pairs.items() if {end.strip() for end in name.split("-")} == ends)
-        return next(found, PairEntry())
+        entries = (entry for name, entry in self.pairs.items() if {end.strip() for end in name.split("-")} == ends)
+        return next(entries, PairEntry())
 
     def require_known_pairs(self, modalities: Collection[str]) -> None:
-        """`UserError` where ``[pairs]`` names a modality that is not installed."""
+        """Raise `UserError` where ``[pairs]`` names a modality that is not installed."""
         for name in self.pairs:
             for end in (end.strip() for end in name.split("-")):
                 if end not in modalities:
@@ -129,11 +129,11 @@ class Registry(Tables):
                     raise UserError(f"{self._where()}: pairs.{name}: {problem}")
 
     def data_source(self, name: str, datasets: Mapping[str, DatasetAdapter]) -> DataSource:
-        """A data set by its name in ``[datasets]``.
+        """Return a data set by its name in ``[datasets]``.
 
         `UserError` where there is none, its adapter is not installed, or its root needs an unset variable.
         """
-        entry = _found("data set", name, self.datasets)
+        entry = _look_up("data set", name, self.datasets)
         if entry.adapter not in datasets:
             problem = unknown_name("adapter", entry.adapter, datasets, adjective="installed")
             on = self.plugins.enabled
@@ -142,21 +142,21 @@ class Registry(Tables):
         prepared = PREPARED / name if entry.prepared is None else self._folder(name, "prepared", entry.prepared)
         return DataSource(name, datasets[entry.adapter], self._folder(name, "root", entry.root), entry, prepared)
 
-    def _folder(self, name: str, key: str, said: str) -> Path:
-        for variable in re.findall(r"\$\{(\w+)\}", said):
+    def _folder(self, name: str, key: str, text: str) -> Path:
+        for variable in re.findall(r"\$\{(\w+)\}", text):
             if not os.environ.get(variable):
                 raise UserError(
-                    f"data set '{name}': {key} '{said}' needs the environment variable {variable}, which is not"
+                    f"data set '{name}': {key} '{text}' needs the environment variable {variable}, which is not"
                     f" set; set it, or write the path as datasets.{name}.{key} in {LOCAL} (now in {self._where()})"
                 )
-        folder = re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match[1]], said)
+        folder = re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match[1]], text)
         try:
             path = Path(folder).expanduser() if folder.strip() else None
         except RuntimeError:  # ~name of nobody
             path = None
         if path is None:
             raise UserError(
-                f"data set '{name}': {key} '{said}' is no folder's name; write one as datasets.{name}.{key} in"
+                f"data set '{name}': {key} '{text}' is no folder's name; write one as datasets.{name}.{key} in"
                 f" {LOCAL} (now in {self._where()})"
             )
         return path
@@ -165,28 +165,29 @@ class Registry(Tables):
         return " + ".join(map(str, self.sources)) or FILE
 
 
-def _found(what: str, name: str, choices: Mapping[str, Any]) -> Any:
+def _look_up(what: str, name: str, choices: Mapping[str, Any]) -> Any:
+    """Return the choice of that name; `UserError` with all of them where there is none."""
     if name not in choices:
         raise unknown_name(what, name, choices)
     return choices[name]
 
 
 def load_registry(path: Path | None = None) -> Registry:
-    """Read the registry: ``path``, else ``./registry.toml``, else the shipped copy; merge the local file beside it.
+    """Read the registry: ``path``, else ``./registry.toml``, else the shipped copy; merge the local file next to it.
 
     All faults come in one `UserError`: unknown keys with the nearest known one, wrong values with their dotted path.
     """
-    first = _look_up(path)
+    first = _registry_file(path)
     return _read(tuple(file for file in (first, first.with_name(LOCAL)) if file.is_file()))
 
 
 def shipped_recipes() -> dict[str, Recipe]:
-    """The recipes that MedWeave brings along, whatever the registry of a run says."""
+    """Return the recipes that MedWeave ships, whatever the registry of a run says."""
     return _read((_shipped(),)).recipes
 
 
 def _read(sources: tuple[Path, ...]) -> Registry:
-    """The files merged, later ones on top, and checked."""
+    """Read and check the merged files, later ones on top."""
     tables: dict[str, Any] = {}
     for file in sources:
         tables = merged(tables, read_toml(file))
@@ -202,7 +203,7 @@ def _read(sources: tuple[Path, ...]) -> Registry:
 
 
 def _require_names(known: Tables, where: str) -> None:
-    """`UserError` where the registry names a recipe, preset or data set that it does not have."""
+    """Raise `UserError` where the registry names a recipe, preset or data set that it does not have."""
     named = [("default_recipe", "recipe", known.default_recipe, known.recipes)]
     named += [("default_preset", "preset", known.default_preset, known.presets)]
     for pair, entry in known.pairs.items():
@@ -214,8 +215,8 @@ def _require_names(known: Tables, where: str) -> None:
         raise UserError(f"{where}: {'; '.join(faults)}")
 
 
-def _look_up(path: Path | None) -> Path:
-    """The registry file to read."""
+def _registry_file(path: Path | None) -> Path:
+    """Return the registry file to read."""
     if path is not None:
         if not path.is_file():
             raise UserError(f"--registry {path}: no such file; give a TOML file, or leave it out to use ./{FILE}")
@@ -225,7 +226,7 @@ def _look_up(path: Path | None) -> Path:
 
 
 def _shipped() -> Path:
-    """The file of the checkout, or the copy in the wheel."""
+    """Return the file of the checkout, or the copy in the wheel."""
     checkout = Path(__file__).parents[2] / FILE
     if checkout.is_file():
         return checkout

@@ -1,11 +1,9 @@
-"""Run options: preset < recipe switches (its sampler below the preset's) < run file < flags < ``--set``.
+"""Resolve the options of a run: preset < recipe (its sampler below the preset's) < run file < flags < ``--set``.
 
-The result is written to the run folder and repeats the run: it holds every switch and every size that was used.
+The result is written to the run folder and repeats the run: it has every switch and every size that was used.
 
 Rules for the flow: a layer that gives ``flow`` or ``flow.main`` (as ``--flow`` does) replaces the flow of both phases,
-also where the recipe has a separate guide flow; ``flow.align`` and ``flow.guide`` beside it set one phase alone.
-
-What the command line and the run file say, as layers of tables.
+also where the recipe has a separate guide flow; ``flow.align`` and ``flow.guide`` next to it set one phase alone.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ Layer = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """What the command line gave; ``None`` and empty where it said nothing."""
+    """The options of the command line; ``None`` or empty where it gives none."""
 
     flow: str | None = None
     recipe: str | None = None
@@ -57,13 +55,13 @@ class Flags:
 
 
 def layers_of(flags: Flags) -> list[Layer]:
-    """Run file, flags and ``--set``, lowest first."""
+    """Return run file, flags and ``--set``, lowest first."""
     layers = [(f"--config {flags.config}", read_toml(flags.config))] if flags.config else []
     return [*layers, ("command line", _from_flags(flags)), ("--set", _from_sets(flags.set))]
 
 
 def _from_flags(flags: Flags) -> dict[str, Any]:
-    """The flags as tables."""
+    """Return the flags as tables."""
     given: dict[str, Any] = {
         key: value
         for key in ("recipe", "preset", "flow", "run", "device", "seed")
@@ -87,7 +85,7 @@ def _names(text: str) -> list[str]:
 
 
 def _from_sets(sets: Sequence[str]) -> dict[str, Any]:
-    """``key.key=value`` items as tables; a later item wins."""
+    """Return ``key.key=value`` items as tables; a later item wins."""
     tables: dict[str, Any] = {}
     for item in sets:
         path, equals, value = item.partition("=")
@@ -102,7 +100,7 @@ def _from_sets(sets: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """A value in TOML syntax; anything else is a string as it stands."""
+    """Return a value in TOML syntax; anything else is a string as it stands."""
     try:
         tables = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
@@ -116,7 +114,7 @@ SWITCHES = ("flow", "phases", "align", "prompt", "diffuse", "guide", "sampler", 
 class RunConfig(Table):
     """Everything that decides a run, resolved. ``parts``: modality, part, then fields of its config.
 
-    ``aliases`` go along, so that the file means the same beside another registry.
+    ``aliases`` are included, so that the file means the same with another registry.
     """
 
     recipe: str
@@ -138,20 +136,20 @@ class RunConfig(Table):
 
 
 def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None = None) -> RunConfig:
-    """Put the layers on top of each other and check each. `UserError` says what is wrong, and in which layer.
+    """Merge the layers and check each. `UserError` says what is wrong, and in which layer.
 
     ``modalities``: the installed names, which may stand first in a key of ``--set``.
     """
     flags = flags or Flags()
-    layers = [(source, _placed(table, source, modalities)) for source, table in layers_of(flags) if table]
-    _refuse_beside_run_file(flags, layers)
+    layers = [(source, _normalised(table, source, modalities)) for source, table in layers_of(flags) if table]
+    _require_plain_run_file(flags, layers)
     recipe = _chosen("recipe", layers, registry.default_recipe)
     preset = _chosen("preset", layers, registry.default_preset)
     tables = _base(registry, recipe, preset, extended=flags.extended)
-    config = _checked(tables, f"recipe '{recipe}' at preset '{preset}'")
+    config = _validated(tables, f"recipe '{recipe}' at preset '{preset}'")
     for source, table in layers:
         tables = _laid_over(tables, table)
-        config = _checked(tables, source)
+        config = _validated(tables, source)
     for key, instead in (("extended", "give --extended, or set training.PHASE.steps"), ("sampler", "set sampler.KEY")):
         if getattr(config.training, key) is not None:
             raise UserError(f"training.{key}: only presets of the registry have one; {instead}")
@@ -162,13 +160,13 @@ def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None
     return config.model_copy(update={"flow": FlowChoice(**both)})
 
 
-def _refuse_beside_run_file(flags: Flags, layers: Sequence[Layer]) -> None:
-    """A resolved run file spells out every switch and size: a flag that stands for many of them would change none."""
+def _require_plain_run_file(flags: Flags, layers: Sequence[Layer]) -> None:
+    """Raise `UserError` for a flag that stands for many settings, where the run file gives each of them already."""
     table = layers[0][1] if flags.config is not None and layers else {}
-    spelt = {"recipe": "sampler" in table, "preset": "training" in table, "extended": "training" in table}
+    fixed_by_file = {"recipe": "sampler" in table, "preset": "training" in table, "extended": "training" in table}
     given = [
         f"--{name}"
-        for name, fixed in spelt.items()
+        for name, fixed in fixed_by_file.items()
         if fixed and getattr(flags, name) and getattr(flags, name) != table.get(name)
     ]
     if given:
@@ -179,13 +177,13 @@ def _refuse_beside_run_file(flags: Flags, layers: Sequence[Layer]) -> None:
 
 
 def to_toml(config: RunConfig) -> str:
-    """The run file that repeats a run: ``resolve`` of it gives an equal `RunConfig`."""
+    """Return the run file that repeats a run: ``resolve`` of it gives an equal `RunConfig`."""
     head = "# Resolved by MedWeave. Repeats the run: python -m core.train --config THIS_FILE\n"
     return head + tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
 
 
 def _base(registry: Registry, recipe: str, preset: str, *, extended: bool) -> dict[str, Any]:
-    """The lowest layers: sizes of the preset with what the paper published for it, then the switches."""
+    """Return the lowest layers: sizes of the preset with the published settings for it, then the switches."""
     method, sizes = registry.recipe(recipe), registry.preset(preset)
     training = sizes.model_dump(exclude_none=True, exclude={"extended", "sampler"})
     for phase, published in method.train.get(preset, {}).items():
@@ -205,10 +203,10 @@ def _base(registry: Registry, recipe: str, preset: str, *, extended: bool) -> di
     return {**named, **switches, "training": training, "aliases": dict(registry.aliases)}
 
 
-def _placed(table: Mapping[str, Any], source: str, modalities: Collection[str]) -> dict[str, Any]:
-    """A layer with the settings of modalities under ``parts``, and a plain flow as ``flow.main``.
+def _normalised(table: Mapping[str, Any], source: str, modalities: Collection[str]) -> dict[str, Any]:
+    """Return a layer with the settings of modalities under ``parts``, and a plain flow as ``flow.main``.
 
-    No modality has the name of an option: discovery refuses it.
+    No modality has the name of an option: discovery does not accept it.
     """
     options = list(RunConfig.model_fields)
     names = [key for key in table if key not in options]
@@ -216,26 +214,26 @@ def _placed(table: Mapping[str, Any], source: str, modalities: Collection[str]) 
         if name not in modalities:
             known = f"options: {join_choices(options)}; modalities: {join_choices(modalities)}"
             raise UserError(f"{source}: unknown key '{name}' ({known}){nearest(name, [*options, *modalities])}")
-    placed = {key: value for key, value in table.items() if key in options}
-    if isinstance(placed.get("flow"), str):
-        placed["flow"] = {"main": placed["flow"]}
-    return merged(placed, {"parts": {name: table[name] for name in names}}) if names else placed
+    tables = {key: value for key, value in table.items() if key in options}
+    if isinstance(tables.get("flow"), str):
+        tables["flow"] = {"main": tables["flow"]}
+    return merged(tables, {"parts": {name: table[name] for name in names}}) if names else tables
 
 
 def _chosen(key: str, layers: Sequence[Layer], default: str) -> str:
-    """The name of recipe or preset in the highest layer that gives one."""
+    """Return the name of recipe or preset in the highest layer that gives one."""
     return str(next((table[key] for _, table in reversed(layers) if key in table), default))
 
 
 def _laid_over(below: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer on top; a new main flow drops the separate flows below it."""
+    """Put a layer on top; a new main flow replaces the separate flows below it."""
     flow = layer.get("flow")
     if isinstance(flow, Mapping) and "main" in flow:
         below = {key: value for key, value in below.items() if key != "flow"}
     return merged(below, layer)
 
 
-def _checked(tables: Mapping[str, Any], source: str) -> RunConfig:
+def _validated(tables: Mapping[str, Any], source: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tables)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Tables of TOML files: how they are read, merged and typed."""
+"""Read, merge and type the tables of TOML files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find, load and validate plugins. Built-in plugins come through the same door as everybody else's."""
+"""Find, load and check plugins. Built-in plugins are found as all others are."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("register_"))
 
 @dataclass(frozen=True)
 class Plugin:
-    """An installed plugin. ``error`` is set where it could not be used, and then it offers nothing."""
+    """An installed plugin. Where ``error`` is set, it cannot be used and offers nothing."""
 
     name: str
     module: str
@@ -45,7 +45,7 @@ class Plugin:
 
     @property
     def source(self) -> str:
-        """Distribution and version, for messages."""
+        """Distribution and version, as messages show them."""
         return f"{self.distribution} {self.version}".strip()
 
 
@@ -87,11 +87,11 @@ def discover(
 ) -> Catalog:
     """Load the plugins that are installed (or named in ``modules``) and enabled (``None``: all of them).
 
-    ``reserved``: names that no modality may have, because they are settings of a run. A plugin that
-    cannot be used is kept in the catalog with its error; the caller decides whether it is needed. Raises `UserError` where the set itself is wrong: two plugins or two modalities of one name, or an enabled
-    plugin that is not installed.
+    ``reserved``: names that no modality may have, because they are settings of a run. A plugin that cannot be used
+    stays in the catalog with its error, and the caller decides whether it is needed. Raises `UserError` where the set
+    itself is wrong: two plugins or two modalities of one name, or an enabled plugin that is not installed.
     """
-    plugins = {plugin.name: plugin for plugin in _found(modules or {})}
+    plugins = {plugin.name: plugin for plugin in _installed(modules or {})}
     for name in enabled or ():
         if name not in plugins:
             raise unknown_name("plugin", name, plugins, adjective="installed")
@@ -106,8 +106,8 @@ def _off(plugin: Plugin) -> Plugin:
     return Plugin(plugin.name, plugin.module, plugin.distribution, plugin.version, enabled=False)
 
 
-def _found(modules: Mapping[str, str]) -> Iterator[Plugin]:
-    """Installed plugins by name, then those of the development door; a name may be taken once."""
+def _installed(modules: Mapping[str, str]) -> Iterator[Plugin]:
+    """Yield installed plugins and those of ``[plugins.modules]``, by name; two of one name are an error."""
     taken: dict[str, Plugin] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, _distribution(point))):
         plugin = Plugin(point.name, point.value, *_distribution(point))
@@ -133,7 +133,7 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
 
 @dataclass
 class _Offer:
-    """What one plugin brings, before the plugins are put together."""
+    """What one plugin offers, before the plugins are merged."""
 
     plugin: Plugin
     modalities: Sequence[Modality] = ()
@@ -142,27 +142,27 @@ class _Offer:
 
 
 def _load(plugin: Plugin, reserved: Collection[str]) -> _Offer:
-    """Import a plugin, register it and ask its hooks; whatever goes wrong becomes its error."""
+    """Import a plugin, register it and call its hooks; whatever goes wrong becomes its error."""
     try:
         module = import_module(plugin.module.partition(":")[0])
-        offered = {hook: list(values) for hook, values in _ask(plugin.name, module).items()}
-        _validate(offered, reserved)
+        offered = {hook: list(values) for hook, values in _call_hooks(plugin.name, module).items()}
+        _require_valid(offered, reserved)
     except (Exception, SystemExit) as error:
         failed = Plugin(plugin.name, plugin.module, plugin.distribution, plugin.version, error=_reason(plugin, error))
         return _Offer(failed)
     return _Offer(plugin, *(offered[hook] for hook in HOOKS))
 
 
-def _ask(name: str, module: ModuleType) -> dict[str, Sequence[Any]]:
-    """Register one module with a manager of its own and call each hook that it implements."""
+def _call_hooks(name: str, module: ModuleType) -> dict[str, Sequence[Any]]:
+    """Register one module with its own manager, and call each hook that it implements."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(module, name)
-    _refuse_unknown_hooks(manager)
+    _require_known_hooks(manager)
     return {hook: [item for items in getattr(manager.hook, hook)() for item in items] for hook in HOOKS}
 
 
-def _refuse_unknown_hooks(manager: pluggy.PluginManager) -> None:
+def _require_known_hooks(manager: pluggy.PluginManager) -> None:
     for caller in vars(manager.hook).values():
         if isinstance(caller, pluggy.HookCaller) and not caller.has_spec():
             raise PluginError(
@@ -173,7 +173,7 @@ def _refuse_unknown_hooks(manager: pluggy.PluginManager) -> None:
 
 
 def _reason(plugin: Plugin, error: BaseException) -> PluginError:
-    """Name, distribution and cause, in one line."""
+    """Return name, distribution and cause in one line."""
     return PluginError(f"plugin '{plugin.name}' ({plugin.source}) cannot be used: {_cause(plugin, error)}")
 
 
@@ -184,13 +184,13 @@ def _cause(plugin: Plugin, error: BaseException) -> str:
         return f"it needs the package '{package}', which is not installed; {command}"
     if isinstance(error, UserError):
         return str(error)
-    place = traceback.extract_tb(error.__traceback__)
-    where = f" ({place[-1].filename}:{place[-1].lineno})" if place else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"
 
 
-def _validate(offered: Mapping[str, Sequence[Any]], reserved: Collection[str]) -> None:
-    """Every offered thing is of its type; names, contract version and presets are as the contract says."""
+def _require_valid(offered: Mapping[str, Sequence[Any]], reserved: Collection[str]) -> None:
+    """Raise `PluginError` where what a plugin offers has a wrong type, name, contract version or preset."""
     for hook, kind in zip(HOOKS, (Modality, DatasetAdapter, MetricSpec), strict=True):
         for item in offered[hook]:
             if not isinstance(item, kind):
@@ -200,12 +200,12 @@ def _validate(offered: Mapping[str, Sequence[Any]], reserved: Collection[str]) -
             if not isinstance(item.name, str) or not NAME.fullmatch(item.name):
                 raise PluginError(f"{hook}() offers the name '{item.name}'; a name is lower case: [a-z][a-z0-9_]*")
     for modality in offered[HOOKS[0]]:
-        _validate_modality(modality, reserved)
+        _require_valid_modality(modality, reserved)
     for dataset in offered[HOOKS[1]]:
-        _validate_dataset(dataset)
+        _require_valid_dataset(dataset)
 
 
-def _validate_dataset(dataset: DatasetAdapter) -> None:
+def _require_valid_dataset(dataset: DatasetAdapter) -> None:
     label, names = f"data set '{dataset.name}'", dataset.modalities
     if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
         raise PluginError(f"{label} needs a tuple of modality names, found {names!r}")
@@ -213,7 +213,7 @@ def _validate_dataset(dataset: DatasetAdapter) -> None:
         raise PluginError(f"{label} needs a function scan(root), and for make a function or None")
 
 
-def _validate_modality(modality: Modality, reserved: Collection[str]) -> None:
+def _require_valid_modality(modality: Modality, reserved: Collection[str]) -> None:
     label = f"modality '{modality.name}'"
     if modality.contract != CONTRACT:
         newer = isinstance(modality.contract, int) and modality.contract > CONTRACT
@@ -240,11 +240,11 @@ def _validate_modality(modality: Modality, reserved: Collection[str]) -> None:
         if not isinstance(parts.data, DataSpec):
             raise PluginError(f"{label}, preset '{preset}': data is a {type(parts.data).__name__}; it is a DataSpec")
         for part, config in parts.declared().items():
-            _validate_part(f"{label}, preset '{preset}': part '{part}'", config)
-        _validate_exports(f"{label}, preset '{preset}'", parts.exports)
+            _require_valid_part(f"{label}, preset '{preset}': part '{part}'", config)
+        _require_valid_exports(f"{label}, preset '{preset}'", parts.exports)
 
 
-def _validate_exports(label: str, exports: Any) -> None:
+def _require_valid_exports(label: str, exports: Any) -> None:
     if not isinstance(exports, Mapping) or not all(isinstance(name, str) and NAME.fullmatch(name) for name in exports):
         raise PluginError(f"{label}: exports are a mapping of lower-case names to writers, found {str(exports)[:60]}")
     for name, config in exports.items():
@@ -252,7 +252,7 @@ def _validate_exports(label: str, exports: Any) -> None:
             raise PluginError(f"{label}: export '{name}' is a {type(config).__name__}; it is a PartConfig")
 
 
-def _validate_part(label: str, config: Any) -> None:
+def _require_valid_part(label: str, config: Any) -> None:
     inner = config.config if isinstance(config, Shared) else config
     if not isinstance(inner, PartConfig):
         raise PluginError(f"{label} is a {type(inner).__name__}; it is a PartConfig")

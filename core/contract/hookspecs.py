@@ -1,4 +1,4 @@
-"""The hooks of a plugin. All of them are optional; none may load weights, read a disk or use a network."""
+"""The hooks of a plugin. All are optional; none may load weights, read a disk or use a network."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def register_modalities() -> Sequence[Modality]:  # type: ignore[empty-body]
-    """The modalities that the plugin offers."""
+    """Return the modalities that the plugin offers."""
 
 
 @hookspec
 def register_datasets() -> Sequence[DatasetAdapter]:  # type: ignore[empty-body]
-    """The data sets that the plugin can scan."""
+    """Return the data sets that the plugin can scan."""
 
 
 @hookspec
 def register_metrics() -> Sequence[MetricSpec]:  # type: ignore[empty-body]
-    """Measures that relate two modalities; those of one modality stand in ``Modality.metrics``."""
+    """Return the measures that relate two modalities; those of one modality stand in ``Modality.metrics``."""

@@ -147,8 +147,8 @@ class DatasetAdapter:
     ``dicom(root, out, patients)`` writes the first ``patients`` of a computed cohort to ``out`` as DICOM studies, and
     leaves those that exist. Its keyword arguments may be ``seed``, ``workers`` and ``progress``.
 
-    ``findings_of(text)`` extracts the findings of a report of this data set: finding (a name among ``Record.labels``) to
-    1 present or 0 absent, without those that the report does not mention. Measures use it on generated reports,
+    ``findings_of(text)`` extracts the findings of a report of this data set: finding (a name among ``Record.labels``)
+    to 1 present or 0 absent, without those that the report does not mention. Measures use it on generated reports,
     alignment on reports without labels.
 
     ``details_of(text)`` extracts details of a finding, such as side and grade: ``FINDING/DETAIL`` to 1 or 0, without
