@@ -1,4 +1,4 @@
-"""Any collection of files with a table beside it: ``manifest.csv``, one row per file."""
+"""Any collection of files with a table ``manifest.csv`` in its folder, a row per file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from core.api import DatasetAdapter, hookimpl
 
 @hookimpl
 def register_datasets() -> Sequence[DatasetAdapter]:
-    """The adapter ``manifest``; name it in a data set of registry.toml."""
+    """Return the adapter ``manifest``; name it in a data set of registry.toml."""
     from plugins.manifest.datasets import MANIFEST
 
     return (MANIFEST,)

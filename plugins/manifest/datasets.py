@@ -1,4 +1,4 @@
-"""The adapter ``manifest``: one row per file, columns by name."""
+"""Read a table with a row per file and named columns: the adapter ``manifest``."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ Split = Literal["train", "validation", "test"]
 
 
 def scan(root: Path, **settings: Any) -> Iterator[Record]:
-    """A record per study, in the order of the table; one per report where a study has several.
+    """Yield a record per study, in the order of the table; one per report where a study has several.
 
-    Columns ``study_id``, ``modality``, ``file`` (below ``root``), and where there are: ``patient_id`` (else the study),
-    ``split`` (``train``, ``validation``, ``test``; empty or ``dev`` counts as ``train``, to be split with
-    ``split = "by_patient"``), ``report``, ``labels`` (those that are present, ``|`` between them). A row without a
-    report has that of its study. Files of one study with different reports are captioned one by one and make a record
-    each, and those without any one more. ``settings``: see `ManifestOptions`. `UserError` names the row.
+    The columns ``study_id``, ``modality`` and ``file`` (below ``root``) are required. Optional are ``patient_id`` (else
+    the study), ``split`` (``train``, ``validation``, ``test``; empty or ``dev`` counts as ``train``, to be split with
+    ``split = "by_patient"``), ``report``, and ``labels`` (those that are present, ``|`` between them). A row without a
+    report has that of its study. Files of a study with different reports make a record per report, and those without
+    a report another record. ``settings``: see `ManifestOptions`. `UserError` names the row.
     """
     options = read_options(settings)
     table = Path(root) / TABLE
     studies: dict[str, list[Row]] = {}
     for number, row in _rows(table):
-        _check(row, number, table, options)
+        _require_valid(row, number, table, options)
         if not options.modality_of(row):
             continue
         studies.setdefault(row["study_id"], []).append(row)
     for study, rows in studies.items():
-        for number, (report, own) in enumerate(_by_report(rows).items(), 1):
-            yield _record(f"{study}#{number}" if number > 1 else study, report, own, Path(root), options)
+        for number, (report, group) in enumerate(_by_report(rows).items(), 1):
+            yield _record(f"{study}#{number}" if number > 1 else study, report, group, Path(root), options)
 
 
 def _by_report(rows: list[Row]) -> dict[str, list[Row]]:
-    """The rows of a study by their report; where there is one only, rows without any have it too."""
+    """Return the rows of a study by their report; where there is only one report, rows without any have it too."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.get("report", "").strip(), []).append(row)
@@ -63,7 +63,7 @@ def _rows(table: Path) -> Iterator[tuple[int, Row]]:
         raise UserError(f"{table}: is no table in UTF-8 ({error}); export it again") from error
 
 
-def _check(row: Row, number: int, table: Path, options: ManifestOptions) -> None:
+def _require_valid(row: Row, number: int, table: Path, options: ManifestOptions) -> None:
     missing = [name for name in options.columns if name not in row]
     if missing:
         raise UserError(f"{table}: lacks the columns {', '.join(missing)}, which options.columns names")

@@ -30,13 +30,13 @@ def folder(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("own")
     for number in range(PATIENTS):
-        place, rng = folder / f"scans/patient{number:02d}", np.random.default_rng(number)
-        (place / "ct").mkdir(parents=True)
-        (place / "report.txt").write_text(f"Findings: A mass of {number + 3} mm. Impression: Mass {number}.")
+        study, rng = folder / f"scans/patient{number:02d}", np.random.default_rng(number)
+        (study / "ct").mkdir(parents=True)
+        (study / "report.txt").write_text(f"Findings: A mass of {number + 3} mm. Impression: Mass {number}.")
         volume = rng.integers(0, 2000, (5, 32, 32), dtype=np.int16)
-        ct_series(place / "ct", volume, (0.0, 0.0, 0.0), (0.0, 0.0, 3.0), spacing=(9.0, 9.0))
+        ct_series(study / "ct", volume, (0.0, 0.0, 0.0), (0.0, 0.0, 3.0), spacing=(9.0, 9.0))
         data = rng.normal(size=(32, 32, 5)).astype(np.float32)
-        nibabel.save(nibabel.Nifti1Image(data, np.diag([9.0, 9.0, 3.0, 1.0])), place / f"case_t1_{number}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(data, np.diag([9.0, 9.0, 3.0, 1.0])), study / f"case_t1_{number}.nii.gz")
     rows = [f"patient{number:02d},patient{number:02d},{number % 2}" for number in range(PATIENTS)]
     (folder / "scans/studies.csv").write_text("study,patient,mass\n" + "\n".join(rows) + "\n")
     for name, content in FILES.items():
@@ -70,20 +70,20 @@ def test_step_3(call, folder):
     dry, audit, keep = COMMANDS[:3]
     assert "would audit" in call(dry)
     assert not (folder / "data").exists()
-    told = call(audit)
-    assert "12 studies of 12 patients" in told
+    output = call(audit)
+    assert "12 studies of 12 patients" in output
     assert not list(folder.rglob("*.safetensors"))
     broken = folder / "scans/patient03/ct/000.dcm"
     content = broken.read_bytes()
     broken.write_bytes(content[: len(content) // 2])
-    told = call(audit)
-    line = next(line for line in told.splitlines() if "unreadable" in line)
+    output = call(audit)
+    line = next(line for line in output.splitlines() if "unreadable" in line)
     excerpt = re.search(r"^  error +unreadable files +ct: 1 of 12 \(8\.3 %\)", PAGE, re.M)
     assert excerpt
     assert line.split()[: len(excerpt[0].split())] == excerpt[0].split()
     broken.write_bytes(content)
-    assert "unreadable" not in call(audit).partition("nothing found of")[0]
-    assert "core.train takes them from there" in call(keep)
+    assert "unreadable" not in call(audit).partition("nothing to report")[0]
+    assert "core.train reads them from there" in call(keep)
     files = json.loads((folder / "data/prepared/mine/tiny/audit.json").read_text())["files"]
     assert files == dict.fromkeys(("text", "ct", "mri_t1"), PATIENTS)
 
@@ -103,8 +103,8 @@ def test_every_check_is_on_the_page():
     population = Population()
     record = Record(patient="p", study="s", files={"m": ()}, masks={"a": Path("b")}, labels={"c": 1})
     population.add(record)
-    checks = {one.check for one in population.findings(("m", "n"))}
-    said = {"file": "a", "patient": "p", "study": "s", "split": "train", "taken": True}
+    checks = {finding.check for finding in population.findings(("m", "n"))}
+    study = {"file": "a", "patient": "p", "study": "s", "split": "train", "taken": True}
     values = {
         "stored": "x",
         "assumed": False,
@@ -115,10 +115,10 @@ def test_every_check_is_on_the_page():
         "low": 0.0,
         "high": 1.0,
     }
-    place = {"shape": [9, 9], "spacing": [1.0, 1.0], "orientation": "RA"}
+    position = {"shape": [9, 9], "spacing": [1.0, 1.0], "orientation": "RA"}
     text = {"words": 9, "ends": True, "masked": 0, "parts": {}, "pixels": 1}
-    facts = [{**said, **values, **place}, {**said, **text}]
-    checks |= {one.check for one in examine("m", DataSpec(kind="grid", space=(9, 9)), facts)}
+    facts = [{**study, **values, **position}, {**study, **text}]
+    checks |= {finding.check for finding in examine("m", DataSpec(kind="grid", space=(9, 9)), facts)}
     assert len(checks) > 20
     missing = checks - {"patients", "masks", "warnings of the reader", "short texts", "empty texts"}
     assert not [check for check in missing if f"`{check}`" not in PAGE]
