@@ -25,7 +25,7 @@ def file_fingerprint(file: DataFile) -> bytes:
 
 
 def text_fingerprint(text: str) -> bytes:
-    """Return the 16 bytes of a text that stands in a table."""
+    """Return the 16 bytes of a text in a table."""
     return blake2b(encoded(text), digest_size=16).digest()
 
 

@@ -28,7 +28,7 @@ def drop_unreadable(
     """Return the studies without what cannot be read of these modalities, with one warning.
 
     Each file is read once, and nothing stays in memory. A data set of more than 2,048 files or 256 MB is not tried,
-    which a warning says. `UserError` where a modality cannot be read at all: its settings are wrong, not its files.
+    and a warning says so. `UserError` where a modality cannot be read at all: its settings are wrong, not its files.
     """
     seen = [tuple(name for name in parts if record.has(name)) for record in records]
     paths = [record.files[name][0] for record, names in zip(records, seen, strict=True) for name in names
@@ -80,7 +80,7 @@ def _is_small(paths: Sequence[DataFile]) -> bool:
     for path in dict.fromkeys(map(path_on_disk, paths)) if len(paths) <= _MAX_FILES else ():
         try:
             size += sum(file.stat().st_size for file in files_of(path))
-        except (OSError, ValueError):  # its reader says why
+        except (OSError, ValueError):  # its reader gives the reason
             continue
         if size > _MAX_BYTES:
             return False

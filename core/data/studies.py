@@ -29,9 +29,9 @@ class Studies:
     """Records whose files are read and preprocessed on first use.
 
     ``visible`` gives, per record, the modalities that may be seen (disjoint pools hide the rest). Of several files of
-    one modality in a study the first is used. ``readers``: those of a data set, by its name and the modality, in place
-    of the modality's own. ``prepared``: the samples of a data set that ``core.prepare`` left, by its name; they stay on
-    disk, and memory does not grow with their number.
+    one modality in a study the first is used. ``readers`` maps a data set and a modality to the reader that replaces
+    that of the modality. ``prepared`` maps a data set to the samples that ``core.prepare`` left; they stay on disk, and
+    memory does not grow with their number.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Studies:
         return (self.batch(name, indices[start : start + ROWS]) for start in range(0, len(indices), ROWS))
 
     def augmented_batch(self, name: str, indices: Sequence[int], seed: int, *purpose: str | int) -> Batch:
-        """Return each sample after a random augmentation (method E3), every sample with a generator of its own."""
+        """Return each sample after a random augmentation (method E3), every sample with a separate generator."""
         augment = self._part(name, "augment")
         generators = (make_generator(seed, *purpose, name, index) for index in indices)
         views = [
@@ -91,7 +91,7 @@ class Studies:
         return sample
 
     def text(self, name: str, index: int) -> str:
-        """Return what a study says in a modality of texts, as far as its reader selects it."""
+        """Return the text of a study, as far as its reader selects it."""
         self._build(name, self.records[index])
         return str(self._original(name, index).data)
 
@@ -175,7 +175,7 @@ class Studies:
         return sample
 
     def _read_with_remedy(self, name: str, index: int) -> Sample:
-        """Read a study; an error says what to do about such files."""
+        """Read a study; an error names the remedy."""
         record = self.records[index]
         self._build(name, record)
         try:
@@ -206,7 +206,7 @@ class Studies:
         return self._reader(record.dataset, name).read(record.files[name][0])
 
     def _selected_text(self, record: Record, name: str) -> str:
-        """Return what the reader selects of a text that stands in a table, where it can select."""
+        """Return what the reader selects of a text in a table, where it can select."""
         text = record.texts[name]
         if (record.dataset, name) not in self.readers and self.parts[name].reader is None:
             return text

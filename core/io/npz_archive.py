@@ -16,7 +16,7 @@ from core.errors import UserError
 from core.types import FileRef
 
 SUFFIX = ".npz"
-_MAX_BYTES = 1 << 30  # of an array, which is kept in memory
+_MAX_BYTES = 1 << 30  # of an array, which stays in memory
 _VERSION = (1, 0)  # later versions are for long headers: no picture needs one, and a false one may claim up to 4 GiB
 _SHAPES = "number x rows x columns, or those and 3 colours"
 
@@ -90,6 +90,6 @@ def _require_picture_header(content: IO[bytes], entry: zipfile.ZipInfo) -> None:
         raise UserError(f"its array is {dtype} of shape {shape}, expected 8 or 16 bits without sign: {_SHAPES}")
     num_bytes = math.prod(shape) * dtype.itemsize
     if min(shape) < 1 or num_bytes != entry.file_size - content.tell():
-        raise UserError(f"its array says {shape} of {dtype}, {entry.file_size:,} bytes are there; export it again")
+        raise UserError(f"its header claims {shape} of {dtype}, {entry.file_size:,} bytes are there; export it again")
     if num_bytes > _MAX_BYTES:
         raise UserError(f"its array takes {num_bytes / 2**30:.1f} GiB of memory; unpack it into a file per picture")

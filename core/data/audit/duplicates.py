@@ -19,7 +19,7 @@ _NEAR_WITHIN = 8  # bits of 64
 # two patients in 20 of 256 at least (2,248 frontal ones, openi_cxr).
 _NEAR_ACROSS, _NEAR_ACROSS_FINE = 3, 12
 _WORDS = 4  # of 64 bits
-_FEW_WORDS = 5  # a caption of so few words says nothing of its patient
+_FEW_WORDS = 5  # a caption of so few words does not identify its patient
 
 
 class Owners:
@@ -30,7 +30,7 @@ class Owners:
         self._split_numbers: dict[str, int] = {}
 
     def add(self, facts: Facts) -> None:
-        """One more."""
+        """Record the owner of one more file."""
         self._numbers.append(self._names.last)
         self._patients.append(hash64(facts["patient"]))
         self._splits.append(self._split_numbers.setdefault(facts["split"], len(self._split_numbers)))

@@ -20,14 +20,14 @@ def examine(modality: str, spec: DataSpec, files: Iterable[Facts]) -> Iterator[F
     """
     names = NameIndex()
     checks: tuple[Check, ...] = (
-        *(
-            Readable(modality),
-            Storage(modality),
-            Sizes(modality),
-            SpacingAndOrientation(modality, names),
-            Values(modality, names),
-        ),
-        *(DuplicateFiles(modality, names, spec.units), Reports(modality), RepeatedTexts(modality, names)),
+        Readable(modality),
+        Storage(modality),
+        Sizes(modality),
+        SpacingAndOrientation(modality, names),
+        Values(modality, names),
+        DuplicateFiles(modality, names, spec.units),
+        Reports(modality),
+        RepeatedTexts(modality, names),
     )
     for facts in files:
         names.append(file_name(facts))

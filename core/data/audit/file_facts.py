@@ -1,8 +1,8 @@
 """The facts that an audit records of one file: a flat JSON object, never pixels.
 
 Of every file: ``file`` (its name in the manifest), ``patient``, ``study``, ``split``, ``taken`` (whether training takes
-it: the first of its study). Then either ``fault`` with ``missing``, or what is listed here. Of a text that stands in a
-table ``file`` is ``null``.
+it: the first of its study). Then either ``fault`` with ``missing``, or what is listed here. Of a text in a table
+``file`` is ``null``.
 
 =============  =====================================================================================================
 content        hash of the file's bytes (of a folder, of all its files; for a table's text, of the text)
@@ -19,7 +19,6 @@ said           the warning of the reader
 words          of a text their number; ``ends`` whether it ends a sentence, ``masked`` how many were de-identified,
                ``cut`` how many tokens the networks do not read, ``parts`` a hash of each section
 =============  =====================================================================================================
-
 """
 
 from __future__ import annotations

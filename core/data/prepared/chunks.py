@@ -181,7 +181,7 @@ def _write_facts(path: Path, header: Mapping[str, Any], facts: list[dict[str, An
 
 
 def _has_facts(path: Path, header: Mapping[str, Any]) -> bool:
-    """Whether a chunk's facts are those of this header, and its faults those of the packages that are installed."""
+    """Return whether a chunk's facts have this header, and its faults are those of the packages that are installed."""
     try:
         with path.open(encoding="utf-8") as file:
             written = dict(json.loads(file.readline()))
@@ -192,7 +192,7 @@ def _has_facts(path: Path, header: Mapping[str, Any]) -> bool:
 
 
 def _are_same_versions(chunk: Chunk, times: list[int]) -> bool:
-    """Whether every file is the version that was read; times that differ for no change are corrected."""
+    """Return whether every file is the version that was read; times that differ for no change are corrected."""
     path = versions_path(chunk.folder, chunk.number)
     versions = read_versions(path)
     if versions is None or len(versions) != len(times):

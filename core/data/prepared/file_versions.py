@@ -1,6 +1,6 @@
 """When the files of a chunk were last written and what was in them, so that a changed file is noticed.
 
-Times stand here alone, so that everything else is the same bytes for every copy of a data set.
+Times are stored here alone, so that everything else is the same bytes for every copy of a data set.
 """
 
 from __future__ import annotations

@@ -74,8 +74,7 @@ def relative(file: DataFile, root: Path) -> str:
     """Return the path below ``root``, or the whole path where it leads elsewhere; `file_ref` reads it again."""
     if isinstance(file, FileRef):
         return relative(file.path, root) + file.suffix
-    path = file
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.absolute().as_posix()
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.absolute().as_posix()
 
 
 def _entries(root: Path) -> Iterator[tuple[str, int, int]]:

@@ -148,7 +148,7 @@ def _exclude(request: PrepareRequest, population: Population, excluded: Collecti
 
 
 def _remove_rest(folder: Path, num: int) -> None:
-    """What a larger data set of this name left behind the last portion."""
+    """Remove what a larger data set of this name left behind the last chunk."""
     for path in folder.glob("[0-9]*.*"):
         if path.stem.isdecimal() and int(path.stem) >= num:
             with suppress(OSError):

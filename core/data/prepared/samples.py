@@ -23,7 +23,7 @@ class PreparedSamples:
     """The canonical samples of one data set at one preset, read from disk one by one.
 
     ``digests``: how this run reads each modality; samples made otherwise are not used, and neither is the sample of a
-    file that changed since. Of each modality one warning says so.
+    file that changed since. A warning for each modality reports both once.
     """
 
     def __init__(self, dataset: str, folder: Path, root: Path, digests: Mapping[str, str]) -> None:

@@ -39,7 +39,7 @@ class Settings:
     def digest(self) -> str:
         """Return a hash of both, and of the versions of MedWeave, of their plugins and of the packages that decode.
 
-        A preprocessor's own file (a tokenizer) is part of it.
+        A file of the preprocessor (a tokenizer) is part of it.
         """
         identity = [_FORMAT, core.__version__, self.modality, _named(self.reader), _named(self.preprocess)]
         identity += [_versions(type(self.reader).__module__, type(self.preprocess).__module__)]

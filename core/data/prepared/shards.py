@@ -1,7 +1,7 @@
 """Canonical samples on disk: a safetensors file per chunk, and an index that finds a sample by the name of its file.
 
-An entry of a shard says of which file it was made and what that file looked like, so that an index that is mixed up or
-old can never hand out a wrong sample. Arrays are read one by one: memory does not grow with the data set.
+An entry of a shard names the file of which it was made and holds its fingerprint, so that an index that is mixed up or
+old can never return a wrong sample. Arrays are read one by one: memory does not grow with the data set.
 """
 
 from __future__ import annotations
