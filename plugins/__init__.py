@@ -1,1 +1,1 @@
-"""Built-in plugins: one package per source of modalities, found by entry points like everybody else's."""
+"""Built-in plugins, a package each, which are discovered by entry points like all others."""

@@ -9,7 +9,7 @@ from core.api import Modality, hookimpl
 
 @hookimpl
 def register_modalities() -> Sequence[Modality]:
-    """``ct``."""
+    """Return the modality ``ct``."""
     from plugins.ct.modality import CT
 
     return (CT,)

@@ -1,4 +1,4 @@
-"""CT in Hounsfield units: axial slices at the 2-D presets, volumes at ``tiny3d``."""
+"""Define CT in Hounsfield units: axial slices at the 2-D presets, volumes at ``tiny3d``."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _parts(networks: GridNetworks) -> Parts:
     )
     return Parts(
         data=preprocess.spec,
-        # Pictures have lost their Hounsfield units: they are read only where somebody states what they stand for.
+        # Exported images have lost their Hounsfield units: they are read only where the settings state the scale.
         reader=AnyFormatReaderConfig(
             nifti=NiftiReaderConfig(modality=NAME, units="HU", dims=dims),
             series=SeriesReaderConfig(modality=NAME, units="HU", dims=dims, kinds=("CT",), rescale="require"),

@@ -1,4 +1,4 @@
-"""MRI: one acquisition of unspecified contrast, and a modality for each known contrast."""
+"""Define MRI: an acquisition of unspecified contrast, and a modality for each known contrast."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def _parts(modality: str, networks: GridNetworks) -> Parts:
         value_range=_GENERATED_RANGE,
     )
     # Units are arbitrary anyway, so an exported slice is as good as a NIfTI one.
-    picture = ImageReaderConfig(modality=modality, orientation="PL") if dims == 2 else None
+    image = ImageReaderConfig(modality=modality, orientation="PL") if dims == 2 else None
     return Parts(
         data=preprocess.spec,
         reader=AnyFormatReaderConfig(
             nifti=NiftiReaderConfig(modality=modality, dims=dims),
-            image=picture,
+            image=image,
             series=SeriesReaderConfig(modality=modality, dims=dims, kinds=("MR",)),
         ),
         preprocess=preprocess,
@@ -57,7 +57,7 @@ _TITLES = {
     "mri_pd": "MRI, proton density",
     "mri_flair": "MRI, FLAIR",
 }
-_SERIES = {name: 501 + place for place, name in enumerate(_TITLES)}
+_SERIES = {name: 501 + index for index, name in enumerate(_TITLES)}
 MODALITIES = tuple(
     Modality(name=name, title=title, presets={preset: _parts(name, grid_networks(preset)) for preset in _PRESETS})
     for name, title in _TITLES.items()

@@ -1,4 +1,4 @@
-"""Colour photographs and microscopy: seven kinds of picture that share their networks."""
+"""Colour photographs and microscopy: seven kinds of image that share their networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from core.api import Modality, hookimpl
 
 @hookimpl
 def register_modalities() -> Sequence[Modality]:
-    """``photo_dermoscopy``, ``photo_fundus``, ``photo_oct``, ``photo_histopathology`` and the others of this family."""
+    """Return ``photo_dermoscopy``, ``photo_fundus``, ``photo_oct``, ``photo_histopathology`` and the others."""
     from plugins.photo.modality import MODALITIES
 
     return MODALITIES

@@ -1,7 +1,7 @@
-"""One set of parts for every kind of picture: what differs is the name, and what the caption says.
+"""Define the same parts for every kind of photograph: only the name and the caption differ.
 
-MediSyn has one denoiser for all its image types, told apart by their captions alone; so have these seven. Kinds that
-are grey in the file (OCT, ultrasound) get three equal channels, because what is shared has three.
+MediSyn has a common denoiser for all its image types, which captions alone distinguish; so have these seven. Kinds that
+are grey in the file (OCT, ultrasound) get three equal channels, because the shared networks have three.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from core.api import AugmenterConfig, Modality, Parts, Shared, WindowNormalizati
 from core.io import ImageReaderConfig, ImageWriterConfig
 from core.nn import GridNetworks, grid_networks
 
-_RANGE = (0.0, 1.0)  # share of full scale
-_ORIENTATION = "IL"  # rows run down and columns right, as displayed; said of the screen, not of the patient
+_RANGE = (0.0, 1.0)  # fraction of full scale
+_ORIENTATION = "IL"  # rows run down and columns right, as displayed: the screen's frame, not the patient's
 _TITLES = {
     "photo_dermoscopy": "Dermoscopy",
     "photo_fundus": "Fundus photograph",
@@ -40,7 +40,7 @@ def _parts(modality: str, networks: GridNetworks) -> Parts:
             modality=modality, orientation=_ORIENTATION, channels=3, value_range=_RANGE, convert=True, unplaced=True
         ),
         preprocess=preprocess,
-        # One line through all channels keeps the hue, a power of each channel would not.
+        # A linear map common to all channels keeps the hue, a power of each channel would not.
         augment=AugmenterConfig(gamma=0.0, window=0.08, noise=0.02),
         prompt=Shared("photo.prompt", networks.prompt),
         autoencoder=networks.autoencoder,
@@ -50,7 +50,7 @@ def _parts(modality: str, networks: GridNetworks) -> Parts:
 
 
 def _modality(name: str, title: str) -> Modality:
-    # A picture stays one beside volumes: tiny3d is tiny.
+    # A photograph has no volumes: tiny3d is tiny.
     sizes = {"tiny": "tiny", "tiny3d": "tiny", "small": "small", "paper": "paper"}
     presets = {preset: _parts(name, grid_networks(size, channels=3)) for preset, size in sizes.items()}
     return Modality(name=name, title=title, presets=presets)

@@ -9,7 +9,7 @@ from core.api import Modality, hookimpl
 
 @hookimpl
 def register_modalities() -> Sequence[Modality]:
-    """``text``."""
+    """Return the modality ``text``."""
     from plugins.text.modality import TEXT
 
     return (TEXT,)

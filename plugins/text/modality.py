@@ -1,4 +1,4 @@
-"""The modality ``text``: byte-pair tokens, a transformer that reads, Optimus (METHOD E8), 0-D UNet (E11)."""
+"""Define the modality ``text``: byte-pair tokens, a BERT prompt encoder, Optimus (method E8) and a 0-D UNet (E11)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from core.nn import TextAutoencoderConfig, TextPromptEncoderConfig, VectorDenois
 from plugins.text.preprocess import ReportTokenizerConfig
 
 NAME = "text"
-# Trained on made-up chest reports, see the README; a run's own takes its place by `text.preprocess.path`.
+# Trained on synthetic chest reports, see the README; another one replaces it by `text.preprocess.path`.
 _SHIPPED = "plugins.text:tokenizer.json"
 
 
@@ -19,7 +19,7 @@ def _parts(
     denoiser: VectorDenoiserConfig,
     token_dropout: float = 0.0,
 ) -> Parts:
-    """``encoder``: width, depth and heads of the transformer that reads the prompt."""
+    """Return the parts of a preset; ``encoder``: width, depth and heads of the transformer that reads the prompt."""
     width, depth, num_heads = encoder
     return Parts(
         data=tokenizer.spec,

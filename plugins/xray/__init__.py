@@ -1,4 +1,4 @@
-"""Chest radiographs: the frontal and the lateral view, one modality each."""
+"""Chest radiographs: the frontal and the lateral view, each a modality."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from core.api import Modality, hookimpl
 
 @hookimpl
 def register_modalities() -> Sequence[Modality]:
-    """``xray_frontal`` and ``xray_lateral``."""
+    """Return the modalities ``xray_frontal`` and ``xray_lateral``."""
     from plugins.xray.modality import FRONTAL, LATERAL
 
     return (FRONTAL, LATERAL)

@@ -1,4 +1,4 @@
-"""Both views: the same networks, one shared image encoder (MedCoDi-M) and the common image autoencoder."""
+"""Define both views: the same networks, a shared image encoder (MedCoDi-M) and the common image autoencoder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.io import (
 from core.nn import GridNetworks, grid_networks
 
 _FIELD_MM = 430.0  # side of a 43 cm detector
-_RANGE = (0.0, 1.0)  # share of the largest number of the bit depth (MedCoDi-M 3.1)
+_RANGE = (0.0, 1.0)  # fraction of the largest number of the bit depth (MedCoDi-M 3.1)
 
 
 def _parts(
@@ -45,7 +45,7 @@ def _parts(
 
 
 def _view(name: str, title: str, orientation: str, view: View, export: DicomRadiographWriterConfig) -> Modality:
-    # A projection stays a projection beside volumes: tiny3d is tiny.
+    # A projection has no volumes: tiny3d is tiny.
     sizes = {"tiny": "tiny", "tiny3d": "tiny", "small": "small", "paper": "paper"}
     presets = {preset: _parts(name, orientation, view, export, grid_networks(size)) for preset, size in sizes.items()}
     return Modality(name=name, title=title, presets=presets)

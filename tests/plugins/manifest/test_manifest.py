@@ -48,9 +48,9 @@ def test_a_record_per_study_and_report(table):
 
 
 def test_the_table_of_the_page_on_dicom_is_one_study(tmp_path):
-    """A CT beside a radiograph with a report: an empty cell does not make another study of it."""
+    """A CT and a radiograph with a report: an empty cell does not make another study of it."""
     page = (ROOT / "docs/how-to/read_dicom.md").read_text(encoding="utf-8")
-    block = next(one for one in page.split("```") if one.startswith("\nstudy_id,"))
+    block = next(part for part in page.split("```") if part.startswith("\nstudy_id,"))
     (tmp_path / "manifest.csv").write_text(block.lstrip(), encoding="utf-8")
     (record,) = MANIFEST.scan(tmp_path)
     assert set(record.files) == {"xray_frontal", "ct"}
@@ -64,9 +64,9 @@ def test_a_row_without_a_report_has_that_of_its_study_where_there_is_one_only(ta
     (record,) = MANIFEST.scan(table([first, last], columns))
     assert (set(record.files), record.texts) == ({"ct", "mri"}, {"text": "A mass."})
     third = ["a", "ct", "3.png", "The liver."]
-    found = list(MANIFEST.scan(table([first, last, third], columns)))
-    assert [one.study for one in found] == ["a", "a#2", "a#3"]
-    assert [one.texts.get("text") for one in found] == [None, "A mass.", "The liver."]
+    studies = list(MANIFEST.scan(table([first, last, third], columns)))
+    assert [record.study for record in studies] == ["a", "a#2", "a#3"]
+    assert [record.texts.get("text") for record in studies] == [None, "A mass.", "The liver."]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_row_without_a_report_has_that_of_its_study_where_there_is_one_only(ta
         ([["a", "ct", "x.png", "training"]], ["study_id", "modality", "file", "split"], "split 'training' (known: dev"),
     ],
 )
-def test_a_wrong_table_names_the_place(table, rows, columns, expected):
+def test_an_invalid_table_names_file_and_line(table, rows, columns, expected):
     root = table(rows, columns)
     with pytest.raises(UserError) as refused:
         list(MANIFEST.scan(root))

@@ -1,4 +1,4 @@
-"""A table in its own words: what its columns mean, and captions made of labels."""
+"""A table in other words: what its columns mean, and captions made of labels."""
 
 import csv
 
@@ -21,21 +21,21 @@ def records(tmp_path):
 
 
 def test_without_options_nothing_is_made_up(records):
-    (one,) = records([["a", "smear", "", "a.png", "", "RBC:3|WBC:1"]])
-    assert one.texts == {}
-    assert one.labels == {"RBC:3": 1, "WBC:1": 1}
+    (record,) = records([["a", "smear", "", "a.png", "", "RBC:3|WBC:1"]])
+    assert record.texts == {}
+    assert record.labels == {"RBC:3": 1, "WBC:1": 1}
 
 
 def test_a_label_that_says_that_there_is_none_is_none(records):
     rows = [["a", "smear", "", "a.png", "", "No Indexing"], ["b", "smear", "", "b.png", "", "Opacity|No Indexing"]]
-    assert [one.labels for one in records(rows, uncoded=["No Indexing"])] == [{}, {"Opacity": 1}]
+    assert [record.labels for record in records(rows, uncoded=["No Indexing"])] == [{}, {"Opacity": 1}]
 
 
 def test_words_of_the_table_become_modalities_and_some_are_left_out(records):
     rows = [["a", "mri", kind, f"{kind}.nii", "", ""] for kind in ("T1", "T2")] + [["a", "label", "M", "m.nii", "", ""]]
     names = {"mri/T1": "mri_t1", "label/M": ""}
-    (one,) = records(rows, columns=["modality", "sequence"], modalities=names)
-    assert list(one.files) == ["mri_t1", "mri/T2"]
+    (record,) = records(rows, columns=["modality", "sequence"], modalities=names)
+    assert list(record.files) == ["mri_t1", "mri/T2"]
 
 
 @pytest.mark.parametrize(
@@ -53,20 +53,20 @@ def test_a_caption_from_labels(records, labels, text):
         "names": {"nv": "melanocytic nevus"},
         "unlabelled": "A skin lesion.",
     }
-    (one,) = records([["a", "m", "", "a.png", "", labels]], **options)
-    assert one.texts == {"text": text}
-    assert set(one.labels) == {name.strip() for name in labels.split("|") if name}
+    (record,) = records([["a", "m", "", "a.png", "", labels]], **options)
+    assert record.texts == {"text": text}
+    assert set(record.labels) == {name.strip() for name in labels.split("|") if name}
 
 
-def test_a_report_is_kept_as_it_is(records):
-    (one,) = records([["a", "m", "", "a.png", "Clear lungs.", "mass"]], caption="Shows {labels}.")
-    assert one.texts == {"text": "Clear lungs."}
+def test_a_report_stays_as_it_is(records):
+    (record,) = records([["a", "m", "", "a.png", "Clear lungs.", "mass"]], caption="Shows {labels}.")
+    assert record.texts == {"text": "Clear lungs."}
 
 
 def test_counts(records):
-    (one,) = records([["a", "m", "", "a.png", "", "RBC:3|WBC:0|plain"]], caption="Smear: {labels}.", counts=True)
-    assert one.texts == {"text": "Smear: RBC (3) and plain."}
-    assert one.labels == {"RBC": 1, "plain": 1}
+    (record,) = records([["a", "m", "", "a.png", "", "RBC:3|WBC:0|plain"]], caption="Smear: {labels}.", counts=True)
+    assert record.texts == {"text": "Smear: RBC (3) and plain."}
+    assert record.labels == {"RBC": 1, "plain": 1}
 
 
 def test_a_caption_for_each_modality(records):
@@ -75,12 +75,12 @@ def test_a_caption_for_each_modality(records):
         ["b", "slide", "", "b.png", "", "y"],
         ["c", "film", "", "c.png", "", "z"],
     ]
-    found = records(rows, caption={"oct": "OCT: {labels}.", "slide": "Slide: {labels}."})
-    assert [record.texts.get("text") for record in found] == ["OCT: x.", "Slide: y.", None]
+    studies = records(rows, caption={"oct": "OCT: {labels}.", "slide": "Slide: {labels}."})
+    assert [record.texts.get("text") for record in studies] == ["OCT: x.", "Slide: y.", None]
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"caption": "No place."}, r"options\.caption: a caption says where its labels go: \{labels\}"),
         ({"captoin": "x"}, r"options\.captoin: .*\(known: columns, modalities, caption"),
@@ -88,7 +88,7 @@ def test_a_caption_for_each_modality(records):
         ({"counts": "perhaps"}, r"options\.counts: "),
     ],
 )
-def test_wrong_options_are_one_line(records, options, said):
-    with pytest.raises(UserError, match=said) as caught:
+def test_wrong_options_are_one_line(records, options, message):
+    with pytest.raises(UserError, match=message) as caught:
         records([["a", "m", "", "a.png", "", "x"]], **options)
     assert "\n" not in str(caught.value)

@@ -31,10 +31,10 @@ def test_a_data_set_of_pictures(real_data, name):
                 continue
             seen.add(modality)
             parts = catalog.modalities[modality].parts("tiny")
-            found = parts.preprocess.build().apply(parts.reader.build().read(path))
-            assert found.data.shape == (parts.data.channels, *parts.data.space)
-            assert np.ptp(found.data) > 0.5
+            canonical = parts.preprocess.build().apply(parts.reader.build().read(path))
+            assert canonical.data.shape == (parts.data.channels, *parts.data.space)
+            assert np.ptp(canonical.data) > 0.5
     assert seen == EXPECTED[name]
-    told = [record.texts.get("text", "") for record in records]
-    assert sum(map(bool, told)) >= len(records) - 1  # one X-ray study of covid_cxr has no note
-    assert not any("{" in text for text in told)
+    texts = [record.texts.get("text", "") for record in records]
+    assert sum(map(bool, texts)) >= len(records) - 1  # one X-ray study of covid_cxr has no note
+    assert not any("{" in text for text in texts)

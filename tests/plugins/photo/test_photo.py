@@ -1,4 +1,4 @@
-"""Pictures of every kind: colour survives, hue is kept by views, and nobody claims to know where they lie."""
+"""Pictures of every kind: colour survives, augmentation preserves the hue, and no position in the patient is claimed."""
 
 import colorsys
 from dataclasses import replace
@@ -14,7 +14,7 @@ from plugins.photo.modality import MODALITIES
 
 PHOTO = MODALITIES[0]
 PARTS = PHOTO.parts("tiny")
-TOLD = Provenance(model="m", recipe="r", seed=0)
+PROVENANCE = Provenance(model="m", recipe="r", seed=0)
 
 
 def saved(path, mode="RGB", size=(40, 30)):
@@ -43,7 +43,7 @@ def test_colours_come_back_after_writing(tmp_path):
     reader, preprocess = PARTS.reader.build(), PARTS.preprocess.build()
     sample = reader.read(saved(tmp_path / "a.png", size=(64, 64)))
     restored = preprocess.invert(preprocess.apply(sample), sample.geometry)
-    PARTS.writer.build().write(restored, tmp_path / "b.png", TOLD)
+    PARTS.writer.build().write(restored, tmp_path / "b.png", PROVENANCE)
     first, second = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png"))
     assert np.array_equal(first, second)
     assert reader.read(tmp_path / "b.png").geometry == sample.geometry
@@ -51,8 +51,8 @@ def test_colours_come_back_after_writing(tmp_path):
 
 def test_a_picture_lies_nowhere_in_the_patient(tmp_path):
     sample = PARTS.reader.build().read(saved(tmp_path / "a.png"))
-    found = PARTS.preprocess.build().apply(sample)
-    for geometry in (sample.geometry, found.geometry, PARTS.data.default_geometry):
+    canonical = PARTS.preprocess.build().apply(sample)
+    for geometry in (sample.geometry, canonical.geometry, PARTS.data.default_geometry):
         assert geometry.source_header["unplaced"] is True
         assert known_axes(geometry) == (False, False, False)
     assert sample.meta["spacing_known"] is False

@@ -1,4 +1,4 @@
-"""Reports that are too long: what is kept ends with a sentence, and what is cut is counted."""
+"""Reports that are too long: the part that fits ends with a sentence, and what is cut is counted."""
 
 import numpy as np
 import pytest
@@ -18,48 +18,48 @@ def report(words):
     return Sample(modality="text", data=words, meta={"path": "a.txt"})
 
 
-def test_what_is_kept_ends_with_a_sentence(config):
+def test_the_part_that_fits_ends_with_a_sentence(config):
     whole = " ".join(SENTENCES * 8)
     tokens = config.build()
-    found = tokens.apply(report(whole))
-    written = tokens.invert(found).data
+    canonical = tokens.apply(report(whole))
+    written = tokens.invert(canonical).data
     assert whole.startswith(written)
     assert written.endswith(".")
-    assert 20 <= len(found.data) <= 36
+    assert 20 <= len(canonical.data) <= 36
     all_ids = config.model_copy(update={"length": 4000}).build().apply(report(whole))
-    assert found.meta["cut_tokens"] == len(all_ids.data) - len(found.data) > 0
-    assert found.meta["path"] == "a.txt"
+    assert canonical.meta["cut_tokens"] == len(all_ids.data) - len(canonical.data) > 0
+    assert canonical.meta["path"] == "a.txt"
 
 
-def test_the_old_cut_is_still_to_be_had(config):
+def test_a_text_may_be_cut_between_characters(config):
     whole, written = " ".join(SENTENCES * 8), []
     for length in range(30, 40):
         tokens = config.model_copy(update={"cut": "character", "length": length}).build()
-        found = tokens.apply(report(whole))
-        assert len(found.data) == length
-        written.append(tokens.invert(found).data)
-    assert sum(one.endswith(".") for one in written) < 5
+        canonical = tokens.apply(report(whole))
+        assert len(canonical.data) == length
+        written.append(tokens.invert(canonical).data)
+    assert sum(text.endswith(".") for text in written) < 5
 
 
 def test_a_text_without_sentences_is_cut_between_characters(config):
-    found = config.build().apply(report("opacity " * 100))
-    assert len(found.data) == 36
-    assert found.meta["cut_tokens"] > 0
+    canonical = config.build().apply(report("opacity " * 100))
+    assert len(canonical.data) == 36
+    assert canonical.meta["cut_tokens"] > 0
 
 
 @pytest.mark.parametrize("words", ["", "Normal.", SENTENCES[2]])
 def test_a_text_that_fits_is_whole(config, words):
     tokens = config.build()
-    found = tokens.apply(report(words))
-    assert tokens.invert(found).data == words
-    assert found.meta["cut_tokens"] == 0
-    assert tokens.apply(found) is found
+    canonical = tokens.apply(report(words))
+    assert tokens.invert(canonical).data == words
+    assert canonical.meta["cut_tokens"] == 0
+    assert tokens.apply(canonical) is canonical
     (part,) = tokens.split(report(words))
-    assert np.array_equal(part.data, found.data)
+    assert np.array_equal(part.data, canonical.data)
 
 
 def test_a_long_prompt_is_read_whole_in_windows():
-    """Nothing is cut, and its last word is heard."""
+    """Nothing is cut, and its last word has an effect."""
     import torch
 
     from core.preprocess.collate import collate
