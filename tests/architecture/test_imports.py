@@ -61,6 +61,7 @@ def test_the_contracts_name_every_module_of_core():
         ("core/nn/schedule.py", "import core.engine.rng"),
         ("core/io/geometry.py", "import core.io.nifti"),
         ("plugins/phantom/geometry/grid.py", "import plugins.phantom.anatomy.body"),
+        ("plugins/phantom/report/grammar.py", "import plugins.phantom.imaging.masks"),
         ("plugins/ct/modality.py", "import plugins.mri"),
         ("plugins/ct/modality.py", "import core.config.registry"),
         ("plugins/ct/modality.py", "import core.generate.bundle"),
