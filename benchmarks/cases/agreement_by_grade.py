@@ -2,9 +2,8 @@
 
     python benchmarks/run.py agreement_by_grade
 
-Needs the finished run of `main_job_long`. The test patients, finding classifiers and noise are those of the agreement in
-its table. Each grade of a finding is measured against all patients without it, averaged over the reliably classified
-findings.
+Needs the finished run of `main_job_long`, and uses the test patients, finding classifiers and noise of its table. Each
+grade of a finding is measured against all patients without it, averaged over the reliably classified findings.
 """
 
 from __future__ import annotations

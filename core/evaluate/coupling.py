@@ -209,10 +209,10 @@ def _reduction(without: np.ndarray, matched: np.ndarray) -> np.ndarray:
 def _paired_t(first: np.ndarray, second: np.ndarray, patients: Sequence[Hashable] | None) -> tuple[float, float]:
     group, num = groups(len(first), patients)
     counts = np.bincount(group, minlength=num)
-    means = [np.bincount(group, values, num) / counts for values in (first, second)]
-    if np.array_equal(*means):
+    mean_first, mean_second = (np.bincount(group, values, num) / counts for values in (first, second))
+    if np.array_equal(mean_first, mean_second):
         return 0.0, 1.0
-    result: Any = ttest_rel(*means)
+    result: Any = ttest_rel(mean_first, mean_second)
     return float(result.statistic), float(result.pvalue)
 
 

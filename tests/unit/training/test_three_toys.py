@@ -34,7 +34,7 @@ root = "{root}"
 def states(session):
     """Every tensor of every network, by weight set. Attention inside a denoiser goes by ``sites.`` alone."""
     found = {}
-    for key, module in session.networks._made.items():
+    for key, module in session.networks._modules.items():
         own = module.state_dict()
         if key in session.networks.sets:
             own = {name: own[name] for name in session.networks.sets[key].config.build().state_dict()}
