@@ -13,7 +13,7 @@ from plugins.mask.reader import MaskReaderConfig
 from plugins.phantom.anatomy.findings import FINDINGS as PHANTOM_FINDINGS
 from plugins.phantom.imaging.masks import ORGANS as PHANTOM_ORGANS
 
-TOLD = Provenance(model="m", recipe="r", seed=0)
+PROVENANCE = Provenance(model="m", recipe="r", seed=0)
 SCAN = AnyFormatReaderConfig(
     nifti=NiftiReaderConfig(modality="m", units="label", dims=2),
     image=ImageReaderConfig(modality="m", orientation="PL", units="label"),
@@ -25,12 +25,12 @@ def saved(path, data, kind=np.int16):
     return path
 
 
-def test_the_names_are_the_phantoms_in_its_order():
+def test_the_labels_are_the_phantoms_in_its_order():
     assert ORGANS.parts("tiny").preprocess.labels == PHANTOM_ORGANS
     assert FINDINGS.parts("tiny").preprocess.labels == PHANTOM_FINDINGS
 
 
-@pytest.mark.parametrize("modality", [ORGANS, FINDINGS], ids=lambda one: one.name)
+@pytest.mark.parametrize("modality", [ORGANS, FINDINGS], ids=lambda item: item.name)
 @pytest.mark.parametrize("preset", ["tiny", "tiny3d", "small", "paper"])
 def test_every_part_has_a_channel_per_label(modality, preset):
     parts = modality.parts(preset)
@@ -44,31 +44,31 @@ def test_every_part_has_a_channel_per_label(modality, preset):
 def test_numbers_of_another_collection_become_labels(tmp_path):
     """BraTS: 1 necrosis, 2 oedema, 4 enhancing tumour."""
     path = saved(tmp_path / "a.nii.gz", [[0, 1, 2], [4, 4, 0]])
-    found = MaskReaderConfig(scan=SCAN, values=(2, (1, 4))).build().read(path)
-    assert found.data[0].tolist() == [[0, 2, 1], [2, 2, 0]]
-    assert found.data.dtype == np.float32
-    assert found.geometry.spacing_mm == (1, 1)
+    result = MaskReaderConfig(scan=SCAN, values=(2, (1, 4))).build().read(path)
+    assert result.data[0].tolist() == [[0, 2, 1], [2, 2, 0]]
+    assert result.data.dtype == np.float32
+    assert result.geometry.spacing_mm == (1, 1)
 
 
 def test_a_picture_of_black_and_white(tmp_path):
     mask = np.zeros((6, 8), np.uint8)
     mask[2:4, 5:] = 255
     Image.fromarray(mask).save(tmp_path / "a.png")
-    found = MaskReaderConfig(scan=SCAN, values=(255,)).build().read(tmp_path / "a.png")
-    assert np.array_equal(found.data[0], mask // 255)
+    result = MaskReaderConfig(scan=SCAN, values=(255,)).build().read(tmp_path / "a.png")
+    assert np.array_equal(result.data[0], mask // 255)
 
 
 @pytest.mark.parametrize(
-    ("data", "kind", "values", "said"),
+    ("data", "kind", "values", "message"),
     [
         ([[0, 3], [1, 2]], np.int16, (1, 2), r"a\.nii\.gz: holds 3, and values names 1, 2; add it, or set others"),
         ([[0, 0.5], [1, 2]], np.float32, None, r"a\.nii\.gz: holds 0\.5, but labels are whole numbers"),
         ([[0, -1], [1, 2]], np.int16, None, r"a\.nii\.gz: holds -1, but labels are whole numbers"),
     ],
 )
-def test_what_is_no_label_is_one_line(tmp_path, data, kind, values, said):
+def test_a_number_that_is_no_label_gives_a_single_line(tmp_path, data, kind, values, message):
     path = saved(tmp_path / "a.nii.gz", data, kind)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         MaskReaderConfig(scan=SCAN, values=values).build().read(path)
     assert "\n" not in str(caught.value)
 
@@ -80,7 +80,7 @@ def test_other_numbers_may_mean_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("values", [(1, 1), (0, 1), ((1, 2), 2)])
-def test_one_number_is_one_label(values):
+def test_a_number_stands_for_a_single_label(values):
     with pytest.raises(ValidationError, match="different numbers"):
         MaskReaderConfig(scan=SCAN, values=values)
 
@@ -90,7 +90,7 @@ def test_a_written_map_keeps_its_labels_whatever_the_collection_calls_them(tmp_p
     path = saved(tmp_path / "a.nii.gz", [[0, 10, 20], [20, 20, 0]])
     reader = parts.reader.model_copy(update={"values": (20, 10)}).build()
     sample = reader.read(path)
-    parts.writer.build().write(sample, tmp_path / "b.nii.gz", TOLD)
+    parts.writer.build().write(sample, tmp_path / "b.nii.gz", PROVENANCE)
     again = reader.read(tmp_path / "b.nii.gz")
     assert np.array_equal(again.data, sample.data)
     assert nib.load(tmp_path / "b.nii.gz").get_data_dtype() == np.int16
@@ -102,9 +102,9 @@ def test_from_file_to_canonical_form_and_back(tmp_path):
     path = saved(tmp_path / "a.nii.gz", np.kron(rng.integers(0, 12, (64, 64)), np.ones((2, 2))))
     sample = parts.reader.build().read(path)
     preprocess = parts.preprocess.build()
-    found = preprocess.apply(sample)
-    assert found.data.shape == (11, 64, 64)
-    assert np.array_equal(preprocess.invert(found, sample.geometry).data, sample.data)
+    result = preprocess.apply(sample)
+    assert result.data.shape == (11, 64, 64)
+    assert np.array_equal(preprocess.invert(result, sample.geometry).data, sample.data)
 
 
 def test_the_export_is_a_segmentation_with_our_names(tmp_path):
@@ -116,16 +116,16 @@ def test_the_export_is_a_segmentation_with_our_names(tmp_path):
     sample = parts.preprocess.build().invert(
         parts.preprocess.build().apply(parts.reader.build().read(saved(tmp_path / "a.nii.gz", data[0])))
     )
-    parts.exports["dicom"].build().write(sample, tmp_path / "a.dcm", TOLD)
-    found = pydicom.dcmread(tmp_path / "a.dcm")
-    assert found.Modality == "SEG"
-    named = {one.SegmentNumber: one.SegmentLabel for one in found.SegmentSequence}
+    parts.exports["dicom"].build().write(sample, tmp_path / "a.dcm", PROVENANCE)
+    result = pydicom.dcmread(tmp_path / "a.dcm")
+    assert result.Modality == "SEG"
+    named = {item.SegmentNumber: item.SegmentLabel for item in result.SegmentSequence}
     assert (named[2], named[5]) == ("pleural_effusion", "lung_lesion")
     frames = [
         frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
-        for frame in found.PerFrameFunctionalGroupsSequence
+        for frame in result.PerFrameFunctionalGroupsSequence
     ]
-    for number, plane in zip(frames, found.pixel_array.reshape(-1, 64, 64), strict=True):
+    for number, plane in zip(frames, result.pixel_array.reshape(-1, 64, 64), strict=True):
         assert np.array_equal(plane == 1, sample.data[0] == number)
     assert set(frames) == {2, 5}
 
@@ -140,8 +140,8 @@ def test_the_phantoms_masks_are_files_of_these_modalities(tmp_path):
         parts = modality.parts("tiny")
         sample = parts.reader.build().read(path)
         assert path == record.masks[modality.name.removeprefix("mask_")]
-        found = parts.preprocess.build().apply(sample)
-        assert np.array_equal(parts.preprocess.build().invert(found, sample.geometry).data, sample.data)
+        result = parts.preprocess.build().apply(sample)
+        assert np.array_equal(parts.preprocess.build().invert(result, sample.geometry).data, sample.data)
     ct = nib.load(record.files["ct"][0])
     assert np.allclose(ct.affine, nib.load(record.files["mask_organs"][0]).affine)
 
@@ -149,22 +149,22 @@ def test_the_phantoms_masks_are_files_of_these_modalities(tmp_path):
 def segmentation(folder, modality, preset):
     """An export of random labels, and the labels."""
     parts = modality.parts(preset)
-    place, num = parts.data.default_geometry, len(parts.preprocess.labels)
-    data = np.random.default_rng(0).integers(0, num + 1, (1, *place.shape)).astype(np.float32)
-    sample = Sample(modality=modality.name, data=data, geometry=place)
-    parts.exports["dicom"].build().write(sample, folder / "a.dcm", TOLD)
+    geometry, num = parts.data.default_geometry, len(parts.preprocess.labels)
+    data = np.random.default_rng(0).integers(0, num + 1, (1, *geometry.shape)).astype(np.float32)
+    sample = Sample(modality=modality.name, data=data, geometry=geometry)
+    parts.exports["dicom"].build().write(sample, folder / "a.dcm", PROVENANCE)
     return folder / "a.dcm", sample
 
 
-@pytest.mark.parametrize("modality", [ORGANS, FINDINGS], ids=lambda one: one.name)
+@pytest.mark.parametrize("modality", [ORGANS, FINDINGS], ids=lambda item: item.name)
 @pytest.mark.parametrize("preset", ["tiny", "tiny3d"])
 def test_an_export_is_read_back_whatever_the_collections_numbers_are(tmp_path, modality, preset):
     path, sample = segmentation(tmp_path, modality, preset)
     config = modality.parts(preset).reader
     for reader in (config, config.model_copy(update={"values": (7, 9)})):
-        found = reader.build().read(path)
-        assert np.array_equal(found.data, sample.data)
-        assert found.geometry.affine == pytest.approx(sample.geometry.affine)
+        result = reader.build().read(path)
+        assert np.array_equal(result.data, sample.data)
+        assert result.geometry.affine == pytest.approx(sample.geometry.affine)
 
 
 def test_another_makers_segment_is_known_by_its_code(tmp_path):
@@ -183,6 +183,6 @@ def test_another_makers_segment_is_known_by_its_code(tmp_path):
         config.build().read(path)
     scan = config.scan
     scan = scan.model_copy(update={"segmentation": scan.segmentation.model_copy(update={"others": "nothing"})})
-    found = config.model_copy(update={"scan": scan}).build().read(path)
-    assert np.array_equal(found.data[sample.data == 2], np.full((sample.data == 2).sum(), 8))
-    assert not found.data[sample.data == 1].any()
+    result = config.model_copy(update={"scan": scan}).build().read(path)
+    assert np.array_equal(result.data[sample.data == 2], np.full((sample.data == 2).sum(), 8))
+    assert not result.data[sample.data == 1].any()

@@ -84,8 +84,8 @@ def attack(reader, seeds, path, num, target=None, mutations=PLAIN, wrap=bytes):
             try:
                 num_read += outcome(reader, target or path) is not None
             except BaseException as error:
-                kept = path.with_name(f"kept{number}")
-                kept.write_bytes(wrap(content))
-                raise AssertionError(f"mutation {number}, kept as {kept}: {error!r}") from error
+                copy = path.with_name(f"kept{number}")
+                copy.write_bytes(wrap(content))
+                raise AssertionError(f"mutation {number}, saved as {copy}: {error!r}") from error
     assert peak_mb() - before < LIMIT_MB
     return num_read

@@ -48,7 +48,7 @@ def test_refuses_an_existing_file(folder):
 
 
 @pytest.mark.parametrize("linkable", [True, False])
-def test_a_file_that_appears_meanwhile_is_kept(folder, monkeypatch, linkable):
+def test_a_file_that_appears_meanwhile_is_not_overwritten(folder, monkeypatch, linkable):
     if not linkable:
         monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError("no links here")))
     path = folder / "a.png"
@@ -78,7 +78,7 @@ def test_missing_folder_and_folder_as_target(folder):
         pass
 
 
-def test_unwritable_folder_is_one_line(folder, monkeypatch):
+def test_unwritable_folder_gives_a_single_line(folder, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 

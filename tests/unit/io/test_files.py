@@ -31,7 +31,7 @@ SUFFIXES = sorted(READERS)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_readers_refuse_impossible_paths_in_one_line(folder, suffix):
+def test_readers_refuse_impossible_paths_in_a_single_line(folder, suffix):
     reader = READERS[suffix].build()
     with pytest.raises(UserError, match="cannot be opened: File name too long; shorten it"):
         reader.read(folder / ("x" * 300 + suffix))

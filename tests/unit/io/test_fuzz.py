@@ -109,8 +109,8 @@ def texts(folder):
 
 def reports(folder):
     """Basic Text SR."""
-    told = Provenance(model="m", recipe="r", seed=1)
-    DicomReportWriterConfig().build().write(Sample(modality="m", data=REPORT), folder / "a.dcm", told)
+    message = Provenance(model="m", recipe="r", seed=1)
+    DicomReportWriterConfig().build().write(Sample(modality="m", data=REPORT), folder / "a.dcm", message)
     return TextReaderConfig(modality="m").build(), [(folder / "a.dcm").read_bytes()], folder / "a.dcm", {}
 
 

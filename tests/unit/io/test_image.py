@@ -34,20 +34,20 @@ def test_stored_numbers_come_back(folder, suffix, kind, bits):
     array = GREY.astype(kind) * (1 if bits == 8 else 1000)
     path = folder / f"a{suffix}"
     Image.fromarray(array).save(path)
-    found = reader().read(path)
-    assert found.data.dtype == np.float32
-    assert np.array_equal(found.data, array[None].astype(np.float32))
-    assert found.geometry.source_header == {"bits": bits}
-    assert found.geometry.orientation == "IL"
-    assert found.meta["spacing_known"] is False
+    result = reader().read(path)
+    assert result.data.dtype == np.float32
+    assert np.array_equal(result.data, array[None].astype(np.float32))
+    assert result.geometry.source_header == {"bits": bits}
+    assert result.geometry.orientation == "IL"
+    assert result.meta["spacing_known"] is False
 
 
 def test_jpeg_and_spacing(folder):
     Image.fromarray(np.full((6, 8), 100, np.uint8)).save(folder / "a.jpg", dpi=(72, 72))
-    found = reader(spacing_mm=(0.2, 0.4)).read(folder / "a.jpg")
-    assert np.abs(found.data - 100).max() <= 2
-    assert found.geometry.spacing_mm == (0.2, 0.4)
-    assert found.meta["spacing_known"] is True
+    result = reader(spacing_mm=(0.2, 0.4)).read(folder / "a.jpg")
+    assert np.abs(result.data - 100).max() <= 2
+    assert result.geometry.spacing_mm == (0.2, 0.4)
+    assert result.meta["spacing_known"] is True
 
 
 @pytest.mark.parametrize(("kind", "largest"), [(np.uint8, 255), (np.uint16, 65535)])
@@ -154,11 +154,11 @@ def test_exif_orientation_is_obeyed_once(folder, turned, suffix):
     exif = Image.Exif()
     exif[274] = turned
     image.save(folder / f"a{suffix}", exif=exif)
-    found = reader().read(folder / f"a{suffix}").data[0] > 128
+    result = reader().read(folder / f"a{suffix}").data[0] > 128
     corner = {1: (0, 0), 3: (-1, -1), 6: (0, -1)}[turned]
-    assert found.shape == ((32, 16) if turned == 6 else (16, 32))
-    assert found[corner]
-    assert found.sum() == 64
+    assert result.shape == ((32, 16) if turned == 6 else (16, 32))
+    assert result[corner]
+    assert result.sum() == 64
 
 
 def test_tiff_on_its_side_is_refused(folder):
@@ -221,7 +221,7 @@ def test_sizes_are_checked_before_decoding(folder):
             reader().read(folder / "bomb.png")
 
 
-def test_several_pictures_in_one_file(folder):
+def test_several_pictures_in_a_file(folder):
     image = Image.fromarray(GREY)
     image.save(folder / "a.tif", save_all=True, append_images=[image])
     with pytest.raises(UserError, match="holds 2 pictures"):
@@ -242,19 +242,23 @@ def test_round_trip(folder, provenance, bits, value_range, shape):
     writer = ImageWriterConfig(bits=bits, value_range=value_range, units="HU").build()
     writer.write(written, folder / "ä.png", provenance)
     # The reader's own settings give way to what the file says.
-    found = reader(value_range=(5, 6), channels=shape[0], spacing_mm=(9, 9)).read(folder / "ä.png")
-    assert np.abs(found.data - written.data).max() <= writer.tolerance * 1.001 + 1e-4
-    assert found.geometry == written.geometry
-    assert found.meta["synthetic"] is True
-    assert found.meta["units"] == "HU"
-    assert found.meta["provenance"] == provenance.model_dump(mode="json")
+    result = reader(value_range=(5, 6), channels=shape[0], spacing_mm=(9, 9)).read(folder / "ä.png")
+    assert np.abs(result.data - written.data).max() <= writer.tolerance * 1.001 + 1e-4
+    assert result.geometry == written.geometry
+    assert result.meta["synthetic"] is True
+    assert result.meta["units"] == "HU"
+    assert result.meta["provenance"] == provenance.model_dump(mode="json")
 
 
 def test_numpy_values_in_the_geometry_are_written(folder, provenance):
-    kept = {"window": np.array([1.5, 2]), "bits": np.int64(12), "deep": {"on": [np.bool_(True), (np.float32(0.5),)]}}
-    ImageWriterConfig().build().write(sample(**kept), folder / "a.png", provenance)
-    found = reader().read(folder / "a.png").geometry.source_header
-    assert found == {"window": [1.5, 2.0], "bits": 12, "deep": {"on": [True, [0.5]]}}
+    remaining = {
+        "window": np.array([1.5, 2]),
+        "bits": np.int64(12),
+        "deep": {"on": [np.bool_(True), (np.float32(0.5),)]},
+    }
+    ImageWriterConfig().build().write(sample(**remaining), folder / "a.png", provenance)
+    result = reader().read(folder / "a.png").geometry.source_header
+    assert result == {"window": [1.5, 2.0], "bits": 12, "deep": {"on": [True, [0.5]]}}
 
 
 def test_plain_pillow_sees_the_mark(folder, provenance):

@@ -51,14 +51,14 @@ def test_a_voxel_lies_where_the_header_says(write):
     """By hand: LPS position Offset + i·spacing along each row of the matrix; R and A are its negatives."""
     sample = reader().read(write(TransformMatrix="0 1 0 -1 0 0 0 0 1"))
     assert np.array_equal(sample.data[0], VOXELS)
-    found = sample.geometry.affine @ [3, 2, 1, 1]
+    result = sample.geometry.affine @ [3, 2, 1, 1]
     # x axis runs along +P, y axis along -L: LPS (10 - 2·0.6, 20 + 3·0.5, 30 + 2)
-    assert found[:3] == pytest.approx([-(10 - 1.2), -(20 + 1.5), 32], abs=1e-9)
+    assert result[:3] == pytest.approx([-(10 - 1.2), -(20 + 1.5), 32], abs=1e-9)
     assert sample.geometry.spacing_mm == pytest.approx((0.5, 0.6, 2.0))
     assert (sample.modality, sample.meta["units"], sample.data.dtype) == ("m", "HU", np.float32)
 
 
-def test_the_same_place_and_values_as_itk(write, tmp_path):
+def test_the_same_position_and_values_as_itk(write, tmp_path):
     sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
     angle = np.deg2rad(25)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
@@ -95,7 +95,7 @@ def test_gantry_tilt_stays_in_the_affine(write):
     assert affine[:3, 2] == pytest.approx([0, -0.4, 2.0])
 
 
-def test_without_a_matrix_the_orientation_must_be_said(write):
+def test_without_a_matrix_the_orientation_must_be_configured(write):
     path = write(drop=("TransformMatrix", "Offset"))
     with pytest.raises(UserError, match=r"scan\.mhd: states no TransformMatrix.*orientation"):
         reader().read(path)
@@ -139,7 +139,7 @@ def test_scan_readers_read_it_and_give_the_middle_slice_for_planes(write):
         ({"CompressedData": "True"}, "cannot be read as MetaImage"),
     ],
 )
-def test_a_wrong_header_is_one_line(write, changed, expected):
+def test_a_wrong_header_gives_a_single_line(write, changed, expected):
     with pytest.raises(UserError) as refused:
         reader().read(write(**changed))
     assert expected in str(refused.value)
@@ -163,7 +163,7 @@ def test_nan_is_refused_or_replaced(write):
     assert reader(nan_value=-1000.0).read(path).data[0, 1, 1, 1] == -1000
 
 
-def test_mutated_files_give_a_sample_or_one_line(write, tmp_path):
+def test_mutated_files_give_a_sample_or_a_single_line(write, tmp_path):
     source, draw = write(), random.Random(7)
     whole = source.read_bytes()
     num_read, refusals = 0, []

@@ -37,9 +37,9 @@ def names(folder):
 
 def volume(shape=(5, 7, 6), affine=None, **stored):
     data = np.random.default_rng(0).normal(0, 300, (1, *shape)).astype(np.float32)
-    place = centred(shape, (0.3, 0.4, 2.1)[: len(shape)], "LPS"[: len(shape)], **stored)
-    place = place if affine is None else Geometry(affine=affine, shape=shape, source_header=stored)
-    return Sample(modality="m", data=data, geometry=place)
+    source = centred(shape, (0.3, 0.4, 2.1)[: len(shape)], "LPS"[: len(shape)], **stored)
+    source = source if affine is None else Geometry(affine=affine, shape=shape, source_header=stored)
+    return Sample(modality="m", data=data, geometry=source)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -50,12 +50,12 @@ def test_round_trip_of_volumes(folder, provenance, suffix, affine, dtype, step):
     writer = NiftiWriterConfig(dtype=dtype, step=step, suffix=suffix, units="HU").build()
     path = folder / f"ä{suffix}"
     writer.write(written, path, provenance)
-    found = reader().read(path)
-    assert found.data.dtype == np.float32
-    assert np.abs(found.data - written.data).max() <= writer.tolerance + 1e-4 * (dtype == "int16")
-    assert found.geometry == written.geometry
-    assert found.meta["units"] == "HU"
-    assert found.meta["synthetic"] is True
+    result = reader().read(path)
+    assert result.data.dtype == np.float32
+    assert np.abs(result.data - written.data).max() <= writer.tolerance + 1e-4 * (dtype == "int16")
+    assert result.geometry == written.geometry
+    assert result.meta["units"] == "HU"
+    assert result.meta["synthetic"] is True
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (1, 7), (5, 1, 1), (1, 1, 6)])
@@ -63,9 +63,9 @@ def test_round_trip_keeps_the_number_of_axes(folder, provenance, shape):
     written = volume(shape)
     NiftiWriterConfig().build().write(written, folder / "a.nii.gz", provenance)
     assert nib.load(folder / "a.nii.gz").shape[:2] == shape[:2]
-    found = reader().read(folder / "a.nii.gz")
-    assert np.array_equal(found.data, written.data)
-    assert found.geometry == written.geometry
+    result = reader().read(folder / "a.nii.gz")
+    assert np.array_equal(result.data, written.data)
+    assert result.geometry == written.geometry
 
 
 def test_plain_nibabel_sees_the_mark_and_both_forms(folder, provenance):
@@ -95,7 +95,7 @@ def test_the_same_sample_gives_the_same_bytes(folder, provenance):
     assert gzip.decompress((folder / "a.nii.gz").read_bytes()) == gzip.decompress((folder / "b.nii.gz").read_bytes())
 
 
-def test_an_image_that_was_moved_since_keeps_its_new_place(folder, provenance):
+def test_an_image_that_was_moved_since_has_its_new_position(folder, provenance):
     NiftiWriterConfig().build().write(volume(), folder / "a.nii.gz", provenance)
     image = nib.load(folder / "a.nii.gz")
     moved = image.affine.copy()
@@ -116,17 +116,17 @@ def save(path, data, affine=TURNED, code=1, **header):
 def test_foreign_volume_and_slice(folder):
     data = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
     save(folder / "a.nii.gz", data)
-    found = reader(dims=3).read(folder / "a.nii.gz")
-    assert np.array_equal(found.data, data[None])
-    assert np.allclose(found.geometry.affine, TURNED, atol=1e-5)
-    assert found.geometry.source_header == {"dtype": "int16"}
+    result = reader(dims=3).read(folder / "a.nii.gz")
+    assert np.array_equal(result.data, data[None])
+    assert np.allclose(result.geometry.affine, TURNED, atol=1e-5)
+    assert result.geometry.source_header == {"dtype": "int16"}
     for plane in (data[..., 0], data[..., :1], data[..., :1, None]):
         save(folder / "b.nii", plane)
-        found = reader().read(folder / "b.nii")
-        assert np.array_equal(found.data, data[None, ..., 0])
-        assert found.geometry.shape == (3, 4)
+        result = reader().read(folder / "b.nii")
+        assert np.array_equal(result.data, data[None, ..., 0])
+        assert result.geometry.shape == (3, 4)
         # The slice thickness is the third column.
-        assert np.allclose(found.geometry.affine, TURNED, atol=1e-5)
+        assert np.allclose(result.geometry.affine, TURNED, atol=1e-5)
     assert reader(dims=3).read(folder / "b.nii").data.shape == (1, 3, 4, 1)
 
 
@@ -152,10 +152,10 @@ def test_volume_where_a_slice_is_expected(folder):
     save(folder / "a.nii.gz", data, affine)
     with pytest.raises(UserError, match=r"holds a volume of shape \(4, 5, 7\), expected a slice"):
         reader(dims=2).read(folder / "a.nii.gz")
-    found = reader(dims=2, volume="middle").read(folder / "a.nii.gz")
-    assert np.array_equal(found.data[0], data[:, 2])
-    assert np.allclose(found.geometry.affine @ [1, 3, 0, 1], affine @ [1, 2, 3, 1])
-    assert found.geometry.orientation == "AL"
+    result = reader(dims=2, volume="middle").read(folder / "a.nii.gz")
+    assert np.array_equal(result.data[0], data[:, 2])
+    assert np.allclose(result.geometry.affine @ [1, 3, 0, 1], affine @ [1, 2, 3, 1])
+    assert result.geometry.orientation == "AL"
 
 
 def test_no_affine(folder):
@@ -230,7 +230,7 @@ def test_not_nifti(folder):
             reader().read(folder / name)
 
 
-def test_a_corrupt_header_is_one_line_and_a_mended_one_a_warning(folder):
+def test_a_corrupt_header_is_an_error_and_a_repaired_header_a_warning(folder):
     """In a process of its own: nibabel prints through the stream that it found when it was first imported."""
     save(folder / "a.nii", np.zeros((2, 3, 4), np.float32))
     content = bytearray((folder / "a.nii").read_bytes())
@@ -321,7 +321,7 @@ def test_scan_reader_goes_by_suffix(folder, provenance):
         ("a\0b", "NUL character"),
     ],
 )
-def test_a_scan_that_is_not_there_is_said_to_be_missing(folder, dicom, name, expected):
+def test_a_scan_that_does_not_exist_is_reported_missing(folder, dicom, name, expected):
     (folder / "loop").symlink_to(folder / "loop")
     (folder / "astray").symlink_to(folder / "elsewhere")
     (folder / "empty").touch()

@@ -33,7 +33,7 @@ def read(path, **options):
         return NiftiReaderConfig(modality="m", **options).build().read(path).geometry.spacing_mm
 
 
-def test_a_contradiction_is_told_and_the_sform_used(write):
+def test_a_contradiction_gives_a_warning_and_the_sform_is_used(write):
     path = write((-1, -1, 1, 1), (-1.3, -1.3, 10, 1))
     with pytest.warns(
         MedWeaveWarning, match=r"heart\.nii\.gz: its sform says a spacing of 1 x 1 x 1, its header 1\.3 x"
@@ -43,7 +43,7 @@ def test_a_contradiction_is_told_and_the_sform_used(write):
     assert read(path, form="sform") == pytest.approx((1, 1, 1))
 
 
-def test_the_qform_may_be_asked_for(write):
+def test_the_qform_may_be_configured(write):
     path = write((-1, -1, 1, 1), (-1.3, -1.3, 10, 1))
     assert read(path, form="qform") == pytest.approx((1.3, 1.3, 10), rel=1e-6)
 

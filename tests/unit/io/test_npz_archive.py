@@ -24,10 +24,10 @@ def reader(**options):
 def fault(path, **options):
     with pytest.raises(UserError) as caught:
         reader(**options).read(path)
-    told = str(caught.value)
-    assert str(path).partition("#")[0] in told
-    assert "\n" not in told
-    return told
+    message = str(caught.value)
+    assert str(path).partition("#")[0] in message
+    assert "\n" not in message
+    return message
 
 
 def npy(header, data, version=b"\x01\x00"):
@@ -49,14 +49,14 @@ def header(shape, descr="|u1"):
 def test_each_picture_by_its_number(folder):
     np.savez_compressed(folder / "images.npz", images=COLOUR, labels=np.arange(5))
     for number in (3, 0, 4):
-        found = reader(channels=3, value_range=(0, 1)).read(folder / f"images.npz#{number}")
-        assert np.allclose(found.data, np.moveaxis(COLOUR[number], -1, 0) / 255, atol=1e-7)
-        assert found.geometry.shape == (6, 8)
+        result = reader(channels=3, value_range=(0, 1)).read(folder / f"images.npz#{number}")
+        assert np.allclose(result.data, np.moveaxis(COLOUR[number], -1, 0) / 255, atol=1e-7)
+        assert result.geometry.shape == (6, 8)
     scan = AnyFormatReaderConfig(image=ImageReaderConfig(modality="m", orientation="IL", channels=3)).build()
     assert np.array_equal(scan.read(folder / "images.npz#1").data, np.moveaxis(COLOUR[1], -1, 0))
 
 
-def test_grey_of_16_bits_and_of_one_channel(folder):
+def test_grey_of_16_bits_and_of_a_single_channel(folder):
     np.savez(folder / "a.npz", GREY)
     assert np.array_equal(reader().read(folder / "a.npz#2").data[0], GREY[2])
     np.savez(folder / "b.npz", COLOUR[..., :1])
@@ -64,10 +64,10 @@ def test_grey_of_16_bits_and_of_one_channel(folder):
     assert "is grey, expected colour" in fault(folder / "b.npz#2", channels=3)
 
 
-def test_of_several_arrays_one_is_named(folder):
+def test_of_several_arrays_the_path_names_the_array(folder):
     np.savez(folder / "a.npz", train_images=COLOUR, val_images=COLOUR[::-1], val_labels=np.arange(5))
-    found = reader(channels=3).read(folder / "a.npz#val_images:0")
-    assert np.array_equal(found.data, np.moveaxis(COLOUR[4], -1, 0))
+    result = reader(channels=3).read(folder / "a.npz#val_images:0")
+    assert np.array_equal(result.data, np.moveaxis(COLOUR[4], -1, 0))
     assert "holds 2 arrays of pictures (of train_images, val_images, val_labels)" in fault(folder / "a.npz#0")
     assert "holds no array 'test_images'" in fault(folder / "a.npz#test_images:0")
 
@@ -78,7 +78,7 @@ def test_a_file_that_was_replaced_is_read_again(folder):
         assert reader().read(folder / "a.npz#1").data.max() == value
 
 
-def test_what_is_wrong_is_said(folder):
+def test_the_message_names_the_fault(folder):
     np.savez(folder / "a.npz", COLOUR)
     np.savez(folder / "floats.npz", COLOUR.astype(np.float32))
     np.savez(folder / "none.npz", np.arange(5))
@@ -118,26 +118,26 @@ def test_mutations_are_refused_or_read(folder):
     np.savez_compressed(file, images=COLOUR)
     plain = io.BytesIO()
     np.savez(plain, images=COLOUR)
-    rng, read, told, path = np.random.default_rng(1), 0, list[str](), folder / "a.npz"
+    rng, read, message, path = np.random.default_rng(1), 0, list[str](), folder / "a.npz"
     built = reader(channels=3)
     for number in range(1500):
         content = bytearray((file if number % 2 else plain).getvalue())
         for _ in range(int(rng.integers(1, 4))):
-            place = int(rng.integers(len(content)))
+            geometry = int(rng.integers(len(content)))
             if rng.random() < 0.7:
-                content[place] = int(rng.integers(256))
+                content[geometry] = int(rng.integers(256))
             else:
-                del content[place : place + int(rng.integers(1, 40))]
+                del content[geometry : geometry + int(rng.integers(1, 40))]
         path.write_bytes(content)
         try:
-            found = built.read(folder / "a.npz#1")
+            result = built.read(folder / "a.npz#1")
         except UserError as error:
-            told.append(str(error))
+            message.append(str(error))
         else:
-            assert found.data.dtype == np.float32
+            assert result.data.dtype == np.float32
             read += 1
     assert 10 < read < 1400
-    assert all("a.npz" in line and "\n" not in line for line in told)
+    assert all("a.npz" in line and "\n" not in line for line in message)
 
 
 def test_the_text_form_of_a_reference_is_read_and_written():
@@ -158,17 +158,19 @@ def test_a_record_makes_references_of_an_adapters_paths():
 def test_a_reference_is_read_as_its_text_form_is(folder):
     np.savez(folder / "a.npz", COLOUR)
     text = folder / "a.npz#2"
-    one, other = reader(channels=3).read(text), reader(channels=3).read(file_ref(text))
-    assert np.array_equal(one.data, other.data)
-    assert one.meta == other.meta
+    item, other = reader(channels=3).read(text), reader(channels=3).read(file_ref(text))
+    assert np.array_equal(item.data, other.data)
+    assert item.meta == other.meta
 
 
-def test_pictures_of_one_archive_are_told_apart(folder):
+def test_pictures_of_the_same_archive_differ(folder):
     np.savez(folder / "a.npz", COLOUR)
-    one, two = file_ref(folder / "a.npz#0"), file_ref(folder / "a.npz#1")
-    assert content_hash_or_zero(one) != content_hash_or_zero(two)
-    before = content_hash_or_zero(one), file_fingerprint(one)
+    item, two = file_ref(folder / "a.npz#0"), file_ref(folder / "a.npz#1")
+    assert content_hash_or_zero(item) != content_hash_or_zero(two)
+    before = content_hash_or_zero(item), file_fingerprint(item)
     np.savez(folder / "a.npz", COLOUR[::-1])
-    assert content_hash_or_zero(one) != before[0]
-    assert file_fingerprint(one) != before[1]
-    assert file_fingerprint(file_ref(folder / "b.npz#0")) == file_fingerprint(file_ref(folder / "c.npz#0"))  # both are missing
+    assert content_hash_or_zero(item) != before[0]
+    assert file_fingerprint(item) != before[1]
+    assert file_fingerprint(file_ref(folder / "b.npz#0")) == file_fingerprint(
+        file_ref(folder / "c.npz#0")
+    )  # both are missing

@@ -49,7 +49,7 @@ INDENTED = """                                 FINAL REPORT
 
  RECOMMENDATION(S):  None.
 """
-ONE_LINE = (
+SINGLE_LINE = (
     "Comparison: None. Indication: Pain. Findings: Lungs are clear. Heart normal. Impression: 1. Normal. 2. No change."
 )
 TEMPLATE = """FINDINGS:
@@ -74,7 +74,7 @@ def texts(report, name):
         (MIXED, "Clear lungs.", "Normal chest."),
         (UNDERLINED, "Small left effusion.", "1. Effusion.\n2. No pneumothorax."),
         (INDENTED, "A line ends in the right atrium.  Lungs are clear.\n There is no effusion.", "No pneumonia."),
-        (ONE_LINE, "Lungs are clear. Heart normal.", "1. Normal. 2. No change."),
+        (SINGLE_LINE, "Lungs are clear. Heart normal.", "1. Normal. 2. No change."),
         (TEMPLATE, "LUNGS: Clear.\nHEART: Normal size.\nBones: Old rib fracture.", "Old fracture."),
         (MARKDOWN, "Clear lungs.", "Normal."),
         (GAP, "Clear lungs.", "Normal."),
@@ -95,14 +95,14 @@ def test_house_styles(report, findings, impression):
         (INDENTED, "indication", "___ year old man with fever  // pneumonia?"),
         (INDENTED, "technique", "Portable AP view."),
         (INDENTED, "comparison", "___."),
-        (ONE_LINE, "indication", "Pain."),
+        (SINGLE_LINE, "indication", "Pain."),
     ],
 )
 def test_the_other_sections(report, name, text):
     assert texts(report, name) == [text]
 
 
-def test_a_text_without_headings_is_one_section_without_a_name():
+def test_a_text_without_headings_is_a_section_without_a_name():
     (section,) = split_sections(PLAIN)
     assert section.text == PLAIN
     assert not section.names
@@ -146,7 +146,7 @@ def test_the_order_is_that_of_the_wish_and_titles_tell_several_apart():
 
 
 @pytest.mark.parametrize("title", ["FINDINGS AND IMPRESSION", "Findings/Impression", "Findings / Impression"])
-def test_one_section_of_two_names_is_kept_once(title):
+def test_a_section_of_two_names_is_read_once(title):
     report = f"{title}: Clear lungs."
     assert join_sections(report, ["impression"]) == "Clear lungs."
     assert join_sections(report, ["findings", "impression"]) == "Findings: Clear lungs."
@@ -171,12 +171,12 @@ def test_the_whole_text_without_a_choice(tmp_path):
     assert reader().read(tmp_path / "a.txt").data == INDENTED.removesuffix("\n")
 
 
-def test_a_reader_keeps_what_is_asked(tmp_path):
+def test_a_reader_returns_the_configured_sections(tmp_path):
     (tmp_path / "a.txt").write_text(INDENTED)
     assert reader(sections=["impression"]).read(tmp_path / "a.txt").data == "No pneumonia."
 
 
-def test_a_report_without_the_section_is_refused_in_one_line(tmp_path):
+def test_a_report_without_the_section_is_refused_in_a_single_line(tmp_path):
     (tmp_path / "a.txt").write_text("INDICATION: Pain.\nFINDINGS: Clear.")
     with pytest.raises(UserError) as caught:
         reader(sections=["impression"]).read(tmp_path / "a.txt")
@@ -186,7 +186,7 @@ def test_a_report_without_the_section_is_refused_in_one_line(tmp_path):
     )
 
 
-def test_or_kept_whole(tmp_path):
+def test_or_it_is_read_whole(tmp_path):
     (tmp_path / "a.txt").write_text(PLAIN)
     assert reader(sections=["impression"], missing="whole").read(tmp_path / "a.txt").data == PLAIN
     with pytest.raises(UserError, match="no known heading"):

@@ -27,10 +27,10 @@ def reader():
 )
 def test_round_trip(folder, provenance, reader, text):
     TextWriterConfig().build().write(Sample(modality="text", data=text), folder / "ä.txt", provenance)
-    found = reader.read(folder / "ä.txt")
-    assert found.data == text
-    assert found.meta["synthetic"] is True
-    assert found.geometry is None
+    result = reader.read(folder / "ä.txt")
+    assert result.data == text
+    assert result.meta["synthetic"] is True
+    assert result.geometry is None
 
 
 def test_the_first_line_says_synthetic(folder, provenance):
@@ -54,9 +54,9 @@ def test_the_first_line_says_synthetic(folder, provenance):
 )
 def test_foreign_text(folder, reader, content, text):
     (folder / "a.txt").write_bytes(content)
-    found = reader.read(folder / "a.txt")
-    assert found.data == text
-    assert "synthetic" not in found.meta
+    result = reader.read(folder / "a.txt")
+    assert result.data == text
+    assert "synthetic" not in result.meta
 
 
 @pytest.mark.parametrize(

@@ -40,17 +40,17 @@ def test_seeded_bounded_and_without_global_randomness(shape):
     assert np.abs(first.data).max() <= 1
 
 
-def test_one_generator_gives_different_views():
+def test_a_generator_gives_different_views():
     generator, views, data = seeded(0), FULL.build(), sample((16, 16))
     assert not np.array_equal(views.view(data, generator).data, views.view(data, generator).data)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_nothing_asked_nothing_done(shape):
+def test_nothing_configured_nothing_changed(shape):
     data = sample(shape)
-    found = AugmenterConfig(**STILL).build().view(data, seeded(0))
-    assert np.allclose(found.data, data.data, atol=1e-6)
-    assert np.array_equal(found.geometry.affine, data.geometry.affine)
+    result = AugmenterConfig(**STILL).build().view(data, seeded(0))
+    assert np.allclose(result.data, data.data, atol=1e-6)
+    assert np.array_equal(result.geometry.affine, data.geometry.affine)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -68,8 +68,8 @@ def test_nothing_asked_nothing_done(shape):
     ],
 )
 def test_each_change_acts_alone(shape, change):
-    found = AugmenterConfig(**{**STILL, **change}).build().view(sample(shape), seeded(3))
-    assert not np.allclose(found.data, sample(shape).data, atol=1e-3)
+    result = AugmenterConfig(**{**STILL, **change}).build().view(sample(shape), seeded(3))
+    assert not np.allclose(result.data, sample(shape).data, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_geometry_is_truthful(shape, spacing):
 def test_rotation_is_rigid_in_mm():
     """On anisotropic pixels too: the new axes are as orthogonal as the old ones, lengths change by the scale only."""
     config = AugmenterConfig(**{**STILL, "rotation_deg": 30, "scale": 0.1})
-    found = config.build().view(sample((12, 16, 20), (5.0, 1.0, 2.0)), seeded(1))
-    lengths = np.array(found.geometry.spacing_mm) / (5.0, 1.0, 2.0)
-    affine = found.geometry.affine[:3, :3]
+    result = config.build().view(sample((12, 16, 20), (5.0, 1.0, 2.0)), seeded(1))
+    lengths = np.array(result.geometry.spacing_mm) / (5.0, 1.0, 2.0)
+    affine = result.geometry.affine[:3, :3]
     # Index axes shear, but the map as a whole is a similarity: M M^T is a multiple of S S^T.
     before = sample((12, 16, 20), (5.0, 1.0, 2.0)).geometry.affine[:3, :3]
     change = affine @ np.linalg.inv(before)
@@ -127,5 +127,5 @@ def test_drawn_settings_can_be_applied_again():
 def test_several_channels_move_together():
     data = np.repeat(sample((16, 16)).data, 3, 0)
     colour = Sample(modality="m", data=data, geometry=sample((16, 16)).geometry)
-    found = AugmenterConfig(**{**STILL, "rotation_deg": 10}).build().view(colour, seeded(0)).data
-    assert np.array_equal(found[0], found[2])
+    result = AugmenterConfig(**{**STILL, "rotation_deg": 10}).build().view(colour, seeded(0)).data
+    assert np.array_equal(result[0], result[2])

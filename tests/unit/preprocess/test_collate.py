@@ -16,8 +16,8 @@ def ids(*texts):
 
 def grids(count=3):
     rng = np.random.default_rng(0)
-    place = centred((4, 6), (1.0, 1.0), "PL")
-    raw = [Sample(modality="m", data=rng.random((1, 4, 6), np.float32), geometry=place) for _ in range(count)]
+    geometry = centred((4, 6), (1.0, 1.0), "PL")
+    raw = [Sample(modality="m", data=rng.random((1, 4, 6), np.float32), geometry=geometry) for _ in range(count)]
     return [GRID.build().apply(sample) for sample in raw]
 
 
@@ -31,7 +31,7 @@ def test_tokens_are_padded_to_the_longest_and_masked():
     assert [TEXT.build().invert(row).data for row in rows] == ["ab", "", "abcdef"]
 
 
-def test_grids_are_stacked_and_come_back_with_their_place():
+def test_grids_are_stacked_and_come_back_with_their_geometry():
     samples = grids()
     batch = collate(samples, GRID.spec)
     assert batch.data.shape == (3, 1, 4, 6)

@@ -28,23 +28,23 @@ def smooth(shape, low, high):
 
 def make(config, shape, orientation, data=None):
     spacing = (0.8, 1.3, 2.9)[: len(shape)]
-    place = centred(shape, spacing, orientation, kernel="B30f")
-    affine = place.affine.copy()
+    source = centred(shape, spacing, orientation, kernel="B30f")
+    affine = source.affine.copy()
     affine[:3, 3] += [11.0, -7.0, 30.0]
     data = smooth(shape, *config.value_bounds) if data is None else data
     return Sample(
         modality="m",
         data=data,
-        geometry=Geometry(affine=affine, shape=shape, source_header=place.source_header),
+        geometry=Geometry(affine=affine, shape=shape, source_header=source.source_header),
         meta={"path": "a.nii"},
     )
 
 
-def pixels_across(sample, found):
+def pixels_across(sample, result):
     """How many canonical pixels the sample is wide along its narrowest axis."""
     count = len(sample.geometry.shape)
     size_mm = np.abs(sample.geometry.affine[:3, :count]) @ sample.geometry.shape
-    pixel_mm = np.abs(found.geometry.affine[:3, :count]).sum(1)
+    pixel_mm = np.abs(result.geometry.affine[:3, :count]).sum(1)
     return (size_mm[pixel_mm > 0] / pixel_mm[pixel_mm > 0]).min()
 
 
@@ -53,24 +53,24 @@ def test_canonical_form(config, shape, orientation):
     sample = make(config, shape, orientation)
     before = deepcopy(sample)
     part = config.build()
-    found = part.apply(sample)
-    assert found.data.shape == (1, *config.space)
-    assert found.data.dtype == np.float32
-    assert np.abs(found.data).max() <= 1
-    assert found.geometry.shape == config.space
-    assert found.geometry.orientation == config.orientation
-    assert np.array_equal(found.data, part.apply(sample).data)
-    assert part.apply(found) is found
+    result = part.apply(sample)
+    assert result.data.shape == (1, *config.space)
+    assert result.data.dtype == np.float32
+    assert np.abs(result.data).max() <= 1
+    assert result.geometry.shape == config.space
+    assert result.geometry.orientation == config.orientation
+    assert np.array_equal(result.data, part.apply(sample).data)
+    assert part.apply(result) is result
     assert np.array_equal(sample.data, before.data)
     assert sample.geometry == before.geometry
     assert dict(sample.meta) == dict(before.meta)
     # The aspect ratio in mm is that of the canonical grid.
-    ratio = np.array(found.geometry.spacing_mm) / np.array(config.spacing_mm)
+    ratio = np.array(result.geometry.spacing_mm) / np.array(config.spacing_mm)
     assert np.allclose(ratio, ratio[0])
 
 
 @pytest.mark.parametrize(("config", "shape", "orientation"), CASES)
-def test_landmarks_keep_their_place(config, shape, orientation):
+def test_landmarks_keep_their_world_position(config, shape, orientation):
     """The centre of mass of a blob is where it was, in mm, to a tenth of a pixel (a blob within a pixel: to half)."""
     low, high = config.value_bounds
     axes = np.meshgrid(*(np.arange(size) for size in shape), indexing="ij")
@@ -79,7 +79,7 @@ def test_landmarks_keep_their_place(config, shape, orientation):
         -sum(((axis - at) / max(1.5, size / 8)) ** 2 for axis, at, size in zip(axes, centre, shape, strict=True))
     )
     sample = make(config, shape, orientation, (low + (high - low) * blob)[None].astype(np.float32))
-    found = config.build().apply(sample)
+    result = config.build().apply(sample)
 
     def mass_mm(data, geometry):
         weight = data[0]
@@ -87,9 +87,9 @@ def test_landmarks_keep_their_place(config, shape, orientation):
         at = [float((grid * weight).sum() / weight.sum()) for grid in grids]
         return geometry.affine[:3, : len(at)] @ at + geometry.affine[:3, 3]
 
-    gap = np.abs(mass_mm(sample.data - low, sample.geometry) - mass_mm(found.data + 1, found.geometry)).max()
-    limit = 0.1 if pixels_across(sample, found) > 8 else 0.5
-    assert gap < limit * max(found.geometry.spacing_mm)
+    gap = np.abs(mass_mm(sample.data - low, sample.geometry) - mass_mm(result.data + 1, result.geometry)).max()
+    limit = 0.1 if pixels_across(sample, result) > 8 else 0.5
+    assert gap < limit * max(result.geometry.spacing_mm)
 
 
 @pytest.mark.parametrize(("config", "shape", "orientation"), CASES)
@@ -97,13 +97,13 @@ def test_invert_restores_units_and_geometry(config, shape, orientation):
     sample = make(config, shape, orientation)
     part = config.build()
     canonical = part.apply(sample)
-    found = part.invert(canonical, like=sample.geometry)
+    result = part.invert(canonical, like=sample.geometry)
     low, high = config.value_bounds
-    assert found.geometry == sample.geometry
-    assert found.data.shape == sample.data.shape
-    assert dict(found.meta) == {"path": "a.nii", "units": config.units}
+    assert result.geometry == sample.geometry
+    assert result.data.shape == sample.data.shape
+    assert dict(result.meta) == {"path": "a.nii", "units": config.units}
     if pixels_across(sample, canonical) > 8:
-        error = np.abs(found.data - sample.data) / (high - low)
+        error = np.abs(result.data - sample.data) / (high - low)
         assert error.mean() < 0.06
 
 
@@ -120,35 +120,35 @@ def test_on_the_grid_it_is_exact(config):
 
 def test_padding_is_air_and_lies_outside():
     sample = make(SQUARE, (20, 40), "PL", np.full((1, 20, 40), 1000, np.float32))
-    found = SQUARE.build().apply(sample).data[0]
-    assert found[0, 0] == -1
-    assert found[16, 16] == 1
+    result = SQUARE.build().apply(sample).data[0]
+    assert result[0, 0] == -1
+    assert result[16, 16] == 1
     # 20 x 0.8 mm of 40 x 1.3 mm: 16 of 52 mm are filled.
-    assert np.isclose((found > 0).mean(), 16 / 52, atol=0.04)
+    assert np.isclose((result > 0).mean(), 16 / 52, atol=0.04)
 
 
 def test_squeezing_on_request():
     config = SQUARE.model_copy(update={"keep_aspect": False})
     sample = make(config, (20, 40), "PL", np.full((1, 20, 40), 1000, np.float32))
-    found = config.build().apply(sample)
-    assert (found.data == 1).all()
+    result = config.build().apply(sample)
+    assert (result.data == 1).all()
     corner = np.array([-0.5, -0.5, 0, 1])
-    assert np.allclose(found.geometry.affine @ corner, sample.geometry.affine @ corner)
+    assert np.allclose(result.geometry.affine @ corner, sample.geometry.affine @ corner)
 
 
 def test_generated_samples_get_the_default_geometry():
     generated = Sample(modality="m", data=np.linspace(-1.2, 1.2, 1024, dtype=np.float32).reshape(1, 32, 32))
-    found = SQUARE.build().invert(generated)
-    assert found.geometry == SQUARE.spec.default_geometry == centred((32, 32), (2.0, 2.0), "PL")
-    assert (found.data.min(), found.data.max()) == (-1000, 1000)
-    assert found.meta["units"] == "HU"
+    result = SQUARE.build().invert(generated)
+    assert result.geometry == SQUARE.spec.default_geometry == centred((32, 32), (2.0, 2.0), "PL")
+    assert (result.data.min(), result.data.max()) == (-1000, 1000)
+    assert result.meta["units"] == "HU"
 
 
 def test_a_generated_sample_lies_over_a_partner():
     partner = make(SQUARE, (20, 40), "RA")
-    found = SQUARE.build().invert(Sample(modality="m", data=np.zeros((1, 32, 32), np.float32)), like=partner.geometry)
-    assert found.geometry == partner.geometry
-    assert np.allclose(found.data, 0, atol=1e-3)
+    result = SQUARE.build().invert(Sample(modality="m", data=np.zeros((1, 32, 32), np.float32)), like=partner.geometry)
+    assert result.geometry == partner.geometry
+    assert np.allclose(result.data, 0, atol=1e-3)
 
 
 def test_values_beyond_the_bounds_are_clipped():
@@ -195,14 +195,14 @@ WINDOWED = WindowNormalizationConfig(
 )
 
 
-def test_a_named_window_takes_the_place_of_the_bounds():
+def test_a_named_window_replaces_the_bounds():
     """Width 700 at level 100 (MediSyn) is -250 to 450; inside it values come back, beyond it they are clipped."""
     assert WINDOWED.value_bounds == WINDOWED.spec.value_range == (-250, 450)
     data = np.linspace(-1000, 1000, 32 * 32, dtype=np.float32).reshape(1, 32, 32)
     part = WINDOWED.build()
-    found = part.apply(Sample(modality="m", data=data, geometry=SQUARE.geometry))
-    assert np.allclose(found.data, np.clip((data - 100) / 350, -1, 1), atol=1e-6)
-    restored = part.invert(found)
+    result = part.apply(Sample(modality="m", data=data, geometry=SQUARE.geometry))
+    assert np.allclose(result.data, np.clip((data - 100) / 350, -1, 1), atol=1e-6)
+    restored = part.invert(result)
     assert np.allclose(restored.data, np.clip(data, -250, 450), atol=part.tolerance * 2)
     assert restored.meta["units"] == "HU"
     assert WINDOWED.model_copy(update={"window": None}).value_bounds == (-1000, 1000)
@@ -218,14 +218,14 @@ def test_a_window_that_is_none_is_refused(wrong):
 MRI = PercentileNormalizationConfig(space=(24, 24), spacing_mm=(1.0, 1.0), orientation="PL", value_range=(0, 1000))
 
 
-def test_percentiles_are_kept_and_restored():
+def test_percentiles_are_stored_and_restored():
     data = np.random.default_rng(0).gamma(2, 300, (1, 24, 24)).astype(np.float32)
     sample = Sample(modality="m", data=data, geometry=MRI.geometry)
     part = MRI.build()
-    found = part.apply(sample)
-    low, high = found.meta["range"]
+    result = part.apply(sample)
+    low, high = result.meta["range"]
     assert (low, high) == pytest.approx(tuple(np.percentile(data, [0.5, 99.5])))
-    restored = part.invert(found, sample.geometry).data
+    restored = part.invert(result, sample.geometry).data
     inside = (data >= low) & (data <= high)
     assert np.allclose(restored[inside], data[inside], rtol=1e-4, atol=1e-2)
     assert np.allclose(restored, np.clip(data, low, high), rtol=1e-4, atol=1e-2)
@@ -244,6 +244,6 @@ def test_generated_mri_gets_declared_units_and_constants_do_not_divide_by_zero()
     part = MRI.build()
     assert part.invert(Sample(modality="m", data=np.ones((1, 24, 24), np.float32))).data.max() == 1000
     flat = Sample(modality="m", data=np.full((1, 24, 24), 42, np.float32), geometry=MRI.geometry)
-    found = part.apply(flat)
-    assert (found.data == -1).all()
-    assert np.allclose(part.invert(found).data, 42)
+    result = part.apply(flat)
+    assert (result.data == -1).all()
+    assert np.allclose(part.invert(result).data, 42)

@@ -26,17 +26,17 @@ def phantom(shape=(96, 80)):
 
 def spread(data, tissue):
     """Coefficient of variation within a tissue, the larger of both."""
-    return max(data[tissue == one].std() / data[tissue == one].mean() for one in (400, 700))
+    return max(data[tissue == item].std() / data[tissue == item].mean() for item in (400, 700))
 
 
 @pytest.mark.parametrize("shape", [(96, 80), (24, 40, 36)])
 def test_a_field_is_taken_out(shape):
     clean, field, tissue = phantom(shape)
-    found = remove_bias_field((clean * field).astype(np.float32), (2.0,) * len(shape), FAST)
-    assert found.shape == shape
+    result = remove_bias_field((clean * field).astype(np.float32), (2.0,) * len(shape), FAST)
+    assert result.shape == shape
     assert spread(clean * field, tissue) > 0.1
-    assert spread(found, tissue) < 0.03
-    assert (found[tissue == 0] == 0).all()
+    assert spread(result, tissue) < 0.03
+    assert (result[tissue == 0] == 0).all()
 
 
 def test_the_same_image_gives_the_same_numbers():
@@ -55,8 +55,8 @@ CONFIG = PercentileNormalizationConfig(space=(48, 48), spacing_mm=(4.0, 4.0), or
 
 
 def sample(data, name="mri_a"):
-    place = centred(data.shape, (2.0, 1.5), "RA")
-    return Sample(modality=name, data=data[None].astype(np.float32), geometry=place, meta={"path": "a.nii"})
+    geometry = centred(data.shape, (2.0, 1.5), "RA")
+    return Sample(modality=name, data=data[None].astype(np.float32), geometry=geometry, meta={"path": "a.nii"})
 
 
 def test_the_preprocessor_gives_the_corrected_image_back():
@@ -67,11 +67,11 @@ def test_the_preprocessor_gives_the_corrected_image_back():
     restored = part.invert(part.apply(original), original.geometry)
     assert np.array_equal(original.data, before)
     assert spread(restored.data[0], tissue) < 0.03
-    found = part.apply(original)
-    assert part.apply(found) is found
+    result = part.apply(original)
+    assert part.apply(result) is result
 
 
-def test_not_asked_for_nothing_is_corrected():
+def test_without_a_bias_config_nothing_is_corrected():
     clean, field, _ = phantom()
     part = PercentileNormalizationConfig(space=(96, 80), spacing_mm=(2.0, 1.5), orientation="RA").build()
     restored = part.invert(part.apply(sample(clean * field)), sample(clean).geometry).data[0]
@@ -86,14 +86,14 @@ def test_registered_contrasts_stay_registered(bias):
     for data in (first, second):
         data[60:70, 20:30] = 3000
     part = CONFIG.model_copy(update={"bias": bias, "lower": 0, "upper": 100}).build()
-    one, other = part.apply(sample(first)), part.apply(sample(second, "mri_b"))
-    assert one.geometry == other.geometry
-    assert one.geometry.orientation == "PL"
-    marks = [np.argwhere(found.data[0] > 0.2).mean(0) for found in (one, other)]
+    item, other = part.apply(sample(first)), part.apply(sample(second, "mri_b"))
+    assert item.geometry == other.geometry
+    assert item.geometry.orientation == "PL"
+    marks = [np.argwhere(result.data[0] > 0.2).mean(0) for result in (item, other)]
     assert np.abs(marks[0] - marks[1]).max() < 0.6  # its edge is a pixel that each contrast fills in part
     expected = sample(first).geometry.affine @ [64.5, 24.5, 0, 1]
-    assert np.abs(one.geometry.affine @ [*marks[0], 0, 1] - expected).max() < 2.0  # half a pixel
-    back = [part.invert(found, sample(first).geometry) for found in (one, other)]
+    assert np.abs(item.geometry.affine @ [*marks[0], 0, 1] - expected).max() < 2.0  # half a pixel
+    back = [part.invert(result, sample(first).geometry) for result in (item, other)]
     assert back[0].geometry == back[1].geometry == sample(first).geometry
 
 

@@ -31,12 +31,12 @@ def drawn(geometry, seed=0, top=3):
 def test_labels_on_the_canonical_grid_come_back_identical(space, orientation):
     settings = config(space, (2.0,) * len(space), orientation)
     part, sample = settings.build(), drawn(settings.geometry)
-    found = part.apply(sample)
+    result = part.apply(sample)
     for label in range(1, len(NAMES) + 1):
-        assert np.array_equal(found.data[label - 1] == 1, sample.data[0] == label)
-    assert set(np.unique(found.data)) == {-1, 1}
-    assert (found.data.max(0) == -1).any()
-    restored = part.invert(found, sample.geometry)
+        assert np.array_equal(result.data[label - 1] == 1, sample.data[0] == label)
+    assert set(np.unique(result.data)) == {-1, 1}
+    assert (result.data.max(0) == -1).any()
+    restored = part.invert(result, sample.geometry)
     assert np.array_equal(restored.data, sample.data)
     assert restored.data.dtype == np.float32
     assert restored.geometry == sample.geometry
@@ -55,11 +55,11 @@ def test_resampling_takes_the_nearest_point(shape):
     """Against a search for the nearest pixel in mm; a tie may go either way, so shapes without ties are taken."""
     settings = config((16, 12), (2.0, 2.0))
     sample = drawn(centred(shape, (32 / shape[0], 24 / shape[1]), "PL"))
-    found = settings.build().apply(sample)
-    labels = np.where(found.data.max(0) > 0, found.data.argmax(0) + 1, 0)
+    result = settings.build().apply(sample)
+    labels = np.where(result.data.max(0) > 0, result.data.argmax(0) + 1, 0)
     inverse = np.linalg.inv(sample.geometry.affine)
     for index in np.ndindex(16, 12):
-        where = inverse @ found.geometry.affine @ [*index, 0, 1]
+        where = inverse @ result.geometry.affine @ [*index, 0, 1]
         near = where[:2]
         if np.abs(near - np.floor(near) - 0.5).min() < 1e-6:
             continue
@@ -68,15 +68,15 @@ def test_resampling_takes_the_nearest_point(shape):
 
 def test_a_turned_map_comes_back():
     settings = config()
-    place = settings.geometry
-    affine = place.affine.copy()
-    affine[:3, 3] += affine[:3, 0] * (place.shape[0] - 1)
+    source = settings.geometry
+    affine = source.affine.copy()
+    affine[:3, 3] += affine[:3, 0] * (source.shape[0] - 1)
     affine[:3, 0] *= -1
-    sample = drawn(replace(place, affine=affine))
+    sample = drawn(replace(source, affine=affine))
     part = settings.build()
-    found = part.apply(sample)
-    assert np.array_equal(found.data[0] == 1, sample.data[0, ::-1] == 1)
-    assert np.array_equal(part.invert(found, sample.geometry).data, sample.data)
+    result = part.apply(sample)
+    assert np.array_equal(result.data[0] == 1, sample.data[0, ::-1] == 1)
+    assert np.array_equal(part.invert(result, sample.geometry).data, sample.data)
 
 
 @pytest.mark.parametrize("value", [1.5, -1, 4, 300])

@@ -48,29 +48,31 @@ def step_by_step(data, spacing_mm):
 def test_the_same_picture(shape, spacing_mm):
     """Known spacing decides the shape in mm, with pixels that are not square too; unknown spacing, that in pixels."""
     data = picture(shape)
-    place = centred(shape, spacing_mm or (1.0, 1.0), "IL", projection=True)
-    found = CONFIG.build().apply(Sample(modality="m", data=data[None], geometry=place)).data[0]
+    geometry = centred(shape, spacing_mm or (1.0, 1.0), "IL", projection=True)
+    result = CONFIG.build().apply(Sample(modality="m", data=data[None], geometry=geometry)).data[0]
     expected = step_by_step(data, spacing_mm) * 2 - 1
     # The paper's side is a whole number of pixels, ours exact: the edge of the padding moves by up to 5 % of a pixel.
-    assert np.abs(found - expected).mean() < 0.02
+    assert np.abs(result - expected).mean() < 0.02
     inside = np.abs(expected - np.roll(expected, 1, 0)) + np.abs(expected - np.roll(expected, 1, 1)) < 0.2
-    assert np.abs(found - expected)[inside].max() < 0.05
+    assert np.abs(result - expected)[inside].max() < 0.05
     assert inside.mean() > 0.5
 
 
 def test_the_padding_is_black_and_on_both_sides():
-    place = centred((100, 50), (0.2, 0.2), "IL")
-    found = CONFIG.build().apply(Sample(modality="m", data=np.ones((1, 100, 50), np.float32), geometry=place)).data[0]
-    assert (found[:, :8] == -1).all()
-    assert (found[:, 24:] == -1).all()
-    assert np.allclose(found[:, 8:24], 1)
+    geometry = centred((100, 50), (0.2, 0.2), "IL")
+    result = (
+        CONFIG.build().apply(Sample(modality="m", data=np.ones((1, 100, 50), np.float32), geometry=geometry)).data[0]
+    )
+    assert (result[:, :8] == -1).all()
+    assert (result[:, 24:] == -1).all()
+    assert np.allclose(result[:, 8:24], 1)
 
 
 def test_pixels_that_are_not_square_become_so():
     """A circle in mm stays one: 40 rows of 0.4 mm beside 80 columns of 0.2 mm."""
     rows, columns = np.meshgrid((np.arange(40) - 19.5) * 0.4, (np.arange(80) - 39.5) * 0.2, indexing="ij")
     circle = (np.hypot(rows, columns) < 6).astype(np.float32)
-    place = centred((40, 80), (0.4, 0.2), "IL")
-    found = CONFIG.build().apply(Sample(modality="m", data=circle[None], geometry=place)).data[0]
-    heights, widths = (found > 0).sum(0).max(), (found > 0).sum(1).max()
+    geometry = centred((40, 80), (0.4, 0.2), "IL")
+    result = CONFIG.build().apply(Sample(modality="m", data=circle[None], geometry=geometry)).data[0]
+    heights, widths = (result > 0).sum(0).max(), (result > 0).sum(1).max()
     assert abs(int(heights) - int(widths)) <= 1

@@ -16,16 +16,16 @@ def test_every_orientation_reaches_spl_and_comes_back(orientation):
     data = np.random.default_rng(0).normal(size=(2, *shape))
     geometry = centred(shape, (1.0, 2.0, 3.0), orientation)
     turn = reorient_to(geometry, "SPL")
-    turned, place = turn.apply(data), turn.geometry(geometry)
-    assert place.orientation == "SPL"
-    assert turned.shape == (2, *place.shape)
+    turned, source = turn.apply(data), turn.geometry(geometry)
+    assert source.orientation == "SPL"
+    assert turned.shape == (2, *source.shape)
     assert np.array_equal(turn.undo(turned), data)
     # The same voxel at the same place in the world.
     for index in [(0, 0, 0), (2, 1, 4), (1, 3, 2)]:
         world = geometry.affine @ [*index, 1]
-        there = np.linalg.inv(place.affine) @ world
-        found = turned[(slice(None), *np.rint(there[:3]).astype(int))]
-        assert np.array_equal(found, data[(slice(None), *index)])
+        there = np.linalg.inv(source.affine) @ world
+        result = turned[(slice(None), *np.rint(there[:3]).astype(int))]
+        assert np.array_equal(result, data[(slice(None), *index)])
 
 
 def test_slightly_oblique_and_beyond():

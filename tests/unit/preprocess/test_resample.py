@@ -7,7 +7,7 @@ from core.preprocess.spatial import resample, weights
 
 
 @pytest.mark.parametrize(("size", "num"), [(12, 5), (5, 12), (7, 7), (1, 4), (9, 1), (512, 64)])
-def test_rows_sum_to_one_inside(size, num):
+def test_rows_sum_to_1_inside(size, num):
     matrix = weights(size, 0, size, num)
     assert matrix.shape == (num, size)
     assert np.allclose(matrix.sum(1), 1)
@@ -52,8 +52,8 @@ def test_labels_neither_move_nor_grow(size, num, label):
     for first in range(8, 8 + 2 * size // gcd(size, num)):  # a tie of either turn
         data = np.full((1, size), 1 - label, np.float32)
         data[0, first : first + width] = label
-        found = np.flatnonzero(resample(data, 1, 0, size, num, 1 - label, "nearest")[0] == label)
-        errors.append((found[0] * scale - first, (found[-1] + 1) * scale - (first + width)))
+        result = np.flatnonzero(resample(data, 1, 0, size, num, 1 - label, "nearest")[0] == label)
+        errors.append((result[0] * scale - first, (result[-1] + 1) * scale - (first + width)))
     assert np.abs(np.mean(errors, 0)).max() < 1e-9
     assert np.abs(errors).max() <= max(0.5, scale / 2) + 0.5 + 1e-9
 
@@ -67,8 +67,8 @@ def test_at_a_tie_nothing_two_pixels_wide_is_lost():
 
 def test_rounding_does_not_break_a_tie():
     data = np.arange(16.0)[None]
-    found = [resample(data, 1, shift, 16 + shift, 8, how="nearest").tolist() for shift in (-1e-9, 0, 1e-9)]
-    assert found[0] == found[1] == found[2]
+    result = [resample(data, 1, shift, 16 + shift, 8, how="nearest").tolist() for shift in (-1e-9, 0, 1e-9)]
+    assert result[0] == result[1] == result[2]
 
 
 def test_identity_returns_the_data():

@@ -52,10 +52,10 @@ def test_round_trip_is_exact(tokenizer, data):
     assert canonical.data[[0, -1]].tolist() == [1, 2]
     assert canonical.data[1:-1].min(initial=3) >= 3
     assert tokenizer.apply(canonical) is canonical
-    found = tokenizer.invert(canonical)
-    assert found.data == data
-    assert found.geometry is None
-    assert found.meta == {"path": "a.txt", "cut_tokens": 0}
+    result = tokenizer.invert(canonical)
+    assert result.data == data
+    assert result.geometry is None
+    assert result.meta == {"path": "a.txt", "cut_tokens": 0}
 
 
 def test_white_space_is_normalised_and_lone_surrogates_too(tokenizer):
@@ -76,8 +76,8 @@ def test_digits_stand_alone(path):
 
 def test_rare_pieces_are_not_learned():
     """A name that stands in a few reports only must not become a token."""
-    found = json.loads(train_tokenizer([*TEXTS * 20, *["Seen by Xyzzyman."] * 4], 600, min_count=5))
-    learned = found["model"]["vocab"]
+    result = json.loads(train_tokenizer([*TEXTS * 20, *["Seen by Xyzzyman."] * 4], 600, min_count=5))
+    learned = result["model"]["vocab"]
     assert "\u0120effusion" in learned
     assert not [piece for piece in learned if "yzz" in piece]
 
@@ -87,9 +87,9 @@ def test_what_is_cut_is_counted_and_characters_stay_whole(tokenizer, data):
     canonical = tokenizer.apply(text(data))
     assert 37 <= len(canonical.data) <= 40
     assert canonical.data[-1] == 2
-    kept = tokenizer.invert(canonical).data
-    assert "\ufffd" not in kept
-    assert normalise_text(data).startswith(kept)
+    remaining = tokenizer.invert(canonical).data
+    assert "\ufffd" not in remaining
+    assert normalise_text(data).startswith(remaining)
     whole = config(tokenizer.config.path, length=1000).build().apply(text(data))
     assert canonical.meta["cut_tokens"] == len(whole.data) - len(canonical.data) > 0
 
@@ -149,7 +149,7 @@ def lower_casing(folder):
     return str(folder / "words.json")
 
 
-def test_a_file_that_cannot_serve_is_one_line(path, tmp_path):
+def test_an_unusable_file_gives_a_single_line(path, tmp_path):
     with pytest.raises(UserError, match=r"has \d+ ids, the networks are made for 300; train one with vocabulary=300"):
         config(path, vocabulary=300).build()
     with pytest.raises(UserError, match="cannot be read"):
@@ -168,7 +168,7 @@ def test_a_file_that_cannot_serve_is_one_line(path, tmp_path):
 
 def test_the_shipped_tokenizer():
     shipped = BpeTokenizerConfig(length=128, path="plugins.text:tokenizer.json", vocabulary=1024).build()
-    found = shipped.apply(text("There is a small left pleural effusion. The heart is mildly enlarged."))
-    assert len(found.data) < 20
+    result = shipped.apply(text("There is a small left pleural effusion. The heart is mildly enlarged."))
+    assert len(result.data) < 20
     rare = "Status post CABG; 8 mm RUL nodule, unchanged (cf. 12/03)."
     assert shipped.invert(shipped.apply(text(rare))).data == rare

@@ -27,21 +27,21 @@ def test_ids_are_bytes_between_specials(tokenizer):
 def test_round_trip_is_exact(tokenizer, data):
     canonical = tokenizer.apply(text(data))
     assert tokenizer.apply(canonical) is canonical
-    found = tokenizer.invert(canonical)
-    assert found.data == data
+    result = tokenizer.invert(canonical)
+    assert result.data == data
     assert canonical.meta["cut_tokens"] == 0
-    assert found.geometry is None
+    assert result.geometry is None
 
 
 @pytest.mark.parametrize(
-    ("data", "kept", "cut"), [("a" * 20, "a" * 14, 6), ("ä" * 10, "ä" * 7, 6), ("x" + "ä" * 10, "x" + "ä" * 6, 8)]
+    ("data", "remaining", "cut"), [("a" * 20, "a" * 14, 6), ("ä" * 10, "ä" * 7, 6), ("x" + "ä" * 10, "x" + "ä" * 6, 8)]
 )
-def test_what_is_cut_is_counted_and_characters_stay_whole(tokenizer, data, kept, cut):
+def test_what_is_cut_is_counted_and_characters_stay_whole(tokenizer, data, remaining, cut):
     canonical = tokenizer.apply(text(data))
     assert len(canonical.data) <= 16
     assert canonical.data[-1] == END
     assert canonical.meta["cut_tokens"] == cut
-    assert tokenizer.invert(canonical).data == kept
+    assert tokenizer.invert(canonical).data == remaining
 
 
 def test_white_space_is_normalised():
