@@ -84,7 +84,7 @@ def _read_header(content: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def _require_picture_header(content: IO[bytes], entry: zipfile.ZipInfo) -> None:
-    """`UserError` unless the header claims what is there, and no more than fits into memory; before a number is read."""
+    """Raise `UserError` unless the header claims what is there and that fits into memory; reads no numbers."""
     shape, dtype = _read_header(content)
     if dtype not in (np.uint8, np.uint16) or not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))):
         raise UserError(f"its array is {dtype} of shape {shape}, expected 8 or 16 bits without sign: {_SHAPES}")

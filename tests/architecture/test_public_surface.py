@@ -10,6 +10,7 @@ import pytest
 import core.api
 import core.check
 import core.generate.__main__
+import core.io
 import core.nn
 import core.prepare
 import core.testing
@@ -46,6 +47,13 @@ def test_every_name_of_the_api_can_be_had():
     for name in (*core.api.__all__,):
         assert getattr(core.api, name) is not None
     assert "no_such_name" not in dir(core.api)
+
+
+@pytest.mark.parametrize("facade", [core.api, core.io, core.nn, core.testing], ids=lambda facade: facade.__name__)
+def test_a_former_name_is_the_same_object_and_is_not_listed(facade):
+    for former, name in facade._FORMER.items():
+        assert getattr(facade, former) is getattr(facade, name)
+        assert former not in facade.__all__
 
 
 def test_flags_of_train():
