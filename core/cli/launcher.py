@@ -1,7 +1,8 @@
-"""The console script ``medweave``, installed as the top-level module ``medweave``.
+"""The console script ``medweave``.
 
-It stands outside the package ``core`` because that name is a common one: when another ``core`` is found first, the
-script says so in one line instead of failing somewhere inside a stranger's code.
+The wheel installs this file as ``medweave/__init__.py``, outside the package ``core``, and it imports nothing of
+``core`` before it knows whose it is. The name ``core`` is a common one: where Python finds another package ``core``
+first, the script says so in one line, and does not fail somewhere inside that package.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 COMMANDS = {
     "train": "train a model along a flow",
     "generate": "write synthetic studies with a trained run",
-    "prepare": "look through a data set, and keep what training takes of it",
+    "prepare": "audit a data set, and store its samples as training reads them",
     "check": "list plugins and modalities; run the contract's checks on one",
 }
 _MODULES = {"generate": "core.generate.__main__"}
@@ -22,7 +23,7 @@ _MARK = b'"""MedWeave'
 
 
 def core_is_ours() -> bool:
-    """Whether the ``core`` that Python would import is MedWeave's; nothing of it is run."""
+    """Return whether the ``core`` that Python would import is MedWeave's, without running any of it."""
     spec = find_spec("core")
     origin = Path(spec.origin) if spec is not None and spec.origin else None
     return origin is not None and origin.is_file() and origin.read_bytes().startswith(_MARK)

@@ -9,14 +9,14 @@ WIDTH = 100
 
 
 def labelled(label: str, text: str, *, indent: int = 0, column: int = 12) -> list[str]:
-    """``label`` and beside it ``text``, folded in its own column."""
+    """Return ``label`` and next to it ``text``, folded in a column."""
     left = " " * indent + label.ljust(column)
     first, *rest = wrap(text, WIDTH - len(left), break_long_words=False, break_on_hyphens=False) or [""]
     return [(left + first).rstrip(), *(" " * len(left) + line for line in rest)]
 
 
 def columns(rows: Iterable[Sequence[str]], *, indent: int = 2, right: frozenset[int] = frozenset()) -> list[str]:
-    """Rows with every column as wide as its widest entry; ``right``: columns set flush right. The last one folds."""
+    """Return rows with every column as wide as its widest entry, and the last one folded; ``right``: flush right."""
     rows = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
@@ -29,17 +29,17 @@ def columns(rows: Iterable[Sequence[str]], *, indent: int = 2, right: frozenset[
 
 
 def in_bytes(count: float) -> str:
-    """``1.5 GB``; decimal units."""
+    """Return e.g. ``1.5 GB``; decimal units."""
     return _scaled(count, ("bytes", "kB", "MB", "GB", "TB"))
 
 
 def in_flops(count: float) -> str:
-    """``1.5 TFLOP``."""
+    """Return e.g. ``1.5 TFLOP``."""
     return _scaled(count, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"))
 
 
 def in_time(seconds: float) -> str:
-    """``4 min``, ``3.2 h``, ``5.1 days``; under a minute is ``1 min``."""
+    """Return e.g. ``4 min``, ``3.2 h``, ``5.1 days``; under a minute is ``1 min``."""
     minutes = seconds / 60
     if minutes < 90:
         return f"{max(1, round(minutes))} min"
@@ -47,7 +47,7 @@ def in_time(seconds: float) -> str:
 
 
 def _scaled(count: float, units: Sequence[str]) -> str:
-    place = 0
-    while count >= 1000 and place < len(units) - 1:
-        count, place = count / 1000, place + 1
-    return f"{count:.0f} {units[0]}" if place == 0 else f"{count:.3g} {units[place]}"
+    power = 0
+    while count >= 1000 and power < len(units) - 1:
+        count, power = count / 1000, power + 1
+    return f"{count:.0f} {units[0]}" if power == 0 else f"{count:.3g} {units[power]}"

@@ -1,4 +1,4 @@
-"""The flow of a run: ``text-xray,text-ct,ct-mri``.
+"""Read the flow of a run: ``text-xray,text-ct,ct-mri``.
 
 ``flow = edge ("," edge)*``, ``edge = source ("+" source)* "-" target``. An edge is a round, their order the
 curriculum, and an alias a group inside one round. Both directions of an edge are trained.
@@ -25,7 +25,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Edge:
-    """One item of a flow. ``text`` is what the user wrote, without blanks."""
+    """One item of a flow. ``text``: as the user wrote it, without blanks."""
 
     sources: tuple[Item, ...]
     target: Item
@@ -38,7 +38,7 @@ class Edge:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """All that stand in one batch of this round: sources first."""
+        """The modalities of one batch of this round: sources first."""
         return self.source_modalities + self.target.modalities
 
     @property
@@ -48,7 +48,7 @@ class Edge:
 
     @property
     def coupled(self) -> tuple[tuple[str, str], ...]:
-        """The pairs that the round couples in phase ``guide``: every two of its modalities, for they share a study."""
+        """The pairs that phase ``guide`` couples: every two modalities of the round, because they share a study."""
         return tuple(combinations(self.modalities, 2))
 
     @property
@@ -65,7 +65,7 @@ class Flow:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Every modality once, in the order in which the curriculum meets them."""
+        """Every modality once, in the order of the curriculum."""
         return tuple(dict.fromkeys(name for edge in self.edges for name in edge.modalities))
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class Flow:
 
 
 def neighbours(flow: Flow, modality: str) -> tuple[str, ...]:
-    """The modalities that may prompt ``modality``: those at the other end of its edges, in the order of the flow.
+    """Return the modalities that may prompt ``modality``: those at the other end of its edges, in the flow's order.
 
     Members of one alias and sources joined by ``+`` are neighbours of the other end, not of each other.
     """
@@ -82,7 +82,7 @@ def neighbours(flow: Flow, modality: str) -> tuple[str, ...]:
 
 
 def reachable_pairs(flow: Flow) -> tuple[tuple[str, str], ...]:
-    """Pairs that meet through others only: connected (a flow always is), but in no round together."""
+    """Return the pairs that are connected through other modalities only, because they are in no round together."""
     together = {frozenset(pair) for edge in flow.edges for pair in combinations(edge.modalities, 2)}
     return tuple(pair for pair in combinations(flow.modalities, 2) if frozenset(pair) not in together)
 
@@ -106,12 +106,12 @@ def parse_flow(
         )
     names = _Names(modalities, aliases, broken or {})
     edges = tuple(_parse_edge(item, text, names) for item in text.split(","))
-    _check_order(edges)
+    _require_connected(edges)
     return Flow(edges)
 
 
 def require_free_aliases(aliases: Mapping[str, tuple[str, ...]], modalities: Iterable[str]) -> None:
-    """`UserError` where an alias has the name of an installed modality: it would hide it."""
+    """Raise `UserError` where an alias has the name of an installed modality, which it would hide."""
     hidden = sorted(set(aliases) & set(modalities))
     if hidden:
         raise UserError(f"alias '{hidden[0]}' has the name of an installed modality; rename it in [aliases]")
@@ -126,7 +126,7 @@ class _Names:
     broken: Mapping[str, Exception]
 
     def item(self, name: str, where: str) -> Item:
-        """The item of a name; `UserError` for an unknown one."""
+        """Return the item of a name; `UserError` for an unknown one."""
         if name in self.modalities:
             return Item(name, (name,))
         if name not in self.aliases:
@@ -143,14 +143,14 @@ class _Names:
         return Item(name, tuple(self.aliases[name]))
 
     def _failures(self, name: str) -> str:
-        """Plugins that failed to load, the one with this name first, and those that are turned off."""
+        """Return plugins that failed to load, the one with this name first, and those that are turned off."""
         order = sorted(self.broken, key=lambda plugin: (plugin != name, plugin))
         off = [plugin for plugin in order if isinstance(self.broken[plugin], PluginDisabledError)]
         failed = [f"; plugin '{plugin}' failed to load: {self.broken[plugin]}" for plugin in order if plugin not in off]
-        # Nobody asks a plugin that is off what it offers; most are called as their modalities begin.
+        # What a plugin that is off would offer is not known; the names of most begin as those of their modalities.
         likely = [plugin for plugin in off if name.startswith(plugin)]
-        said = [f"; {self.broken[plugin]}" for plugin in likely] or ([f"; turned off: {', '.join(off)}"] if off else [])
-        return "".join(failed + said)
+        hints = [f"; {self.broken[plugin]}" for plugin in likely]
+        return "".join(failed + (hints or ([f"; turned off: {', '.join(off)}"] if off else [])))
 
 
 def _choices(modalities: Iterable[str], aliases: Iterable[str]) -> str:
@@ -159,15 +159,15 @@ def _choices(modalities: Iterable[str], aliases: Iterable[str]) -> str:
 
 
 def _parse_edge(item: str, flow: str, names: _Names) -> Edge:
-    """One edge, checked by itself."""
+    """Return one edge, checked by itself."""
     text = "".join(item.split())
     if not text:
-        raise UserError(f"flow '{flow.strip()}' has an empty item; take out the comma too many")
+        raise UserError(f"flow '{flow.strip()}' has an empty item; remove the surplus comma")
     where = f"flow item '{text}'"
     ends = text.split("-")
     if len(ends) != 2:
-        found = "no '-'" if len(ends) == 1 else f"{len(ends) - 1} times '-'"
-        raise UserError(f"{where}: found {found}; an edge is 'source-target' or 'source+source-target', edges are"
+        count = "no '-'" if len(ends) == 1 else f"{len(ends) - 1} times '-'"
+        raise UserError(f"{where}: found {count}; an edge is 'source-target' or 'source+source-target', edges are"
                         " separated by ','")  # fmt: skip
     if "+" in ends[1]:
         raise UserError(f"{where}: '+' joins sources only; put the single target last, or use an alias as target")
@@ -176,12 +176,12 @@ def _parse_edge(item: str, flow: str, names: _Names) -> Edge:
         raise UserError(f"{where}: a name is missing; an edge is 'source-target' or 'source+source-target'")
     *sources, target = [names.item(name, where) for name in written]
     edge = Edge(tuple(sources), target, text)
-    _check_ends(edge, where)
+    _require_different_ends(edge, where)
     return edge
 
 
-def _check_ends(edge: Edge, where: str) -> None:
-    """Every modality stands in an edge once."""
+def _require_different_ends(edge: Edge, where: str) -> None:
+    """Raise `UserError` where a modality stands in an edge twice."""
     left = edge.source_modalities
     twice = [name for name in left if left.count(name) > 1]
     if twice:
@@ -191,8 +191,8 @@ def _check_ends(edge: Edge, where: str) -> None:
         raise UserError(f"{where}: '{both[0]}' is at both ends; an edge joins different modalities")
 
 
-def _check_order(edges: tuple[Edge, ...]) -> None:
-    """Each edge after the first touches what is known, and none comes twice."""
+def _require_connected(edges: tuple[Edge, ...]) -> None:
+    """Raise `UserError` where an edge is not connected to those before it, or comes twice."""
     known = dict.fromkeys(edges[0].modalities)
     for index, edge in enumerate(edges[1:], start=1):
         where = f"flow item '{edge.text}'"

@@ -1,6 +1,6 @@
-"""Which switches training does not follow yet, and settings that do not go together.
+"""Find switches that training does not support yet, and settings that contradict each other.
 
-A recipe says what its paper does; `UNSUPPORTED` says what works so far. It gets shorter as more is built.
+A recipe has the switches of its paper; `UNSUPPORTED` lists those of which one value works so far.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from core.flow.grammar import Flow
 
 @dataclass(frozen=True)
 class Limit:
-    """A switch of which only one value works. ``applies``: whether the run would follow it at all."""
+    """A switch of which only one value works. ``applies``: whether the run uses it at all."""
 
     key: str
     works: Any
@@ -43,57 +43,58 @@ UNSUPPORTED = (
     Limit("diffuse.zero_terminal_snr", False, _diffuses),
     Limit("prompt.form", "pooled_and_neighbour_tokens", _diffuses),
     Limit("prompt.null", "learned", _diffuses),
-    Limit("align.encoders", "trained", _aligns),  # without the phase, encoders are kept as they are given
+    Limit("align.encoders", "trained", _aligns),  # without the phase, encoders stay as they are given
 )
 
-# Switches that nothing reads, and what does instead.
+# Switches that training does not read, and what to set instead.
 NOT_READ = {"align.image_encoder": "the preset of a modality chooses its prompt encoder: set MODALITY.prompt.FIELD"}
 
-# A phase goes on from what these have trained in the same run.
+# A phase continues from the weights that these have trained in the same run.
 NEEDS: Mapping[Phase, tuple[Phase, ...]] = {"diffuse": ("autoencoder",), "guide": ("autoencoder", "diffuse")}
 
 
 def apply_limits(config: RunConfig, shipped: Mapping[str, Recipe]) -> RunConfig:
-    """The configuration as training follows it.
+    """Return the configuration as training supports it.
 
-    What the recipe that MedWeave ships asks for and is not there yet gets the value that works, with one warning line.
-    What somebody has set is not changed: `UserError` names the switch, what was found and what works.
+    A switch of a shipped recipe that is not supported gets the value that works, with one warning line. A value that
+    the user has set is not changed: `UserError` names the switch, the value and the value that works.
     """
-    found = [(limit, _value(config, limit.key)) for limit in UNSUPPORTED if limit.applies(config)]
-    short = [(limit, value) for limit, value in found if value != limit.works]
-    own = shipped.get(config.recipe)
-    _require_read_settings(config, own)
-    chosen = [(limit, value) for limit, value in short if own is None or _value(own, limit.key) != value]
+    values = [(limit, _value(config, limit.key)) for limit in UNSUPPORTED if limit.applies(config)]
+    replaced = [(limit, value) for limit, value in values if value != limit.works]
+    recipe = shipped.get(config.recipe)
+    _require_read_settings(config, recipe)
+    chosen = [(limit, value) for limit, value in replaced if recipe is None or _value(recipe, limit.key) != value]
     if chosen:
         raise UserError(
-            f"{_told(chosen)}: this version of MedWeave trains with {_working(chosen)} only; leave it out, or set that"
+            f"{_current(chosen)}: this version of MedWeave trains with {_working(chosen)} only; leave it out, or set"
+            " that"
         )
-    if short:
+    if replaced:
         message = (
-            f"recipe '{config.recipe}' has {_told(short)}, which this version of MedWeave does not do yet: it trains"
-            f" with {_working(short)}"
+            f"recipe '{config.recipe}' has {_current(replaced)}, which this version of MedWeave does not do yet: it"
+            f" trains with {_working(replaced)}"
         )
         warnings.warn(MedWeaveWarning(message), stacklevel=2)
-    return _with(config, {limit.key: limit.works for limit, _ in short})
+    return _with(config, {limit.key: limit.works for limit, _ in replaced})
 
 
-def _require_read_settings(config: RunConfig, own: Recipe | None) -> None:
+def _require_read_settings(config: RunConfig, recipe: Recipe | None) -> None:
     for key, instead in NOT_READ.items():
         value = _value(config, key)
-        known = _default(config, key) if own is None else _value(own, key)
+        known = _default(config, key) if recipe is None else _value(recipe, key)
         if value != known:
-            raise UserError(f"{key} = {_shown(value)} is read by nothing; {instead}, and leave {key} out")
+            raise UserError(f"{key} = {_shown(value)} is not read; {instead}, and leave {key} out")
 
 
 def require_consistency(config: RunConfig, registry: Registry, flow: Flow) -> None:
-    """`UserError` that lists the settings of a run that do not go together; ``flow``: all edges of the run."""
+    """Raise `UserError` that lists the settings that contradict each other; ``flow``: all edges of the run."""
     faults = [*_missing_phases(config), *_conflicts(config), *_pair_entries(registry, flow)]
     if faults:
         raise UserError("; ".join(faults))
     if _diffuses(config) and not _aligns(config):
         message = (
-            "phase 'align' is left out: the prompt encoders stay as they are built, and where no weights were given to"
-            " them prompts say little"
+            "phase 'align' is left out: the prompt encoders stay as they are built, and without given weights their"
+            " prompts carry little information"
         )
         warnings.warn(MedWeaveWarning(message), stacklevel=2)
 
@@ -104,8 +105,8 @@ def _missing_phases(config: RunConfig) -> Iterator[str]:
         missing = [earlier for earlier in NEEDS.get(phase, ()) if earlier not in run]
         if missing:
             yield (
-                f"phase '{phase}' goes on from {' and '.join(missing)} of the same run, found phases {', '.join(run)};"
-                f" give --phase {','.join([*missing, *run])}"
+                f"phase '{phase}' continues from {' and '.join(missing)} of the same run, found phases"
+                f" {', '.join(run)}; give --phase {','.join([*missing, *run])}"
             )
 
 
@@ -136,11 +137,11 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             " itself and cannot accumulate; set it to 1"
         )
     if _aligns(config) and config.training.align.batch < 2:
-        yield "training.align.batch = 1: a study alone has nothing to be told from; set it to 2 or more"
+        yield "training.align.batch = 1: a study needs another one to be compared with; set it to 2 or more"
     target, default = config.align.target_temperature, _default(config, "align.target_temperature")
     if config.align.equal_reports != "soft" and target != default:
         yield (
-            f"align.target_temperature = {target} is followed with align.equal_reports 'soft' only, found"
+            f"align.target_temperature = {target} is used with align.equal_reports 'soft' only, found"
             f" '{config.align.equal_reports}'; set align.equal_reports=soft, or leave align.target_temperature out"
         )
 
@@ -166,14 +167,14 @@ def _default(config: RunConfig, key: str) -> Any:
 
 
 def _with(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """The configuration with values at dotted keys."""
+    """Return the configuration with values at dotted keys."""
     for key, value in values.items():
         group, _, field = key.partition(".")
         config = config.model_copy(update={group: getattr(config, group).model_copy(update={field: value})})
     return config
 
 
-def _told(limits: list[tuple[Limit, Any]]) -> str:
+def _current(limits: list[tuple[Limit, Any]]) -> str:
     return ", ".join(f"{limit.key} = {_shown(value)}" for limit, value in limits)
 
 
@@ -182,5 +183,5 @@ def _working(limits: list[tuple[Limit, Any]]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """As in TOML."""
+    """Return a value as TOML writes it."""
     return f"'{value}'" if isinstance(value, str) else str(value).lower()

@@ -1,4 +1,4 @@
-"""Who may see what: disjoint pools of training patients, one per round, so that "never paired" is true (DESIGN 5)."""
+"""Divide training patients into disjoint pools, one per round, so that "never paired" is true."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from core.types import Record, Split
 
 
 def assign_pools(patients: Iterable[str], num_pools: int, seed: int = 0) -> dict[str, int]:
-    """Patient to pool, 1 to ``num_pools`` (the ``index`` of a round); sizes differ by one at most.
+    """Return patient to pool, 1 to ``num_pools`` (the ``index`` of a round); sizes differ by one at most.
 
     Depends on the set of patients and the seed only, not on their order.
     """
     order = sorted(set(patients))
     Random(seed).shuffle(order)
-    return {patient: 1 + place % num_pools for place, patient in enumerate(order)}
+    return {patient: 1 + position % num_pools for position, patient in enumerate(order)}
 
 
 def with_pools(records: Iterable[Record], flow: Flow, seed: int = 0) -> list[Record]:
-    """Records whose training patients are dealt into one pool per edge; other splits keep everything.
+    """Return records whose training patients are in one pool per edge; other splits have no pool.
 
-    A patient with a single modality of the flow pairs nothing, and is in no pool: everybody may see it.
+    A patient with a single modality of the flow pairs nothing and is in no pool: every round may use it.
     """
     records = list(records)
-    held: dict[str, set[str]] = {}
+    modalities: dict[str, set[str]] = {}
     for record in records:
         if record.split == "train":
-            held.setdefault(record.patient, set()).update(name for name in flow.modalities if record.has(name))
-    pools = assign_pools((patient for patient, names in held.items() if len(names) > 1), len(flow.edges), seed)
+            modalities.setdefault(record.patient, set()).update(name for name in flow.modalities if record.has(name))
+    pools = assign_pools((patient for patient, names in modalities.items() if len(names) > 1), len(flow.edges), seed)
     return [replace(record, pool=pools.get(record.patient)) for record in records]
 
 
 def split_by_patient(records: Iterable[Record]) -> list[Record]:
-    """Records of 80 % training, 10 % validation and 10 % test patients.
+    """Return records of 80 % training, 10 % validation and 10 % test patients.
 
-    A patient's split depends on the patient's name alone: neither another seed nor more patients move anybody.
+    A patient's split depends on the patient's name alone: neither another seed nor more patients change it.
     """
     return [replace(record, split=_split_of(record.patient)) for record in records]
 
@@ -50,7 +50,7 @@ def _split_of(patient: str) -> Split:
 
 
 def visible(record: Record, flow: Flow, pools: Pools) -> tuple[str, ...]:
-    """The modalities of a study that training may see, in the order of the flow.
+    """Return the modalities of a study that training may see, in the order of the flow.
 
     With disjoint pools a patient of pool n shows what round n joins, and nothing else, in every phase.
     """

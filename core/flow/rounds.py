@@ -1,8 +1,8 @@
-"""What each round of a flow trains and what it leaves frozen, per weight set (METHOD E2, E15).
+"""Plan what each round of a flow trains and what it leaves frozen, per weight set (method E2, E15).
 
-A weight set is what is trained and frozen together: ``modality.part``, or the key of a `Shared` part. The phase
-``guide`` adds two that the core makes: ``context.<modality>`` (context encoder, with the stand-in f of E12) and
-``sites.<denoiser weight set>`` (the context attention in that denoiser).
+A weight set is the weights that are trained and frozen together: ``modality.part``, or the key of a `Shared` part.
+The phase ``guide`` adds two that the core makes: ``context.<modality>`` (context encoder, with the adaptation tokens f
+of E12) and ``sites.<denoiser weight set>`` (the context attention in that denoiser).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NEEDED: Mapping[Phase, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Round:
-    """The training of one edge. ``index`` counts from 1, and is the ``Record.pool`` whose patients it sees."""
+    """The training of one edge. ``index`` counts from 1, and is the ``Record.pool`` of its patients."""
 
     index: int
     phase: Phase
@@ -79,7 +79,7 @@ def trained_once(sets: Mapping[str, WeightSet], phase: Literal["autoencoder", "d
 
 
 def weight_sets(names: Iterable[str], modalities: Mapping[str, Modality], preset: str) -> dict[str, WeightSet]:
-    """Every weight set of the named modalities at a preset, by key.
+    """Return every weight set of the named modalities at a preset, by key.
 
     `UserError` where one key stands for two unequal configs, or for two parts.
     """
@@ -97,7 +97,7 @@ def weight_sets(names: Iterable[str], modalities: Mapping[str, Modality], preset
 
 
 def _joined(old: WeightSet, new: WeightSet, preset: str) -> WeightSet:
-    """One weight set with the owners of both; `UserError` where they disagree."""
+    """Return one weight set with the owners of both; `UserError` where they disagree."""
     owners = f"modalities '{old.owners[0]}' and '{new.owners[0]}'"
     if old.part != new.part:
         raise UserError(
@@ -114,7 +114,7 @@ def _joined(old: WeightSet, new: WeightSet, preset: str) -> WeightSet:
 
 
 def _difference(first: PartConfig, second: PartConfig) -> str:
-    """Where two configs differ, in short."""
+    """Return where two configs differ, in short."""
     if type(first) is not type(second):
         return f"{type(first).__name__}, {type(second).__name__}"
     fields = [name for name in type(first).model_fields if getattr(first, name) != getattr(second, name)]
@@ -135,7 +135,7 @@ def _weights_of_phase(names: Iterable[str], sets: Mapping[str, WeightSet], phase
 def missing_parts(
     flow: Flow, modalities: Mapping[str, Modality], preset: str, phase: Phase, *, augmented: bool = False
 ) -> tuple[str, ...]:
-    """What keeps a phase from running, one phrase each: ``"ct: no denoiser"``.
+    """Return the parts that a phase needs and does not have, one phrase each: ``"ct: no denoiser"``.
 
     In ``autoencoder`` and ``diffuse`` a modality without denoiser is an input only, which is allowed. ``augmented``:
     two augmented versions of every image are compared in ``align`` (E3).
@@ -155,7 +155,7 @@ def missing_parts(
 def require_parts(
     flow: Flow, modalities: Mapping[str, Modality], preset: str, phase: Phase, *, augmented: bool = False
 ) -> None:
-    """`UserError` that lists every part that is missing for a phase. Planning uses `missing_parts` instead."""
+    """Raise `UserError` that lists every part that is missing for a phase. Planning uses `missing_parts` instead."""
     faults = missing_parts(flow, modalities, preset, phase, augmented=augmented)
     if faults:
         raise UserError(

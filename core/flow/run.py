@@ -50,7 +50,7 @@ def start_run(
     guide = align if same else parse_flow(config.flow.of("guide"), changed, config.aliases, broken)
     if config.data.pools == "disjoint" and [edge.ends for edge in align.edges] != [edge.ends for edge in guide.edges]:
         raise UserError(
-            f"data.pools = 'disjoint' deals one pool of patients per round and needs one flow for both phases, found"
+            f"data.pools = 'disjoint' makes one pool of patients per round and needs one flow for both phases, found"
             f" align '{align}' and guide '{guide}'; give one flow, or set data.pools = 'all'"
         )
     run = Run(config, changed, Flows(align, guide))
@@ -60,19 +60,19 @@ def start_run(
 
 @dataclass(frozen=True)
 class Flows:
-    """The flows that the two phases with rounds go by; equal unless the recipe has a separate guide flow."""
+    """The flows of the two phases with rounds; equal unless the recipe has a separate guide flow."""
 
     align: Flow
     guide: Flow
 
     @property
     def union(self) -> Flow:
-        """All edges of both, each once: what autoencoders and denoisers see."""
+        """All edges of both, each once: the flow of autoencoders and denoisers."""
         seen = {edge.ends for edge in self.align.edges}
         return Flow(self.align.edges + tuple(edge for edge in self.guide.edges if edge.ends not in seen))
 
     def of(self, phase: Phase) -> Flow:
-        """The flow of a phase."""
+        """Return the flow of a phase."""
         return {"align": self.align, "guide": self.guide}.get(phase) or self.union
 
 

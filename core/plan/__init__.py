@@ -1,1 +1,1 @@
-"""What ``--plan`` prints: rounds, data, costs, and whether the parts fit each other."""
+"""What ``--plan`` prints: rounds, data, costs, and whether the parts are compatible."""

@@ -1,4 +1,4 @@
-"""Whether the parts of a run fit each other: latents and denoisers, prompts and denoisers, prompts of a pair."""
+"""Check that the parts of a run fit each other: latents and denoisers, prompts and denoisers, prompts of a pair."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from core.plan.costs import NOT_COUNTABLE, build_on_meta
 
 
 def require_compatible(run: Run) -> None:
-    """Build every part of a run without memory, and compare; before the first step, so that nothing is half-done.
+    """Build every part of a run without memory and compare sizes, before the first step.
 
     `UserError` names the modality, both sizes and what to set, or says which part cannot be built.
     """
@@ -23,42 +23,45 @@ def require_compatible(run: Run) -> None:
     if "diffuse" in phases:
         for name in run.outputs:
             parts.require_prompts(name)
-    for pair in (pair for one in run.rounds["guide"] for pair in one.edge.coupled) if "guide" in phases else ():
-        parts.require_one_context(*pair)
-    for pair in (pair for one in run.rounds["align"] for pair in one.edge.pairs) if "align" in phases else ():
-        parts.require_one_space(*pair)
+    for pair in (pair for item in run.rounds["guide"] for pair in item.edge.coupled) if "guide" in phases else ():
+        parts.require_same_context_width(*pair)
+    for pair in (pair for item in run.rounds["align"] for pair in item.edge.pairs) if "align" in phases else ():
+        parts.require_same_prompt_width(*pair)
 
 
 class _Built:
-    """The parts of a run, each weight set made once."""
+    """The parts of a run, each weight set built once."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._made: dict[str, Any] = {}
+        self._cache: dict[str, Any] = {}
 
     def require_latents(self, name: str) -> None:
-        """The denoiser was built for the latents that the autoencoder makes."""
-        spec, found = self.read(name, "autoencoder", "spec"), self.read(name, "denoiser", "latent_shape")
-        wanted = (spec.channels, *spec.space)
-        if tuple(found) != wanted:
+        """Raise `UserError` where the denoiser is built for other latents than those of the autoencoder."""
+        spec, expected = self.read(name, "autoencoder", "spec"), self.read(name, "denoiser", "latent_shape")
+        latents = (spec.channels, *spec.space)
+        if tuple(expected) != latents:
             raise UserError(
-                f"'{name}': its denoiser is built for latents {tuple(found)}, its autoencoder makes {wanted} (channels,"
-                f" then sides); make the settings of {name}.denoiser and {name}.autoencoder agree"
+                f"'{name}': its denoiser is built for latents {tuple(expected)}, its autoencoder makes {latents}"
+                f" (channels, then sides); make the settings of {name}.denoiser and {name}.autoencoder agree"
             )
 
     def require_prompts(self, name: str) -> None:
-        """The denoiser takes prompts of the width that the encoders of its neighbours give."""
-        wanted = self.read(name, "denoiser", "prompt_width")
+        """Raise `UserError` where the denoiser takes prompts of another width than those of its neighbours."""
+        expected = self.read(name, "denoiser", "prompt_width")
         for source in self.run.prompt_sources(name):
-            found = self.read(source, "prompt", "width")
-            if found != wanted:
+            width = self.read(source, "prompt", "width")
+            if width != expected:
                 raise UserError(
-                    f"'{name}': its denoiser takes prompts of width {wanted}, the prompt encoder of '{source}' gives"
-                    f" {found}; set {name}.denoiser.prompt_width, or the width of {source}.prompt"
+                    f"'{name}': its denoiser takes prompts of width {expected}, the prompt encoder of '{source}' gives"
+                    f" {width}; set {name}.denoiser.prompt_width, or the width of {source}.prompt"
                 )
 
-    def require_one_context(self, first: str, second: str) -> None:
-        """Contexts are as wide as the prompts that a denoiser takes, and partners' contexts are joined."""
+    def require_same_context_width(self, first: str, second: str) -> None:
+        """Raise `UserError` where two partners have contexts of different widths, because they are concatenated.
+
+        A context is as wide as the prompts of the denoiser.
+        """
         widths = [self.read(name, "denoiser", "prompt_width") for name in (first, second)]
         if widths[0] != widths[1]:
             raise UserError(
@@ -66,8 +69,8 @@ class _Built:
                 f" and {widths[1]}; make {first}.denoiser.prompt_width and {second}.denoiser.prompt_width equal"
             )
 
-    def require_one_space(self, first: str, second: str) -> None:
-        """Prompts that are aligned have one width."""
+    def require_same_prompt_width(self, first: str, second: str) -> None:
+        """Raise `UserError` where two modalities that are aligned have prompts of different widths."""
         widths = [self.read(name, "prompt", "width") for name in (first, second)]
         if widths[0] != widths[1]:
             raise UserError(
@@ -76,24 +79,24 @@ class _Built:
             )
 
     def read(self, name: str, part: str, attribute: str) -> Any:
-        """What a part says of itself; `UserError` where it does not."""
+        """Return an attribute of a part; `UserError` where the part lacks it."""
         key = self.run.parts(name).weight_key(name, part)
-        if key not in self._made:
-            self._made[key] = self._make(key)
-        if not hasattr(self._made[key], attribute):
-            kind = type(self._made[key]).__name__
+        if key not in self._cache:
+            self._cache[key] = self._build(key)
+        if not hasattr(self._cache[key], attribute):
+            kind = type(self._cache[key]).__name__
             raise UserError(
-                f"part '{key}' of '{name}': {kind} has no '{attribute}', which the contract asks for; see python -m"
+                f"part '{key}' of '{name}': {kind} has no '{attribute}', which the contract requires; see python -m"
                 f" core.check {name}"
             )
-        return getattr(self._made[key], attribute)
+        return getattr(self._cache[key], attribute)
 
-    def _make(self, key: str) -> Any:
+    def _build(self, key: str) -> Any:
         weights = self.run.weight_sets[key]
         try:
             return build_on_meta(weights.config, key, weights.owners)
         except MissingPackageError:
             raise
         except NOT_COUNTABLE:
-            # What computes while it is built cannot do so without memory, and says in earnest what is wrong.
+            # A part that computes while it is built needs memory for that; its errors then name the real cause.
             return build_part(weights.config, key, weights.owners)

@@ -1,4 +1,4 @@
-"""What the data sets of a run hold on their training split, per modality and per pair."""
+"""Count the training studies of the data sets of a run, per modality and per pair."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from core.types import Record
 
 @dataclass(frozen=True)
 class DataCounts:
-    """The training studies of one data set with what training may see of each; ``problem``: why there are none."""
+    """The training studies of one data set, with the modalities of each that training may see.
+
+    ``problem``: why there are no studies.
+    """
 
     name: str
     root: Path | None
@@ -25,22 +28,22 @@ class DataCounts:
     problem: str = ""
 
     def num_samples(self, names: Iterable[str]) -> int:
-        """Samples of these modalities that training may see, one per study and modality."""
+        """Return the number of samples of these modalities that training may see, one per study and modality."""
         wanted = set(names)
         return sum(len(wanted & set(seen)) for seen in self.visible)
 
     def num_pairs(self, pair: Iterable[str]) -> int:
-        """Studies in which training may see all of these modalities."""
+        """Return the number of studies in which training may see all of these modalities."""
         wanted = set(pair)
         return sum(wanted <= set(seen) for seen in self.visible)
 
 
 def count_data(run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter]) -> tuple[DataCounts, ...]:
-    """Scan the data sets that the run names, in their order. What cannot be read is said, not raised."""
-    return tuple(_stock(name, run, registry, datasets) for name in run.config.data.names)
+    """Scan the data sets of the run, in their order. A data set that cannot be read is reported, not raised."""
+    return tuple(_count(name, run, registry, datasets) for name in run.config.data.names)
 
 
-def _stock(name: str, run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter]) -> DataCounts:
+def _count(name: str, run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter]) -> DataCounts:
     root = None
     try:
         root = registry.data_source(name, datasets).root

@@ -85,7 +85,7 @@ def test_phases_that_do_not_run_have_no_limits():
 
 
 def test_a_switch_that_nothing_reads_is_refused():
-    with pytest.raises(UserError, match=r"align\.image_encoder = 'none' is read by nothing; .*MODALITY\.prompt\.FIELD"):
+    with pytest.raises(UserError, match=r"align\.image_encoder = 'none' is not read; .*MODALITY\.prompt\.FIELD"):
         apply_limits(config(set=["align.image_encoder=none"]), shipped_recipes())
 
 
@@ -99,9 +99,9 @@ def test_limits_name_existing_switches():
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ({"phase": "guide"}, "phase 'guide' goes on from autoencoder and diffuse of the same run, found phases guide;"),
+        ({"phase": "guide"}, "phase 'guide' continues from autoencoder and diffuse of the same run, found phases guide;"),
         ({"phase": "guide"}, "give --phase autoencoder,diffuse,guide"),
-        ({"phase": "align,diffuse"}, "phase 'diffuse' goes on from autoencoder"),
+        ({"phase": "align,diffuse"}, "phase 'diffuse' continues from autoencoder"),
         ({"set": ["guide.context=none"]}, "guide.context = 'none' leaves phase 'guide' nothing to train"),
         (
             {"preset": "small", "set": ["sampler.solver=heun"]},
@@ -110,9 +110,9 @@ def test_limits_name_existing_switches():
         ({"set": ["training.guide.accumulate=2"]}, "training.guide.accumulate = 2: with guide.contrast a whole batch"),
         (
             {"set": ["align.target_temperature=0.3", "align.equal_reports=masked"]},
-            "align.target_temperature = 0.3 is followed with align.equal_reports 'soft' only, found",
+            "align.target_temperature = 0.3 is used with align.equal_reports 'soft' only, found",
         ),
-        ({"set": ["training.align.batch=1"]}, "training.align.batch = 1: a study alone has nothing to be told from"),
+        ({"set": ["training.align.batch=1"]}, "training.align.batch = 1: a study needs another one to be compared with"),
         ({"set": ["training.align.accumulate=2"]}, "training.align.accumulate = 2: alignment compares a whole batch"),
     ],
 )
