@@ -1,7 +1,7 @@
 """Parts that several plugins share: denoisers, autoencoders and prompt encoders for grids, vectors and text.
 
-Names are loaded on first use; importing ``core.nn`` imports neither torch nor pydantic. The configs live in light
-modules, the networks in modules that ``build()`` imports.
+Names are loaded on first use; importing ``core.nn`` imports neither torch nor pydantic. Configs are in light modules,
+networks in modules that ``build()`` imports.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _HOME = {
     "core.nn.autoencoders.config": ("GridAutoencoderConfig", "TextAutoencoderConfig"),
     "core.nn.context_attention": ("ContextAttention",),
     "core.nn.denoisers.config": ("GridDenoiserConfig", "VectorDenoiserConfig"),
-    "core.nn.denoisers.unet2d": ("offer_diffusers_sites",),
+    "core.nn.denoisers.unet2d": ("install_diffusers_sites",),
     "core.nn.schedule": (
         "NUM_TIMESTEPS",
         "alpha_sigma",
@@ -21,7 +21,7 @@ _HOME = {
         "scaled_linear_betas",
         "timestep_of_log_snr",
     ),
-    "core.nn.denoisers.unet3d": ("offer_monai_sites",),
+    "core.nn.denoisers.unet3d": ("install_monai_sites",),
     "core.nn.prompts.config": ("GridPromptEncoderConfig", "TextPromptEncoderConfig"),
     "core.nn.denoisers.sites": ("ContextSite", "SitedDenoiser", "attach_at"),
     "core.nn.presets": ("PROMPT_WIDTHS", "GridNetworks", "grid_networks"),
@@ -47,15 +47,20 @@ __all__ = [
     "alpha_sigma",
     "attach_at",
     "grid_networks",
+    "install_diffusers_sites",
+    "install_monai_sites",
     "log_snr_of_timestep",
-    "offer_diffusers_sites",
-    "offer_monai_sites",
     "scaled_linear_betas",
     "timestep_of_log_snr",
 ]
 
 
+# Former names, kept for one version so that plugins written for it load.
+_FORMER = {"offer_diffusers_sites": "install_diffusers_sites", "offer_monai_sites": "install_monai_sites"}
+
+
 def __getattr__(name: str) -> Any:
+    name = _FORMER.get(name, name)
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'core.nn' has no public name '{name}'")
     value = getattr(import_module(_MODULE_OF[name]), name)
@@ -74,8 +79,8 @@ if TYPE_CHECKING:
     from core.nn.denoisers.config import GridDenoiserConfig, VectorDenoiserConfig
     from core.nn.denoisers.sites import ContextSite, SitedDenoiser, attach_at
     from core.nn.denoisers.unet0d import VectorUNet
-    from core.nn.denoisers.unet2d import offer_diffusers_sites
-    from core.nn.denoisers.unet3d import offer_monai_sites
+    from core.nn.denoisers.unet2d import install_diffusers_sites
+    from core.nn.denoisers.unet3d import install_monai_sites
     from core.nn.presets import PROMPT_WIDTHS, GridNetworks, grid_networks
     from core.nn.prompts.config import GridPromptEncoderConfig, TextPromptEncoderConfig
     from core.nn.schedule import (

@@ -1,4 +1,4 @@
-"""transformers' BERT from scratch, as both readers of text use it (METHOD E1, E8)."""
+"""transformers' BERT from scratch, shared by the prompt encoder and the autoencoder of text (method E1, E8)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from transformers import BertConfig, BertModel
 
 
 def bert(vocabulary: int, length: int, width: int, depth: int, num_heads: int, **options: Any) -> BertModel:
-    """A BERT without a pooler: ids below ``vocabulary``, at most ``length`` tokens of ``width`` features.
+    """Build a BERT without a pooler: ids below ``vocabulary``, at most ``length`` tokens of ``width`` features.
 
     ``options`` go to transformers' ``BertConfig``.
     """
@@ -21,13 +21,13 @@ def bert(vocabulary: int, length: int, width: int, depth: int, num_heads: int, *
             intermediate_size=4 * width,
             max_position_embeddings=length,
             type_vocab_size=1,
-            # With a padding id, that id's embedding would never learn; which ids are padding is the mask's say.
+            # With a padding id, the embedding of that id would never learn; the mask decides which ids are padding.
             pad_token_id=cast(int, None),
             **options,
         ),
         add_pooling_layer=False,
     )
     for layer in network.encoder.layer:
-        # Softmax is blind to what all keys share: a bias there would get no gradient, only rounding noise.
+        # Softmax ignores what all keys share: a bias there would get no gradient, only rounding noise.
         layer.get_submodule("attention.self.key").register_parameter("bias", None)
     return network

@@ -1,4 +1,4 @@
-"""Cross-attention from a denoiser's hidden tokens to what its partners tell (METHOD E13, MedM2G Eq. 6)."""
+"""Cross-attention from a denoiser's hidden tokens to the context of its partners (method E13, MedM2G Eq. 6)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from core.types import Context
 
 
 class ContextAttention(nn.Module):
-    """A sublayer with its own query, key and value; a fresh one adds exactly 0 (METHOD E13, MedM2G Eq. 6).
+    """A sublayer with separate query, key and value; a fresh one adds exactly 0 (method E13, MedM2G Eq. 6).
 
     ``width`` features of a hidden token, a multiple of ``num_heads``; ``context_width`` features of a context token.
     Raises `UserError` where the heads do not divide the width.
@@ -27,12 +27,12 @@ class ContextAttention(nn.Module):
         self.to_key = nn.Linear(context_width, width, bias=False)
         self.to_value = nn.Linear(context_width, width, bias=False)
         self.to_update = nn.Linear(width, width)
-        # Joint generation starts out as independent generation, bit for bit.
+        # Before training, joint generation equals independent generation bit for bit.
         nn.init.zeros_(self.to_update.weight)
         nn.init.zeros_(self.to_update.bias)
 
     def forward(self, hidden: Tensor, context: Context) -> Tensor:
-        """``hidden`` ``batch tokens width`` to the update that is added to it, same shape and dtype."""
+        """Return the update to add to ``hidden`` ``batch tokens width``, in the same shape and dtype."""
         # The frozen denoiser may run in bfloat16 while these weights train in float32.
         dtype = self.to_update.weight.dtype
         partners = self.norm_context(context.tokens.to(dtype))

@@ -1,6 +1,6 @@
-"""Sizes of the stock image networks at each preset, so that imaging plugins agree without knowing each other.
+"""Sizes of the stock image networks at each preset, so that independent imaging plugins agree.
 
-A shared autoencoder needs equal configs in all its owners, and modalities that are to meet need one prompt width.
+Modalities that share an autoencoder need equal configs, and modalities of one flow need one prompt width.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PROMPT_WIDTHS: Mapping[str, int] = {"tiny": 128, "tiny3d": 128, "small": 384, "p
 
 @dataclass(frozen=True)
 class GridNetworks:
-    """The three networks of an imaging modality, fitting each other; ``autoencoder`` is meant to be shared."""
+    """The three networks of an imaging modality, in matching sizes; ``autoencoder`` is meant to be shared."""
 
     autoencoder: Shared
     prompt: GridPromptEncoderConfig
@@ -28,17 +28,17 @@ class GridNetworks:
 
     @property
     def space(self) -> Space:
-        """Spatial shape of canonical samples."""
+        """The spatial shape of canonical samples."""
         config = self.autoencoder.config
         return config.space if isinstance(config, GridAutoencoderConfig) else ()
 
     def spacing_mm(self, field_mm: float) -> tuple[float, ...]:
-        """Spacing per axis of canonical samples whose field of view has sides of ``field_mm``, mm."""
+        """Return the spacing per axis, mm, of canonical samples whose field of view has sides of ``field_mm``."""
         return tuple(field_mm / size for size in self.space)
 
 
 def grid_networks(preset: str, channels: int = 1) -> GridNetworks:
-    """The stock networks at a preset: slices and projections, or small volumes at ``tiny3d``.
+    """Return the stock networks at a preset: for slices and projections, or for small volumes at ``tiny3d``.
 
     Modalities with the same number of channels share one autoencoder. `UserError` for an unknown preset.
     """
@@ -55,19 +55,19 @@ _Networks = tuple[GridAutoencoderConfig, GridPromptEncoderConfig, GridDenoiserCo
 
 
 def _tiny(channels: int, prompt_width: int) -> _Networks:
-    """64 pixels: minutes on two CPU cores."""
+    """Return networks for 64 pixels: minutes of training on two CPU cores."""
     return _reduced(channels, prompt_width, space=(64, 64), widths=(16, 32, 64), denoiser_widths=(32, 64))
 
 
 def _tiny3d(channels: int, prompt_width: int) -> _Networks:
-    """32 voxels a side: small volumes on two CPU cores."""
+    """Return networks for volumes of 32 voxels a side on two CPU cores."""
     return _reduced(channels, prompt_width, space=(32, 32, 32), widths=(8, 16, 32), denoiser_widths=(32, 64))
 
 
 def _reduced(
     channels: int, prompt_width: int, space: Space, widths: tuple[int, ...], denoiser_widths: tuple[int, int]
 ) -> _Networks:
-    """Few blocks, a latent of 4 channels at a quarter of ``space``, attention at the denoiser's lower level only."""
+    """Return networks of few blocks: a latent of 4 channels at a quarter of ``space``, attention at the lower level."""
     return (
         GridAutoencoderConfig(channels=channels, space=space, downsample=4, widths=widths, num_blocks=1, norm_groups=8),
         GridPromptEncoderConfig(
@@ -95,7 +95,7 @@ def _reduced(
 
 
 def _small(channels: int, prompt_width: int) -> _Networks:
-    """256 pixels: from scratch on one GPU in hours."""
+    """Return networks for 256 pixels: trained from scratch on one GPU in hours."""
     space = (256, 256)
     return (
         GridAutoencoderConfig(channels=channels, space=space),
@@ -111,7 +111,7 @@ def _small(channels: int, prompt_width: int) -> _Networks:
 
 
 def _paper(channels: int, prompt_width: int) -> _Networks:
-    """512 pixels: autoencoder and denoiser of Stable Diffusion 1.5 as published, and ViT-L."""
+    """Return networks for 512 pixels: autoencoder and denoiser of Stable Diffusion 1.5 as published, and ViT-L."""
     space = (512, 512)
     return (
         GridAutoencoderConfig(channels=channels, space=space, widths=(128, 256, 512, 512)),

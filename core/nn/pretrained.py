@@ -1,14 +1,12 @@
-"""Networks from a local diffusers folder: safetensors only, every weight accounted for, no network connection.
+"""Pretrained networks from local folders: safetensors only, every weight accounted for, no network connection.
 
-BERT and GPT-2 from local folders (METHOD E8): safetensors only, every weight accounted for.
+diffusers networks are loaded as they are. BERT and GPT-2 (method E8) are loaded strictly with these exceptions:
 
-Layers are loaded strictly. What is not taken as it is, and why nothing is lost by it:
-
-- position tables: their first ``length`` rows;
-- BERT's pooler and heads: not part of the autoencoder. Its token types: row 0, the only one in use. Its key biases:
-  dropped, the softmax does not see them;
-- token tables: GPT-2's where the vocabulary is the folder's with our three specials before it (the text then comes
-  through the folder's own ``tokenizer.json``). Otherwise the table is learned anew, with a warning.
+- Position tables: their first ``length`` rows.
+- BERT: pooler and heads are not part of the autoencoder; of the token types only row 0 is in use; key biases are
+  dropped, since the softmax ignores them.
+- Token table of GPT-2: taken where the vocabulary is that of the folder with MedWeave's three special tokens before it
+  (text then passes through the ``tokenizer.json`` of the folder). Otherwise the table is trained anew, with a warning.
 """
 
 from __future__ import annotations
@@ -22,19 +20,23 @@ from typing import Any
 from torch import Tensor, nn
 
 from core.errors import MedWeaveWarning, UserError, join_choices
-from core.nn.size_checks import equal
+from core.nn.size_checks import require_equal
+
+_SPECIALS = 3
+_CONFIG = "TextAutoencoderConfig"
+_UNUSED = re.compile(r"pooler\.|cls\.|.*\.key\.bias$|.*position_ids$|.*\.attn\.(bias|masked_bias)$|lm_head\.")
 
 
 def load_folder(kind: Any, given: str, subfolder: str) -> Any:
-    """A diffusers network of class ``kind`` from ``given`` or from ``subfolder`` in it.
+    """Load a diffusers network of class ``kind`` from ``given`` or from ``subfolder`` in it.
 
-    Raises `UserError` where the folder is missing, holds another kind of network, has no safetensors, or where
-    a weight is missing, left over or of another shape.
+    Raises `UserError` where the folder is missing, has another kind of network or no safetensors, or where a weight is
+    missing, unexpected or of another shape.
     """
     folder = _folder_of(given, subfolder)
-    found = kind.load_config(folder, local_files_only=True).get("_class_name", kind.__name__)
-    if found != kind.__name__:
-        raise UserError(f"init_from '{folder}' holds a {found}, needed is a {kind.__name__}")
+    stored = kind.load_config(folder, local_files_only=True).get("_class_name", kind.__name__)
+    if stored != kind.__name__:
+        raise UserError(f"init_from '{folder}' holds a {stored}, needed is a {kind.__name__}")
     try:
         network, report = kind.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False, output_loading_info=True
@@ -49,7 +51,7 @@ def load_folder(kind: Any, given: str, subfolder: str) -> Any:
         raise UserError(
             f"init_from '{folder}' does not hold the weights of its config.json: {shown or report['error_msgs']}"
         )
-    # from_pretrained hands out networks in evaluation mode, those built from scratch are in training mode.
+    # from_pretrained returns networks in evaluation mode; those built from scratch are in training mode.
     return network.train()
 
 
@@ -60,11 +62,6 @@ def _folder_of(given: str, subfolder: str) -> Path:
             return folder
     what = "has no config.json" if root.is_dir() else "is not a folder"
     raise UserError(f"init_from '{given}' {what}; give a diffusers folder, or one with '{subfolder}/config.json' in it")
-
-
-_SPECIALS = 3
-_CONFIG = "TextAutoencoderConfig"
-_UNUSED = re.compile(r"pooler\.|cls\.|.*\.key\.bias$|.*position_ids$|.*\.attn\.(bias|masked_bias)$|lm_head\.")
 
 
 def load_bert(network: nn.Module, given: str, length: int) -> None:
@@ -85,7 +82,7 @@ def load_gpt2(network: nn.Module, given: str, length: int) -> None:
 
 
 def _state(network: Any, given: str, kind: str, sizes: dict[str, str], prefix: str) -> dict[str, Tensor]:
-    """The folder's weights under the network's names, once its sizes agree."""
+    """Return the folder's weights under the network's names; `UserError` where sizes differ."""
     from safetensors.torch import load_file
 
     folder = Path(given).expanduser()
@@ -94,15 +91,15 @@ def _state(network: Any, given: str, kind: str, sizes: dict[str, str], prefix: s
         state = load_file(folder / "model.safetensors")
     except (OSError, ValueError) as error:
         raise UserError(f"'{given}' needs config.json and model.safetensors of a {kind}: {error}") from None
-    equal(_CONFIG, "kind of network", kind, about.get("model_type"), f"'{given}'")
+    require_equal(_CONFIG, "kind of network", kind, about.get("model_type"), f"'{given}'")
     for field, name in sizes.items():
-        equal(_CONFIG, field, getattr(network.config, name), about.get(name), f"'{given}'")
+        require_equal(_CONFIG, field, getattr(network.config, name), about.get(name), f"'{given}'")
     renamed = {_renamed(name.removeprefix(prefix)): value for name, value in state.items()}
     return {name: value for name, value in renamed.items() if not _UNUSED.match(name)}
 
 
 def _renamed(name: str) -> str:
-    """Old files call a normalisation's weight and bias gamma and beta."""
+    """Return today's name of a weight: old files call weight and bias of a normalisation gamma and beta."""
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
@@ -113,26 +110,26 @@ def _shorten(state: dict[str, Tensor], name: str, rows: int, given: str) -> None
 
 
 def _load(network: nn.Module, state: dict[str, Tensor], words: str, given: str) -> None:
-    own = network.state_dict()
-    state[words] = _words(own[words], state.get(words), given)
-    wrong = [name for name in own.keys() ^ state.keys() if name in own or name in state]
-    wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    fresh = network.state_dict()
+    state[words] = _token_table(fresh[words], state.get(words), given)
+    wrong = [name for name in fresh.keys() ^ state.keys() if name in fresh or name in state]
+    wrong += [name for name in fresh.keys() & state.keys() if fresh[name].shape != state[name].shape]
     if wrong:
         raise UserError(f"{_CONFIG}: weights of '{given}' do not fit: {join_choices(sorted(wrong)[:4])}")
     network.load_state_dict(state, strict=True)
 
 
-def _words(own: Tensor, found: Tensor | None, given: str) -> Tensor:
-    """The folder's token table behind our specials, which begin at its mean; or our own where it is of other tokens."""
-    if found is None or len(found) + _SPECIALS != len(own):
-        held = 0 if found is None else len(found)
+def _token_table(fresh: Tensor, stored: Tensor | None, given: str) -> Tensor:
+    """Return the folder's token table after the special tokens, which start at its mean; ``fresh`` if tokens differ."""
+    if stored is None or len(stored) + _SPECIALS != len(fresh):
+        num_tokens = 0 if stored is None else len(stored)
         warnings.warn(
             MedWeaveWarning(
-                f"'{given}' has {held} tokens, the vocabulary {len(own)}: token embeddings are learned anew"
+                f"'{given}' has {num_tokens} tokens, the vocabulary {len(fresh)}: token embeddings are learned anew"
             ),
             stacklevel=2,
         )
-        return own
-    table = found.mean(0, keepdim=True).repeat(len(own), 1)
-    table[_SPECIALS:] = found
+        return fresh
+    table = stored.mean(0, keepdim=True).repeat(len(fresh), 1)
+    table[_SPECIALS:] = stored
     return table

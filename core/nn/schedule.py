@@ -1,7 +1,7 @@
-"""Noise levels (METHOD E9): the schedule of the papers, log-SNR and timestep, signal and noise.
+"""Noise levels (method E9): the schedule of the papers, log-SNR and timestep, signal and noise.
 
-A network that was pretrained on timesteps is told its noise level as a fractional timestep; everything else in
-MedWeave speaks log-SNR, natural logarithm of signal variance over noise variance.
+A network that was pretrained on timesteps receives its noise level as a fractional timestep. Everything else in
+MedWeave uses log-SNR, the natural logarithm of signal variance over noise variance.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ BETA_END = 0.0120
 
 
 def scaled_linear_betas(num_timesteps: int = NUM_TIMESTEPS) -> Tensor:
-    """β_t of METHOD E9: 0.00085 to 0.0120, linear in √β. Float64 ``num_timesteps``, on the CPU."""
+    """Return β_t of method E9: 0.00085 to 0.0120, linear in √β. Float64 ``num_timesteps``, on the CPU."""
     return torch.linspace(BETA_START**0.5, BETA_END**0.5, num_timesteps, dtype=torch.float64).square()
 
 
 def log_snr_of_timestep(timestep: Tensor) -> Tensor:
-    """log(ᾱ_t / (1 − ᾱ_t)) of METHOD E9, linear between neighbouring timesteps.
+    """Return log(ᾱ_t / (1 − ᾱ_t)) of method E9, linear between neighbouring timesteps.
 
-    ``timestep`` any shape, integer or fractional; held at 0 and 999 outside. Float32, same shape.
+    ``timestep`` any shape, integer or fractional; clamped to 0 and 999 outside. Float32, same shape.
     """
     table = _descending_log_snr(timestep.device)
     position = timestep.to(table.dtype).clamp(0, NUM_TIMESTEPS - 1)
@@ -33,7 +33,7 @@ def log_snr_of_timestep(timestep: Tensor) -> Tensor:
 
 
 def timestep_of_log_snr(log_snr: Tensor) -> Tensor:
-    """The fractional timestep at a log-SNR: the inverse of `log_snr_of_timestep` (METHOD E9).
+    """Return the fractional timestep at a log-SNR: the inverse of `log_snr_of_timestep` (method E9).
 
     ``log_snr`` any shape, infinities included. Float32 in [0, 999], same shape: 0 for anything cleaner than the
     first timestep, 999 for anything noisier than the last. Falls as ``log_snr`` grows.
@@ -45,7 +45,7 @@ def timestep_of_log_snr(log_snr: Tensor) -> Tensor:
 
 
 def alpha_sigma(log_snr: Tensor) -> tuple[Tensor, Tensor]:
-    """α = √ᾱ and σ = √(1 − ᾱ) of METHOD E9 with ᾱ = sigmoid(log-SNR); α² + σ² = 1.
+    """Return α = √ᾱ and σ = √(1 − ᾱ) of method E9 with ᾱ = sigmoid(log-SNR); α² + σ² = 1.
 
     ``log_snr`` any shape; both results have its shape. +∞ is clean (1, 0), −∞ is pure noise (0, 1).
     """

@@ -142,13 +142,13 @@ def test_a_reader_without_a_writer_is_tried_on_example_files(example):
 
 
 @pytest.mark.parametrize("defect", [one for one in DEFECTS if one.check.startswith("reader.")], ids=str)
-def test_example_files_find_what_a_writer_would_have_found(defect, example):
+def test_example_files_reveal_the_defects_that_written_files_reveal(defect, example):
     parts = replace(defect.modality.presets["tiny"], writer=None)
     outcomes = reader_checks(replace(defect.modality, presets={"tiny": parts}), [example])
     assert [check for check, outcome in outcomes.items() if outcome.status == "failed"] == [defect.check]
 
 
-def test_a_wrong_example_is_said(example):
+def test_a_wrong_example_is_reported(example):
     other = example.rename(example.with_suffix(".png"))
     assert reader_checks(TOY_GRID, [other])["reader.suffixes_name_its_files"].message.startswith(
         "example.png: the reader"

@@ -1,7 +1,4 @@
-"""Config of the stock autoencoder for images and volumes (METHOD E7); the network is made in `build`.
-
-Config of the stock autoencoder for text (METHOD E8); the network is made in `build`.
-"""
+"""Configs of the stock autoencoders for images and volumes (method E7) and for text (method E8)."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from pydantic import (
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.nn.size_checks import divides, has_axes
+from core.nn.size_checks import require_axes, require_multiples
 from core.types import LatentSpec
 
 if TYPE_CHECKING:
@@ -26,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class GridAutoencoderConfig(PartConfig):
-    """A KL autoencoder: diffusers' ``AutoencoderKL`` or, in 3-D, MONAI's (METHOD section 3).
+    """A KL autoencoder: diffusers' ``AutoencoderKL`` or, in 3-D, MONAI's (method section 3).
 
     ``channels`` and ``space`` ``(H, W)`` or ``(D, H, W)`` of the data. ``downsample``, a power of two, divides every
     axis; ``widths`` has one item more than its logarithm. ``kl_weight`` is the weight of the divergence of every
     latent element, summed over a sample. ``gradient_checkpointing`` keeps fewer activations in training.
 
     ``init_from`` (2-D): a local diffusers folder, or a pipeline folder with ``vae/`` in it. Its ``config.json``
-    decides widths, blocks and groups; ``channels`` (1 is shown to a colour network as grey), ``latent_channels`` and
+    decides widths, blocks and groups; ``channels`` (a colour network gets one channel as grey), ``latent_channels`` and
     ``downsample`` must agree with it.
 
     Raises `UserError` for sizes that do not fit together.
@@ -52,17 +49,17 @@ class GridAutoencoderConfig(PartConfig):
 
     @property
     def spec(self) -> LatentSpec:
-        """Shape of the latent; scale and shift are measured later."""
+        """The shape of the latent; scale and shift are measured later."""
         space = tuple(size // self.downsample for size in self.space)
         return LatentSpec(channels=self.latent_channels, space=space, downsample=self.downsample)
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
+    def _require_sizes(self) -> Self:
         name = type(self).__name__
-        has_axes(name, self.space, (2, 3))
+        require_axes(name, self.space, (2, 3))
         if self.downsample & (self.downsample - 1):
             raise UserError(f"{name}: downsample must be a power of two (1, 2, 4, 8, ...), found {self.downsample}")
-        divides(name, "downsample", self.downsample, space=self.space)
+        require_multiples(name, "downsample", self.downsample, space=self.space)
         if self.init_from is not None:
             if len(self.space) == 3:
                 raise UserError(f"{name}: init_from loads 2-D networks only, found space {self.space}; leave it out")
@@ -72,11 +69,11 @@ class GridAutoencoderConfig(PartConfig):
             raise UserError(
                 f"{name}: widths needs {expected} items at downsample {self.downsample}, found {self.widths}"
             )
-        divides(name, "norm_groups", self.norm_groups, widths=self.widths)
+        require_multiples(name, "norm_groups", self.norm_groups, widths=self.widths)
         return self
 
     def build(self) -> GridAutoencoder:
-        """The autoencoder, with random weights or those of ``init_from``. Raises `UserError` for a wrong folder."""
+        """Build the autoencoder with random weights or those of ``init_from``; `UserError` for a wrong folder."""
         if len(self.space) == 2:
             from core.nn.autoencoders.kl import PlaneAutoencoder
 
@@ -87,16 +84,16 @@ class GridAutoencoderConfig(PartConfig):
 
 
 class TextAutoencoderConfig(PartConfig):
-    """Optimus: a BERT that encodes a text to one vector, a GPT-2 that writes it from that vector (METHOD E8).
+    """Optimus: a BERT that encodes a text to one vector, a GPT-2 that writes it from that vector (method E8).
 
     ``vocabulary`` token ids (0 padding, 1 begin, 2 end), at most ``length`` of them; ``latent_width`` features of the
     latent. ``width``, ``depth`` and ``num_heads`` are the encoder's; those of the decoder, left out, are the same.
-    ``pool``: the latent is read from the ``first`` token, as published, or from the ``mean`` of all, which learns
+    ``pool``: the latent is computed from the ``first`` token, as published, or from the ``mean`` of all, which trains
     from scratch many times faster.
 
-    ``beta`` weighs the divergence; with ``cycle`` above 0 it is 0 for half of every ``cycle`` training steps, climbs
-    for a quarter and stays. Up to ``free_bits`` nats per latent feature cost nothing. ``word_dropout`` is the share
-    of the decoder's input tokens that are hidden in training, so that it must ask the latent.
+    ``beta`` weighs the divergence; with ``cycle`` above 0 it is 0 for half of every ``cycle`` training steps, rises for
+    a quarter and stays. Up to ``free_bits`` nats per latent feature are free. ``word_dropout`` is the fraction
+    of the decoder's input tokens that are hidden in training, so that it must rely on the latent.
 
     ``encoder_from`` and ``decoder_from``: local folders of a BERT and a GPT-2 (safetensors). Their sizes must agree
     with the fields here; see `core.nn.pretrained` for what is taken from them.
@@ -123,12 +120,12 @@ class TextAutoencoderConfig(PartConfig):
 
     @property
     def spec(self) -> LatentSpec:
-        """Shape of the latent, a vector; scale and shift are measured later."""
+        """The shape of the latent, a vector; scale and shift are measured later."""
         return LatentSpec(channels=self.latent_width, space=())
 
     @property
     def decoder_sizes(self) -> tuple[int, int, int]:
-        """Width, depth and heads of the decoder."""
+        """Width, depth and number of heads of the decoder."""
         return (
             self.decoder_width or self.width,
             self.decoder_depth or self.depth,
@@ -136,17 +133,17 @@ class TextAutoencoderConfig(PartConfig):
         )
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
+    def _require_sizes(self) -> Self:
         name = type(self).__name__
-        divides(name, "num_heads", self.num_heads, width=self.width)
+        require_multiples(name, "num_heads", self.num_heads, width=self.width)
         width, _, num_heads = self.decoder_sizes
-        divides(name, "decoder_heads", num_heads, decoder_width=width)
+        require_multiples(name, "decoder_heads", num_heads, decoder_width=width)
         if 0 < self.cycle < 4:
             raise UserError(f"{name}: cycle must be 0 (beta is constant) or at least 4 steps, found {self.cycle}")
         return self
 
     def build(self) -> TextAutoencoder:
-        """The autoencoder, with random weights or those of the folders. Raises `UserError` for a wrong folder."""
+        """Build the autoencoder with random weights or those of the folders; `UserError` for a wrong folder."""
         from core.nn.autoencoders.optimus import TextAutoencoder
 
         return TextAutoencoder(self)

@@ -1,7 +1,4 @@
-"""The decoder of the text autoencoder: a GPT-2 that a latent enters twice (METHOD E8).
-
-Writing a text from a latent, id by id (METHOD E8).
-"""
+"""The decoder of the text autoencoder, and how it writes a text id by id (method E8)."""
 
 from __future__ import annotations
 
@@ -20,9 +17,11 @@ from core.types import Batch
 if TYPE_CHECKING:
     from core.nn.autoencoders.config import TextAutoencoderConfig
 
+PAD, BEGIN, END = 0, 1, 2
+
 
 class LatentDecoder(nn.Module):
-    """Ids and a latent to the logits of the next ids (METHOD E8).
+    """A GPT-2 that maps ids and a latent to the logits of the next ids (method E8). The latent enters twice.
 
     *Memory*: every layer gets its slice of a linear map as one extra past position, key and value alike.
     *Embedding*: another linear map is added to every token's embedding.
@@ -53,11 +52,11 @@ class LatentDecoder(nn.Module):
         self.to_embedding = nn.Linear(config.latent_width, width, bias=False)
 
     def forward(self, ids: Tensor, latent: Tensor) -> Tensor:
-        """Logits ``batch length vocabulary`` after each of the ids ``batch length``; right padding does no harm."""
+        """Return logits ``batch length vocabulary`` after each of the ids ``batch length``, padded on the right."""
         return self.advance(ids, latent, self.memory(latent))
 
     def memory(self, latent: Tensor) -> DynamicCache:
-        """The cache that a text begins with: one position in every layer."""
+        """Return the cache that a text begins with: one position in every layer."""
         slices = self.to_memory(latent).unflatten(-1, (self.network.config.n_layer, self.num_heads, 1, -1))
         cache = DynamicCache()
         for index, piece in enumerate(slices.unbind(1)):
@@ -65,10 +64,10 @@ class LatentDecoder(nn.Module):
         return cache
 
     def advance(self, ids: Tensor, latent: Tensor, cache: DynamicCache) -> Tensor:
-        """Logits after each of the ids, which stand behind those in the cache; they are added to it."""
+        """Return the logits after each of the ids, which follow those in the cache, and add them to the cache."""
         start = cache.get_seq_length() - 1
         positions = torch.arange(start, start + ids.shape[1], device=ids.device)
-        # The memory stands before position 0. Given in full, the library asks no mask whether it is all true.
+        # The memory precedes position 0. With a full mask the library does not test whether all of it is true.
         keys = torch.arange(-1, start + ids.shape[1], device=ids.device)
         embedded = self.network.transformer.wte(ids) + self.to_embedding(latent)[:, None]
         hidden = self.network.transformer(
@@ -82,18 +81,15 @@ class LatentDecoder(nn.Module):
 
 
 def start_std(width: int) -> float:
-    """Standard deviation of fresh weights: the published 0.02 at width 768, and the same gain at other widths."""
+    """Return the standard deviation of fresh weights: the published 0.02 at width 768, and its gain elsewhere."""
     return 0.02 * (768 / width) ** 0.5
 
 
-PAD, BEGIN, END = 0, 1, 2
-
-
 class Decoding(BaseModel):
-    """How the next id is chosen when a text is written (METHOD E8). As it is: the likeliest, greedily.
+    """How the next id is chosen when a text is written (method E8); by default greedily, the most likely.
 
-    ``top_k`` and ``top_p`` draw from the likeliest ids, ``temperature`` above 1 more evenly. ``beams`` above 1
-    searches for the likeliest text.
+    ``top_k`` and ``top_p`` draw from the most likely ids, more evenly at a ``temperature`` above 1. ``beams`` above 1
+    searches for the most likely text.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -109,48 +105,50 @@ class Decoding(BaseModel):
         return self.top_k is not None or self.top_p is not None
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _require_single_strategy(self) -> Self:
         if self.random and self.beams > 1:
             raise UserError(f"Decoding: beams {self.beams} searches, top_k and top_p draw; choose one of them")
         return self
 
 
-def write(decoder: LatentDecoder, latent: Tensor, how: Decoding, generators: Sequence[Generator]) -> Batch:
-    """Ids ``batch length`` with their mask: begin, what the decoder chooses, end.
+def write_ids(decoder: LatentDecoder, latent: Tensor, how: Decoding, generators: Sequence[Generator]) -> Batch:
+    """Decode to ids ``batch length`` with their mask: begin, the ids that the decoder chooses, end.
 
-    A random choice takes one generator per row. Raises `UserError` for another number of them.
+    A random choice takes one generator per row; `UserError` for another number of them.
     """
     if how.random and len(generators) != len(latent):
         raise UserError(f"a random choice needs one generator per text: {len(latent)}, found {len(generators)}")
-    ids = search(decoder, latent, how.beams) if how.beams > 1 else _one_by_one(decoder, latent, how, generators)
+    ids = (
+        beam_search(decoder, latent, how.beams) if how.beams > 1 else _token_by_token(decoder, latent, how, generators)
+    )
     return Batch(modality="", data=ids, mask=ids != PAD)
 
 
-def _one_by_one(decoder: LatentDecoder, latent: Tensor, how: Decoding, generators: Sequence[Generator]) -> Tensor:
+def _token_by_token(decoder: LatentDecoder, latent: Tensor, how: Decoding, generators: Sequence[Generator]) -> Tensor:
     ids, running = _begun(latent)
     cache = decoder.memory(latent)
     while ids.shape[1] < decoder.length - 1 and running.any():
         scores = _allowed(decoder.advance(ids[:, -1:], latent, cache)[:, -1])
-        new = drawn(scores, how, generators) if how.random else scores.argmax(-1)
+        new = draw_tokens(scores, how, generators) if how.random else scores.argmax(-1)
         new = new.masked_fill(~running, PAD)
         running = running & (new != END)
         ids = torch.cat([ids, new[:, None]], 1)
     return _ended(ids, running)
 
 
-def search(decoder: LatentDecoder, latent: Tensor, beams: int) -> Tensor:
-    """Beam search: the likeliest of the texts found; ids ``batch length``."""
+def beam_search(decoder: LatentDecoder, latent: Tensor, beams: int) -> Tensor:
+    """Return the ids ``batch length`` of the most likely text of a beam search."""
     rows = len(latent)
     latent = latent.repeat_interleave(beams, 0)
     ids, running = _begun(latent)
     cache = decoder.memory(latent)
-    # At first all beams of a row are the same: only one of them may go on.
+    # At first all beams of a row are equal: only the first may continue.
     total = torch.where(torch.arange(rows * beams, device=latent.device) % beams == 0, 0.0, -torch.inf)
     first = torch.arange(0, rows * beams, beams, device=latent.device)[:, None]
     while ids.shape[1] < decoder.length - 1 and running.any():
         scores = _allowed(decoder.advance(ids[:, -1:], latent, cache)[:, -1]).log_softmax(-1)
         scores = torch.where(running[:, None], scores, -torch.inf)
-        scores[:, PAD] = scores[:, PAD].masked_fill(~running, 0)  # a text that has ended goes on as it is, for nothing
+        scores[:, PAD] = scores[:, PAD].masked_fill(~running, 0)  # a finished text continues unchanged at no cost
         best = (total[:, None] + scores).view(rows, -1).topk(beams)
         parent = (first + best.indices // scores.shape[1]).flatten()
         new = (best.indices % scores.shape[1]).flatten()
@@ -161,33 +159,33 @@ def search(decoder: LatentDecoder, latent: Tensor, beams: int) -> Tensor:
     return ids[:, : int((ids != PAD).sum(1).max())]
 
 
-def drawn(scores: Tensor, how: Decoding, generators: Sequence[Generator]) -> Tensor:
-    """Ids ``batch`` drawn from the likeliest: the first ``top_k``, and of those the fewest that make up ``top_p``."""
+def draw_tokens(scores: Tensor, how: Decoding, generators: Sequence[Generator]) -> Tensor:
+    """Draw ids ``batch`` from the ``top_k`` most likely, and of those from the fewest that make up ``top_p``."""
     chance = (scores.float() / how.temperature).softmax(-1)
     chance, order = chance.sort(dim=-1, descending=True, stable=True)
     if how.top_k is not None:
         chance[:, how.top_k :] = 0
     if how.top_p is not None:
-        share = chance / chance.sum(-1, keepdim=True)
-        chance = chance.masked_fill(share.cumsum(-1) - share >= how.top_p, 0)
-    # One number per row from the row's own generator: what is drawn does not depend on the batch.
+        normalised = chance / chance.sum(-1, keepdim=True)
+        chance = chance.masked_fill(normalised.cumsum(-1) - normalised >= how.top_p, 0)
+    # One number per row from a generator of that row: a draw does not depend on the batch.
     draws = [torch.rand(1, generator=generator, device=generator.device).to(chance.device) for generator in generators]
     reached = chance.cumsum(-1)
-    place = (reached <= torch.stack(draws) * reached[:, -1:]).sum(-1, keepdim=True)
-    return order.gather(1, place).squeeze(1)
+    rank = (reached <= torch.stack(draws) * reached[:, -1:]).sum(-1, keepdim=True)
+    return order.gather(1, rank).squeeze(1)
 
 
 def _begun(latent: Tensor) -> tuple[Tensor, Tensor]:
-    """The begin token of every row, and that all rows go on."""
+    """Return the begin token of every row, and a mask that marks all rows as unfinished."""
     ids = torch.full((len(latent), 1), BEGIN, dtype=torch.int64, device=latent.device)
     return ids, torch.ones(len(latent), dtype=torch.bool, device=latent.device)
 
 
 def _allowed(scores: Tensor) -> Tensor:
-    """Scores without padding and begin, which are no part of a text."""
+    """Return scores without padding and begin, which are not part of a text."""
     return torch.cat([torch.full_like(scores[:, :END], -torch.inf), scores[:, END:]], 1)
 
 
 def _ended(ids: Tensor, running: Tensor) -> Tensor:
-    """An end token for the rows that have none yet."""
+    """Append an end token to the rows without one."""
     return torch.cat([ids, torch.where(running, END, PAD)[:, None]], 1) if running.any() else ids

@@ -1,4 +1,4 @@
-"""KL autoencoders for images and volumes (METHOD section 3, E7)."""
+"""KL autoencoders for images and volumes (method section 3, E7)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from core.nn.pretrained import load_folder
-from core.nn.size_checks import equal
+from core.nn.size_checks import require_equal
 from core.types import Batch, LatentSpec, Posterior
 
 if TYPE_CHECKING:
@@ -27,29 +27,30 @@ class GridAutoencoder(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, batch: Batch) -> Posterior:
-        """``batch.data`` ``batch channel *space`` to mean and log-variance in the shape of ``spec``."""
+        """Encode ``batch.data`` ``batch channel *space`` as mean and log-variance in the shape of ``spec``."""
 
     @abstractmethod
     def reconstruct(self, latent: Tensor) -> Tensor:
-        """Latent to data ``batch channel *space``."""
+        """Decode a latent to data ``batch channel *space``."""
 
     def decode(self, latent: Tensor) -> Batch:
-        """Latent (not scaled) to data. Values are left as they are, beyond [-1, 1] too.
+        """Decode a latent (not scaled) to data. Values are not clipped to [-1, 1].
 
-        ``modality`` of the result is ``""``: one autoencoder may serve several modalities, and a latent does not
-        say whose it is. The caller, who knows, puts it in.
+        ``modality`` of the result is ``""``: an autoencoder may serve several modalities, and a latent does not record
+        which. The caller sets it.
         """
         return Batch(modality="", data=self.reconstruct(latent))
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
-        """``reconstruction``: mean L1; ``kl``: weight times the divergence, summed over a latent (METHOD section 3).
+        """Return the two terms of the loss (method section 3).
 
+        ``reconstruction`` is the mean L1 error, ``kl`` the weighted divergence, summed over a latent.
         Both are float32 and averaged over the batch. The draw's noise comes from ``generator`` alone.
         """
         posterior = self.encode(batch)
-        found = self.reconstruct(posterior.draw(generator))
+        reconstructed = self.reconstruct(posterior.draw(generator))
         return {
-            "reconstruction": F.l1_loss(found.float(), batch.data.float()),
+            "reconstruction": F.l1_loss(reconstructed.float(), batch.data.float()),
             "kl": self._kl_weight * divergence(posterior).mean(),
         }
 
@@ -65,13 +66,13 @@ class PlaneAutoencoder(GridAutoencoder):
         self._grey = config.channels == 1 and network.config["in_channels"] == 3
 
     def encode(self, batch: Batch) -> Posterior:
-        """See `GridAutoencoder.encode`; one channel is shown to a colour network on all three."""
+        """See `GridAutoencoder.encode`; a colour network gets one channel on all three."""
         data = batch.data.expand(-1, 3, -1, -1) if self._grey else batch.data
-        found = self.network.encode(data).latent_dist
-        return Posterior(mean=found.mean, logvar=found.logvar)
+        posterior = self.network.encode(data).latent_dist
+        return Posterior(mean=posterior.mean, logvar=posterior.logvar)
 
     def reconstruct(self, latent: Tensor) -> Tensor:
-        """See `GridAutoencoder.reconstruct`; of a colour network's channels the mean."""
+        """See `GridAutoencoder.reconstruct`; the mean over the channels of a colour network."""
         data = self.network.decode(latent, return_dict=False)[0]
         return data.mean(dim=1, keepdim=True) if self._grey else data
 
@@ -109,7 +110,7 @@ class VolumeAutoencoder(GridAutoencoder):
 
 
 def divergence(posterior: Posterior) -> Tensor:
-    """KL divergence of each sample's posterior from the standard normal, summed over its latent; float32 ``batch``."""
+    """Return the KL divergence of each sample from the standard normal, summed over its latent; float32 ``batch``."""
     mean, logvar = posterior.mean.float(), posterior.logvar.float()
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1)
 
@@ -132,13 +133,13 @@ def _plane_network(config: GridAutoencoderConfig) -> Any:
 
 
 def _plane_folder(config: GridAutoencoderConfig, folder: str) -> Any:
-    """The folder's network, once the fields that others rely on agree with it."""
+    """Load the folder's network; `UserError` where a field that other parts rely on differs from it."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     network = load_folder(AutoencoderKL, folder, "vae")
-    name, found, where = type(config).__name__, network.config, f"init_from '{folder}'"
-    if (config.channels, found["in_channels"]) != (1, 3):
-        equal(name, "channels", config.channels, found["in_channels"], where)
-    equal(name, "latent_channels", config.latent_channels, found["latent_channels"], where)
-    equal(name, "downsample", config.downsample, 2 ** (len(found["block_out_channels"]) - 1), where)
+    name, stored, where = type(config).__name__, network.config, f"init_from '{folder}'"
+    if (config.channels, stored["in_channels"]) != (1, 3):
+        require_equal(name, "channels", config.channels, stored["in_channels"], where)
+    require_equal(name, "latent_channels", config.latent_channels, stored["latent_channels"], where)
+    require_equal(name, "downsample", config.downsample, 2 ** (len(stored["block_out_channels"]) - 1), where)
     return network

@@ -1,4 +1,4 @@
-"""Configs of the stock denoisers; the networks are made in `build` (METHOD E10, E11)."""
+"""Configs of the stock denoisers; the networks are made in `build` (method E10, E11)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import PositiveInt, model_validator
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.nn.size_checks import divides, has_axes, same_length
+from core.nn.size_checks import require_axes, require_multiples, require_same_length
 
 if TYPE_CHECKING:
     from core.nn.denoisers.sites import SitedDenoiser
@@ -20,10 +20,10 @@ class GridDenoiserConfig(PartConfig):
     ``channels`` and ``space`` ``(H, W)`` or ``(D, H, W)`` of the latent; every axis a multiple of
     2**(levels - 1). ``widths``, ``attention`` and ``head_width`` (one number, or one per level) go by level; the
     middle block always attends. ``prompt_width`` features of a prompt token. ``pooled_width``: the network also
-    takes the pooled vector, through an MLP added to the time embedding, and refuses to run without one.
+    takes the pooled vector, through an MLP added to the time embedding, and requires one.
 
     ``init_from`` (2-D): a local diffusers folder, or a pipeline folder with ``unet/`` in it. Its ``config.json``
-    decides widths, blocks, heads and groups in place of the fields here; ``channels``, ``prompt_width`` and
+    decides widths, blocks, heads and groups instead of the fields here; ``channels``, ``prompt_width`` and
     ``pooled_width`` must agree with it. A folder of SDXL's kind takes ``pooled_width`` and ``size_ids``: original
     height and width, top and left of the crop, target height and width in pixels (8 pixels per latent when left out).
 
@@ -50,23 +50,25 @@ class GridDenoiserConfig(PartConfig):
         return (given,) * len(self.widths) if isinstance(given, int) else given
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
+    def _require_sizes(self) -> Self:
         name = type(self).__name__
-        has_axes(name, self.space, (2, 3))
+        require_axes(name, self.space, (2, 3))
         if self.init_from is not None:
             if len(self.space) == 3:
                 raise UserError(f"{name}: init_from loads 2-D networks only, found space {self.space}; leave it out")
             return self
         if not self.widths:
             raise UserError(f"{name}: widths must name at least one level, found none")
-        same_length(name, widths=self.widths, attention=self.attention, head_width=self.head_widths)
-        divides(name, f"2**(levels - 1) with {len(self.widths)} levels", 2 ** (len(self.widths) - 1), space=self.space)
-        divides(name, "norm_groups", self.norm_groups, widths=self.widths)
-        divides(name, "sines and cosines of the timestep", 2, widths=self.widths[:1])
+        require_same_length(name, widths=self.widths, attention=self.attention, head_width=self.head_widths)
+        require_multiples(
+            name, f"2**(levels - 1) with {len(self.widths)} levels", 2 ** (len(self.widths) - 1), space=self.space
+        )
+        require_multiples(name, "norm_groups", self.norm_groups, widths=self.widths)
+        require_multiples(name, "sines and cosines of the timestep", 2, widths=self.widths[:1])
         attends = (*self.attention[:-1], True)  # the middle block attends at the last level's width
         for width, head_width, attending in zip(self.widths, self.head_widths, attends, strict=True):
             if attending:
-                divides(name, "head_width", head_width, widths=width)
+                require_multiples(name, "head_width", head_width, widths=width)
         return self
 
     def build(self) -> SitedDenoiser:
@@ -81,7 +83,7 @@ class GridDenoiserConfig(PartConfig):
 
 
 class VectorDenoiserConfig(PartConfig):
-    """The 0-D UNet of Versatile Diffusion for a latent without space (METHOD E11): 1,708.85 M parameters as it is.
+    """The 0-D UNet of Versatile Diffusion for a latent without space (method E11): 1,708.85 M parameters as it is.
 
     ``width`` features of the latent. Level ``k`` is ``model_width * multipliers[k]`` wide, at four positions.
     ``attention`` goes by level; the middle block always attends. Raises `UserError` for sizes that do not fit.
@@ -98,15 +100,15 @@ class VectorDenoiserConfig(PartConfig):
     gradient_checkpointing: bool = False
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
+    def _require_sizes(self) -> Self:
         name = type(self).__name__
         if not self.multipliers:
             raise UserError(f"{name}: multipliers must name at least one level, found none")
-        same_length(name, multipliers=self.multipliers, attention=self.attention)
+        require_same_length(name, multipliers=self.multipliers, attention=self.attention)
         widths = [self.model_width * multiplier for multiplier in self.multipliers]
-        divides(name, "norm_groups", self.norm_groups, widths=widths)
-        divides(name, "num_heads", self.num_heads, widths=widths)
-        divides(name, "sines and cosines of the timestep", 2, model_width=self.model_width)
+        require_multiples(name, "norm_groups", self.norm_groups, widths=widths)
+        require_multiples(name, "num_heads", self.num_heads, widths=widths)
+        require_multiples(name, "sines and cosines of the timestep", 2, model_width=self.model_width)
         return self
 
     def build(self) -> SitedDenoiser:

@@ -1,10 +1,8 @@
-"""Sites: the blocks of a denoiser where context attention can be attached, whatever the library (METHOD E13).
+"""What the stock denoisers share: input checks, noise level to timestep, and sites for context attention (method E13).
 
-A library's block is *adopted*: an instance of a subclass takes over its parameters, submodules and buffers under
-the same names. A state dict of the untouched network therefore loads strictly, and an attached module adds exactly
-the parameters ``{site}.context_attention.*``.
-
-What the stock denoisers have in common: checks, noise level to timestep, and sites.
+A site is a transformer block of a library whose instance is *reclassed*: its class is replaced by a subclass, while
+parameters, submodules and buffers keep their names. A state dict of the original network therefore loads strictly, and
+an attached module adds exactly the parameters ``{site}.context_attention.*``.
 """
 
 from __future__ import annotations
@@ -24,65 +22,8 @@ ATTACHED = "context_attention"
 Block = TypeVar("Block", bound=nn.Module)
 
 
-class ContextSite(nn.Module):
-    """Mixed into a transformer block: holds at most one ``module(hidden, context) -> update``."""
-
-    site: str
-
-    def attach(self, module: nn.Module) -> None:
-        """Register ``module`` as the submodule ``context_attention``; `UserError` where there is one already."""
-        if self._attached() is not None:
-            raise UserError(f"site '{self.site}' already holds a module; a site holds one at most")
-        self.add_module(ATTACHED, module)
-
-    def joined(self, hidden: Tensor, context: Context | None) -> Tensor:
-        """``hidden`` ``batch tokens width`` plus the update; as it is without a module or without a context."""
-        attached = self._attached()
-        return hidden if attached is None or context is None else hidden + attached(hidden, context)
-
-    def _attached(self) -> nn.Module | None:
-        return self._modules.get(ATTACHED)
-
-
-def attach_at(sites: Mapping[str, ContextSite], site: str, module: nn.Module) -> None:
-    """Attach ``module`` at the named site; `UserError` for an unknown name or an occupied site."""
-    if site not in sites:
-        raise unknown_name("site", site, sites)
-    sites[site].attach(module)
-
-
-def adopt(original: nn.Module, kind: type[Block]) -> Block:
-    """An instance of ``kind``, a subclass of the original's type, that holds the original's very own state."""
-    adopted = kind.__new__(kind)
-    adopted.__dict__ = original.__dict__
-    return adopted
-
-
-def replace_each(network: nn.Module, found: type[nn.Module], adopted: Callable[[str, nn.Module], nn.Module]) -> None:
-    """Put ``adopted(path, block)`` in the place of every block whose type is exactly ``found``."""
-    paths = [path for path, module in network.named_modules() if type(module) is found]
-    for path in paths:
-        parent, _, child = path.rpartition(".")
-        network.get_submodule(parent).register_module(child, adopted(path, network.get_submodule(path)))
-
-
-def unet_level(path: str, num_levels: int) -> int:
-    """How often the grid has been halved at a block of a UNet, read from its path (``up_blocks.0.…`` is deepest)."""
-    stage, _, rest = path.partition(".")
-    if stage == "down_blocks":
-        return int(rest.partition(".")[0])
-    if stage == "up_blocks":
-        return num_levels - 1 - int(rest.partition(".")[0])
-    return num_levels - 1
-
-
-def halved(space: Sequence[int], times: int) -> Space:
-    """The grid after ``times`` halvings, each rounded up as a convolution of stride 2 does."""
-    return tuple(-(-size // 2**times) for size in space)
-
-
 class SitedDenoiser(nn.Module, ABC):
-    """A network behind the `Denoiser` protocol (METHOD E10). Subclasses run it in ``predict``.
+    """A network behind the `Denoiser` protocol (method E10). Subclasses run it in ``predict``.
 
     A site is named by the path of its block inside ``network``; what is attached there has the parameters
     ``network.{site}.context_attention.*``. Conditioning travels as an argument only, so that one denoiser can serve
@@ -107,30 +48,30 @@ class SitedDenoiser(nn.Module, ABC):
         self._pooled_width = pooled_width
 
     def context_sites(self) -> Sequence[Site]:
-        """Every transformer block, with its width and the grid of its tokens."""
+        """Return every transformer block, with its width and the grid of its tokens."""
         return self._sites
 
     def attach(self, site: str, module: nn.Module) -> None:
         """Register ``module(hidden, context) -> update`` at a site.
 
-        Raises `UserError` for an unknown site and for one that is taken.
+        Raises `UserError` for an unknown site and for an occupied one.
         """
-        blocks = {one.name: self.network.get_submodule(one.name) for one in self._sites}
+        blocks = {known.name: self.network.get_submodule(known.name) for known in self._sites}
         attach_at({name: block for name, block in blocks.items() if isinstance(block, ContextSite)}, site, module)
 
     def forward(self, noisy: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
-        """``noisy`` ``batch channel *space``, ``level`` log-SNR ``batch``; same shape as ``noisy`` out.
+        """Predict from ``noisy`` ``batch channel *space`` at log-SNR ``level`` ``batch``; same shape as ``noisy``.
 
-        Raises `UserError` where latent or conditioning are not what the denoiser was configured for.
+        Raises `UserError` where latent or conditioning differ from the configuration.
         """
-        self._check(noisy, conditioning)
+        self._require_inputs(noisy, conditioning)
         return self.predict(noisy, timestep_of_log_snr(level), conditioning)
 
     @abstractmethod
     def predict(self, noisy: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the network; ``timestep`` float32 ``batch``."""
 
-    def _check(self, noisy: Tensor, conditioning: Conditioning) -> None:
+    def _require_inputs(self, noisy: Tensor, conditioning: Conditioning) -> None:
         if tuple(noisy.shape[1:]) != self.latent_shape:
             raise UserError(f"the denoiser takes latents {self.latent_shape}, found {tuple(noisy.shape[1:])}")
         if conditioning.prompt.shape[-1] != self.prompt_width:
@@ -143,3 +84,60 @@ class SitedDenoiser(nn.Module, ABC):
         if conditioning.pooled.shape[-1] != self._pooled_width:
             width = conditioning.pooled.shape[-1]
             raise UserError(f"the denoiser takes a pooled vector of width {self._pooled_width}, found {width}")
+
+
+class ContextSite(nn.Module):
+    """Mixin of a transformer block that takes at most one ``module(hidden, context) -> update``."""
+
+    site: str
+
+    def attach(self, module: nn.Module) -> None:
+        """Register ``module`` as the submodule ``context_attention``; `UserError` where the site is occupied."""
+        if self._attached() is not None:
+            raise UserError(f"site '{self.site}' already holds a module; a site holds one at most")
+        self.add_module(ATTACHED, module)
+
+    def joined(self, hidden: Tensor, context: Context | None) -> Tensor:
+        """Return ``hidden`` ``batch tokens width`` plus the update; unchanged without a module or a context."""
+        attached = self._attached()
+        return hidden if attached is None or context is None else hidden + attached(hidden, context)
+
+    def _attached(self) -> nn.Module | None:
+        return self._modules.get(ATTACHED)
+
+
+def attach_at(sites: Mapping[str, ContextSite], site: str, module: nn.Module) -> None:
+    """Attach ``module`` at the named site; `UserError` for an unknown name or an occupied site."""
+    if site not in sites:
+        raise unknown_name("site", site, sites)
+    sites[site].attach(module)
+
+
+def reclass(original: nn.Module, kind: type[Block]) -> Block:
+    """Return an instance of ``kind``, a subclass of the original's type, that shares the original's state."""
+    reclassed = kind.__new__(kind)
+    reclassed.__dict__ = original.__dict__
+    return reclassed
+
+
+def replace_each(network: nn.Module, kind: type[nn.Module], replacement: Callable[[str, nn.Module], nn.Module]) -> None:
+    """Replace every block whose type is exactly ``kind`` by ``replacement(path, block)``."""
+    paths = [path for path, module in network.named_modules() if type(module) is kind]
+    for path in paths:
+        parent, _, child = path.rpartition(".")
+        network.get_submodule(parent).register_module(child, replacement(path, network.get_submodule(path)))
+
+
+def unet_level(path: str, num_levels: int) -> int:
+    """Return how often the grid is halved at a block of a UNet, from its path (``up_blocks.0.…`` is deepest)."""
+    stage, _, rest = path.partition(".")
+    if stage == "down_blocks":
+        return int(rest.partition(".")[0])
+    if stage == "up_blocks":
+        return num_levels - 1 - int(rest.partition(".")[0])
+    return num_levels - 1
+
+
+def halved(space: Sequence[int], times: int) -> Space:
+    """Return the grid after ``times`` halvings, each rounded up as a convolution of stride 2 does."""
+    return tuple(-(-size // 2**times) for size in space)

@@ -1,7 +1,4 @@
-"""The 2-D denoiser: diffusers' ``UNet2DConditionModel`` with sites (METHOD E10).
-
-Sites in diffusers' ``UNet2DConditionModel`` (METHOD E13).
-"""
+"""The 2-D denoiser: diffusers' ``UNet2DConditionModel`` with sites for context attention (method E10, E13)."""
 
 from __future__ import annotations
 
@@ -13,63 +10,13 @@ from torch import Tensor, nn, tensor
 
 from core.contract.modality import Site
 from core.errors import UserError
-from core.nn.denoisers.sites import ContextSite, SitedDenoiser, adopt, halved, replace_each, unet_level
+from core.nn.denoisers.sites import ContextSite, SitedDenoiser, halved, reclass, replace_each, unet_level
 from core.nn.pretrained import load_folder
-from core.nn.size_checks import divides, equal
+from core.nn.size_checks import require_equal, require_multiples
 from core.types import Conditioning
 
 if TYPE_CHECKING:
     from core.nn.denoisers.config import GridDenoiserConfig
-
-
-class DiffusersTransformerSite(ContextSite, BasicTransformerBlock):
-    """diffusers' transformer block, then context attention.
-
-    The context arrives as ``cross_attention_kwargs={"context": Context}``, which diffusers hands down to every
-    block, through gradient checkpointing too.
-    """
-
-    def forward(
-        self,
-        hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        encoder_hidden_states: Tensor | None = None,
-        encoder_attention_mask: Tensor | None = None,
-        timestep: Any = None,
-        cross_attention_kwargs: dict[str, Any] | None = None,
-        class_labels: Any = None,
-        added_cond_kwargs: dict[str, Tensor] | None = None,
-    ) -> Tensor:
-        """``hidden_states`` ``batch tokens width``, same shape out; the other arguments are diffusers' own."""
-        # A copy: the other blocks, and the recomputation of this one under checkpointing, read the same dictionary.
-        kwargs = dict(cross_attention_kwargs or {})
-        context = kwargs.pop("context", None)
-        hidden = BasicTransformerBlock.forward(
-            self,
-            hidden_states,
-            attention_mask=attention_mask,
-            encoder_hidden_states=encoder_hidden_states,
-            encoder_attention_mask=encoder_attention_mask,
-            timestep=timestep,
-            cross_attention_kwargs=kwargs,
-            class_labels=class_labels,
-            added_cond_kwargs=added_cond_kwargs,
-        )
-        return self.joined(hidden, context)
-
-
-def offer_diffusers_sites(network: UNet2DConditionModel) -> dict[str, DiffusersTransformerSite]:
-    """Adopt every transformer block of ``network`` in place; path of the block to the site that it became."""
-    sites: dict[str, DiffusersTransformerSite] = {}
-
-    def adopted(path: str, block: nn.Module) -> DiffusersTransformerSite:
-        sites[path] = adopt(block, DiffusersTransformerSite)
-        sites[path].site = path
-        return sites[path]
-
-    replace_each(network, BasicTransformerBlock, adopted)
-    return sites
-
 
 PIXELS_PER_LATENT = 8
 
@@ -82,7 +29,7 @@ class PlaneDenoiser(SitedDenoiser):
         num_levels = len(network.config["block_out_channels"])
         sites = [
             Site(path, block.dim, halved(config.space, unet_level(path, num_levels)))
-            for path, block in offer_diffusers_sites(network).items()
+            for path, block in install_diffusers_sites(network).items()
         ]
         if config.gradient_checkpointing:
             network.enable_gradient_checkpointing()
@@ -99,7 +46,7 @@ class PlaneDenoiser(SitedDenoiser):
         self._size_ids = config.size_ids or (*target, 0, 0, *target)
 
     def predict(self, noisy: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
-        """Same shape as ``noisy``."""
+        """Run the network; same shape as ``noisy``."""
         context = conditioning.context
         return self.network(
             noisy,
@@ -112,7 +59,7 @@ class PlaneDenoiser(SitedDenoiser):
         )[0]
 
     def _pooled_arguments(self, conditioning: Conditioning) -> dict[str, Any]:
-        """The pooled vector as diffusers' class embedding, or as SDXL's added embedding."""
+        """Return the pooled vector as diffusers' class embedding, or as SDXL's added embedding."""
         if self._pooled_width is None:
             return {}
         pooled = conditioning.pooled
@@ -143,22 +90,71 @@ def _from_scratch(config: GridDenoiserConfig) -> UNet2DConditionModel:
 
 
 def _from_folder(config: GridDenoiserConfig, folder: str) -> UNet2DConditionModel:
-    """The folder's network, once the fields that others rely on agree with it."""
+    """Load the folder's network; `UserError` where a field that other parts rely on differs from it."""
     network: UNet2DConditionModel = load_folder(UNet2DConditionModel, folder, "unet")
-    name, found, where = type(config).__name__, network.config, f"init_from '{folder}'"
-    equal(name, "channels", config.channels, found["in_channels"], where)
-    equal(name, "prompt_width", config.prompt_width, found["cross_attention_dim"], where)
-    equal(name, "pooled_width", config.pooled_width, _pooled_width(found, where), where)
-    levels = len(found["block_out_channels"])
-    divides(name, f"2**(levels - 1) with {levels} levels", 2 ** (levels - 1), space=config.space)
+    name, stored, where = type(config).__name__, network.config, f"init_from '{folder}'"
+    require_equal(name, "channels", config.channels, stored["in_channels"], where)
+    require_equal(name, "prompt_width", config.prompt_width, stored["cross_attention_dim"], where)
+    require_equal(name, "pooled_width", config.pooled_width, _pooled_width(stored, where), where)
+    levels = len(stored["block_out_channels"])
+    require_multiples(name, f"2**(levels - 1) with {levels} levels", 2 ** (levels - 1), space=config.space)
     return network
 
 
-def _pooled_width(found: Any, where: str) -> int | None:
-    """Width of the pooled vector that a network takes; `UserError` for embeddings that we cannot feed."""
-    kind, width = found["addition_embed_type"], found["projection_class_embeddings_input_dim"]
+def _pooled_width(stored: Any, where: str) -> int | None:
+    """Return the width of the pooled vector that a network takes; `UserError` for unsupported embeddings."""
+    kind, width = stored["addition_embed_type"], stored["projection_class_embeddings_input_dim"]
     if kind == "text_time":
-        return width - 6 * found["addition_time_embed_dim"]  # SDXL joins six size ids to the vector
-    if kind is not None or found["class_embed_type"] not in (None, "projection"):
-        raise UserError(f"{where} needs added embeddings of a kind that MedWeave cannot give: {kind}")
-    return width if found["class_embed_type"] == "projection" else None
+        return width - 6 * stored["addition_time_embed_dim"]  # SDXL joins six size ids to the vector
+    if kind is not None or stored["class_embed_type"] not in (None, "projection"):
+        raise UserError(f"{where} needs added embeddings of a kind that MedWeave cannot provide: {kind}")
+    return width if stored["class_embed_type"] == "projection" else None
+
+
+class DiffusersTransformerSite(ContextSite, BasicTransformerBlock):
+    """diffusers' transformer block, then context attention.
+
+    The context arrives as ``cross_attention_kwargs={"context": Context}``, which diffusers passes to every
+    block, through gradient checkpointing too.
+    """
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        timestep: Any = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        class_labels: Any = None,
+        added_cond_kwargs: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """``hidden_states`` ``batch tokens width``, same shape out; the other arguments are those of diffusers."""
+        # A copy: the other blocks, and the recomputation of this one under checkpointing, read the same dictionary.
+        kwargs = dict(cross_attention_kwargs or {})
+        context = kwargs.pop("context", None)
+        hidden = BasicTransformerBlock.forward(
+            self,
+            hidden_states,
+            attention_mask=attention_mask,
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=encoder_attention_mask,
+            timestep=timestep,
+            cross_attention_kwargs=kwargs,
+            class_labels=class_labels,
+            added_cond_kwargs=added_cond_kwargs,
+        )
+        return self.joined(hidden, context)
+
+
+def install_diffusers_sites(network: UNet2DConditionModel) -> dict[str, DiffusersTransformerSite]:
+    """Turn every transformer block of ``network`` into a site in place; return the sites by path."""
+    sites: dict[str, DiffusersTransformerSite] = {}
+
+    def site_at(path: str, block: nn.Module) -> DiffusersTransformerSite:
+        sites[path] = reclass(block, DiffusersTransformerSite)
+        sites[path].site = path
+        return sites[path]
+
+    replace_each(network, BasicTransformerBlock, site_at)
+    return sites

@@ -1,4 +1,4 @@
-"""Configs of the stock prompt encoders (METHOD section 1); the networks are made in `build`."""
+"""Configs of the stock prompt encoders (method section 1); `build` makes the networks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.nn.size_checks import CONVOLUTION_STRIDE, divides, has_axes
+from core.nn.size_checks import CONVOLUTION_STRIDE, require_axes, require_multiples
 
 if TYPE_CHECKING:
     from core.nn.prompts.image import GridPromptEncoder
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class GridPromptEncoderConfig(PartConfig):
-    """A vision transformer from scratch: timm's, or MONAI's in 3-D (METHOD E1).
+    """A vision transformer from scratch: timm's, or MONAI's in 3-D (method E1).
 
     ``channels`` and ``space`` ``(H, W)`` or ``(D, H, W)`` of the data, ``patch`` the edge of a patch, or one per axis.
     ``width``, ``depth`` and ``num_heads`` are the transformer's, ``prompt_width`` that of the prompt.
-    ``convolutions``: widths of the four stages of a residual network that cuts the patches, in 2-D and with a patch of
-    8; a few hundred studies teach it, and do not teach linear patches (timm's hybrid). Every channel of a sample is
-    standardised before it. ``regions``: into how many every axis is cut; the pooled vector is made from the mean of
-    each (4: of 4 x 4 in 2-D) beside the mean of all patches, and so can tell where something is. Left out: from the
-    mean of all alone.
+    ``convolutions``: widths of the four stages of a residual network that replaces linear patches (timm's hybrid), in
+    2-D and with a patch of 8. A few hundred studies suffice to train it, unlike linear patches. Every channel of a
+    sample is standardised before it. ``regions``: into how many parts every axis is divided. The pooled vector is made
+    from the mean of each region (4: of 4 x 4 in 2-D) and the mean of all patches, and so encodes where something is.
+    Without regions it is made from the mean of all patches alone.
 
     Raises `UserError` for sizes that do not fit together.
     """
@@ -41,27 +41,27 @@ class GridPromptEncoderConfig(PartConfig):
 
     @property
     def cells(self) -> tuple[int, ...]:
-        """Number of patches along each axis."""
+        """The number of patches along each axis."""
         return tuple(size // patch for size, patch in zip(self.space, self.patches, strict=True))
 
     @property
     def patches(self) -> tuple[int, ...]:
-        """Edge of a patch along each axis."""
+        """The edge of a patch along each axis."""
         return (self.patch,) * len(self.space) if isinstance(self.patch, int) else self.patch
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
+    def _require_sizes(self) -> Self:
         name = type(self).__name__
-        has_axes(name, self.space, (2, 3))
+        require_axes(name, self.space, (2, 3))
         if len(self.patches) != len(self.space):
             raise UserError(
                 f"{name}: patch must have one edge, or one per axis of space {self.space}, found {self.patch}"
             )
         for size, patch in zip(self.space, self.patches, strict=True):
-            divides(name, "patch", patch, space=size)
-        divides(name, "num_heads", self.num_heads, width=self.width)
+            require_multiples(name, "patch", patch, space=size)
+        require_multiples(name, "num_heads", self.num_heads, width=self.width)
         if self.regions is not None:
-            divides(name, "regions", self.regions, patches=self.cells)
+            require_multiples(name, "regions", self.regions, patches=self.cells)
         if self.convolutions is not None and self.patches != (CONVOLUTION_STRIDE, CONVOLUTION_STRIDE):
             raise UserError(
                 f"{name}: convolutions cut patches of {CONVOLUTION_STRIDE} in 2-D, found {self.patch} in {self.space}"
@@ -69,20 +69,22 @@ class GridPromptEncoderConfig(PartConfig):
         return self
 
     def build(self) -> GridPromptEncoder:
-        """The encoder, with random weights."""
+        """Build the encoder with random weights."""
         from core.nn.prompts.image import GridPromptEncoder
 
         return GridPromptEncoder(self)
 
 
 class TextPromptEncoderConfig(PartConfig):
-    """transformers' BERT from scratch, without a pooler (METHOD E1).
+    """transformers' BERT from scratch, without a pooler (method E1).
 
     ``vocabulary`` token ids, at most ``length`` tokens; ``width``, ``depth`` and ``num_heads`` are the transformer's,
-    ``prompt_width`` that of the prompt. ``token_dropout``: share of the tokens that are hidden while it trains, so that
-    few reports are not learned by heart. ``windows``: a longer text is read in at most so many windows of ``length``
-    tokens, each of which begins with the last quarter of the one before; its tokens follow each other and its pooled
-    vector is the mean over all of them. Raises `UserError` for sizes that do not fit together.
+    ``prompt_width`` that of the prompt. ``token_dropout``: fraction of the tokens that are hidden in training, so
+    that few reports are not memorised. ``windows``: a longer text is read in at most this many windows of ``length``
+    tokens, each of which begins with the last quarter of the previous window; the tokens of all windows are
+    concatenated, and the pooled vector is the mean over all of them.
+
+    Raises `UserError` for sizes that do not fit together.
     """
 
     vocabulary: PositiveInt
@@ -95,12 +97,12 @@ class TextPromptEncoderConfig(PartConfig):
     windows: PositiveInt = 1
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
-        divides(type(self).__name__, "num_heads", self.num_heads, width=self.width)
+    def _require_sizes(self) -> Self:
+        require_multiples(type(self).__name__, "num_heads", self.num_heads, width=self.width)
         return self
 
     def build(self) -> TextPromptEncoder:
-        """The encoder, with random weights."""
+        """Build the encoder with random weights."""
         from core.nn.prompts.text import TextPromptEncoder
 
         return TextPromptEncoder(self)

@@ -1,4 +1,4 @@
-"""From a transformer's features to a `Prompt` (METHOD E1)."""
+"""From a transformer's features to a `Prompt` (method E1)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from core.types import Prompt
 
 
 class PromptHead(nn.Module):
-    """Two projections and a learned null token, which goes first and tells nothing of the input.
+    """Two projections and a learned null token, which comes first and does not depend on the input.
 
-    ``regions``: how many means of some of the features the pooled vector is made from, beside the mean of all.
+    ``regions``: the number of regional means that the pooled vector is made from, in addition to the mean of all.
     """
 
     def __init__(self, width: int, prompt_width: int, regions: int = 0) -> None:
@@ -22,10 +22,10 @@ class PromptHead(nn.Module):
         self.to_pooled = nn.Linear(width * (1 + regions), prompt_width)
 
     def forward(self, features: Tensor, mask: Tensor, regions: Tensor | None = None) -> Prompt:
-        """``features`` ``batch length width``, ``mask`` bool ``batch length``; a `Prompt` one token longer.
+        """Project ``features`` ``batch length width``, ``mask`` bool ``batch length``, to a `Prompt` one token longer.
 
-        ``pooled`` is the projected mean of the features that count, of unit norm (float32 under autocast too); where
-        there are regions, of that mean and their own, ``batch regions width``.
+        ``pooled`` is the projected mean of the unmasked features, of unit norm (float32 under autocast too); with
+        ``regions`` ``batch regions width`` it is projected from that mean and the regional means.
         """
         count = mask.sum(1, keepdim=True).clamp(min=1)
         mean = features.masked_fill(~mask[..., None], 0).sum(1) / count

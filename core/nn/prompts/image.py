@@ -1,4 +1,4 @@
-"""Prompts from images and volumes (METHOD E1)."""
+"""Prompts from images and volumes (method E1)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class GridPromptEncoder(nn.Module):
         self.head = PromptHead(config.width, config.prompt_width, (config.regions or 0) ** len(config.space))
 
     def forward(self, batch: Batch) -> Prompt:
-        """``batch.data`` ``batch channel *space`` to a `Prompt` of one token per patch and one before them.
+        """Encode ``batch.data`` ``batch channel *space`` as a `Prompt` of a null token and one token per patch.
 
         Raises `UserError` for data of another shape.
         """
@@ -41,7 +41,7 @@ class GridPromptEncoder(nn.Module):
         return self.head(features, features.new_ones(features.shape[:2]).bool(), self._means(features))
 
     def _means(self, features: Tensor) -> Tensor | None:
-        """``batch regions width``: the mean over the patches of each region, row by row."""
+        """Return ``batch regions width``: the mean over the patches of each region, row by row."""
         if self._regions is None:
             return None
         image = features.transpose(1, 2).unflatten(2, self._cells)
@@ -49,8 +49,8 @@ class GridPromptEncoder(nn.Module):
         return pool(image, self._regions).flatten(2).transpose(1, 2)
 
     def _features(self, data: Tensor) -> Tensor:
-        found = self.network(data if self._plain else _standardised(data))
-        return found[0] if isinstance(found, tuple) else found  # MONAI adds the features of every layer
+        features = self.network(data if self._plain else _standardised(data))
+        return features[0] if isinstance(features, tuple) else features  # MONAI adds the features of every layer
 
 
 def _plane_network(config: GridPromptEncoderConfig) -> nn.Module:
@@ -79,13 +79,13 @@ def _plane_network(config: GridPromptEncoderConfig) -> nn.Module:
 
 
 class _Convolutions(nn.Module):
-    """timm's residual network down to an eighth of the image, as a map of features."""
+    """timm's residual network down to an eighth of the image size, as a feature map."""
 
     def __init__(self, channels: int, widths: tuple[int, int, int, int]) -> None:
         from timm.models.resnet import BasicBlock, ResNet
 
         super().__init__()
-        block: Any = BasicBlock  # timm's annotation knows bottlenecks only
+        block: Any = BasicBlock  # timm's annotation allows bottlenecks only
         self.network = ResNet(
             block,
             (1, 1, 1, 1),
@@ -99,12 +99,12 @@ class _Convolutions(nn.Module):
         )
 
     def forward(self, data: Tensor) -> Tensor:
-        """``batch channel H W`` to ``batch width H/8 W/8``."""
+        """Map ``batch channel H W`` to ``batch width H/8 W/8``."""
         return self.network.forward_features(data)
 
 
 def _standardised(data: Tensor) -> Tensor:
-    """Every channel of every sample with mean 0 and deviation 1."""
+    """Return every channel of every sample with mean 0 and standard deviation 1."""
     mean, deviation = data.mean((2, 3), keepdim=True), data.std((2, 3), keepdim=True)
     return (data - mean) / deviation.clamp(min=1e-6)
 
@@ -123,6 +123,6 @@ def _volume_network(config: GridPromptEncoderConfig) -> nn.Module:
         spatial_dims=3,
     )
     for block in network.blocks:
-        # MONAI makes this norm for a cross-attention that an encoder does not have: it would never see a gradient.
+        # MONAI makes this norm for a cross-attention that an encoder does not have: it would get no gradient.
         block.norm_cross_attn = nn.Identity()
     return network

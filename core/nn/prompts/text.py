@@ -1,4 +1,4 @@
-"""Prompts from text (METHOD E1)."""
+"""Prompts from text (method E1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from core.types import Batch, Prompt
 if TYPE_CHECKING:
     from core.nn.prompts.config import TextPromptEncoderConfig
 
-_OVERLAP = 4  # a window begins with this part of the one before
+_OVERLAP = 4  # a window begins with one quarter of the previous window
 
 
 class TextPromptEncoder(nn.Module):
@@ -31,9 +31,9 @@ class TextPromptEncoder(nn.Module):
         self.head = PromptHead(config.width, config.prompt_width)
 
     def forward(self, batch: Batch) -> Prompt:
-        """``batch.data`` int64 ids ``batch length``, what they are where ``batch.mask`` is false does not matter.
+        """Encode ``batch.data`` int64 ids ``batch length``; ids where ``batch.mask`` is false have no influence.
 
-        Raises `UserError` for more tokens than the encoder was made for.
+        Raises `UserError` for more tokens than the encoder was built for.
         """
         ids, length = batch.data, batch.data.shape[1]
         if length > self._most:
@@ -47,22 +47,22 @@ class TextPromptEncoder(nn.Module):
         return self.head(self._features(ids, mask), mask)
 
     def _features(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """``batch length width``: of tokens that two windows hold, what the first made of them."""
-        found = [self._read(ids[:, : self._length], mask[:, : self._length])]
+        """Return ``batch length width``; tokens of two windows have the features of the first window."""
+        windows = [self._read(ids[:, : self._length], mask[:, : self._length])]
         for start in range(self._length - self._overlap, ids.shape[1] - self._overlap, self._length - self._overlap):
             window = slice(start, start + self._length)
-            found.append(self._read(ids[:, window], mask[:, window])[:, self._overlap :])
-        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+            windows.append(self._read(ids[:, window], mask[:, window])[:, self._overlap :])
+        return windows[0] if len(windows) == 1 else torch.cat(windows, dim=1)
 
     def _read(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """One window, ``batch length width``."""
-        # Four axes, as attention wants it: of a mask with two, transformers asks whether it is all true, which
-        # stops a GPU's queue at every step and cannot be answered without data.
+        """Return the features of one window, ``batch length width``."""
+        # Four axes, as attention expects: of a mask with two, transformers tests whether it is all true, which
+        # synchronises the GPU at every step and cannot be decided without data.
         attended = _never_empty(mask)[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
         return self.network(input_ids=ids.masked_fill(~mask, 0), attention_mask=attended).last_hidden_state
 
 
 def _never_empty(mask: Tensor) -> Tensor:
-    """The mask with the first column true in rows that have no token: attention to nothing is not a number."""
+    """Return the mask with the first column true in rows without tokens: attention to nothing is not a number."""
     first = mask[:, :1] | ~mask.any(dim=1, keepdim=True)
     return torch.cat([first, mask[:, 1:]], dim=1)

@@ -1,4 +1,4 @@
-"""Several prompts in one conditioning: what is kept, what is dropped, what is told when nothing is (E4, E6)."""
+"""Several prompts in one conditioning: which tokens are visible, and what a dropped prompt leaves (E4, E6)."""
 
 import pytest
 import torch

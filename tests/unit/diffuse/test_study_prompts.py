@@ -56,7 +56,7 @@ def test_cached_prompts_are_the_encoded_ones(parts):
         same(found, encoder(Studies().batch("text", indices)))
 
 
-def test_too_much_is_encoded_anew(parts, monkeypatch):
+def test_what_exceeds_the_memory_limit_is_encoded_again(parts, monkeypatch):
     monkeypatch.setattr(study_prompts, "MOST_BYTES", 100)
     studies, compute = parts
     cached = StudyPrompts(encoder, "text", list(range(150)), studies, compute)
@@ -65,7 +65,7 @@ def test_too_much_is_encoded_anew(parts, monkeypatch):
     assert len(studies.read) == read + 2
 
 
-def test_the_order_in_which_places_are_given_does_not_matter(parts):
+def test_the_order_of_the_indices_does_not_matter(parts):
     studies, compute = parts
     StudyPrompts(encoder, "text", [9, 1, 9, 4], studies, compute)
     assert studies.read[-3:] == [1, 4, 9]

@@ -45,7 +45,7 @@ def test_it_holds_mean_and_log_variance_in_order(encode, studies):
     assert set(read_tensors(encode.folder / "00000.safetensors")[0]) == {"mean", "logvar"}
 
 
-def test_a_kill_costs_one_file(encode):
+def test_an_interruption_costs_a_single_file(encode):
     first, calls = encode()
     assert calls == [8, 8, 8, 6]
     (encode.folder / "00002.safetensors").unlink()

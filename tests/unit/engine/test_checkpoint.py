@@ -1,4 +1,4 @@
-"""States on disk: two are kept, broken ones are passed over, and going on gives the same run."""
+"""Checkpoints on disk: two remain, damaged ones are skipped, and resuming gives the same run."""
 
 import json
 
@@ -34,7 +34,7 @@ def run_until(trainer, stage, step):
 
 
 @pytest.mark.parametrize("step", [0, 1, 4, 5, 11])
-def test_a_stopped_stage_goes_on_as_if_nothing_had_happened(make_stage, make_trainer, step):
+def test_an_interrupted_stage_resumes_bit_equal(make_stage, make_trainer, step):
     whole, stage = make_trainer("whole"), make_stage()
     losses = whole.run(stage)
     broken = make_trainer("broken")
@@ -46,7 +46,7 @@ def test_a_stopped_stage_goes_on_as_if_nothing_had_happened(make_stage, make_tra
         assert torch.equal(value, again.modules["net"].state_dict()[name])
 
 
-def test_the_last_two_are_kept_until_the_stage_is_forgotten(make_stage, make_trainer):
+def test_the_two_newest_checkpoints_stay_until_the_stage_is_forgotten(make_stage, make_trainer):
     trainer = make_trainer()
     trainer.run(make_stage())
     assert states(trainer) == ["000000008.safetensors", "000000012.safetensors"]
@@ -54,7 +54,7 @@ def test_the_last_two_are_kept_until_the_stage_is_forgotten(make_stage, make_tra
     assert not (trainer.folder / "checkpoints").exists()
 
 
-def test_half_a_checkpoint_is_passed_over(make_stage, make_trainer):
+def test_an_incomplete_checkpoint_is_skipped(make_stage, make_trainer):
     whole, trainer = make_trainer("whole"), make_trainer()
     losses = whole.run(make_stage())
     trainer.run(make_stage())

@@ -1,4 +1,4 @@
-"""Devices and shares of a batch."""
+"""Devices and shards of a batch."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from core.types import Batch
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 
 
-def test_auto_takes_the_gpu_where_there_is_one():
+def test_auto_takes_an_available_gpu():
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -31,7 +31,7 @@ def test_no_gpu(name):
 
 
 @pytest.mark.parametrize("size", [4, 7, 16])
-def test_shares_cover_a_batch_once(size):
+def test_shards_cover_a_batch_exactly_once(size):
     rows = [row for index in range(4) for row in range(size)[BatchShard(index, 4).rows(size)]]
     assert rows == list(range(size))
 
@@ -49,7 +49,7 @@ def test_weighted_means_average_to_the_mean():
     lambda rows, draws: torch.rand(size=(rows, 3), generator=draws),
     lambda rows, draws: torch.randn(torch.Size((rows, 3)), generator=draws, device="cpu"),
 ])  # fmt: skip
-def test_a_share_sees_the_noise_of_the_whole_batch(draw):
+def test_a_shard_sees_the_noise_of_the_whole_batch(draw):
     whole = draw(20, make_generator(0, "noise"))
     parts = []
     for index in range(3):
@@ -60,7 +60,7 @@ def test_a_share_sees_the_noise_of_the_whole_batch(draw):
     assert torch.equal(torch.cat(parts), whole)
 
 
-def test_seeded_leaves_the_stream_as_it_was():
+def test_forked_rng_restores_the_global_random_state():
     torch.manual_seed(1)
     expected = torch.rand(2)
     torch.manual_seed(1)
@@ -71,7 +71,7 @@ def test_seeded_leaves_the_stream_as_it_was():
         assert torch.equal(torch.rand(2), first)
 
 
-def test_placing_copies_into_aligned_memory(compute):
+def test_to_device_copies_into_aligned_memory(compute):
     batch = Batch(modality="a", data=torch.zeros(9)[1:], mask=torch.ones(8, dtype=torch.bool))
     placed = compute.to_device(batch)
     assert placed.data.data_ptr() % 64 == 0

@@ -17,7 +17,7 @@ def test_closed_form(steps, warmup):
         assert schedule(step, steps, warmup) == pytest.approx(expected, abs=1e-12)
 
 
-def test_marks_on_the_way():
+def test_values_along_the_schedule():
     assert schedule(0, 110, 10) == pytest.approx(0.1)
     assert schedule(9, 110, 10) == schedule(10, 110, 10) == 1
     assert schedule(60, 110, 10) == pytest.approx(0.5)

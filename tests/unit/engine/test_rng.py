@@ -29,14 +29,14 @@ def test_every_part_of_the_purpose_counts():
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-def test_a_stream_depends_on_nothing_else():
+def test_a_generator_depends_on_seed_and_purpose_alone():
     first = torch.rand(4, generator=make_generator(0, "a", 1))
     torch.rand(7)
     assert torch.equal(torch.rand(4, generator=make_generator(0, "a", 1)), first)
     assert not torch.equal(torch.rand(4, generator=make_generator(0, "a", 2)), first)
 
 
-def test_seeded_gives_the_global_stream_back():
+def test_forked_rng_restores_the_global_state():
     before = torch.get_rng_state()
     with forked_rng(0, "net"):
         first = torch.rand(3)

@@ -1,4 +1,4 @@
-"""Weights on disk: to the bit, whole or not at all, and only where they fit."""
+"""Weights on disk: bit-equal, whole or absent, and refused where they do not fit."""
 
 from hashlib import sha256
 
@@ -32,7 +32,7 @@ def test_a_round_trip_keeps_every_bit(tmp_path):
     assert digest_of(first.state_dict()) == digest_of(second.state_dict()) != digest_of(net(1).state_dict())
 
 
-def test_one_bit_changes_the_digest(tmp_path):
+def test_a_single_bit_changes_the_digest(tmp_path):
     first = net(0)
     save_weights(first, tmp_path / "a", {})
     with torch.no_grad():
@@ -41,7 +41,7 @@ def test_one_bit_changes_the_digest(tmp_path):
     assert sha(tmp_path / "a" / WEIGHTS) != sha(tmp_path / "b" / WEIGHTS)
 
 
-def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
+def test_weights_that_do_not_fit_are_refused_and_change_nothing(tmp_path):
     save_weights(net(0, width=5), tmp_path / "a", {})
     own = net(1)
     before = digest_of(own.state_dict())

@@ -61,12 +61,12 @@ def _make_diffusers() -> nn.Module:
     )
 
 
-def _offer_diffusers(network: Any, checkpointed: bool = False) -> dict[str, Any]:
-    from core.nn import offer_diffusers_sites
+def _install_diffusers(network: Any, checkpointed: bool = False) -> dict[str, Any]:
+    from core.nn import install_diffusers_sites
 
     if checkpointed:
         network.enable_gradient_checkpointing()
-    return offer_diffusers_sites(network)
+    return install_diffusers_sites(network)
 
 
 def _run_diffusers(network: Any, noisy: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
@@ -101,10 +101,10 @@ def _make_monai(axes: int, **more: Any) -> Callable[[], nn.Module]:
     return make
 
 
-def _offer_monai(network: Any, checkpointed: bool = False) -> dict[str, Any]:
-    from core.nn import offer_monai_sites
+def _install_monai(network: Any, checkpointed: bool = False) -> dict[str, Any]:
+    from core.nn import install_monai_sites
 
-    return offer_monai_sites(network, gradient_checkpointing=checkpointed)
+    return install_monai_sites(network, gradient_checkpointing=checkpointed)
 
 
 def _run_monai(network: Any, noisy: torch.Tensor, conditioning: Any) -> torch.Tensor:
@@ -127,11 +127,11 @@ def _run_vector(network: Any, noisy: torch.Tensor, conditioning: Conditioning) -
 
 
 KINDS = [
-    Kind("diffusers-2d", (3, 8, 4), _make_diffusers, _offer_diffusers, _run_diffusers),
-    Kind("monai-2d", (3, 8, 4), _make_monai(2), _offer_monai, _run_monai),
-    Kind("monai-2d-updown", (3, 8, 4), _make_monai(2, resblock_updown=True), _offer_monai, _run_monai),
-    Kind("monai-3d", (3, 4, 4, 2), _make_monai(3), _offer_monai, _run_monai),
-    Kind("monai-3d-fused", (3, 4, 4, 2), _make_monai(3, use_flash_attention=True), _offer_monai, _run_monai),
+    Kind("diffusers-2d", (3, 8, 4), _make_diffusers, _install_diffusers, _run_diffusers),
+    Kind("monai-2d", (3, 8, 4), _make_monai(2), _install_monai, _run_monai),
+    Kind("monai-2d-updown", (3, 8, 4), _make_monai(2, resblock_updown=True), _install_monai, _run_monai),
+    Kind("monai-3d", (3, 4, 4, 2), _make_monai(3), _install_monai, _run_monai),
+    Kind("monai-3d-fused", (3, 4, 4, 2), _make_monai(3, use_flash_attention=True), _install_monai, _run_monai),
     Kind("vector", (6,), _make_vector, _offer_vector, _run_vector),
 ]
 

@@ -10,7 +10,7 @@ from core.nn.denoisers.sites import SitedDenoiser
 from core.nn.denoisers.unet0d import VectorDenoiser
 from core.nn.denoisers.unet2d import PlaneDenoiser
 from core.nn.denoisers.unet3d import VolumeDenoiser
-from core.preprocess import GridConfig, PercentilePreprocessConfig, RangePreprocessConfig
+from core.preprocess import GridConfig, PercentileNormalizationConfig, WindowNormalizationConfig
 from core.preprocess.grid import GridPreprocess
 
 GRID = {"space": (8, 8), "spacing_mm": (1.0, 1.0), "orientation": "IL"}
@@ -33,5 +33,5 @@ def test_a_base_class_cannot_be_made(make, missing):
 
 def test_the_stock_parts_lack_nothing():
     parts = (PlaneAutoencoder, VolumeAutoencoder, PlaneDenoiser, VolumeDenoiser, VectorDenoiser)
-    for made in (*parts, PercentilePreprocessConfig, RangePreprocessConfig):
+    for made in (*parts, PercentileNormalizationConfig, WindowNormalizationConfig):
         assert not inspect.isabstract(made), made

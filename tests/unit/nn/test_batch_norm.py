@@ -29,7 +29,7 @@ def encoded(rows: slice) -> dict[str, torch.Tensor]:
     return {"pooled": pooled.detach(), **found, **{f"buffer {name}": value for name, value in encoder.named_buffers()}}
 
 
-def test_alone_it_is_that_of_torch():
+def test_in_a_single_process_it_equals_torch():
     data = torch.randn(5, 3, 4, 4)
     own, theirs = BatchNorm2d(3), torch.nn.BatchNorm2d(3)
     for _ in range(2):
@@ -37,7 +37,7 @@ def test_alone_it_is_that_of_torch():
     assert all(torch.equal(own.state_dict()[key], value) for key, value in theirs.state_dict().items())
 
 
-def test_two_processes_normalise_as_one(tmp_path):
+def test_two_processes_normalise_as_a_single_process(tmp_path):
     workers = [
         subprocess.Popen(
             [sys.executable, __file__, str(rank), str(tmp_path)],

@@ -61,7 +61,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("config", "settings", "message"), WRONG)
-def test_wrong_sizes_are_one_clear_line(config, settings, message):
+def test_wrong_sizes_give_a_single_line(config, settings, message):
     with pytest.raises(UserError, match=message) as caught:
         config(**settings)
     assert str(caught.value).startswith(config.__name__)

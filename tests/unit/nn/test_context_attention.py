@@ -9,7 +9,7 @@ from core.errors import UserError
 from core.nn import ContextAttention
 
 
-def test_a_fresh_one_adds_exactly_nothing(new_context):
+def test_a_fresh_sublayer_adds_exactly_zero(new_context):
     update = ContextAttention(8, 10, 2)(torch.randn(2, 6, 8), new_context())
     assert update.shape == (2, 6, 8)
     assert torch.equal(update, torch.zeros(2, 6, 8))
@@ -37,7 +37,7 @@ def test_masked_tokens_have_no_influence_and_column_0_alone_is_enough(new_contex
 
 
 def test_it_is_the_attention_of_the_equation(new_context, randomised):
-    """METHOD E13 written out with a softmax."""
+    """method E13 written out with a softmax."""
     module, hidden, context = randomised(ContextAttention(8, 10, 1)), torch.randn(2, 6, 8), new_context()
     partners = module.norm_context(context.tokens)
     query, key, value = module.to_query(module.norm_hidden(hidden)), module.to_key(partners), module.to_value(partners)

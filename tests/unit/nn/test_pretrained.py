@@ -63,7 +63,7 @@ def test_grey_images_pass_a_colour_autoencoder(vae_folder):
     assert torch.equal(grey.decode(latent).data, colour.decode(latent).data.mean(1, keepdim=True))
 
 
-def test_a_missing_folder_is_one_clear_line(tmp_path):
+def test_a_missing_folder_gives_a_single_line(tmp_path):
     for config in (
         GridDenoiserConfig(**DENOISER, init_from=str(tmp_path / "no")),
         GridAutoencoderConfig(**AUTOENCODER, init_from=str(tmp_path / "no")),

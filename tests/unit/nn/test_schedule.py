@@ -1,4 +1,4 @@
-"""METHOD E9."""
+"""Noise levels of method E9."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_timestep_falls_steadily_with_log_snr():
     assert timestep.diff().abs().max() < 1
 
 
-def test_levels_outside_the_table_are_held_at_its_ends():
+def test_levels_outside_the_table_are_clamped():
     level = torch.tensor([torch.inf, 30.0, -30.0, -torch.inf])
     assert timestep_of_log_snr(level).tolist() == [0, 0, 999, 999]
     ends = log_snr_of_timestep(torch.tensor([-5.0, 2000.0]))
     assert torch.equal(ends, log_snr_of_timestep(torch.tensor([0, 999])))
 
 
-def test_shape_and_type_are_kept():
+def test_shape_and_type_are_unchanged():
     assert timestep_of_log_snr(torch.zeros(2, 3, dtype=torch.float64)).shape == (2, 3)
     assert timestep_of_log_snr(torch.zeros(2)).dtype == torch.float32
     assert log_snr_of_timestep(torch.tensor(5)).dtype == torch.float32

@@ -1,4 +1,4 @@
-"""The grid autoencoders (METHOD section 3)."""
+"""The grid autoencoders (method section 3)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def batch_for(config, size=2, seed=1):
     return Batch(modality="thing", data=data)
 
 
-def test_it_keeps_the_protocol_and_its_spec(config, randomised):
+def test_it_implements_the_protocol_and_its_spec(config, randomised):
     autoencoder, batch = build(config, randomised), batch_for(config)
     assert isinstance(autoencoder, Autoencoder)
     assert autoencoder.spec == LatentSpec(channels=3, space=tuple(s // 4 for s in config.space), downsample=4)

@@ -1,4 +1,4 @@
-"""The text autoencoder (METHOD E8)."""
+"""The text autoencoder (method E8)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from core.contract.modality import Autoencoder
 from core.errors import MedWeaveWarning, UserError
 from core.nn import Decoding, TextAutoencoderConfig
-from core.nn.autoencoders.decoder import drawn, search
+from core.nn.autoencoders.decoder import beam_search, draw_tokens
 from core.nn.autoencoders.optimus import cyclical_beta, divergence_above, feature_divergence, token_losses
 from core.types import Batch, LatentSpec, Posterior
 
@@ -49,7 +49,7 @@ def latents(size=5, seed=2):
     return 3 * torch.randn(size, 6, generator=draws(seed))
 
 
-def test_it_keeps_the_protocol_and_its_spec(randomised, pool):
+def test_it_implements_the_protocol_and_its_spec(randomised, pool):
     module = build(randomised, pool=pool)
     assert isinstance(module, Autoencoder)
     assert module.spec == LatentSpec(channels=6, space=())
@@ -143,10 +143,10 @@ def test_all_noise_comes_from_the_generator(randomised):
 
 
 def test_word_dropout_hides_tokens_in_training_only(randomised):
-    from core.nn.autoencoders.optimus import hidden
+    from core.nn.autoencoders.optimus import drop_tokens
 
     ids = torch.full((50, 100), 5)
-    found = hidden(ids, 0.3, draws())
+    found = drop_tokens(ids, 0.3, draws())
     assert set(found.unique().tolist()) == {0, 5}
     assert (found[:, 0] == 5).all()
     assert abs(float((found == 0).float().mean()) - 0.3) < 0.02
@@ -187,7 +187,7 @@ def test_step_by_step_is_all_at_once(randomised):
     torch.testing.assert_close(torch.cat(steps, 1), module.decoder(ids, latent))
 
 
-def test_a_later_token_changes_no_earlier_one(randomised):
+def test_a_later_token_changes_no_earlier_token(randomised):
     module, ids, latent = build(randomised).eval(), batch_for().data, latents(3)
     changed = ids.clone()
     changed[:, 4:] = 5
@@ -206,7 +206,7 @@ def well_formed(batch):
         assert len(text) <= 9
 
 
-def test_greedy_takes_the_likeliest(randomised):
+def test_greedy_decoding_takes_the_most_likely_id(randomised):
     module = build(randomised).eval()
     found = module.decode(latents())
     well_formed(found)
@@ -222,7 +222,7 @@ def test_greedy_takes_the_likeliest(randomised):
 @pytest.mark.parametrize(
     "how", [Decoding(), Decoding(top_k=5), Decoding(top_p=0.8, temperature=2.0), Decoding(beams=3)]
 )
-def test_what_is_written_does_not_depend_on_the_batch(randomised, how):
+def test_decoded_text_does_not_depend_on_the_batch(randomised, how):
     module = build(randomised).eval()
     generators = lambda *rows: [draws(row) for row in rows] if how.random else []  # noqa: E731
     together = module.decode(latents(), how, generators(*range(5)))
@@ -248,7 +248,7 @@ def test_golden_draws():
     generators = [draws()] * 4000
 
     def shares(**how):
-        return (torch.bincount(drawn(scores, Decoding(**how), generators), minlength=4) / 4000).tolist()
+        return (torch.bincount(draw_tokens(scores, Decoding(**how), generators), minlength=4) / 4000).tolist()
 
     assert shares(top_k=2) == pytest.approx([1 / 3, 2 / 3, 0, 0], abs=0.03)
     assert shares(top_p=0.75) == pytest.approx([1 / 3, 2 / 3, 0, 0], abs=0.03)
@@ -263,19 +263,19 @@ def likelihood(module, latent, text):
     return scores.log_softmax(-1).gather(1, text[1:, None]).sum().item()
 
 
-def test_beams_find_likelier_texts(randomised):
+def test_beam_search_returns_more_likely_texts(randomised):
     module, latent = build(randomised).eval(), latents(8)
-    assert torch.equal(search(module.decoder, latent, 1), module.decode(latent).data)
+    assert torch.equal(beam_search(module.decoder, latent, 1), module.decode(latent).data)
     gains = []
     for row, one, many in zip(
-        latent, search(module.decoder, latent, 1), search(module.decoder, latent, 8), strict=True
+        latent, beam_search(module.decoder, latent, 1), beam_search(module.decoder, latent, 8), strict=True
     ):
         gains.append(likelihood(module, row, many[many != 0]) - likelihood(module, row, one[one != 0]))
     assert max(gains) > 0
     assert sum(gains) > 0
 
 
-def test_too_many_tokens_and_wrong_settings_are_one_line(randomised):
+def test_too_many_tokens_and_wrong_settings_give_a_single_line(randomised):
     module = build(randomised)
     with pytest.raises(UserError, match="at most 9 tokens, found 10"):
         module.encode(Batch(modality="thing", data=torch.ones(1, 10, dtype=torch.int64)))
@@ -291,7 +291,7 @@ def test_too_many_tokens_and_wrong_settings_are_one_line(randomised):
         TextAutoencoderConfig(vocabulary=20, widht=3)
 
 
-def test_it_learns_to_write_what_it_read():
+def test_training_reconstructs_its_texts():
     """Eight different texts, each of its own words, come back from the mean of their posterior."""
     torch.manual_seed(0)
     ids = torch.randint(3, 20, (8, 7), generator=draws(5))
@@ -365,7 +365,7 @@ def test_folders_give_the_library_s_networks(folders):
         ({"encoder_from": "nowhere"}, "'nowhere' needs config.json and model.safetensors of a bert"),
     ],
 )
-def test_folders_that_do_not_fit_are_one_line(folders, changes, message):
+def test_folders_that_do_not_fit_give_a_single_line(folders, changes, message):
     with pytest.raises(UserError, match=message):
         from_folders(folders, **changes)
 

@@ -63,7 +63,7 @@ class Probe(nn.Module):
         return torch.zeros_like(hidden)
 
 
-def test_it_keeps_the_protocol_and_the_shape(config, randomised, new_conditioning):
+def test_it_implements_the_protocol_and_the_shape(config, randomised, new_conditioning):
     denoiser = build(config, randomised)
     assert isinstance(denoiser, Denoiser)
     output = denoiser(latent(config), LEVEL, new_conditioning())
@@ -71,7 +71,7 @@ def test_it_keeps_the_protocol_and_the_shape(config, randomised, new_conditionin
     assert output.abs().mean() > 1e-3
 
 
-def test_every_site_tells_its_true_width_and_grid(config, randomised, new_conditioning):
+def test_every_site_states_its_true_width_and_grid(config, randomised, new_conditioning):
     denoiser = build(config, randomised)
     probes = {site: Probe() for site in denoiser.context_sites()}
     for site, probe in probes.items():
@@ -132,7 +132,7 @@ def test_log_snr_becomes_the_network_s_timestep(randomised, new_conditioning):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_threads_do_not_hear_each_other(config, randomised, new_conditioning, new_context):
+def test_threads_do_not_influence_each_other(config, randomised, new_conditioning, new_context):
     denoiser = build(config, randomised).eval()
     attach_everywhere(denoiser, randomised)
     conditionings = [new_conditioning(seed, context=new_context(seed)) for seed in (2, 50)]
@@ -168,7 +168,7 @@ def test_checkpointing_is_an_option_of_the_config(config, randomised, new_condit
 
 
 @pytest.mark.parametrize("config", [PLANE, VOLUME], ids=["plane", "volume"])
-def test_a_pooled_vector_counts_where_it_is_asked_for(config, randomised, new_conditioning):
+def test_a_pooled_vector_counts_where_it_is_configured(config, randomised, new_conditioning):
     denoiser = build(config, randomised, pooled_width=7)
     conditioning = new_conditioning(pooled=torch.randn(2, 7))
     first = denoiser(latent(config), LEVEL, conditioning)
@@ -221,7 +221,7 @@ def test_the_stable_diffusion_shape_can_be_configured():
 
 
 def test_the_versatile_diffusion_text_unet_has_1708_85_million_parameters():
-    """METHOD E11."""
+    """The parameter count of method E11."""
     with torch.device("meta"):
         denoiser = VectorDenoiserConfig().build()
     assert sum(parameter.numel() for parameter in denoiser.parameters()) == 1_708_850_368

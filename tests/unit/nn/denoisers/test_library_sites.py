@@ -9,15 +9,15 @@ import torch
 
 
 def test_stable_diffusion_keeps_its_parameter_count():
-    """METHOD section 4: SD 1.5 has 859,520,964."""
+    """method section 4: SD 1.5 has 859,520,964."""
     from diffusers import UNet2DConditionModel
 
-    from core.nn import offer_diffusers_sites
+    from core.nn import install_diffusers_sites
 
     with torch.device("meta"):
         network = UNet2DConditionModel(cross_attention_dim=768)
         names = [name for name, _ in network.named_parameters()]
-        sites = offer_diffusers_sites(network)
+        sites = install_diffusers_sites(network)
     assert len(sites) == 16
     assert sum(parameter.numel() for parameter in network.parameters()) == 859_520_964
     assert [name for name, _ in network.named_parameters()] == names
@@ -59,10 +59,10 @@ def test_monai_with_a_mask_of_ones_is_monai_without(monai_kind, new_conditioning
     torch.testing.assert_close(without, masked, rtol=1e-5, atol=1e-5)
 
 
-def test_monai_upcasts_masked_attention_as_it_upcasts_its_own(new_conditioning, randomised):
+def test_masked_attention_is_upcast_as_in_monai(new_conditioning, randomised):
     from monai.networks.nets import DiffusionModelUNet
 
-    from core.nn import offer_monai_sites
+    from core.nn import install_monai_sites
 
     network = DiffusionModelUNet(
         spatial_dims=2,
@@ -77,7 +77,7 @@ def test_monai_upcasts_masked_attention_as_it_upcasts_its_own(new_conditioning, 
         cross_attention_dim=12,
         upcast_attention=True,
     )
-    offer_monai_sites(randomised(network))
+    install_monai_sites(randomised(network))
     conditioning = replace(new_conditioning(), context=None)
     noisy = torch.randn(2, 1, 4, 4)
     found = network(noisy, torch.ones(2), context=conditioning)
@@ -88,7 +88,7 @@ def test_monai_upcasts_masked_attention_as_it_upcasts_its_own(new_conditioning, 
 def test_monai_without_conditioning_has_no_sites():
     from monai.networks.nets import DiffusionModelUNet
 
-    from core.nn import offer_monai_sites
+    from core.nn import install_monai_sites
 
     network = DiffusionModelUNet(
         spatial_dims=2,
@@ -100,5 +100,5 @@ def test_monai_without_conditioning_has_no_sites():
         norm_num_groups=4,
         num_head_channels=8,
     )
-    assert offer_monai_sites(network, gradient_checkpointing=True) == {}
+    assert install_monai_sites(network, gradient_checkpointing=True) == {}
     assert network(torch.randn(1, 1, 4, 4), torch.ones(1)).shape == (1, 1, 4, 4)

@@ -20,7 +20,7 @@ def test_a_fresh_context_attention_leaves_the_output_bit_equal(kind, new_conditi
     assert torch.equal(before, kind.run(network, kind.noisy(), conditioning))
 
 
-def test_offering_sites_leaves_the_output_bit_equal(kind, new_conditioning):
+def test_installing_sites_leaves_the_output_bit_equal(kind, new_conditioning):
     network = kind.make()
     network.load_state_dict(kind.ready()[0].state_dict())
     conditioning = replace(new_conditioning(), context=None, prompt_mask=None)
@@ -69,7 +69,7 @@ def test_masked_tokens_of_prompt_and_context_have_no_influence(kind, new_conditi
     assert (before - kind.run(network, kind.noisy(), masked)).abs().max() > 1e-4
 
 
-def test_a_mask_that_keeps_column_0_only_is_a_prompt_of_one_token(kind, new_conditioning, attach_fresh, width_of):
+def test_a_mask_of_column_0_only_is_a_prompt_of_a_single_token(kind, new_conditioning, attach_fresh, width_of):
     network, sites = kind.ready()
     attach_fresh(sites, width_of, trained=True)
     full = new_conditioning()
@@ -108,7 +108,7 @@ def test_attaching_adds_exactly_the_listed_parameters(kind, attach_fresh, width_
     assert not found.unexpected_keys
 
 
-def test_a_site_takes_one_module_only(kind, attach_fresh, width_of):
+def test_a_site_takes_a_single_module(kind, attach_fresh, width_of):
     _, sites = kind.ready()
     attach_fresh(sites, width_of)
     for name, site in sites.items():
@@ -116,7 +116,7 @@ def test_a_site_takes_one_module_only(kind, attach_fresh, width_of):
             site.attach(nn.Identity())
 
 
-def test_adopting_keeps_the_very_parameters(kind):
+def test_reclassing_shares_the_parameters(kind):
     network = kind.make()
     before = dict(network.named_parameters())
     kind.offer(network, True)

@@ -1,4 +1,4 @@
-"""The prompt encoders (METHOD E1)."""
+"""The prompt encoders (method E1)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def batch_for(config, size=3, seed=1):
     return Batch(modality="thing", data=data, mask=torch.arange(7) < torch.tensor([[7], [4], [1]])[:size])
 
 
-def test_it_keeps_the_protocol(config, encoder):
+def test_it_implements_the_protocol(config, encoder):
     assert isinstance(encoder, PromptEncoder)
     assert encoder.width == 10
     batch = batch_for(config)
@@ -57,7 +57,7 @@ def test_it_keeps_the_protocol(config, encoder):
     assert torch.equal(prompt.mask[:, 1:], expected)
 
 
-def test_token_0_tells_nothing_and_the_others_do(config, encoder):
+def test_token_0_is_constant_and_the_others_are_not(config, encoder):
     first, second = encoder(batch_for(config)), encoder(batch_for(config, seed=2))
     assert torch.equal(first.tokens[:, 0], second.tokens[:, 0])
     assert torch.equal(first.tokens[0, 0], first.tokens[1, 0])
@@ -103,7 +103,7 @@ def test_state_dict_round_trip(config, encoder):
 
 
 @pytest.mark.parametrize("space", [(8, 16), (8, 8, 16)])
-def test_regions_are_the_means_of_their_own_patches(space, randomised):
+def test_regions_are_the_means_of_their_patches(space, randomised):
     config = PLANE.model_copy(update={"space": space, "regions": 2})
     encoder = build(config, randomised)
     asked = {}
@@ -210,7 +210,7 @@ def test_every_token_is_seen_in_its_window_and_counts(randomised):
         assert (encoder(Batch(modality="thing", data=changed)).pooled - told.pooled).abs().max() > 1e-5, place
 
 
-def test_a_short_text_beside_a_long_one_tells_the_same(randomised):
+def test_the_prompt_of_a_short_text_does_not_depend_on_a_long_text_in_its_batch(randomised):
     encoder, batch = build(WINDOWS, randomised), long_batch(20)
     mask = torch.arange(20) < torch.tensor([[20], [5]])
     together = encoder(Batch(modality="thing", data=batch.data, mask=mask))
