@@ -18,7 +18,7 @@ from core import prepare
 from core.config.registry import load_registry
 from core.config.run_config import Flags, resolve
 from core.contract.discovery import discover
-from core.data import readability as first_look
+from core.data import readability
 from core.data.cohort import gather_cohort
 from core.data.studies import Studies
 from core.engine.distributed import Compute
@@ -43,10 +43,10 @@ def mine(tmp_path, monkeypatch):
         folder = tmp_path / "mine"
         (folder / "images").mkdir(parents=True, exist_ok=True)
         rows = ["study_id,patient_id,modality,file,report,labels"]
-        for place in range(num):
-            values = np.random.default_rng(place).integers(0, 256, (36, 32), dtype=np.uint8)
-            Image.fromarray(values).save(folder / f"images/{place}.png")
-            rows.append(f"s{place},p{place},xray_frontal,images/{place}.png,Nodule number {place} is seen.,nodule")
+        for index in range(num):
+            values = np.random.default_rng(index).integers(0, 256, (36, 32), dtype=np.uint8)
+            Image.fromarray(values).save(folder / f"images/{index}.png")
+            rows.append(f"s{index},p{index},xray_frontal,images/{index}.png,Nodule number {index} is seen.,nodule")
         (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
         return folder
 
@@ -71,13 +71,13 @@ def files(folder):
 @pytest.mark.filterwarnings("error::core.errors.MedWeaveWarning")
 def test_training_takes_what_was_prepared(mine, capsys, monkeypatch):
     mine(40)
-    told = prepared(capsys=capsys)
-    assert "40 studies of 40 patients" in told
-    assert "80 files were read; all findings: data/prepared/mine/tiny/audit.json" in told
-    assert "core.train reads them from there" in told
-    _, _, found = cohort()
-    records, studies = found.training.records, found.training
-    assert len(records) + len(found.held_out.records) + len(found.test.records) == 40
+    output = prepared(capsys=capsys)
+    assert "40 studies of 40 patients" in output
+    assert "80 files were read; all findings: data/prepared/mine/tiny/audit.json" in output
+    assert "core.train reads them from there" in output
+    _, _, result = cohort()
+    records, studies = result.training.records, result.training
+    assert len(records) + len(result.held_out.records) + len(result.test.records) == 40
     monkeypatch.setattr(type(studies), "_read", None)
     for name in ("text", "xray_frontal"):
         assert len(studies.batch(name, range(len(records)))) == len(records)
@@ -92,8 +92,8 @@ def test_training_sees_the_same_with_and_without(mine, capsys):
     assert taken.fingerprint == plain.fingerprint
     for name in ("text", "xray_frontal"):
         assert taken.training.fingerprint(name) == plain.training.fingerprint(name)
-        one, other = (studies.batch(name, range(4)) for studies in (taken.training, plain.training))
-        assert one.data.equal(other.data)
+        first, other = (studies.batch(name, range(4)) for studies in (taken.training, plain.training))
+        assert first.data.equal(other.data)
 
 
 def test_the_tree_is_walked_once(mine, capsys, monkeypatch):
@@ -109,30 +109,30 @@ def test_the_tree_is_walked_once(mine, capsys, monkeypatch):
     with (folder / "manifest.csv").open("a") as file:
         file.write("s99,p99,xray_frontal,images/0.png,Another one.,\n")
     with pytest.warns(MedWeaveWarning, match=r"manifest\.jsonl: is older than mine .*run core\.prepare mine"):
-        _, _, found = cohort()
-    assert len(found.training.records) + len(found.held_out.records) + len(found.test.records) == 13
+        _, _, result = cohort()
+    assert len(result.training.records) + len(result.held_out.records) + len(result.test.records) == 13
 
 
-def test_a_broken_file_stops_nobody(mine, capsys):
+def test_a_broken_file_stops_nothing(mine, capsys):
     folder = mine(12)
     (folder / "images/3.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     (folder / "images/4.png").unlink()
-    told = prepared(capsys=capsys)
-    assert "unreadable files" in told
-    assert "images/3.png" in told
-    assert "missing files" in told
+    output = prepared(capsys=capsys)
+    assert "unreadable files" in output
+    assert "images/3.png" in output
+    assert "missing files" in output
     with pytest.warns(
         MedWeaveWarning, match=r"left out what core\.prepare could not read: 2 of xray_frontal; see .*audit\.json"
     ):
-        run, registry, found = cohort()
-    for studies in (found.training, found.held_out, found.test):
-        places = studies.indices_with("xray_frontal")
-        if places:
-            studies.batch("xray_frontal", places)
-        assert not {"s3", "s4"} & {studies.records[place].study for place in places}
+        run, registry, result = cohort()
+    for studies in (result.training, result.held_out, result.test):
+        indices = studies.indices_with("xray_frontal")
+        if indices:
+            studies.batch("xray_frontal", indices)
+        assert not {"s3", "s4"} & {studies.records[index].study for index in indices}
     with pytest.warns(MedWeaveWarning, match="2 of xray_frontal"):
         (stock,) = count_data(run, registry, discover().datasets)
-    assert stock.num_samples(["xray_frontal"]) == len(found.training.indices_with("xray_frontal")), (
+    assert stock.num_samples(["xray_frontal"]) == len(result.training.indices_with("xray_frontal")), (
         "the plan counts the same"
     )
 
@@ -145,48 +145,48 @@ def test_a_broken_file_that_was_not_prepared_is_left_out_before_the_first_step(m
         MedWeaveWarning,
         match=r"data set 'mine': left out what cannot be read: 2 of xray_frontal; e\.g\. mine/images/3\.png: .*core\.prepare",
     ):
-        _, _, found = cohort()
-    for studies in (found.training, found.held_out, found.test, found.whole):
-        places = studies.indices_with("xray_frontal")
-        if places:
-            studies.batch("xray_frontal", places)
-        assert not {"s3", "s4"} & {studies.records[place].study for place in places}
+        _, _, result = cohort()
+    for studies in (result.training, result.held_out, result.test, result.whole):
+        indices = studies.indices_with("xray_frontal")
+        if indices:
+            studies.batch("xray_frontal", indices)
+        assert not {"s3", "s4"} & {studies.records[index].study for index in indices}
         assert {"s3", "s4"}.isdisjoint(record.study for record in studies.records if record.has("xray_frontal"))
 
 
-def test_what_was_prepared_is_not_looked_at_again(mine, capsys, monkeypatch):
+def test_what_was_prepared_is_not_tried_again(mine, capsys, monkeypatch):
     mine(12)
     prepared("--modality", "text", capsys=capsys)
-    looked = []
-    monkeypatch.setattr(Studies, "fault", lambda studies, name, place: looked.append(name) or "")
+    tried = []
+    monkeypatch.setattr(Studies, "read_error", lambda studies, name, index: tried.append(name) or "")
     cohort()
-    assert looked == ["xray_frontal"] * 12
+    assert tried == ["xray_frontal"] * 12
     prepared(capsys=capsys)
     cohort()
-    assert len(looked) == 12
+    assert len(tried) == 12
 
 
-def test_nothing_that_can_be_read_is_one_line(mine):
+def test_nothing_that_can_be_read_is_an_error_of_a_line(mine):
     for path in (mine(3) / "images").iterdir():
         path.write_bytes(b"")
     with pytest.raises(UserError, match=r"data set 'mine': nothing of xray_frontal can be read \(3\); e\.g\. .*0\.png"):
         cohort()
 
 
-@pytest.mark.parametrize("most", ["_MOST_FILES", "_MOST_BYTES"])
-def test_a_large_data_set_is_not_looked_at_which_is_said(mine, monkeypatch, most):
+@pytest.mark.parametrize("limit", ["_MAX_FILES", "_MAX_BYTES"])
+def test_a_large_data_set_is_not_tried_with_a_warning(mine, monkeypatch, limit):
     folder = mine(12)
-    monkeypatch.setattr(first_look, most, 11)
+    monkeypatch.setattr(readability, limit, 11)
     (folder / "images/3.png").write_bytes(b"")
-    with pytest.warns(MedWeaveWarning, match=r"12 files are not looked at .*run core\.prepare mine first"):
-        _, _, found = cohort()
+    with pytest.warns(MedWeaveWarning, match=r"12 files are not tried .*run core\.prepare mine first"):
+        _, _, result = cohort()
     with pytest.raises(UserError, match=r"3\.png: the file is empty.*python -m core\.prepare mine lists all"):
-        for studies in (found.training, found.held_out, found.test):
+        for studies in (result.training, result.held_out, result.test):
             studies.batch("xray_frontal", studies.indices_with("xray_frontal"))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "output"),
     [
         ((), "tiny; core.train reads them from there"),
         (("--out", "data/prepared/mine", "--root", "mine"), "tiny; core.train reads them from there"),
@@ -200,9 +200,9 @@ def test_a_large_data_set_is_not_looked_at_which_is_said(mine, monkeypatch, most
         ),
     ],
 )
-def test_training_is_said_to_look_where_it_looks(mine, capsys, tmp_path, arguments, told):
+def test_the_output_names_what_training_reads(mine, capsys, tmp_path, arguments, output):
     shutil.copytree(mine(3), "copy")
-    assert told.format(tmp_path.resolve()) in prepared(*arguments, capsys=capsys)
+    assert output.format(tmp_path.resolve()) in prepared(*arguments, capsys=capsys)
 
 
 def test_strict_lists_and_stops(mine, capsys):
@@ -216,12 +216,12 @@ def test_strict_lists_and_stops(mine, capsys):
 
 def test_an_audit_alone(mine, capsys):
     mine(6)
-    told = prepared("--audit-only", "--modality", "xray", "--out", "there", capsys=capsys)
-    assert "core.train" not in told
+    output = prepared("--audit-only", "--modality", "xray", "--out", "there", capsys=capsys)
+    assert "core.train" not in output
     assert not list(Path("there").rglob("*.safetensors"))
-    said = json.loads(Path("there/tiny/audit.json").read_text())
-    assert said["files"] == {"xray_frontal": 6}
-    assert any(one["check"] == "not prepared" and one["where"] == "text" for one in said["findings"])
+    audit = json.loads(Path("there/tiny/audit.json").read_text())
+    assert audit["files"] == {"xray_frontal": 6}
+    assert any(finding["check"] == "not prepared" and finding["where"] == "text" for finding in audit["findings"])
 
 
 def test_the_registry_names_the_folder(mine, capsys, monkeypatch):
@@ -242,20 +242,20 @@ def test_settings_of_the_run_to_come(mine, capsys):
     mine(6)
     prepared("--set", "xray_frontal.preprocess.keep_aspect=false", capsys=capsys)
     with pytest.warns(MedWeaveWarning, match="other settings of its reader or preprocessing"):
-        _, _, found = cohort()
-    found.training.batch("xray_frontal", [0])
-    assert found.training._samples
+        _, _, result = cohort()
+    result.training.batch("xray_frontal", [0])
+    assert result.training._samples
 
 
 def test_a_dry_run_writes_nothing(mine, capsys):
     mine(3)
-    told = prepared("--dry-run", "--preset", "small", capsys=capsys)
-    assert told == "would audit and store samples of 'mine' from mine at preset 'small' in data/prepared/mine\n"
+    output = prepared("--dry-run", "--preset", "small", capsys=capsys)
+    assert output == "would audit and store samples of 'mine' from mine at preset 'small' in data/prepared/mine\n"
     assert not Path("data").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "output"),
     [
         (["--num", "3"], "is collected, not computed: leave --num out (computed: phantom, toy)"),
         (["--preset", "tny"], "did you mean 'tiny'"),
@@ -269,11 +269,11 @@ def test_a_dry_run_writes_nothing(mine, capsys):
         (["--out", "mine/prepared"], "lies in the data set's folder"),
     ],
 )
-def test_wrong_input_is_one_line(mine, arguments, told):
+def test_wrong_input_is_an_error_of_a_line(mine, arguments, output):
     mine(3)
     with pytest.raises(UserError) as refused:
         prepare.main(["mine", "--quiet", "--workers", "1", *arguments])
-    assert told in str(refused.value)
+    assert output in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -303,8 +303,8 @@ def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(mine, cap
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, f"killed with {wanted} files, before its end"
     assert not Path("killed/tiny/audit.json").exists()
-    told = prepared("--out", "killed", capsys=capsys)
-    assert "1,200 files were read" in told
+    output = prepared("--out", "killed", capsys=capsys)
+    assert "1,200 files were read" in output
     assert files(Path("killed")) == files(Path("whole"))
 
 
@@ -322,13 +322,13 @@ def test_pictures_of_one_archive(mine, capsys, tmp_path):
     (folder / "manifest.csv").write_text("study_id,modality,file,report\n" + "\n".join(rows) + "\n")
     prepared(capsys=capsys)
     audit = json.loads((tmp_path / "data/prepared/mine/tiny/audit.json").read_text())
-    found = {one["check"]: one for one in audit["findings"] if one["where"] == "photo_dermoscopy"}
-    assert "images.npz#6" in json.dumps(found)
-    assert found["same pixels"]["count"] == 2
-    assert found["same bytes"]["count"] == 0
+    result = {finding["check"]: finding for finding in audit["findings"] if finding["where"] == "photo_dermoscopy"}
+    assert "images.npz#6" in json.dumps(result)
+    assert result["same pixels"]["count"] == 2
+    assert result["same bytes"]["count"] == 0
     with pytest.warns(MedWeaveWarning, match="2 of photo_dermoscopy"):
-        _, _, found = cohort("text-photo_dermoscopy")
-    studies, name = found.training, "photo_dermoscopy"
-    places = [place for place, held in enumerate(studies.visible) if name in held]
-    assert places
-    assert not any(studies.read_error(name, place) for place in places)
+        _, _, result = cohort("text-photo_dermoscopy")
+    studies, name = result.training, "photo_dermoscopy"
+    indices = [index for index, held in enumerate(studies.visible) if name in held]
+    assert indices
+    assert not any(studies.read_error(name, index) for index in indices)

@@ -25,7 +25,7 @@ def command(root, num, *more):
 
 
 @pytest.mark.slow
-def test_a_killed_command_goes_on_and_its_studies_are_read(tmp_path):
+def test_a_killed_command_resumes_and_its_studies_are_read(tmp_path):
     root, out = tmp_path / "phantom", tmp_path / "phantom.dicom"
     process = subprocess.Popen(command(root, 1), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -71,7 +71,7 @@ def test_a_dry_run_says_where_and_writes_nothing(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "output"),
     [
         (["toy", "--dicom", "1"], "'toy' cannot be written as DICOM"),
         (["toy", "--dicom", "1", "--dry-run"], "'toy' cannot be written as DICOM"),
@@ -79,7 +79,7 @@ def test_a_dry_run_says_where_and_writes_nothing(tmp_path, capsys):
         (["phantom", "--dicom", "1", "--strict", "--audit-only"], "leave --audit-only, --strict out"),
     ],
 )
-def test_what_cannot_be_written_is_one_line(arguments, told):
-    with pytest.raises(UserError, match=told) as caught:
+def test_what_cannot_be_written_is_an_error_of_a_line(arguments, output):
+    with pytest.raises(UserError, match=output) as caught:
         prepare.main(arguments)
     assert "\n" not in str(caught.value)

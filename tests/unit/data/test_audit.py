@@ -15,7 +15,7 @@ from core.data.audit.duplicates import EqualGroups, Owners
 from core.data.audit.file_facts import facts_of_text, stored_as
 from core.data.audit.findings import Finding, NameIndex, share, table, worst
 from core.data.audit.geometry import outliers
-from core.data.audit.image_hash import perceptual_hash, distance, near_across_groups, near_within_groups
+from core.data.audit.image_hash import distance, near_across_groups, near_within_groups, perceptual_hash
 from core.errors import MedWeaveWarning, UserError
 from core.io import AnyFormatReaderConfig, ImageReaderConfig, NiftiReaderConfig, RadiographReaderConfig, centred
 from core.preprocess import WindowNormalizationConfig
@@ -43,12 +43,12 @@ def audit(root, tmp_path):
 
 def test_clean_data_are_ok(root, audit):
     report = audit(tree(root, MANY))
-    odd = [(one.check, one.where, one.message) for one in report.findings if one.verdict != "ok"]
+    odd = [(finding.check, finding.where, finding.message) for finding in report.findings if finding.verdict != "ok"]
     assert not odd
     assert worst(report.findings) == "ok"
 
 
-def test_who_is_there(root, audit):
+def test_patients_splits_and_pairs(root, audit):
     records = tree(root, MANY)
     records[0] = replace(records[0], files={})
     records[1] = replace(records[1], texts={}, labels={})
@@ -94,7 +94,7 @@ def test_few_patients_and_a_single_split(root, audit):
     assert "too few patients" in finding.message
 
 
-def test_copies_within_and_across_splits(root, audit):
+def test_duplicates_within_and_across_splits(root, audit):
     records = tree(root, MANY)
     films = [record.files["film"][0] for record in records]
     films[3].write_bytes(films[0].read_bytes())  # both of train
@@ -116,9 +116,9 @@ def test_slices_that_resemble_each_other(root, audit):
     records = []
     for patient in range(4):
         waves = np.random.default_rng(patient).uniform(1, 6, (4, 2))
-        for place in range(6):
-            values = sum(np.sin(a * rows * 3 + b * columns * 3 + 0.02 * place) for a, b in waves)
-            path = root / f"{patient}-{place}.png"
+        for index in range(6):
+            values = sum(np.sin(a * rows * 3 + b * columns * 3 + 0.02 * index) for a, b in waves)
+            path = root / f"{patient}-{index}.png"
             Image.fromarray(np.uint8(127 + 30 * values)).save(path)
             records.append(Record(patient=f"p{patient}", study=path.stem, files={"film": (path,)}))
     bright = np.asarray(Image.open(root / "0-0.png")).astype(int) * 9 // 10 + 20
@@ -156,8 +156,8 @@ def test_sizes_storage_and_values(root, audit):
 
 def test_squares_are_suspected(root, audit):
     records = tree(root, MANY)
-    for place, record in enumerate(records):
-        picture(record.files["film"][0], place, (24, 24))
+    for index, record in enumerate(records):
+        picture(record.files["film"][0], index, (24, 24))
     assert row(audit(records), "all square", "film").verdict == "warning"
     picture(records[0].files["film"][0], 0, (24, 25))
     assert row(audit(records), "all square", "film").verdict == "ok"
@@ -180,14 +180,14 @@ def test_spacing_and_orientation(root, audit):
     import nibabel
 
     records = []
-    for place in range(30):
-        spacing = {3: 9.0, 4: 0.1}.get(place, 1 + 0.01 * (place % 5))
-        orientation = "LPS" if place == 5 else "RAS"
+    for index in range(30):
+        spacing = {3: 9.0, 4: 0.1}.get(index, 1 + 0.01 * (index % 5))
+        orientation = "LPS" if index == 5 else "RAS"
         affine = centred((16, 16, 17), (spacing, 1.0, 3.0), orientation).affine
-        path = root / f"{place}.nii.gz"
-        data = np.random.default_rng(place).normal(size=(16, 16, 17)).astype(np.float32)
+        path = root / f"{index}.nii.gz"
+        data = np.random.default_rng(index).normal(size=(16, 16, 17)).astype(np.float32)
         nibabel.save(nibabel.Nifti1Image(data, affine), path)
-        records.append(Record(patient=f"p{place}", study=f"s{place}", files={"film": (path,)}))
+        records.append(Record(patient=f"p{index}", study=f"s{index}", files={"film": (path,)}))
     grid = WindowNormalizationConfig(
         space=(4, 16, 16), spacing_mm=(4.0, 2.0, 2.0), orientation="SPL", low=-3, high=3, units="a.u."
     )
@@ -206,12 +206,12 @@ def test_spacing_and_orientation(root, audit):
 
 def test_polarity_and_depth_of_dicom(root, audit):
     records = []
-    for place in range(6):
-        stored = np.random.default_rng(place).integers(0, 4096, (20, 24), dtype=np.uint16)
-        said = {"PhotometricInterpretation": "MONOCHROME1"} if place == 4 else {}
-        said |= {"BitsStored": 12, "HighBit": 11} if place != 5 else {}
-        path = save(cr(stored, SOPInstanceUID=f"1.2.3.7.{place}", **said), root / f"{place}.dcm")
-        records.append(Record(patient=f"p{place}", study=f"s{place}", files={"film": (path,)}))
+    for index in range(6):
+        stored = np.random.default_rng(index).integers(0, 4096, (20, 24), dtype=np.uint16)
+        header = {"PhotometricInterpretation": "MONOCHROME1"} if index == 4 else {}
+        header |= {"BitsStored": 12, "HighBit": 11} if index != 5 else {}
+        path = save(cr(stored, SOPInstanceUID=f"1.2.3.7.{index}", **header), root / f"{index}.dcm")
+        records.append(Record(patient=f"p{index}", study=f"s{index}", files={"film": (path,)}))
     reader = AnyFormatReaderConfig(radiograph=RadiographReaderConfig(modality="film", orientation="IL"))
     report = audit(records, parts={"film": replace(PARTS["film"], reader=reader)})
     stored = row(report, "stored as", "film")
@@ -267,7 +267,7 @@ class Same(PartConfig):
 
 def test_reports(root, audit):
     records = tree(root, MANY)
-    said = {
+    texts = {
         0: "Findings: The heart is",
         1: "Normal.",
         2: "Findings: XXXX and XXXX are stable.",
@@ -278,8 +278,8 @@ def test_reports(root, audit):
         10: "Findings: The lungs are clear today. Impression: Nothing new.",
         11: "Findings: The lungs are clear today. Impression: Nothing old.",
     }
-    for place, text in said.items():
-        records[place] = replace(records[place], texts={"words": text})
+    for index, text in texts.items():
+        records[index] = replace(records[index], texts={"words": text})
     report = audit(records)
     assert row(report, "texts", "words").count == MANY - 1
     assert row(report, "texts cut off", "words").examples == ("study s0",)
@@ -289,7 +289,7 @@ def test_reports(root, audit):
         "study s3 (1 x)",
         "study s4 (1 x)",
     )
-    assert any("study s5" in one for one in row(report, "texts too long", "words").examples)
+    assert any("study s5" in item for item in row(report, "texts too long", "words").examples)
     whole = row(report, "same text, two patients", "words")
     assert (whole.count, whole.verdict) == (2, "ok")
     section = row(report, "same text, two patients", "words, findings")
@@ -311,7 +311,7 @@ def test_every_warning_of_a_reader_is_listed(root, audit):
     assert finding.examples[0] == "films/0.png (films/0.png: odd header)"
 
 
-def test_what_the_scan_says_is_a_row(root, audit):
+def test_a_warning_of_the_scan_is_a_row(root, audit):
     def scanned():
         warnings.warn(MedWeaveWarning(f"{root}: left out or missing: 3 masks without their scan"), stacklevel=1)
         yield from tree(root, 3)
@@ -338,24 +338,24 @@ def test_what_is_left_out_is_a_row(root, audit):
 
 def test_several_files_of_a_study(root, audit):
     records = tree(root, 4)
-    more = tuple(picture(root / f"more{place}.png", 50 + place) for place in range(2))
+    more = tuple(picture(root / f"more{index}.png", 50 + index) for index in range(2))
     records[0] = replace(records[0], files={"film": records[0].files["film"] + more})
     finding = row(audit(records), "unused files", "film")
     assert (finding.count, finding.num) == (2, 6)
 
 
-def test_the_json_says_the_same(root, audit, tmp_path):
+def test_the_json_has_the_same_findings(root, audit, tmp_path):
     report = audit(tree(root, 5))
-    said = json.loads((tmp_path / "out" / PRESET / "audit.json").read_text())
-    assert said["schema"] == 2
-    assert said["verdict"] == "warning"
-    assert (said["studies"], said["patients"], said["files"]) == (5, 5, {"film": 5, "words": 5})
-    assert [(one["check"], one["count"]) for one in said["findings"]] == [
-        (one.check, one.count) for one in report.findings
+    written = json.loads((tmp_path / "out" / PRESET / "audit.json").read_text())
+    assert written["schema"] == 2
+    assert written["verdict"] == "warning"
+    assert (written["studies"], written["patients"], written["files"]) == (5, 5, {"film": 5, "words": 5})
+    assert [(finding["check"], finding["count"]) for finding in written["findings"]] == [
+        (finding.check, finding.count) for finding in report.findings
     ]
 
 
-def test_rows_that_say_the_same_are_one():
+def test_equal_rows_are_merged():
     rows = [Finding(check="pairs", where=f"a, {name}", message="3 studies hold both", count=3) for name in "bcdefghi"]
     rows.append(Finding(check="pairs", where="a, z", message="2 studies hold both", count=2))
     assert [" ".join(line.split()) for line in table(rows).splitlines()] == [
@@ -364,7 +364,7 @@ def test_rows_that_say_the_same_are_one():
     ]
 
 
-def test_even_pictures_are_no_copies_of_each_other(root, audit):
+def test_constant_images_are_no_copies_of_each_other(root, audit):
     records = tree(root, 6)
     for record in records[:4]:
         Image.new("L", (24, 20)).save(record.files["film"][0])
@@ -415,9 +415,9 @@ def test_shares(count, num, expected):
         ("a ____ b", False, 1),
     ],
 )
-def test_ends_and_names(text, ends, masked):
-    found = facts_of_text(text)
-    assert (found["ends"], found["masked"]) == (ends, masked)
+def test_ends_of_texts_and_de_identified_names(text, ends, masked):
+    result = facts_of_text(text)
+    assert (result["ends"], result["masked"]) == (ends, masked)
 
 
 def test_perceptual_hash():
@@ -428,12 +428,12 @@ def test_perceptual_hash():
         means = [plane[r * 10 : r * 10 + 10, c * 10 : c * 10 + 10].mean() for c in range(9)]
         for left, right in pairwise(means):
             expected = 2 * expected + (right > left + 0.002 * 0.6)
-    found = perceptual_hash(plane)
-    bits = np.array([found], dtype=np.uint64), np.array([expected], dtype=np.uint64)
+    result = perceptual_hash(plane)
+    bits = np.array([result], dtype=np.uint64), np.array([expected], dtype=np.uint64)
     assert distance(*bits)[0] <= 1  # steps of a thousandth are noise
-    assert perceptual_hash(3 * plane + 7) == found
-    assert perceptual_hash(np.kron(plane, np.ones((3, 2)))) == found
-    assert perceptual_hash(plane[:, ::-1]) != found
+    assert perceptual_hash(3 * plane + 7) == result
+    assert perceptual_hash(np.kron(plane, np.ones((3, 2)))) == result
+    assert perceptual_hash(plane[:, ::-1]) != result
     assert perceptual_hash(np.zeros((5, 5))) == 0
     for shape in ((1, 1), (3, 200), (9, 8)):
         assert 0 <= perceptual_hash(np.random.default_rng(1).normal(size=shape)) < 2**64
@@ -459,7 +459,7 @@ def test_near_pairs_are_those_of_every_pair():
     assert {tuple(sorted(pair)) for pair in near_across_groups(hashes, fine, groups, 2, 256)} == across
     assert {tuple(sorted(pair)) for pair in near_across_groups(hashes, fine, groups, 2, 120)} == sure
     near = near_within_groups(hashes, groups, 2)
-    assert set(np.flatnonzero(near)) == {one for pair in pairs - across for one in pair}
+    assert set(np.flatnonzero(near)) == {item for pair in pairs - across for item in pair}
     with pytest.raises(ValueError, match="at most 3 bits"):
         list(near_across_groups(hashes, fine, groups, 4, 256))
 
@@ -469,9 +469,9 @@ def test_groups_of_equal_hashes_are_those_of_a_dictionary():
     hashes, names = rng.integers(0, 40, 120).astype(np.uint64), NameIndex()
     owners = Owners(names)
     groups = defaultdict(list)
-    for place, value in enumerate(hashes.tolist()):
+    for index, value in enumerate(hashes.tolist()):
         facts = {
-            "file": f"f{place}",
+            "file": f"f{index}",
             "patient": f"p{rng.integers(0, 3)}",
             "split": ["train", "test"][rng.integers(0, 2)],
             "study": "",
@@ -480,10 +480,10 @@ def test_groups_of_equal_hashes_are_those_of_a_dictionary():
         owners.add(facts)
         groups[value].append(facts)
     several = [group for group in groups.values() if len(group) > 1]
-    alike = EqualGroups(hashes, owners)
-    assert (alike.groups, alike.files) == (len(several), sum(map(len, several)))
-    for key, found in (("patient", alike.across_patients), ("split", alike.across_splits)):
-        assert found == sum(len(group) for group in several if len({one[key] for one in group}) > 1)
+    groups = EqualGroups(hashes, owners)
+    assert (groups.groups, groups.files) == (len(several), sum(map(len, several)))
+    for key, result in (("patient", groups.across_patients), ("split", groups.across_splits)):
+        assert result == sum(len(group) for group in several if len({item[key] for item in group}) > 1)
     empty = EqualGroups(np.array([], dtype=np.uint64), Owners(names))
     assert (empty.files, empty.across_splits, empty.examples()) == (0, 0, ())
 

@@ -18,9 +18,9 @@ def audit(real_data, tmp_path, monkeypatch):
         monkeypatch.setenv("MEDWEAVE_DATA", str(real_data(name).parent))
         command = ["--audit-only", "--quiet", "--workers", "1", "--out", str(tmp_path / "out")]
         prepare.main([name, *command, "--registry", str(ROOT / "registry.toml")])
-        said = json.loads((tmp_path / "out/tiny/audit.json").read_text())
-        assert not [one for one in said["findings"] if one["verdict"] == "error"]
-        return {(one["check"], one["where"]): one for one in said["findings"]}
+        audit = json.loads((tmp_path / "out/tiny/audit.json").read_text())
+        assert not [finding for finding in audit["findings"] if finding["verdict"] == "error"]
+        return {(finding["check"], finding["where"]): finding for finding in audit["findings"]}
 
     return call
 
@@ -30,39 +30,39 @@ def share(finding):
 
 
 def test_harvard_has_few_patients_and_slices_that_resemble_each_other(audit):
-    found = audit("harvard_ct_mr_pet_spect")
-    assert found["patients", ""]["count"] == 9
-    assert found["patients", ""]["verdict"] == "warning"
-    assert found["units assumed", "ct"]["count"] == found["units assumed", "ct"]["num"] == 146
+    result = audit("harvard_ct_mr_pet_spect")
+    assert result["patients", ""]["count"] == 9
+    assert result["patients", ""]["verdict"] == "warning"
+    assert result["units assumed", "ct"]["count"] == result["units assumed", "ct"]["num"] == 146
     for name in ("ct", "mri"):
-        assert share(found["near-copies of one patient", name]) > 0.9
-        assert found["near-copies of two patients", name]["count"] <= 2
-    assert found["pairs", "ct, mri"]["count"] == 146
+        assert share(result["near-copies of one patient", name]) > 0.9
+        assert result["near-copies of two patients", name]["count"] <= 2
+    assert result["pairs", "ct, mri"]["count"] == 146
 
 
-def test_brats2013_has_one_slice_of_six_patients(audit):
-    found = audit("brats2013_2d")
-    assert found["patients", ""]["count"] == 6
-    assert found["texts", "text"]["count"] == 1
+def test_brats2013_has_a_slice_of_each_of_six_patients(audit):
+    result = audit("brats2013_2d")
+    assert result["patients", ""]["count"] == 6
+    assert result["texts", "text"]["count"] == 1
     for name in ("mri_t1", "mri_t1c", "mri_t2", "mri_flair"):
-        assert found["stored as", name]["numbers"] == {"NIfTI float32": 6}
+        assert result["stored as", name]["numbers"] == {"NIfTI float32": 6}
 
 
 @pytest.mark.slow
 def test_openi_repeats_itself_holds_xxxx_and_was_squeezed(audit):
     """Its README: 45 % hold XXXX, 37 % are normal, a quarter of the texts repeat, all are squeezed to a square."""
-    found = audit("openi_cxr")
-    assert share(found["de-identified text", "text"]) == pytest.approx(0.45, abs=0.02)
-    assert found["labels", ""]["numbers"]["normal"] / found["labels", ""]["num"] == pytest.approx(0.37, abs=0.01)
-    assert share(found["same text, two patients", "text"]) == pytest.approx(0.25, abs=0.03)
-    assert found["same text, two patients", "text, findings"]["numbers"]["splits"] > 100
+    result = audit("openi_cxr")
+    assert share(result["de-identified text", "text"]) == pytest.approx(0.45, abs=0.02)
+    assert result["labels", ""]["numbers"]["normal"] / result["labels", ""]["num"] == pytest.approx(0.37, abs=0.01)
+    assert share(result["same text, two patients", "text"]) == pytest.approx(0.25, abs=0.03)
+    assert result["same text, two patients", "text, findings"]["numbers"]["splits"] > 100
     for name in ("xray_frontal", "xray_lateral"):
-        assert found["all square", name]["verdict"] == "warning"
-        assert found["near-copies of two patients", name]["count"] == 0
+        assert result["all square", name]["verdict"] == "warning"
+        assert result["near-copies of two patients", name]["count"] == 0
 
 
 @pytest.mark.slow
 def test_medpix_has_no_hounsfield_units(audit):
-    found = audit("medpix_ct_mr")
-    assert found["units assumed", "ct"]["count"] == found["units assumed", "ct"]["num"] == 620
-    assert share(found["near-copies of one patient", "ct"]) > 0.3
+    result = audit("medpix_ct_mr")
+    assert result["units assumed", "ct"]["count"] == result["units assumed", "ct"]["num"] == 620
+    assert share(result["near-copies of one patient", "ct"]) > 0.3

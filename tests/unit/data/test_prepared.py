@@ -25,7 +25,7 @@ from core.errors import MedWeaveWarning, UserError
 from core.io import centred
 from core.io.lock import folder_lock
 from core.types import Record, Sample
-from tests.unit.data.trees import GRID, PARTS, PRESET, content, request, picture, prepared, row, studies, tree
+from tests.unit.data.trees import GRID, PARTS, PRESET, content, picture, prepared, request, row, studies, tree
 
 
 @pytest.fixture
@@ -42,24 +42,24 @@ def out(tmp_path):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Several portions of a few files."""
+    """Several chunks of a few files."""
     monkeypatch.setattr(chunks_module, "_ROWS", 4)
 
 
-def said_of(action):
+def warnings_of(action):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = action()
-    assert all(issubclass(one.category, MedWeaveWarning) and "\n" not in str(one.message) for one in caught)
-    return result, [str(one.message) for one in caught]
+    assert all(issubclass(warning.category, MedWeaveWarning) and "\n" not in str(warning.message) for warning in caught)
+    return result, [str(warning.message) for warning in caught]
 
 
-def same(one, other):
-    assert one.modality == other.modality
-    assert one.data.dtype == other.data.dtype
-    assert np.array_equal(one.data, other.data)
-    assert one.geometry == other.geometry
-    assert dict(one.meta) == dict(other.meta)
+def same(sample, other):
+    assert sample.modality == other.modality
+    assert sample.data.dtype == other.data.dtype
+    assert np.array_equal(sample.data, other.data)
+    assert sample.geometry == other.geometry
+    assert dict(sample.meta) == dict(other.meta)
 
 
 def test_samples_are_those_of_the_files_to_the_last_bit(root, out, small_chunks):
@@ -67,8 +67,8 @@ def test_samples_are_those_of_the_files_to_the_last_bit(root, out, small_chunks)
     prepared(root, out, records)
     taken, read = studies(root, out, records), studies(root, None, records)
     for name in PARTS:
-        for place in range(10):
-            same(taken.sample(name, place), read.sample(name, place))
+        for index in range(10):
+            same(taken.sample(name, index), read.sample(name, index))
     assert taken.batch("words", [3, 9]).data.equal(read.batch("words", [3, 9]).data)
 
 
@@ -83,7 +83,7 @@ def test_no_file_is_read_and_no_sample_is_held(root, out, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["last byte", "longer", "other picture"])
-def test_a_changed_file_is_read_again_and_one_line_says_so(root, out, change):
+def test_a_changed_file_is_read_again_with_a_warning_line(root, out, change):
     records = tree(root)
     prepared(root, out, records)
     path = records[2].files["film"][0]
@@ -95,17 +95,17 @@ def test_a_changed_file_is_read_again_and_one_line_says_so(root, out, change):
         if change == "last byte":
             picture(path, 98, (21, 24))
     taken = studies(root, out, records)
-    samples, said = said_of(lambda: [taken.sample("film", place) for place in range(6)])
-    assert len(said) == 1
-    assert "study 's2' has changed since" in said[0]
-    assert "run core.prepare mine again" in said[0]
+    samples, messages = warnings_of(lambda: [taken.sample("film", index) for index in range(6)])
+    assert len(messages) == 1
+    assert "study 's2' has changed since" in messages[0]
+    assert "run core.prepare mine again" in messages[0]
     same(samples[2], studies(root, None, records).sample("film", 2))
     prepared(root, out, records)
     taken = studies(root, out, records)
-    found, said = said_of(lambda: taken.sample("film", 2))
-    assert not said
+    result, messages = warnings_of(lambda: taken.sample("film", 2))
+    assert not messages
     assert not taken._samples
-    same(found, samples[2])
+    same(result, samples[2])
 
 
 def middle_changed(path):
@@ -119,10 +119,10 @@ def middle_changed(path):
 def raw(root):
     """Records of files that are their pixels, and how they are read."""
     records = tree(root)
-    for place, record in enumerate(records):
-        path = root / f"{place}.tif"
-        Image.fromarray(np.random.default_rng(place).integers(0, 256, (160, 160), dtype=np.uint8)).save(path)
-        records[place] = replace(record, files={"film": (path,)})
+    for index, record in enumerate(records):
+        path = root / f"{index}.tif"
+        Image.fromarray(np.random.default_rng(index).integers(0, 256, (160, 160), dtype=np.uint8)).save(path)
+        records[index] = replace(record, files={"film": (path,)})
     return records
 
 
@@ -130,23 +130,23 @@ def test_a_change_in_the_middle_of_a_file_is_noticed(root, out, raw):
     prepared(root, out, raw)
     old = studies(root, out, raw).sample("film", 2)
     middle_changed(raw[2].files["film"][0])
-    found, said = said_of(lambda: studies(root, out, raw).sample("film", 2))
-    assert "study 's2' has changed since" in said[0]
-    assert not np.array_equal(found.data, old.data)
+    result, messages = warnings_of(lambda: studies(root, out, raw).sample("film", 2))
+    assert "study 's2' has changed since" in messages[0]
+    assert not np.array_equal(result.data, old.data)
     assert prepared(root, out, raw).read == 6
     taken = studies(root, out, raw)
-    same(taken.sample("film", 2), found)
+    same(taken.sample("film", 2), result)
     assert not taken._samples
 
 
 def test_a_copy_with_other_times_is_not_read_again(root, out, raw, monkeypatch):
     prepared(root, out, raw)
     monkeypatch.setattr(chunks_module, "_read", None)
-    for place in (1, 2):
-        os.utime(raw[place].files["film"][0], ns=(0, 10**18))
+    for index in (1, 2):
+        os.utime(raw[index].files["film"][0], ns=(0, 10**18))
     taken = studies(root, out, raw)
-    _, said = said_of(lambda: [taken.sample("film", place) for place in range(6)])
-    assert not said
+    _, messages = warnings_of(lambda: [taken.sample("film", index) for index in range(6)])
+    assert not messages
     assert not taken._samples
     before = content(out / PRESET / "words")
     assert prepared(root, out, raw).read == 0
@@ -156,13 +156,13 @@ def test_a_copy_with_other_times_is_not_read_again(root, out, raw, monkeypatch):
     assert studies(root, out, raw).sample("film", 1).data.shape == (1, 16, 16)
 
 
-def test_only_what_tells_of_times_differs_between_copies(root, out, raw, tmp_path):
+def test_only_times_differ_between_copies(root, out, raw, tmp_path):
     prepared(root, out, raw)
     for record in raw:
         os.utime(record.files["film"][0], ns=(0, 10**18))
     prepared(root, tmp_path / "again", raw)
-    one, other = content(out), content(tmp_path / "again")
-    differ = {name for name in one if one[name] != other[name]}
+    first, other = content(out), content(tmp_path / "again")
+    differ = {name for name in first if first[name] != other[name]}
     assert differ == {"manifest.jsonl", f"{PRESET}/film/00000.versions", f"{PRESET}/film/index.safetensors"}
 
 
@@ -170,10 +170,10 @@ def test_a_file_that_is_written_while_it_is_read_is_read_again(root, out, raw, m
     read = chunks_module._read
 
     def disturbed(row, chunk):
-        found = read(row, chunk)
+        result = read(row, chunk)
         if row.name == "3.tif":
             middle_changed(row.path)
-        return found
+        return result
 
     monkeypatch.setattr(chunks_module, "_read", disturbed)
     prepared(root, out, raw)
@@ -186,21 +186,21 @@ def test_other_settings_and_new_studies_are_not_taken(root, out):
     records = tree(root)
     prepared(root, out, records[:5])
     other = {**PARTS, "film": replace(PARTS["film"], preprocess=GRID.model_copy(update={"high": 2.0}))}
-    found, said = said_of(lambda: studies(root, out, records, other).sample("film", 0))
-    assert "other settings of its reader or preprocessing" in said[0]
-    same(found, studies(root, None, records, other).sample("film", 0))
-    found, said = said_of(lambda: studies(root, out, records).sample("film", 5))
-    assert "study 's5' is not among them" in said[0]
-    assert found.data.shape == (1, 16, 16)
+    result, messages = warnings_of(lambda: studies(root, out, records, other).sample("film", 0))
+    assert "other settings of its reader or preprocessing" in messages[0]
+    same(result, studies(root, None, records, other).sample("film", 0))
+    result, messages = warnings_of(lambda: studies(root, out, records).sample("film", 5))
+    assert "study 's5' is not among them" in messages[0]
+    assert result.data.shape == (1, 16, 16)
 
 
 def test_a_changed_text_of_a_table_is_noticed(root, out):
     records = tree(root)
     prepared(root, out, records)
     records[1] = replace(records[1], texts={"words": "Another report."})
-    found, said = said_of(lambda: studies(root, out, records).sample("words", 1))
-    assert "study 's1' has changed since" in said[0]
-    same(found, studies(root, None, records).sample("words", 1))
+    result, messages = warnings_of(lambda: studies(root, out, records).sample("words", 1))
+    assert "study 's1' has changed since" in messages[0]
+    same(result, studies(root, None, records).sample("words", 1))
 
 
 @pytest.mark.parametrize("damage", [b"", b"no safetensors", None])
@@ -208,17 +208,17 @@ def test_damaged_shards_and_indexes_are_not_used(root, out, damage):
     records = tree(root)
     prepared(root, out, records)
     for path in ((out / PRESET / "film").glob("*.safetensors"), [out / PRESET / "words/00000.safetensors"]):
-        for one in path:
-            one.write_bytes(one.read_bytes()[:-40] if damage is None else damage)
+        for file in path:
+            file.write_bytes(file.read_bytes()[:-40] if damage is None else damage)
     taken = studies(root, out, records)
     for name in PARTS:
-        found, said = said_of(lambda name=name: taken.sample(name, 0))
-        assert "out of date" in said[0]
-        same(found, studies(root, None, records).sample(name, 0))
+        result, messages = warnings_of(lambda name=name: taken.sample(name, 0))
+        assert "out of date" in messages[0]
+        same(result, studies(root, None, records).sample(name, 0))
 
 
 def test_two_workers_and_any_order_of_kills_give_the_same_bytes(root, out, tmp_path, small_chunks):
-    """Whatever a kill can leave: some portions, no index, half of a file beside."""
+    """Whatever a kill can leave: some chunks, no index, half of a temporary file."""
     records = tree(root, 10)
     prepared(root, out, records)
     whole = content(out)
@@ -237,17 +237,17 @@ def test_two_workers_and_any_order_of_kills_give_the_same_bytes(root, out, tmp_p
             patch.setattr("core.data.prepared.prepare.prepare_chunk", stopped)
             prepared(root, again, records)
         (again / PRESET / "film/.medweave-0123.safetensors").write_bytes(b"half")
-        _, said = said_of(lambda again=again: studies(root, again, records).sample("film", 0))
-        assert not said, "an unfinished preparation has no index, and is not used"
-        kept = {path: path.stat().st_mtime_ns for path in (again / PRESET).glob("*/0*")}
+        _, messages = warnings_of(lambda again=again: studies(root, again, records).sample("film", 0))
+        assert not messages, "an unfinished preparation has no index, and is not used"
+        times = {path: path.stat().st_mtime_ns for path in (again / PRESET).glob("*/0*")}
         report = prepared(root, again, records)
         assert content(again) == whole
         assert report.read == 20 - sum(4 if number < 2 else 2 for number in _done(left))
-        assert all(path.stat().st_mtime_ns == when for path, when in kept.items()), "finished portions are kept"
+        assert all(path.stat().st_mtime_ns == when for path, when in times.items()), "finished chunks stay"
 
 
 def _done(calls):
-    """Numbers of the portions that were done: films and words in turn, 4 + 4 + 2 of each."""
+    """Numbers of the chunks that were done: films and words in turn, 4 + 4 + 2 of each."""
     return [0, 0, 1, 1, 2, 2][:calls]
 
 
@@ -272,20 +272,20 @@ def test_nothing_is_read_twice_and_what_is_gone_goes(root, out, small_chunks):
     ]
 
 
-def test_portions_hold_about_as_much_work_each(root):
+def test_chunks_hold_about_as_much_work_each(root):
     """Few volumes are shared out among processes; texts and pictures do not become thousands of files."""
-    names = {"film": [f"{place}.nii.gz" for place in range(20)] + [f"{place}.PNG" for place in range(100)]}
+    names = {"film": [f"{index}.nii.gz" for index in range(20)] + [f"{index}.PNG" for index in range(100)]}
     record = Record(patient="p", study="s", files={"film": tuple(root / name for name in names["film"])})
-    texts = [Record(patient="p", study=f"s{place}", texts={"words": "a"}) for place in range(300)]
+    texts = [Record(patient="p", study=f"s{index}", texts={"words": "a"}) for index in range(300)]
     settings = {name: settings_of(name, part) for name, part in PARTS.items()}
-    found = list(chunks_module.iter_chunks([record, *texts], settings, root, root, keep=True))
-    sizes = sorted((one.settings.modality, one.number, len(one.rows)) for one in found)
+    result = list(chunks_module.iter_chunks([record, *texts], settings, root, root, keep=True))
+    sizes = sorted((chunk.settings.modality, chunk.number, len(chunk.rows)) for chunk in result)
     films = [("film", number, num) for number, num in enumerate((8, 8, 36, 64, 4))]
     assert sizes == [*films, ("words", 0, 256), ("words", 1, 44)]
-    assert [row.name for one in found if one.settings.modality == "film" for row in one.rows] == names["film"]
+    assert [row.name for chunk in result if chunk.settings.modality == "film" for row in chunk.rows] == names["film"]
 
 
-def test_an_audit_alone_keeps_no_sample_and_is_not_repeated(root, out):
+def test_an_audit_alone_writes_no_sample_and_is_not_repeated(root, out):
     records = tree(root)
     prepared(root, out, records, keep=False)
     assert not list(out.rglob("*.safetensors"))
@@ -294,10 +294,10 @@ def test_an_audit_alone_keeps_no_sample_and_is_not_repeated(root, out):
     assert prepared(root, out, records).read == 12
 
 
-def test_broken_files_stop_nobody_and_are_refused_until_they_are_mended(root, out):
+def test_broken_files_stop_nothing_and_are_left_out_until_they_are_mended(root, out):
     records = tree(root)
-    for place, broken in ((1, b""), (2, b"\x89PNG\r\n\x1a\n cut"), (3, None)):
-        path = records[place].files["film"][0]
+    for index, broken in ((1, b""), (2, b"\x89PNG\r\n\x1a\n cut"), (3, None)):
+        path = records[index].files["film"][0]
         path.unlink()
         if broken is not None:
             path.write_bytes(broken)
@@ -330,13 +330,13 @@ class Talking(PartConfig):
         return self
 
     def read(self, path):
-        said = {"window": (40.0, 400.0), "deep": {"a": [1, (2.5, None)], "b": np.float64(0.1)}}
+        messages = {"window": (40.0, 400.0), "deep": {"a": [1, (2.5, None)], "b": np.float64(0.1)}}
         meta = {"path": str(path), "units": "a.u.", "pair": ("x", 1), **({"sound": object()} if self.sound else {})}
-        place = centred((16, 16), (2.0, 2.0), "IL", **said)
-        return Sample(modality="film", data=np.zeros((1, 16, 16), np.float32), geometry=place, meta=meta)
+        index = centred((16, 16), (2.0, 2.0), "IL", **messages)
+        return Sample(modality="film", data=np.zeros((1, 16, 16), np.float32), geometry=index, meta=meta)
 
 
-def test_all_that_a_sample_says_comes_back(root, out):
+def test_all_that_a_sample_holds_comes_back(root, out):
     records = tree(root, 2)
     parts = {"film": replace(PARTS["film"], reader=Talking())}
     prepared(root, out, records, parts=parts)
@@ -350,12 +350,12 @@ def test_a_sample_that_json_cannot_describe_is_read_from_its_file(root, out):
     parts = {"film": replace(PARTS["film"], reader=Talking(sound=True))}
     prepared(root, out, records, parts=parts)
     taken = studies(root, out, records, parts)
-    found, said = said_of(lambda: taken.sample("film", 1))
-    assert not said
-    assert "sound" in found.meta
+    result, messages = warnings_of(lambda: taken.sample("film", 1))
+    assert not messages
+    assert "sound" in result.meta
 
 
-def test_what_systems_put_beside_images_changes_nothing(root, out):
+def test_what_systems_put_next_to_images_changes_nothing(root, out):
     folder = root / "series"
     folder.mkdir()
     (folder / "1.dcm").write_bytes(b"one")
@@ -367,8 +367,8 @@ def test_what_systems_put_beside_images_changes_nothing(root, out):
     source = source_digest(root, "any", {})
     (root / "Thumbs.db").write_bytes(b"index")
     assert source_digest(root, "any", {}) == source
-    _, said = said_of(lambda: studies(root, out, [record], parts).sample("film", 0))
-    assert not said
+    _, messages = warnings_of(lambda: studies(root, out, [record], parts).sample("film", 0))
+    assert not messages
     assert prepared(root, out, [record], parts=parts).read == 0
     (folder / "2.dcm").write_bytes(b"two")
     assert prepared(root, out, [record], parts=parts).read == 1
@@ -391,13 +391,13 @@ def test_strange_files_are_refused_at_once(root, out, kind):
     assert studies(root, out, records).sample("film", 0).data.shape == (1, 16, 16)
 
 
-def test_a_portion_of_which_training_takes_nothing(root, out, small_chunks):
+def test_a_chunk_of_which_training_takes_nothing(root, out, small_chunks):
     records = tree(root, 2)
-    more = tuple(picture(root / f"more{place}.png", 50 + place) for place in range(8))
+    more = tuple(picture(root / f"more{index}.png", 50 + index) for index in range(8))
     records[0] = replace(records[0], files={"film": records[0].files["film"] + more})
     assert prepared(root, out, records).files["film"] == 10
     taken = studies(root, out, records)
-    assert [taken.sample("film", place).data.shape for place in (0, 1)] == [(1, 16, 16)] * 2
+    assert [taken.sample("film", index).data.shape for index in (0, 1)] == [(1, 16, 16)] * 2
     assert not taken._samples
 
 
@@ -415,7 +415,7 @@ def test_names_that_are_no_unicode(root, out):
     assert not taken._samples
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_half(root, out, monkeypatch):
+def test_a_full_disk_is_a_line_and_leaves_nothing_half(root, out, monkeypatch):
     records = tree(root)
     write = Path.write_bytes
 
@@ -450,7 +450,7 @@ def test_folders_that_cannot_serve(root, out, tmp_path):
         prepared(root, tmp_path / "busy", records)
 
 
-def test_only_own_folders_are_tidied(root, out):
+def test_only_prepared_folders_are_tidied(root, out):
     left, other = out / PRESET / "film", out / "elsewhere" / "film" / "deep"
     for folder in (left, other):
         folder.mkdir(parents=True)
@@ -473,7 +473,7 @@ def test_a_data_set_that_vanishes_on_the_way(root, out):
     assert row(report, "missing files", "words").count == 0
 
 
-def test_a_worker_that_is_killed_is_one_line():
+def test_a_killed_worker_is_an_error_of_a_line():
     with pytest.raises(UserError, match="set fewer with --workers"):
         list(in_order(_dies, [1, 2, 3], 2))
     assert list(in_order(abs, [-3, 2, -1], 1)) == [3, 2, 1]
@@ -520,7 +520,7 @@ def test_a_manifest_notices_new_files_and_tables(root):
 
 
 @pytest.mark.parametrize("damage", ["cut", "no end", "no json", "no study"])
-def test_a_damaged_manifest_is_one_line(root, out, damage):
+def test_a_damaged_manifest_is_an_error_of_a_line(root, out, damage):
     out.mkdir()
     write_manifest(out / FILE, tree(root, 3), root, "x")
     lines = (out / FILE).read_text().splitlines()
@@ -537,18 +537,18 @@ def test_a_damaged_manifest_is_one_line(root, out, damage):
 
 def test_a_tokenizers_file_is_part_of_the_settings():
     class Trained(PartConfig):
-        said: str
+        messages: str
 
         def build(self):
             return self
 
         def to_json(self):
-            return SAID
+            return MESSAGE
 
-    parts = {"words": Parts(data=PARTS["words"].data, preprocess=Trained(said="a"))}
-    SAID = "one"
+    parts = {"words": Parts(data=PARTS["words"].data, preprocess=Trained(messages="a"))}
+    MESSAGE = "one"
     first = digests_of(parts, {}, "mine")
-    SAID = "two"
+    MESSAGE = "two"
     assert digests_of(parts, {}, "mine") != first
 
 
@@ -565,14 +565,14 @@ def test_another_decoder_or_plugin_makes_other_samples(root, out, monkeypatch, u
     monkeypatch.setattr(settings_module, "distribution_of", lambda module: "mine-scanner" if "image" in module else "")
     settings_module._versions.cache_clear()
     try:
-        _, said = said_of(lambda: studies(root, out, records).sample("film", 0))
-        assert "other settings of its reader or preprocessing, or versions of packages" in said[0]
+        _, messages = warnings_of(lambda: studies(root, out, records).sample("film", 0))
+        assert "other settings of its reader or preprocessing, or versions of packages" in messages[0]
         assert prepared(root, out, records).read == (12 if updated == "pydicom" else 6)
     finally:
         settings_module._versions.cache_clear()
 
 
-def test_shards_say_what_they_are_made_of(root, out):
+def test_shards_name_the_files_of_which_they_are_made(root, out):
     prepared(root, out, tree(root))
     header = read_header(shard_path(out / PRESET / "film", 0))
     assert header is not None

@@ -89,43 +89,43 @@ def test_splits_by_patient(tmp_path):
     assert split_by_patient(records[1000:1500]) == drawn[1000:1500], "others move nobody"
 
 
-def test_the_registry_says_how_a_data_set_is_split(tmp_path):
+def test_the_registry_sets_how_a_data_set_is_split(tmp_path):
     for split, expected in (("official", {"train"}), ("by_patient", {"train", "validation", "test"})):
         run, registry = started(tmp_path, split=split, deal=False)
         source = source_of("phantom", run, registry, {"phantom": adapter(200)})
         assert {record.split for record in records_of(source, run)} == expected
 
 
-def test_an_adapter_is_told_its_options(tmp_path):
+def test_an_adapter_gets_its_options(tmp_path):
     def scan(root, *, side="left"):
         yield Record(patient="p", study=side, files={"ct": (root / "ct",)})
 
-    told = DatasetAdapter(name="any", title="", modalities=NAMES, licence="", citation="", scan=scan)
+    dataset = DatasetAdapter(name="any", title="", modalities=NAMES, licence="", citation="", scan=scan)
     for options, study in (({}, "left"), ({"side": "right"}, "right")):
         run, registry = started(tmp_path)
         entry = registry.datasets["phantom"].model_copy(update={"options": options})
         registry = registry.model_copy(update={"datasets": {"phantom": entry}})
-        (record,) = records_of(source_of("phantom", run, registry, {"phantom": told}), run)
+        (record,) = records_of(source_of("phantom", run, registry, {"phantom": dataset}), run)
         assert record.study == study
     entry = entry.model_copy(update={"options": {"sied": "left"}})
     registry = registry.model_copy(update={"datasets": {"phantom": entry}})
     with pytest.raises(UserError, match=r"data set 'phantom': cannot scan .*sied") as caught:
-        records_of(source_of("phantom", run, registry, {"phantom": told}), run)
+        records_of(source_of("phantom", run, registry, {"phantom": dataset}), run)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("together", "told"),
+    ("together", "message"),
     [(0, "no study to train on holds text and ct"), (1, r"only 1 \(of 2 at least\) study to train")],
 )
-def test_too_few_studies_of_a_pair(tmp_path, together, told):
+def test_too_few_studies_of_a_pair(tmp_path, together, message):
     def scan(root):
         apart = [Record(patient=name, study=name, files={name: (root,)}) for name in NAMES]
         return [*apart, *(Record(patient="p", study="p", files=dict.fromkeys(NAMES, (root,))) for _ in range(together))]
 
     run, registry = started(tmp_path, flow="text-ct")
     lonely = DatasetAdapter(name="any", title="", modalities=NAMES, licence="", citation="", scan=scan)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         gather_cohort(run, registry, {"phantom": lonely}, Compute("cpu"))
 
 
@@ -135,8 +135,8 @@ def test_a_data_set_without_test_studies_is_measured_on_validation_studies(tmp_p
             yield Record(patient=f"p{index}", study=f"s{index}", split=split, files=dict.fromkeys(NAMES, (root,)))
 
     run, registry = started(tmp_path, flow="text-ct")
-    found = DatasetAdapter(name="any", title="", modalities=NAMES, licence="", citation="", scan=scan)
+    result = DatasetAdapter(name="any", title="", modalities=NAMES, licence="", citation="", scan=scan)
     with pytest.warns(MedWeaveWarning, match="no test studies in phantom: measured on validation studies"):
-        cohort = gather_cohort(run, registry, {"phantom": found}, Compute("cpu"))
+        cohort = gather_cohort(run, registry, {"phantom": result}, Compute("cpu"))
     assert [record.study for record in cohort.test.records] == ["s4", "s5", "s6"]
     assert [record.study for record in cohort.held_out.records] == ["s4", "s5", "s6"]

@@ -33,7 +33,7 @@ def test_hidden_modalities_are_not_had(studies):
         studies.require_indices_with("toy_grid", "text")
 
 
-def test_a_view_depends_on_its_study_and_purpose_only(studies):
+def test_an_augmentation_depends_on_its_study_and_purpose_only(studies):
     both = studies.augmented_batch("toy_grid", [3, 7], 0, "view", 1).data
     alone = studies.augmented_batch("toy_grid", [7], 0, "view", 1).data
     assert torch.equal(both[1], alone[0])
@@ -41,41 +41,41 @@ def test_a_view_depends_on_its_study_and_purpose_only(studies):
     assert not torch.equal(alone, studies.batch("toy_grid", [7]).data)
 
 
-def told(rows):
+def studies_with(rows):
     """Studies that say these ids and have these labels."""
-    records = [Record(patient=str(place), study="1", files={}, labels=labels) for place, (_, labels) in enumerate(rows)]
+    records = [Record(patient=str(index), study="1", files={}, labels=labels) for index, (_, labels) in enumerate(rows)]
     studies = Studies(
         records, [("words",)] * len(rows), {"words": Parts(data=DataSpec(kind="tokens", space=(4,), vocabulary=9))}
     )
-    for place, (ids, _) in enumerate(rows):
-        studies._samples["words", place] = Sample(modality="words", data=np.array(ids))
+    for index, (ids, _) in enumerate(rows):
+        studies._samples["words", index] = Sample(modality="words", data=np.array(ids))
     return studies
 
 
-def test_equal_text_or_equal_labels_say_the_same():
-    studies = told([([1, 2], {}), ([1, 2], {"a": 1}), ([3], {"a": 1}), ([4], {}), ([1, 2, 0], {"a": 0})])
+def test_equal_text_or_equal_labels_make_a_group():
+    studies = studies_with([([1, 2], {}), ([1, 2], {"a": 1}), ([3], {"a": 1}), ([4], {}), ([1, 2, 0], {"a": 0})])
     expected = torch.eye(5, dtype=torch.bool)
-    for one, other in [(0, 1), (1, 2)]:
-        expected[one, other] = expected[other, one] = True
+    for first, other in [(0, 1), (1, 2)]:
+        expected[first, other] = expected[other, first] = True
     assert torch.equal(studies.same_text_mask(["words"], range(5)), expected)
 
 
-def test_labels_say_how_much_two_studies_are_alike():
+def test_labels_measure_how_similar_two_studies_are():
     rows = [([1], {"a": 1, "b": 1}), ([2], {"a": 1, "b": 0}), ([3], {"a": 0, "b": 0}), ([4], {"b": 0, "a": 0.0}),
             ([5], {}), ([5, 6], {})]  # fmt: skip
     half = 0.5**0.5
     expected = torch.eye(6)
-    for one, other, value in [(0, 1, half), (2, 3, 1.0)]:
-        expected[one, other] = expected[other, one] = value
-    assert torch.allclose(told(rows).similarity(["words"], range(6), [own for _, own in rows]), expected)
-    same = told([([5], {}), ([5], {})]).similarity(["words"], range(2), [{}, {"a": 1}])
+    for first, other, value in [(0, 1, half), (2, 3, 1.0)]:
+        expected[first, other] = expected[other, first] = value
+    assert torch.allclose(studies_with(rows).similarity(["words"], range(6), [known for _, known in rows]), expected)
+    same = studies_with([([5], {}), ([5], {})]).similarity(["words"], range(2), [{}, {"a": 1}])
     assert same[0, 1] == 1, "the same text"
 
 
 def test_unknown_findings_make_no_two_studies_similar():
     """No pneumothorax in one, no effusion in the other: of each the other's finding is unknown."""
     findings = [{"a": 0}, {"b": 0}, {"normal": 1}, {"a": 0, "b": 0}]
-    studies = told([([place], {}) for place in range(4)])
+    studies = studies_with([([index], {}) for index in range(4)])
     assert torch.equal(studies.similarity(["words"], range(4), findings), torch.eye(4))
 
 
@@ -108,11 +108,13 @@ def test_the_fingerprint_changes_with_the_middle_of_a_file(studies):
 def test_names_and_texts_that_are_no_unicode(studies):
     name = os.fsdecode(b"caf\xe9")
     records = [replace(record, patient=name + record.patient, study=name) for record in studies.records]
-    (split,) = {one.split for one in split_by_patient(records[:1])}
+    (split,) = {record.split for record in split_by_patient(records[:1])}
     assert split in ("train", "validation", "test")
     assert Studies(records, studies.visible, studies.parts).fingerprint("toy_grid") != studies.fingerprint("toy_grid")
-    one, other = (Studies([replace(records[0], texts={"toy_grid": said})], [("toy_grid",)], {}) for said in ("?", name))
-    assert one.fingerprint("toy_grid") != other.fingerprint("toy_grid")
+    first, other = (
+        Studies([replace(records[0], texts={"toy_grid": text})], [("toy_grid",)], {}) for text in ("?", name)
+    )
+    assert first.fingerprint("toy_grid") != other.fingerprint("toy_grid")
 
 
 def test_a_missing_part_is_named(studies):
@@ -126,15 +128,15 @@ def reports(texts, readers=None, length=64, **reader):
     tokens = ByteTokenizerConfig(length=length)
     parts = Parts(data=tokens.spec, reader=TextReaderConfig(modality="words", **reader), preprocess=tokens)
     records = [
-        Record(patient=str(place), study=f"s{place}", texts={"words": text}, dataset="d")
-        for place, text in enumerate(texts)
+        Record(patient=str(index), study=f"s{index}", texts={"words": text}, dataset="d")
+        for index, text in enumerate(texts)
     ]
     return Studies(records, [("words",)] * len(texts), {"words": parts}, readers)
 
 
-def written(studies, place=0):
+def written(studies, index=0):
     part = studies.parts["words"].preprocess.build()
-    return part.invert(studies.sample("words", place)).data
+    return part.invert(studies.sample("words", index)).data
 
 
 def test_a_text_of_a_table_has_its_sections_chosen_too():
@@ -147,14 +149,14 @@ def test_a_text_of_a_table_has_its_sections_chosen_too():
         reports([report], sections=["history"]).sample("words", 0)
 
 
-def test_cut_texts_are_counted_and_told_once():
+def test_cut_texts_are_counted_with_a_single_warning():
     studies = reports(["a" * 30, "b" * 70, "c" * 31, "d" * 80], length=32)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as messages:
         warnings.simplefilter("always")
-        for place in range(4):
-            studies.sample("words", place)
-            studies.sample("words", place)
-    (one,) = said
-    assert str(one.message).startswith("study 's1' is longer than the 32 ids of 'words': 40 are cut")
-    assert "\n" not in str(one.message)
+        for index in range(4):
+            studies.sample("words", index)
+            studies.sample("words", index)
+    (message,) = messages
+    assert str(message.message).startswith("study 's1' is longer than the 32 ids of 'words': 40 are cut")
+    assert "\n" not in str(message.message)
     assert studies.cut == {"words": 3}

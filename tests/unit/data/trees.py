@@ -38,14 +38,14 @@ def tree(root, num=6):
     splits = ("train", "validation", "test")
     return [
         Record(
-            patient=f"p{place}",
-            study=f"s{place}",
-            files={"film": (picture(root / f"films/{place}.png", place),)},
-            texts={"words": f"Findings: nodule number {place} in the left lung. Impression: nodule {place}."},
-            split=splits[place % 3],
+            patient=f"p{index}",
+            study=f"s{index}",
+            files={"film": (picture(root / f"films/{index}.png", index),)},
+            texts={"words": f"Findings: nodule number {index} in the left lung. Impression: nodule {index}."},
+            split=splits[index % 3],
             labels={"nodule": 1},
         )
-        for place in range(num)
+        for index in range(num)
     ]
 
 
@@ -59,7 +59,7 @@ def request(root, out, records, parts=None, **options):
         "source": source_digest(root, "any", {}),
         "records": iter(records),
         "split": lambda record: record,
-        "choose": lambda found: {name: settings_of(name, parts[name]) for name in found if name in parts},
+        "choose": lambda result: {name: settings_of(name, parts[name]) for name in result if name in parts},
         "silent": True,
     }
     return PrepareRequest(**{**given, **options})
@@ -89,6 +89,6 @@ def content(folder):
 
 def row(report, check, where=""):
     """The finding of a check; of one modality where it is named."""
-    found = [one for one in report.findings if one.check == check and where in ("", one.where)]
-    assert len(found) == 1, [(one.check, one.where) for one in report.findings]
-    return found[0]
+    matches = [finding for finding in report.findings if finding.check == check and where in ("", finding.where)]
+    assert len(matches) == 1, [(finding.check, finding.where) for finding in report.findings]
+    return matches[0]
