@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import core.nn
+import core.testing
 from core.contract.modality import PartConfig
 from core.errors import UserError
-from core.testing import check_modality, check_names, parametrize_checks
+from core.testing import CheckContext, CheckFailed, check_modality, check_names, parametrize_checks
 from core.testing.samples import draw_off_grid
 from core.testing.toy import TOY_GRID, TOY_VECTOR, draw_study, write_array
 from core.types import Sample
@@ -102,6 +104,14 @@ def test_an_unknown_check_is_refused_with_the_nearest():
         check_modality(TOY_GRID, only=["reader.never_write"])
     with pytest.raises(UserError, match=r"no check 'reader\.reads_fast'"):
         parametrize_checks(TOY_GRID, expected_failures={"reader.reads_fast": "slow disk"})
+
+
+def test_former_names_are_understood_for_one_version():
+    assert (core.testing.Bench, core.testing.LawBroken) == (CheckContext, CheckFailed)
+    assert core.testing.law_names() == check_names()
+    (outcome,) = check_modality(TOY_GRID, only=["preprocess.keeps_places"])
+    assert (outcome.status, outcome.law) == ("passed", "preprocess.keeps_positions")
+    assert core.nn.offer_monai_sites is core.nn.install_monai_sites
 
 
 def test_an_unknown_preset_is_refused_with_the_choices():
