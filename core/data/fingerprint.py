@@ -7,6 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 from stat import S_ISREG
 
+from core.io.dicom.instance import shared_content
 from core.io.dicom.series_files import is_index
 from core.types import DataFile, FileRef, path_on_disk
 
@@ -94,6 +95,10 @@ def _hash_of_version(path: Path, size: int, time_ns: int) -> int:
 def _hash_of_files(file: DataFile) -> int:
     digest = blake2b(digest_size=8)
     for path in files_of(file):
+        content = shared_content(path)
+        if content is not None:
+            digest.update(content)
+            continue
         with path.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)

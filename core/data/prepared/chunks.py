@@ -26,6 +26,7 @@ from core.data.prepared.settings import Settings, packages_digest
 from core.data.prepared.shards import Entry, read_header, shard_path, write_shard
 from core.errors import UserError
 from core.io import atomic_write
+from core.io.dicom.instance import shared_files
 from core.io.npz_archive import SUFFIX
 from core.types import DataFile, DataSpec, Record, Sample, path_on_disk
 
@@ -142,9 +143,11 @@ def prepare_chunk(chunk: Chunk) -> Outcome:
     if not fresh:
         facts, entries, versions = list[dict[str, Any]](), list[Entry](), list[Version]()
         for row, fingerprint, time in zip(chunk.rows, fingerprints, times, strict=True):
-            row_facts, sample = _read(row, chunk)
+            with shared_files():  # reader, audit and hash take the same bytes of a DICOM file
+                row_facts, sample = _read(row, chunk)
+                content = _content(row, row_facts, time)
             facts.append(row_facts)
-            versions.append(Version(time, _content(row, row_facts, time), row.taken))
+            versions.append(Version(time, content, row.taken))
             if row.taken and chunk.keep:
                 entries.append(Entry(name=row.name, fingerprint=fingerprint, path=row.path, sample=sample))
         if chunk.keep:

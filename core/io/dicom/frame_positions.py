@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.errors import UserError
-from core.io.dicom.slices import EVEN, EVEN_MM, SAME_MM, Frame, require_alike, plane_affine, volume_affine
+from core.io.dicom.slices import EVEN, EVEN_MM, SAME_MM, Frame, plane_affine, require_alike, volume_affine
 from core.types import Geometry, Space
 
 _TO_RAS = np.array([-1.0, -1.0, 1.0])

@@ -1,17 +1,137 @@
-"""From stored numbers to values, in the order of PS3.4 N.2: modality transformation, values of interest, polarity."""
+"""Grey pixels: how they are stored, their stored numbers, and from these to values in the order of PS3.4 N.2.
+
+Pixels that lie plainly in a file are taken from its bytes as they are; pydicom decodes all others, after the size that
+a compressed frame itself states was compared with the header. Modality transformation, values of interest follow.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from core.errors import UserError
 from core.io.dicom.header import Header
-from core.io.dicom.instance import PixelLayout
+from core.io.dicom.instance import DicomFile, stated_size
+from core.io.files import decoding
 
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+CODECS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_EXCESS = 4096  # bytes of padding behind pixels that some archives write
+_PIXEL_NUMBERS = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation")
 _LARGEST_VALUE = 1e30  # beyond it float32 ends
+
+
+@dataclass(frozen=True)
+class PixelLayout:
+    """How the pixels of an instance are stored (PS3.3 C.7.6.3)."""
+
+    frames: int
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    signed: bool
+    inverted: bool
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all frames, decoded; eight points of one bit share a byte (PS3.5 8.1.1)."""
+        return -(-self.frames * self.rows * self.columns * self.bits_allocated // 8)
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The smallest and the largest number that can be stored."""
+        largest = 2**self.bits_stored - 1
+        return (-(largest + 1) // 2, largest // 2) if self.signed else (0, largest)
+
+
+def layout_of(header: Header, max_megapixels: float, bits: tuple[int, ...] = (8, 16)) -> PixelLayout:
+    """How the pixels lie; `UserError` where there are none, where they are not grey integers, or too many.
+
+    ``bits``: how many a pixel may take.
+    """
+    path = header.path
+    if header.value("Rows") is None or header.value("Columns") is None:
+        raise UserError(f"{path}: holds no image ({_what(header)}); name an image")
+    _require_grey(header)
+    allocated = header.whole("BitsAllocated", 1, 64)
+    if allocated not in bits:
+        allowed = " or ".join(map(str, bits))
+        raise UserError(f"{path}: stores {allocated} bits per pixel, expected {allowed}; convert it")
+    stored = header.whole("BitsStored", 1, allocated)
+    if header.whole("HighBit", 0, 63, default=stored - 1) != stored - 1:
+        raise UserError(f"{path}: HighBit is not BitsStored - 1, which the standard no longer allows; convert it")
+    layout = PixelLayout(
+        frames=header.whole("NumberOfFrames", 1, 2**31, default=1),
+        rows=header.whole("Rows", 1, 2**16 - 1),
+        columns=header.whole("Columns", 1, 2**16 - 1),
+        bits_allocated=allocated,
+        bits_stored=stored,
+        signed=header.whole("PixelRepresentation", 0, 1) == 1,
+        inverted=header.word("PhotometricInterpretation") == "MONOCHROME1",
+    )
+    pixels = layout.frames * layout.rows * layout.columns
+    if pixels > max_megapixels * 1e6:
+        raise UserError(
+            f"{path}: states {layout.frames} x {layout.rows} x {layout.columns} pixels, more than the limit of"
+            f" {max_megapixels:g} million; raise it if the file is trusted"
+        )
+    return layout
+
+
+def read_pixels(header: Header, layout: PixelLayout) -> np.ndarray:
+    """Return stored numbers, ``frames rows columns``, perhaps read-only.
+
+    They are decoded only after their number was found to be what the header says. The file's bytes are released.
+    """
+    path, file = header.path, header.file or DicomFile(header.path)
+    size = path.stat().st_size
+    if size > 2 * layout.num_bytes + (64 << 20):
+        raise UserError(f"{path}: has {size >> 20} MB, and its pixels {layout.num_bytes >> 20} MB; export it again")
+    with decoding(path, "DICOM"):
+        plain = file.plain_pixels(layout.num_bytes) if _is_plain(header) else None
+        stored = _decoded(file, layout) if plain is None else _as_stored(plain, layout, path)
+    file.release()
+    shape = (layout.frames, layout.rows, layout.columns)
+    if stored.size != layout.frames * layout.rows * layout.columns or stored.dtype.kind not in "iu":
+        raise UserError(f"{path}: decodes to {stored.shape} {stored.dtype}, expected {shape}; export it again")
+    return stored.reshape(shape)
+
+
+def _as_stored(pixels: memoryview, layout: PixelLayout, path: Path) -> np.ndarray:
+    """Return plain pixels as numbers without the bits beyond BitsStored, as pydicom does."""
+    stored = np.frombuffer(pixels, dtype=f"<{'i' if layout.signed else 'u'}{layout.bits_allocated // 8}")
+    unused = layout.bits_allocated - layout.bits_stored
+    if not unused:
+        return stored
+    _warn_of_stray_bits(pixels, layout, path, "<")
+    return np.right_shift(np.left_shift(stored, unused), unused)
+
+
+def _decoded(file: DicomFile, layout: PixelLayout) -> np.ndarray:
+    path, dataset = file.path, file.parse(pixels=True)
+    decoder = _decoder(dataset, path)
+    is_encapsulated = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    if is_encapsulated:
+        _require_codestreams(dataset, layout, path)
+    else:
+        _require_length(len(dataset.PixelData), layout, path)
+        order = ">" if dataset.is_little_endian is False else "<"
+        _warn_of_stray_bits(dataset.PixelData[: layout.num_bytes], layout, path, order)
+    try:
+        return decoder.as_array(dataset, raw=True, allow_excess_frames=False)[0]
+    except (RuntimeError, NotImplementedError) as error:
+        if not is_encapsulated:
+            raise
+        raise UserError(f"{path}: {_syntax(dataset)} cannot be decoded: {error}; copy it again, or {CODECS}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,3 +253,102 @@ def _window(centre: float, width: float, header: Header) -> Callable[[np.ndarray
             return lambda values: (values > centre - 0.5).astype(np.float64)
         centre, width = centre - 0.5, width - 1
     return lambda values: np.clip((values - centre) / width + 0.5, 0, 1)
+
+
+def _require_grey(header: Header) -> None:
+    said, samples = header.word("PhotometricInterpretation"), header.whole("SamplesPerPixel", 1, 4, default=1)
+    if said not in _GREY or samples != 1:
+        found = f"{said or 'no PhotometricInterpretation'} with {samples} number{'s' if samples > 1 else ''} per pixel"
+        raise UserError(f"{header.path}: holds {found}, expected grey (MONOCHROME1 or MONOCHROME2); convert it")
+
+
+def _what(header: Header) -> str:
+    from pydicom.uid import UID
+
+    kind = header.text("SOPClassUID")
+    return (UID(kind).name if kind else "") or header.word("Modality") or "no SOP class"
+
+
+def _is_plain(header: Header) -> bool:
+    """Whether pydicom would take the pixels as they are: the header has what it needs, as the numbers it expects."""
+    dataset = header.dataset
+    numbers = [header.value(keyword) for keyword in _PIXEL_NUMBERS]
+    if "NumberOfFrames" in dataset:
+        numbers.append(header.value("NumberOfFrames"))
+    return (
+        all(isinstance(number, int) for number in numbers)
+        and header.value("BitsAllocated") in (8, 16)
+        and header.value("PhotometricInterpretation") in _GREY
+    )
+
+
+def _require_length(found: int, layout: PixelLayout, path: Path) -> None:
+    expected = layout.num_bytes
+    if found < expected:
+        raise UserError(
+            f"{path}: has {found} bytes of pixels, and its header states {expected} ({layout.frames} x {layout.rows} x"
+            f" {layout.columns}, {layout.bits_allocated} bits): cut short, or the header is wrong; copy it again"
+        )
+    if found - expected >= max(2, min(_EXCESS, expected // layout.frames)):
+        raise UserError(
+            f"{path}: has {found} bytes of pixels, {found - expected} more than its header states ({layout.frames} x"
+            f" {layout.rows} x {layout.columns}); one of them is wrong; export it again"
+        )
+
+
+def _warn_of_stray_bits(pixels: bytes | memoryview, layout: PixelLayout, path: Path, order: str) -> None:
+    """Warn where pixels have bits beyond BitsStored that no sign explains: they are no part of a value.
+
+    PS3.5 8.1.1; old files keep overlays there.
+    """
+    if layout.bits_stored == layout.bits_allocated or layout.bits_allocated not in (8, 16):
+        return
+    stored = np.frombuffer(pixels, dtype=f"{order}u{layout.bits_allocated // 8}")
+    beyond = stored >> layout.bits_stored
+    stray = beyond != 0
+    if layout.signed:
+        negative = (stored >> (layout.bits_stored - 1)) & 1 == 1
+        stray &= ~(negative & (beyond == 2 ** (layout.bits_allocated - layout.bits_stored) - 1))
+    if stray.any():
+        warnings.warn(
+            f"{path.name}: {np.count_nonzero(stray)} pixels have bits beyond BitsStored {layout.bits_stored}, which are"
+            " left out (old files keep overlays there); if their values are wrong, so is BitsStored",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _require_codestreams(dataset: Dataset, layout: PixelLayout, path: Path) -> None:
+    """Every frame is there, and states the size that the header states (run lengths state none)."""
+    from pydicom.encaps import generate_frames
+    from pydicom.uid import RLELossless
+
+    frames = list(generate_frames(dataset.PixelData, number_of_frames=layout.frames))
+    if len(frames) != layout.frames:
+        raise UserError(f"{path}: holds {len(frames)} frames, and its header states {layout.frames}; export it again")
+    if dataset.file_meta.TransferSyntaxUID == RLELossless:
+        return
+    expected = (layout.rows, layout.columns, 1)
+    for frame in frames:
+        if (stated := stated_size(frame)) != expected:
+            found = "no size" if stated is None else "{} x {} pixels with {} components".format(*stated)
+            raise UserError(
+                f"{path}: its compressed pixels state {found}, its header {layout.rows} x {layout.columns} with 1;"
+                " one of them is wrong; export it again"
+            )
+
+
+def _decoder(dataset: Dataset, path: Path) -> Any:
+    from pydicom.pixels.decoders.base import get_decoder
+
+    try:
+        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+    except NotImplementedError:
+        raise UserError(f"{path}: {_syntax(dataset)} has no pixels that can be decoded; convert it") from None
+    if not decoder.is_available:
+        raise UserError(f"{path}: is stored as {_syntax(dataset)}, which needs a decoder: {CODECS}")
+    return decoder
+
+
+def _syntax(dataset: Dataset) -> str:
+    return str(dataset.file_meta.TransferSyntaxUID.name)

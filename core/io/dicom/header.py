@@ -5,7 +5,9 @@ Elements that could name a patient are not among them, so nothing read here can 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from functools import cache
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,9 @@ from core.io.files import decoding
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+    from pydicom.tag import BaseTag
+
+    from core.io.dicom.instance import DicomFile
 
 _KEYWORDS = """
 SOPClassUID Modality ImageType SeriesInstanceUID FrameOfReferenceUID SeriesNumber
@@ -36,44 +41,109 @@ SegmentationType MaximumFractionalValue SegmentSequence
 PixelData FloatPixelData DoubleFloatPixelData
 """.split()  # noqa: SIM905  # a list of words reads better
 _RESERVED = 0x10  # the first block of a private group
+# Values of two representations as nearly all files have them (PS3.5 6.2).
+_PLAIN = {
+    "CS": re.compile(rb"[A-Z0-9_ ]*"),
+    "DS": re.compile(rb" *[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})? *"),
+}
 
 
-def wanted_tags() -> list[Any]:
-    """What is read of a file: `Header` answers for nothing else."""
-    return [*_KEYWORDS, (GROUP << 16) | _RESERVED, (GROUP << 16) | (_RESERVED << 8) | ELEMENT]
+@cache
+def wanted_tags() -> list[BaseTag]:
+    """Return the tags that are read of a file; a `Header` answers for nothing else."""
+    from pydicom.tag import Tag
+
+    return [Tag(tag) for tag in (*_KEYWORDS, (GROUP << 16) | _RESERVED, (GROUP << 16) | (_RESERVED << 8) | ELEMENT)]
+
+
+@cache
+def _tag_of(keyword: str) -> BaseTag | None:
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.tag import Tag
+
+    tag = tag_for_keyword(keyword)
+    return None if tag is None else Tag(tag)
+
+
+def _plain_words(element: Any) -> tuple[str, ...] | None:
+    """Return the words of numbers and codes that the standard allows as they stand; ``None``: pydicom decodes them.
+
+    pydicom would say the same of them, ten times slower, and warn of others.
+    """
+    if element is None or not element.is_raw or element.VR not in _PLAIN or not element.value:
+        return None
+    parts = element.value.split(b"\\")
+    if not all(len(part) <= 16 and _PLAIN[element.VR].fullmatch(part) for part in parts):
+        return None
+    return tuple(word for part in parts if (word := part.decode("ascii").strip().upper()))
 
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """An instance, or an item of one of its sequences. Every error names ``path`` and the element."""
+    """An instance, or an item of one of its sequences. Every error names ``path`` and the element.
+
+    ``file``: the file of an instance; ``None`` for an item. What was looked up is kept: pydicom decodes it each time.
+    """
 
     path: Path
     dataset: Dataset
+    file: DicomFile | None = None
+    _values: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _words: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False)
+    _items: dict[str, list[Header]] = field(default_factory=dict, init=False, repr=False)
 
     def value(self, keyword: str) -> Any:
-        """The element as pydicom has it; ``None`` where it is missing or empty."""
-        with decoding(self.path, f"DICOM ({keyword})"):
-            found = self.dataset.get(keyword)
-            return None if found is None or (hasattr(found, "__len__") and len(found) == 0) else found
+        """Return the element as pydicom has it; ``None`` where it is missing or empty."""
+        if keyword not in self._values:
+            try:
+                self._values[keyword] = self._decoded(keyword)
+            except Exception:
+                with decoding(self.path, f"DICOM ({keyword})"):
+                    raise
+        return self._values[keyword]
+
+    def _decoded(self, keyword: str) -> Any:
+        element = self._element(keyword)
+        if element is None:
+            return None
+        if element.is_raw and element.VR == "US" and len(element.value or b"") == 2:
+            return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
+        try:
+            value = self.dataset[element.tag].value
+        except AttributeError:  # as `Dataset.get` has it
+            return None
+        return None if value is None or (hasattr(value, "__len__") and len(value) == 0) else value
+
+    def _element(self, keyword: str) -> Any:
+        """Return what pydicom has of an element: a tuple with its bytes, until they are decoded; ``None`` without it."""
+        tag = _tag_of(keyword)
+        return None if tag is None else self.dataset.get_item(tag, keep_deferred=True)
 
     def words(self, keyword: str) -> tuple[str, ...]:
-        """The values as words in capitals, without those that are empty."""
-        found = self.value(keyword)
+        """Return the values as words in capitals, without those that are empty."""
+        if keyword not in self._words:
+            words = _plain_words(self._element(keyword))
+            self._words[keyword] = self._decoded_words(keyword) if words is None else words
+        return self._words[keyword]
+
+    def _decoded_words(self, keyword: str) -> tuple[str, ...]:
+        value = self.value(keyword)
         with decoding(self.path, f"DICOM ({keyword})"):
-            several = found if hasattr(found, "__iter__") and not isinstance(found, (str, bytes)) else [found]
-            return tuple(word for one in several if one is not None and (word := str(one).strip().upper()))
+            several = value if hasattr(value, "__iter__") and not isinstance(value, (str, bytes)) else [value]
+            words = (str(part).strip().upper() for part in several if part is not None)
+            return tuple(word for word in words if word)
 
     def word(self, keyword: str) -> str:
-        """The first word, ``""`` where there is none."""
+        """Return the first word, ``""`` where there is none."""
         return next(iter(self.words(keyword)), "")
 
     def text(self, keyword: str) -> str:
-        """The element as it stands, on one line and short, for messages."""
+        """Return the element as it stands, on one line and short, for messages."""
         found = self.value(keyword)
         return "" if found is None else " ".join(str(found).split())[:64]
 
     def numbers(self, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
-        """Finite numbers, ``None`` where there are none; `UserError` where they are others, or not ``count``."""
+        """Return finite numbers, ``None`` where there are none; `UserError` for others, or another count than ``count``."""
         words = self.words(keyword)
         if not words:
             return None
@@ -89,12 +159,12 @@ class Header:
         return found
 
     def number(self, keyword: str) -> float | None:
-        """One finite number, ``None`` where there is none."""
+        """Return one finite number, ``None`` where there is none."""
         found = self.numbers(keyword, 1)
         return None if found is None else found[0]
 
     def whole(self, keyword: str, least: int, most: int, default: int | None = None) -> int:
-        """A whole number within bounds; ``default`` where there is none and one is given."""
+        """Return a whole number from ``least`` to ``most``; ``default``, where it is given, for a missing one."""
         found = self.number(keyword)
         if found is None and default is not None:
             return default
@@ -107,7 +177,7 @@ class Header:
         return int(found)
 
     def lengths_mm(self, keyword: str) -> tuple[float, float] | None:
-        """Two lengths above 0 (between rows, between columns), mm; ``None`` where there are none."""
+        """Return two lengths above 0 (between rows, between columns), mm; ``None`` where there are none."""
         found = self.numbers(keyword, 2)
         if found is None:
             return None
@@ -116,7 +186,7 @@ class Header:
         return found[0], found[1]
 
     def vector(self, keyword: str, count: int) -> np.ndarray | None:
-        """Coordinates or cosines as float64; `UserError` where one is beyond any patient (100 m)."""
+        """Return coordinates or cosines as float64; `UserError` for one beyond any patient (100 m)."""
         found = self.numbers(keyword, count)
         if found is None:
             return None
@@ -125,12 +195,17 @@ class Header:
         return np.array(found)
 
     def items(self, keyword: str) -> list[Header]:
-        """The items of a sequence."""
-        found = self.value(keyword)
-        if found is None:
+        """Return the items of a sequence, none where it is missing."""
+        if keyword not in self._items:
+            self._items[keyword] = self._sequence(keyword)
+        return self._items[keyword]
+
+    def _sequence(self, keyword: str) -> list[Header]:
+        value = self.value(keyword)
+        if value is None:
             return []
         from pydicom.sequence import Sequence
 
-        if not isinstance(found, Sequence):
+        if not isinstance(value, Sequence):
             raise UserError(f"{self.path}: {keyword} is no sequence; correct or export the file again")
-        return [Header(self.path, item) for item in found]
+        return [Header(self.path, item) for item in value]

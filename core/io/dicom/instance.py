@@ -1,7 +1,4 @@
-"""One DICOM instance, safely: the header first, the pixels only where the header can be true.
-
-The size that a compressed frame states itself, before a decoder makes room for it.
-"""
+"""One DICOM file, opened and parsed once: whether it is one, its header, its pixels and the size they state."""
 
 from __future__ import annotations
 
@@ -9,12 +6,11 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from io import BufferedReader, FileIO
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from core.errors import MedWeaveWarning, UserError
 from core.io.dicom.header import Header, wanted_tags
@@ -24,150 +20,166 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 
-_START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # ITU-T T.81 B.1.1.3, T.87 C.1.1
-_J2K_START = b"\xff\x4f\xff\x51"  # SOC, SIZ: ITU-T T.800 A.4.1, A.5.1
-_BOXES = 1 << 16  # bytes in which the codestream of a JP2 file starts
-
-
-def stated_size(frame: bytes) -> tuple[int, int, int] | None:
-    """Rows, columns and components of a JPEG, JPEG-LS or JPEG 2000 frame; ``None`` where it states none."""
-    if frame[:2] == b"\xff\xd8":
-        return _jpeg(frame)
-    start = frame.find(_J2K_START, 0, _BOXES)
-    return None if start < 0 else _jpeg_2000(frame[start + 4 : start + 42])
-
-
-def _jpeg(frame: bytes) -> tuple[int, int, int] | None:
-    place = 2
-    while place + 10 <= len(frame) and frame[place] == 0xFF:
-        code = frame[place + 1]
-        if code == 0xFF:  # fill
-            place += 1
-            continue
-        if code in _START_OF_FRAME:
-            return struct.unpack(">HHB", frame[place + 5 : place + 10])
-        place += 2 + max(2, struct.unpack(">H", frame[place + 2 : place + 4])[0])
-    return None
-
-
-def _jpeg_2000(size: bytes) -> tuple[int, int, int] | None:
-    if len(size) < 38:
-        return None
-    right, bottom, left, top = struct.unpack(">4I", size[4:20])
-    return bottom - top, right - left, struct.unpack(">H", size[36:38])[0]
-
-
 SUFFIXES = (".dcm", ".dicom", ".ima")
-CODECS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 _PREAMBLE, _PREFIX = 128, b"DICM"  # PS3.10 7.1
+_START = _PREAMBLE + len(_PREFIX)
+_WHOLE = 16 << 20  # bytes of a file that is read whole at once: slices and radiographs are smaller
+KEPT_BYTES = 256 << 20  # of files that are opened before their pixels are wanted
+_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"  # PS3.5 A.1, A.2
+_PIXELS = b"\xe0\x7f\x10\x00"  # (7FE0,0010), little endian
 _DEFLATED = b"1.2.840.10008.1.2.1.99"  # PS3.5 A.5
 _META = 1 << 16  # bytes that hold the file's meta information
-_GREY = ("MONOCHROME1", "MONOCHROME2")
-_EXCESS = 4096  # bytes of padding behind pixels that some archives write
 
 
-@dataclass(frozen=True)
-class PixelLayout:
-    """How the pixels of an instance are stored (PS3.3 C.7.6.3)."""
+class DicomFile:
+    """A file that may be DICOM, opened once: `is_dicom`, `header` and `plain_pixels` share its bytes.
 
-    frames: int
-    rows: int
-    columns: int
-    bits_allocated: int
-    bits_stored: int
-    signed: bool
-    inverted: bool
+    A file of more than 16 MiB is not read whole: its header alone, then its pixels where the header can be true.
+    """
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of all frames, decoded; eight points of one bit share a byte (PS3.5 8.1.1)."""
-        return -(-self.frames * self.rows * self.columns * self.bits_allocated // 8)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._content: bytes | None = None  # all of a DICOM file, else its start
+        self._header: Header | None = None
+        self._end_of_header = 0
+        self._is_kept = False
 
     @property
-    def limits(self) -> tuple[int, int]:
-        """The smallest and the largest number that can be stored."""
-        largest = 2**self.bits_stored - 1
-        return (-(largest + 1) // 2, largest // 2) if self.signed else (0, largest)
+    def is_dicom(self) -> bool:
+        """Whether it starts as DICOM files do, whatever its name; `UserError` where it may not be opened."""
+        with opening(self.path):
+            return self.path.is_file() and _has_prefix(self._read())
+
+    @property
+    def header(self) -> Header:
+        """All but the pixels; `UserError` that names the file for what is no DICOM file, or a broken one."""
+        if self._header is None:
+            path = require_file(self.path, ("",))
+            if not path.is_file():
+                raise UserError(f"{path}: is neither a file nor a folder; name a DICOM file")
+            with decoding(path, "DICOM"):
+                self._header = Header(path, self.parse(pixels=False), self)
+        return self._header
+
+    @property
+    def content(self) -> bytes | None:
+        """All bytes, where they were read and are kept."""
+        return self._content if self._content is not None and len(self._content) > _START else None
+
+    def parse(self, *, pixels: bool) -> Dataset:
+        """Return the elements that `wanted_tags` lists; with ``pixels`` those too, and `UserError` without any."""
+        from pydicom import config, dcmread
+
+        with self._stream() as stream, config.disable_value_validation():
+            start = stream.read(_META)
+            _require_prefix(start, self.path)
+            if _DEFLATED in start:  # before pydicom inflates it whole, to whatever size
+                raise UserError(f"{self.path}: is deflated as a whole; convert it to Explicit VR Little Endian")
+            stream.seek(0)
+            dataset = dcmread(stream, stop_before_pixels=not pixels, specific_tags=wanted_tags())
+            dataset.buffer = None  # which would hold all bytes as long as the header lives
+            if not pixels:
+                self._end_of_header = stream.tell()
+        if not dataset.file_meta.get("TransferSyntaxUID"):
+            raise UserError(f"{self.path}: states no transfer syntax, so its bytes mean nothing; export it again")
+        if pixels and not dataset.get("PixelData"):
+            floating = "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset
+            content = "floating-point pixels" if floating else "no pixels"
+            raise UserError(f"{self.path}: holds {content}, expected integers in PixelData; export it again")
+        return dataset
+
+    def plain_pixels(self, num_bytes: int) -> memoryview | None:
+        """Return the bytes of pixels that need no decoder; ``None`` where pydicom has to look at the file.
+
+        They are little endian, not compressed, the last element of the file, and exactly ``num_bytes``, padded to even.
+        """
+        syntax = str(self.header.dataset.file_meta.TransferSyntaxUID)
+        content, start = self._read(), self._end_of_header
+        element = content[start : start + 12]
+        if syntax == _EXPLICIT and element[:6] in (_PIXELS + b"OW", _PIXELS + b"OB"):
+            start, length = start + 12, int.from_bytes(element[8:12], "little")
+        elif syntax == _IMPLICIT and element[:4] == _PIXELS:
+            start, length = start + 8, int.from_bytes(element[4:8], "little")
+        else:
+            return None
+        is_last = 0 <= len(content) - start - length < 8  # bytes of the shortest element
+        return (
+            memoryview(content)[start : start + num_bytes] if is_last and length == num_bytes + num_bytes % 2 else None
+        )
+
+    def release(self) -> None:
+        """Let the bytes go, unless `shared_files` keeps them."""
+        if not self._is_kept:
+            self._content = None
+
+    def _read(self) -> bytes:
+        """Return all bytes of a DICOM file of up to 16 MiB; of any other file those that say what it is."""
+        content = self._content
+        if content is None:
+            with self.path.open("rb", buffering=0) as file:
+                content = file.read(_START) or b""
+                if _has_prefix(content) and self.path.stat().st_size <= _WHOLE:
+                    file.seek(0)
+                    content = file.readall() or b""
+            shared = _shared.get()
+            self._is_kept = shared is not None and shared.has_room_for(len(content))
+            self._content = content
+        return content
+
+    def _stream(self) -> BytesIO | BufferedReader:
+        content = self._read()
+        return _Clipped(self.path) if len(content) <= _START else _Named(content, self.path)
+
+
+@dataclass
+class _SharedFiles:
+    files: dict[Path, DicomFile] = field(default_factory=dict)
+    num_bytes: int = 0
+
+    def has_room_for(self, num_bytes: int) -> bool:
+        self.num_bytes += num_bytes
+        return self.num_bytes <= KEPT_BYTES
+
+
+_shared: ContextVar[_SharedFiles | None] = ContextVar("files that are opened once in a block", default=None)
+
+
+@contextmanager
+def shared_files() -> Iterator[None]:
+    """Open each DICOM file once in this block, whoever reads it; the bytes of up to 256 MiB stay until it ends."""
+    token = _shared.set(_SharedFiles())
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def shared_content(path: Path) -> bytes | None:
+    """Return all bytes of a file that was read before in the block of `shared_files`, where they are still there."""
+    shared = _shared.get()
+    return None if shared is None or path not in shared.files else shared.files[path].content
+
+
+def open_dicom(path: Path) -> DicomFile:
+    """Return the file of a path: in a block of `shared_files` the same one each time."""
+    shared = _shared.get()
+    return DicomFile(path) if shared is None else shared.files.setdefault(path, DicomFile(path))
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file starts as DICOM files do, whatever its name; `UserError` where it may not be opened."""
+    """Return whether a file starts as DICOM files do, whatever its name; `UserError` where it may not be opened."""
+    if _shared.get() is not None:
+        return open_dicom(path).is_dicom
     with opening(path):
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            return file.read(_PREAMBLE + 4)[_PREAMBLE:] == _PREFIX
+            return _has_prefix(file.read(_START))
 
 
 def read_header(path: Path) -> Header:
-    """All but the pixels; `UserError` that names the file for what is no DICOM file, or a broken one."""
-    path = require_file(path, ("",))
-    if not path.is_file():
-        raise UserError(f"{path}: is neither a file nor a folder; name a DICOM file")
-    with decoding(path, "DICOM"):
-        return Header(path, _dataset(path, pixels=False))
-
-
-def layout_of(header: Header, max_megapixels: float, bits: tuple[int, ...] = (8, 16)) -> PixelLayout:
-    """How the pixels lie; `UserError` where there are none, where they are not grey integers, or too many.
-
-    ``bits``: how many a pixel may take.
-    """
-    path = header.path
-    if header.value("Rows") is None or header.value("Columns") is None:
-        raise UserError(f"{path}: holds no image ({_what(header)}); name an image")
-    _require_grey(header)
-    allocated = header.whole("BitsAllocated", 1, 64)
-    if allocated not in bits:
-        allowed = " or ".join(map(str, bits))
-        raise UserError(f"{path}: stores {allocated} bits per pixel, expected {allowed}; convert it")
-    stored = header.whole("BitsStored", 1, allocated)
-    if header.whole("HighBit", 0, 63, default=stored - 1) != stored - 1:
-        raise UserError(f"{path}: HighBit is not BitsStored - 1, which the standard no longer allows; convert it")
-    layout = PixelLayout(
-        frames=header.whole("NumberOfFrames", 1, 2**31, default=1),
-        rows=header.whole("Rows", 1, 2**16 - 1),
-        columns=header.whole("Columns", 1, 2**16 - 1),
-        bits_allocated=allocated,
-        bits_stored=stored,
-        signed=header.whole("PixelRepresentation", 0, 1) == 1,
-        inverted=header.word("PhotometricInterpretation") == "MONOCHROME1",
-    )
-    pixels = layout.frames * layout.rows * layout.columns
-    if pixels > max_megapixels * 1e6:
-        raise UserError(
-            f"{path}: states {layout.frames} x {layout.rows} x {layout.columns} pixels, more than the limit of"
-            f" {max_megapixels:g} million; raise it if the file is trusted"
-        )
-    return layout
-
-
-def read_pixels(header: Header, layout: PixelLayout) -> np.ndarray:
-    """Stored numbers, ``frames rows columns``, decoded only after their number was found to be what the header says."""
-    path = header.path
-    size = path.stat().st_size
-    if size > 2 * layout.num_bytes + (64 << 20):
-        raise UserError(f"{path}: has {size >> 20} MB, and its pixels {layout.num_bytes >> 20} MB; export it again")
-    with decoding(path, "DICOM"):
-        dataset = _dataset(path, pixels=True)
-        decoder = _decoder(dataset, path)
-        if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-            _require_codestreams(dataset, layout, path)
-        else:
-            _require_length(len(dataset.PixelData), layout, path)
-            _note_stray_bits(dataset, layout, path)
-        try:
-            stored, _ = decoder.as_array(dataset, raw=True, allow_excess_frames=False)
-        except (RuntimeError, NotImplementedError) as error:
-            if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-                raise
-            raise UserError(
-                f"{path}: {_syntax(dataset)} cannot be decoded: {error}; copy it again, or {CODECS}"
-            ) from error
-    shape = (layout.frames, layout.rows, layout.columns)
-    if stored.size != layout.frames * layout.rows * layout.columns or stored.dtype.kind not in "iu":
-        raise UserError(f"{path}: decodes to {stored.shape} {stored.dtype}, expected {shape}; export it again")
-    return stored.reshape(shape)
+    """Return all but the pixels; `UserError` that names the file for what is no DICOM file, or a broken one."""
+    return open_dicom(Path(path)).header
 
 
 @contextmanager
@@ -187,6 +199,14 @@ def collect_warnings(path: Path) -> Iterator[None]:
         warnings.warn(MedWeaveWarning(f"{path}: read, but: {foreign[0]}{more}"), stacklevel=3)
 
 
+class _Named(BytesIO):
+    """The bytes of a file, which pydicom's messages name."""
+
+    def __init__(self, content: bytes, path: Path) -> None:
+        super().__init__(content)
+        self.name = str(path)
+
+
 class _Clipped(BufferedReader):
     """A file of which nobody can ask more bytes than it has: Python would make room for them first."""
 
@@ -200,27 +220,12 @@ class _Clipped(BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
-def _dataset(path: Path, *, pixels: bool) -> Dataset:
-    from pydicom import config, dcmread
-
-    with _Clipped(path) as file, config.disable_value_validation():
-        start = file.read(_META)
-        _require_prefix(start, path)
-        if _DEFLATED in start:  # before pydicom inflates it whole, to whatever size
-            raise UserError(f"{path}: is deflated as a whole; convert it to Explicit VR Little Endian")
-        file.seek(0)
-        dataset = dcmread(file, stop_before_pixels=not pixels, specific_tags=wanted_tags())
-    if not dataset.file_meta.get("TransferSyntaxUID"):
-        raise UserError(f"{path}: states no transfer syntax, so its bytes mean nothing; export it again")
-    if pixels and not dataset.get("PixelData"):
-        floating = "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset
-        found = "floating-point pixels" if floating else "no pixels"
-        raise UserError(f"{path}: holds {found}, expected integers in PixelData; export it again")
-    return dataset
+def _has_prefix(start: bytes) -> bool:
+    return start[_PREAMBLE:_START] == _PREFIX
 
 
 def _require_prefix(start: bytes, path: Path) -> None:
-    if start[_PREAMBLE : _PREAMBLE + 4] == _PREFIX:
+    if _has_prefix(start):
         return
     if start[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08"):
         raise UserError(
@@ -230,88 +235,34 @@ def _require_prefix(start: bytes, path: Path) -> None:
     raise UserError(f"{path}: is no DICOM file (no DICM behind the first 128 bytes); name another, or convert it")
 
 
-def _require_grey(header: Header) -> None:
-    said, samples = header.word("PhotometricInterpretation"), header.whole("SamplesPerPixel", 1, 4, default=1)
-    if said not in _GREY or samples != 1:
-        found = f"{said or 'no PhotometricInterpretation'} with {samples} number{'s' if samples > 1 else ''} per pixel"
-        raise UserError(f"{header.path}: holds {found}, expected grey (MONOCHROME1 or MONOCHROME2); convert it")
+_START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # ITU-T T.81 B.1.1.3, T.87 C.1.1
+_J2K_START = b"\xff\x4f\xff\x51"  # SOC, SIZ: ITU-T T.800 A.4.1, A.5.1
+_BOXES = 1 << 16  # bytes in which the codestream of a JP2 file starts
 
 
-def _what(header: Header) -> str:
-    from pydicom.uid import UID
-
-    kind = header.text("SOPClassUID")
-    return (UID(kind).name if kind else "") or header.word("Modality") or "no SOP class"
-
-
-def _require_length(found: int, layout: PixelLayout, path: Path) -> None:
-    expected = layout.num_bytes
-    if found < expected:
-        raise UserError(
-            f"{path}: has {found} bytes of pixels, and its header states {expected} ({layout.frames} x {layout.rows} x"
-            f" {layout.columns}, {layout.bits_allocated} bits): cut short, or the header is wrong; copy it again"
-        )
-    if found - expected >= max(2, min(_EXCESS, expected // layout.frames)):
-        raise UserError(
-            f"{path}: has {found} bytes of pixels, {found - expected} more than its header states ({layout.frames} x"
-            f" {layout.rows} x {layout.columns}); one of them is wrong; export it again"
-        )
+def stated_size(frame: bytes) -> tuple[int, int, int] | None:
+    """Return rows, columns and components of a JPEG, JPEG-LS or JPEG 2000 frame; ``None`` where it states none."""
+    if frame[:2] == b"\xff\xd8":
+        return _jpeg(frame)
+    start = frame.find(_J2K_START, 0, _BOXES)
+    return None if start < 0 else _jpeg_2000(frame[start + 4 : start + 42])
 
 
-def _note_stray_bits(dataset: Dataset, layout: PixelLayout, path: Path) -> None:
-    """A warning where pixels have bits beyond BitsStored that no sign explains: they are no part of a value.
-
-    PS3.5 8.1.1; old files keep overlays there.
-    """
-    if layout.bits_stored == layout.bits_allocated or layout.bits_allocated not in (8, 16):
-        return
-    order = ">" if dataset.is_little_endian is False else "<"
-    stored = np.frombuffer(dataset.PixelData[: layout.num_bytes], dtype=f"{order}u{layout.bits_allocated // 8}")
-    beyond = stored >> layout.bits_stored
-    stray = beyond != 0
-    if layout.signed:
-        negative = (stored >> (layout.bits_stored - 1)) & 1 == 1
-        stray &= ~(negative & (beyond == 2 ** (layout.bits_allocated - layout.bits_stored) - 1))
-    if stray.any():
-        warnings.warn(
-            f"{path.name}: {np.count_nonzero(stray)} pixels have bits beyond BitsStored {layout.bits_stored}, which are"
-            " left out (old files keep overlays there); if their values are wrong, so is BitsStored",
-            UserWarning,
-            stacklevel=2,
-        )
+def _jpeg(frame: bytes) -> tuple[int, int, int] | None:
+    offset = 2
+    while offset + 10 <= len(frame) and frame[offset] == 0xFF:
+        code = frame[offset + 1]
+        if code == 0xFF:  # fill
+            offset += 1
+            continue
+        if code in _START_OF_FRAME:
+            return struct.unpack(">HHB", frame[offset + 5 : offset + 10])
+        offset += 2 + max(2, struct.unpack(">H", frame[offset + 2 : offset + 4])[0])
+    return None
 
 
-def _require_codestreams(dataset: Dataset, layout: PixelLayout, path: Path) -> None:
-    """Every frame is there, and states the size that the header states (run lengths state none)."""
-    from pydicom.encaps import generate_frames
-    from pydicom.uid import RLELossless
-
-    frames = list(generate_frames(dataset.PixelData, number_of_frames=layout.frames))
-    if len(frames) != layout.frames:
-        raise UserError(f"{path}: holds {len(frames)} frames, and its header states {layout.frames}; export it again")
-    if dataset.file_meta.TransferSyntaxUID == RLELossless:
-        return
-    expected = (layout.rows, layout.columns, 1)
-    for frame in frames:
-        if (stated := stated_size(frame)) != expected:
-            found = "no size" if stated is None else "{} x {} pixels with {} components".format(*stated)
-            raise UserError(
-                f"{path}: its compressed pixels state {found}, its header {layout.rows} x {layout.columns} with 1;"
-                " one of them is wrong; export it again"
-            )
-
-
-def _decoder(dataset: Dataset, path: Path) -> Any:
-    from pydicom.pixels.decoders.base import get_decoder
-
-    try:
-        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-    except NotImplementedError:
-        raise UserError(f"{path}: {_syntax(dataset)} has no pixels that can be decoded; convert it") from None
-    if not decoder.is_available:
-        raise UserError(f"{path}: is stored as {_syntax(dataset)}, which needs a decoder: {CODECS}")
-    return decoder
-
-
-def _syntax(dataset: Dataset) -> str:
-    return str(dataset.file_meta.TransferSyntaxUID.name)
+def _jpeg_2000(size: bytes) -> tuple[int, int, int] | None:
+    if len(size) < 38:
+        return None
+    right, bottom, left, top = struct.unpack(">4I", size[4:20])
+    return bottom - top, right - left, struct.unpack(">H", size[36:38])[0]

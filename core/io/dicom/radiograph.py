@@ -15,9 +15,9 @@ from pydantic import NonNegativeInt, PositiveFloat
 
 from core.contract.modality import PartConfig
 from core.errors import MedWeaveWarning, UserError
-from core.io.dicom.grayscale import interest_of, is_padding, modality_of
+from core.io.dicom.grayscale import PixelLayout, interest_of, is_padding, layout_of, modality_of, read_pixels
 from core.io.dicom.header import Header
-from core.io.dicom.instance import SUFFIXES, PixelLayout, layout_of, collect_warnings, read_header, read_pixels
+from core.io.dicom.instance import SUFFIXES, collect_warnings, read_header
 from core.io.dicom.mark import read_mark
 from core.io.files import decoding
 from core.io.geometry import Orientation, centred

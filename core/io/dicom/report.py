@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.io.dicom.codes import Code
-from core.io.dicom.mark import read_report_text, read_mark
+from core.io.dicom.mark import read_mark, read_report_text
 from core.io.files import decoding
 from core.io.provenance import Mark
 

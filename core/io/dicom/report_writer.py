@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.dicom.codes import Code
-from core.io.dicom.mark import write_report_text, new_mark
+from core.io.dicom.mark import new_mark, write_report_text
 from core.io.dicom.new_instance import SUFFIX, SeriesPosition, new_instance, printable, require_suffix, save_instance
 from core.io.dicom.report import HEADINGS, SOP_CLASS, split_sections
 from core.io.provenance import write_marked

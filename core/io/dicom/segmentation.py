@@ -15,13 +15,13 @@ from pydantic import Field, PositiveFloat, model_validator
 from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.dicom.codes import Segment
-from core.io.dicom.frame_positions import FramePositions, single_position, positions_of_frames, positions_in
-from core.io.dicom.grayscale import stored_number
+from core.io.dicom.frame_positions import FramePositions, positions_in, positions_of_frames, single_position
+from core.io.dicom.grayscale import read_pixels, stored_number
 from core.io.dicom.header import Header
-from core.io.dicom.instance import SUFFIXES, collect_warnings, read_header, read_pixels
+from core.io.dicom.instance import SUFFIXES, collect_warnings, read_header
 from core.io.dicom.mark import read_mark
 from core.io.dicom.series import SeriesReaderConfig, as_marked
-from core.io.dicom.slices import Frame, require_alike, frames_of
+from core.io.dicom.slices import Frame, frames_of, require_alike
 from core.io.files import decoding, require_no_nul
 from core.io.geometry import SliceChoice, select_slice
 from core.io.nifti import read_mask

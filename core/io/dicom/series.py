@@ -12,11 +12,11 @@ from pydantic import PositiveFloat, PositiveInt
 
 from core.contract.modality import PartConfig
 from core.errors import MedWeaveWarning, UserError
-from core.io.dicom.grayscale import is_padding, modality_of
+from core.io.dicom.grayscale import is_padding, modality_of, read_pixels
 from core.io.dicom.header import Header
-from core.io.dicom.instance import SUFFIXES, collect_warnings, read_header, read_pixels
+from core.io.dicom.instance import SUFFIXES, collect_warnings, read_header
 from core.io.dicom.mark import read_mark
-from core.io.dicom.radiograph import require_kind, lies_apart
+from core.io.dicom.radiograph import lies_apart, require_kind
 from core.io.dicom.series_files import find_series, find_series_of
 from core.io.dicom.slices import Frame, Gaps, frames_of, is_localizer, plane_affine, stacked
 from core.io.files import decoding, require_no_nul
@@ -140,15 +140,17 @@ class SeriesReader:
         layout = frames[0].layout
         shape = (len(frames), layout.rows, layout.columns)
         values, padding = np.empty(shape, dtype=np.float32), np.zeros(shape, dtype=bool)
-        for header in dict.fromkeys(frame.header for frame in frames):
-            own = [place for place, frame in enumerate(frames) if frame.header is header]
-            stored = read_pixels(header, frames[own[0]].layout)
-            for place in own:
-                plane = stored[frames[place].number]
-                values[place] = self._in_units(plane, frames[place])
-                padded = is_padding(plane, header, frames[place].layout)
+        indices = dict[Header, list[int]]()
+        for index, frame in enumerate(frames):
+            indices.setdefault(frame.header, []).append(index)
+        for header, rows in indices.items():
+            stored = read_pixels(header, frames[rows[0]].layout)
+            for index in rows:
+                plane = stored[frames[index].number]
+                values[index] = self._in_units(plane, frames[index])
+                padded = is_padding(plane, header, frames[index].layout)
                 if padded is not None:
-                    padding[place] = padded
+                    padding[index] = padded
         if padding.any() and lies_apart(values, padding, path):
             values[padding] = values[~padding].min()
         return values

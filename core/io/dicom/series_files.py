@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.errors import MedWeaveWarning, UserError
 from core.io.dicom.header import Header
-from core.io.dicom.instance import SUFFIXES, is_dicom, read_header
+from core.io.dicom.instance import KEPT_BYTES, SUFFIXES, open_dicom
 from core.io.files import opening
 
 _INDEX = ("dicomdir", ".ds_store", "thumbs.db", "icon\r")  # files that systems put beside images
@@ -52,17 +52,22 @@ def _series_in(folder: Path, max_files: int, only: str | None = None) -> dict[st
     files = [entry for entry in _entries(folder) if entry.is_file() and not is_index(entry)]
     if len(files) > max_files:
         raise UserError(f"{folder}: holds {len(files)} files, more than max_files = {max_files}; sort it by series")
-    for file in files:
-        if not is_dicom(file) and not file.name.lower().endswith(SUFFIXES):
-            _require_content(file)
-            others.append(file.name)
+    num_bytes = 0
+    for path in files:
+        file = open_dicom(path)
+        if not file.is_dicom and not path.name.lower().endswith(SUFFIXES):
+            _require_content(path)
+            others.append(path.name)
             continue
-        header = read_header(file)
+        header = file.header
+        num_bytes += len(file.content or b"")
+        if num_bytes > KEPT_BYTES:  # read anew when its pixels are wanted
+            file.release()
         if header.value("Rows") is not None:
             found.setdefault(header.word("SeriesInstanceUID"), []).append(header)
         elif only is None or only.startswith(header.word("SeriesInstanceUID")):  # which may be cut, too
             _require_no_image(header)
-            others.append(file.name)
+            others.append(path.name)
     if others and only is None:
         told = ", ".join(others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
         warnings.warn(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -23,8 +24,8 @@ from typing import Literal
 import numpy as np
 
 from core.errors import MedWeaveWarning, UserError
+from core.io.dicom.grayscale import PixelLayout, layout_of
 from core.io.dicom.header import Header
-from core.io.dicom.instance import PixelLayout, layout_of
 
 _SQUARE = 1e-3  # how far cosines may be from unit length and right angles
 _LOCALIZER = "LOCALIZER"  # value 3 of Image Type, PS3.3 C.8.2.1.1.1
@@ -60,7 +61,7 @@ class Frame:
         """The file's name, and the frame's number where there are several."""
         return self.path.name + (f" frame {self.number + 1}" if self.layout.frames > 1 else "")
 
-    @property
+    @cached_property
     def normal(self) -> np.ndarray:
         """The unit vector across the slice, so that (along, down, normal) is right-handed."""
         normal = np.cross(self.along, self.down)
