@@ -1,1 +1,1 @@
-"""Step 5: noisy latents of several flows to what they tell each other."""
+"""Step 5: noisy latents of several flows to the contexts that they give each other."""

@@ -131,7 +131,7 @@ class NoisyPair:
         """Contrast the pooled contexts: those of one study resemble each other (method E14)."""
         if not trainable(*(flow.context_encoder for flow in self.flows)):
             return {}
-        rows = (flow.context_encoder.pooled(one) for flow, one in zip(self.flows, self.contexts, strict=True))
+        rows = (flow.context_encoder.pooled(context) for flow, context in zip(self.flows, self.contexts, strict=True))
         pooled = [self.batch_rows.gather(vectors, self.batch_rows.size) for vectors in rows]
         loss = contrast(pooled[0], pooled[1], self.batch_rows.equal)
         return {f"contrast {'-'.join(self.names)}": self.choice.contrast_weight * loss}

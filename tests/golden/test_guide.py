@@ -135,7 +135,7 @@ def test_the_loss_is_the_equation_in_both_directions():
     assert len(terms) == 2
 
 
-def test_cross_errors_are_per_study():
+def test_the_cross_guidance_mse_is_per_study():
     a, b = flow(3, 1), flow(5, 2)
     level, no = log_snr_of_timestep(torch.full((6,), 400)), torch.zeros(6, dtype=torch.bool)
     noisy_a, noisy_b = at_level(a.latent, level, no, generator()), at_level(b.latent, level, no, generator(1))

@@ -96,19 +96,19 @@ def test_the_given_grid_is_turned_to_the_outputs_axes():
         centred((8, 8), (1.0, 1.0), "PL", projection=True),
     ],
 )
-def test_what_shows_other_points_gives_no_place(other):
+def test_an_image_of_other_points_gives_no_grid(other):
     assert given_grid(DEFAULT, [other]) is None
     assert given_grid(other, [DEFAULT]) is None
 
 
-def test_volumes_share_a_grid_and_the_first_given_one_counts():
+def test_volumes_share_a_grid_and_the_first_given_image_counts():
     default = centred((8, 8, 8), (5.0, 5.0, 5.0), "SPL")
     first, second = centred((9, 8, 7), (4.0, 3.0, 2.0), "SPL"), centred((5, 5, 5), (1.0, 1.0, 1.0), "SPL")
     assert given_grid(default, [DEFAULT, first, second]) == first
 
 
 @pytest.mark.parametrize("name", ["ct", "mri", "mask_organs"])
-def test_dicom_keeps_the_given_place(bundle, tmp_path, name):
+def test_dicom_has_the_given_position(bundle, tmp_path, name):
     given = Geometry(affine=PLACED, shape=(40, 48))
     parts = bundle.run.parts(name)
     parts.exports["dicom"].build().write(generated(bundle, name, [given])[0], tmp_path / f"{name}.dcm", PROVENANCE)

@@ -1,4 +1,4 @@
-"""Sampling needs the scale that the phase ``autoencoder`` has measured (METHOD E7)."""
+"""Sampling needs the scale that the phase ``autoencoder`` has measured (method E7)."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""The master grid, and solvers on several flows with grids of their own (E16)."""
+"""The shared schedule, and solvers on several flows with fewer steps (E16)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_grids_are_those_of_the_literature():
 
 
 @pytest.mark.parametrize(("num", "steps"), [(50, 50), (50, 25), (50, 7), (8, 1), (5, 4)])
-def test_own_points_share_both_ends(num, steps):
+def test_substeps_share_both_ends(num, steps):
     points = substep_indices(num, steps)
     assert (points[0], points[-1], len(points)) == (0, num, steps + 1)
     gaps = [b - a for a, b in pairwise(points)]
@@ -66,7 +66,7 @@ def test_flows_that_do_not_listen_end_as_if_alone(solver):
 
 
 @pytest.mark.parametrize(("solver", "eta"), [*((solver, 0.0) for solver in SOLVERS), ("ddim", 1.0)])
-def test_a_coarser_flow_ends_where_its_own_grid_alone_would_end(solver, eta):
+def test_a_coarser_flow_ends_as_it_would_alone(solver, eta):
     grid, points = shared_schedule(8), substep_indices(8, 4)
     draws = torch.randn(8, 2, 5, generator=torch.Generator().manual_seed(3))
     fine, coarse = solve(

@@ -89,7 +89,7 @@ def test_a_trained_attachment_reads_every_site(kind, randomised):
 
 
 @pytest.mark.parametrize("kind", ["plane", "volume"])
-def test_the_place_of_a_token_counts_along_known_axes_only(kind, randomised):
+def test_the_position_of_a_token_counts_along_known_axes_only(kind, randomised):
     network, geometry = denoiser(kind)
     randomised(network, std=0.1)
     randomised(attach_guidance(network, geometry, context_width=WIDTH), std=0.3)

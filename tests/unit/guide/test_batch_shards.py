@@ -1,4 +1,4 @@
-"""A batch that processes or accumulated parts share gives the loss and the gradients of the whole (METHOD E13)."""
+"""A batch that processes or accumulated parts share gives the loss and the gradients of the whole (method E13)."""
 
 import pytest
 import torch

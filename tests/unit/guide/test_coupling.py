@@ -39,7 +39,7 @@ def train(flows: dict[str, Any], pairs: list[tuple[str, str]], choice: GuideChoi
 
 
 def shuffled(context: Context) -> Context:
-    """What another patient's partner tells."""
+    """The context of another patient's partner."""
     return replace(context, tokens=context.tokens.roll(1, 0), mask=context.mask.roll(1, 0))
 
 
@@ -69,7 +69,7 @@ def compared(receiver: Any, sender: Any, timestep: int, *, clean: bool = False) 
 
 @pytest.fixture(scope="module")
 def trained(new_flow):
-    """Vector and grid after ``diffuse`` and a guide round; ``before`` and the held-out flows beside them."""
+    """Vector and grid after ``diffuse`` and a guide round; ``before`` and the held-out flows with them."""
     flows = {name: new_flow(name, 600) for name in ("vector", "grid")}
     for name, flow in flows.items():
         flow.train_alone(150, name)
@@ -115,7 +115,7 @@ def test_after_training_the_true_partner_helps_and_another_patients_does_not(tra
 
 
 @pytest.mark.parametrize("pair", directions(), ids="<-".join)
-def test_a_clean_partner_tells_more_than_a_noisy_one(trained, pair):
+def test_a_clean_partner_reduces_the_error_more_than_a_noisy_one(trained, pair):
     receiver, sender = (trained.held_out[name] for name in pair)
     noisy, clean = compared(receiver, sender, 550), compared(receiver, sender, 550, clean=True)
     assert clean.true.mean() < 0.95 * noisy.true.mean()
