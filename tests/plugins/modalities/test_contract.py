@@ -29,9 +29,9 @@ def named(value):
 
 def outcomes(modality, preset, checks):
     """The messages of the checks that failed, and how many passed."""
-    found = check_modality(modality, preset, only=checks)
-    failed = {outcome.check: outcome.message for outcome in found if outcome.status == "failed"}
-    return failed, sum(outcome.status == "passed" for outcome in found)
+    outcomes = check_modality(modality, preset, only=checks)
+    failed = {outcome.check: outcome.message for outcome in outcomes if outcome.status == "failed"}
+    return failed, sum(outcome.status == "passed" for outcome in outcomes)
 
 
 @pytest.mark.parametrize("check", [check for check in check_names() if check not in LONG])

@@ -1,4 +1,4 @@
-"""What a built-in modality writes as DICOM, its own reader reads: numbers, place, and that they are synthetic."""
+"""What a built-in modality writes as DICOM, its reader reads: numbers, position, and that they are synthetic."""
 
 import csv
 import json
@@ -17,8 +17,8 @@ from plugins.mri.modality import MODALITIES
 from plugins.text.modality import TEXT
 from plugins.xray.modality import FRONTAL, LATERAL
 
-TOLD = Provenance(model="m", recipe="r", seed=1, index=2, versions={"weights": "sha256:0"})
-ALL = [(CT, "tiny"), (CT, "tiny3d"), *((one, "tiny") for one in MODALITIES), (MODALITIES[0], "tiny3d")]
+PROVENANCE = Provenance(model="m", recipe="r", seed=1, index=2, versions={"weights": "sha256:0"})
+ALL = [(CT, "tiny"), (CT, "tiny3d"), *((modality, "tiny") for modality in MODALITIES), (MODALITIES[0], "tiny3d")]
 ALL += [(FRONTAL, "tiny"), (LATERAL, "tiny"), (TEXT, "tiny")]
 IMAGES = [case for case in ALL if case[0] is not TEXT]
 
@@ -27,13 +27,13 @@ def named(value):
     return getattr(value, "name", value)
 
 
-def written(modality, preset, folder, sample=None, told=TOLD):
+def written(modality, preset, folder, sample=None, provenance=PROVENANCE):
     """The path of a sample, and the sample."""
     parts = modality.parts(preset)
     sample = sample or draw_sample(modality.name, parts.data, 0)
     writer = parts.exports["dicom"].build()
     path = folder / f"{modality.name}{writer.suffix}"
-    writer.write(sample, path, told)
+    writer.write(sample, path, provenance)
     return path, sample, writer
 
 
@@ -46,42 +46,42 @@ def oblique(geometry):
 @pytest.mark.parametrize(("modality", "preset"), ALL, ids=named)
 def test_the_modality_reads_what_it_wrote(tmp_path, modality, preset):
     path, sample, writer = written(modality, preset, tmp_path)
-    found = modality.parts(preset).reader.build().read(path)
-    assert found.modality == modality.name
-    assert found.meta["synthetic"] is True
-    assert Provenance(**found.meta["provenance"]) == TOLD
+    restored = modality.parts(preset).reader.build().read(path)
+    assert restored.modality == modality.name
+    assert restored.meta["synthetic"] is True
+    assert Provenance(**restored.meta["provenance"]) == PROVENANCE
     if isinstance(sample.data, str):
-        assert found.data == sample.data
+        assert restored.data == sample.data
         return
-    assert np.abs(found.data - sample.data).max() <= writer.tolerance * 1.001
-    assert np.array_equal(found.geometry.affine, sample.geometry.affine)
-    assert found.geometry.shape == sample.geometry.shape
+    assert np.abs(restored.data - sample.data).max() <= writer.tolerance * 1.001
+    assert np.array_equal(restored.geometry.affine, sample.geometry.affine)
+    assert restored.geometry.shape == sample.geometry.shape
 
 
 @pytest.mark.parametrize(("modality", "preset"), IMAGES, ids=named)
-def test_an_oblique_image_keeps_its_place(tmp_path, modality, preset):
+def test_an_oblique_image_keeps_its_position(tmp_path, modality, preset):
     straight = draw_sample(modality.name, modality.parts(preset).data, 0)
     path, sample, _ = written(modality, preset, tmp_path, replace(straight, geometry=oblique(straight.geometry)))
-    found = modality.parts(preset).reader.build().read(path)
-    assert np.array_equal(found.geometry.affine, sample.geometry.affine)
+    restored = modality.parts(preset).reader.build().read(path)
+    assert np.array_equal(restored.geometry.affine, sample.geometry.affine)
 
 
 @pytest.mark.parametrize(
     ("modality", "preset"), [case for case in IMAGES if case[0] not in (FRONTAL, LATERAL)], ids=named
 )
 def test_slices_stand_in_the_patient_without_our_mark(tmp_path, modality, preset):
-    """Another archive may drop private elements: values and places are the standard's own."""
+    """Another archive may drop private elements: values and positions are standard elements."""
     straight = draw_sample(modality.name, modality.parts(preset).data, 0)
     path, sample, writer = written(modality, preset, tmp_path, replace(straight, geometry=oblique(straight.geometry)))
-    for one in path.iterdir() if path.is_dir() else [path]:
-        dataset = pydicom.dcmread(one)
+    for file in path.iterdir() if path.is_dir() else [path]:
+        dataset = pydicom.dcmread(file)
         dataset.remove_private_tags()
-        dataset.save_as(one)
-    found = modality.parts(preset).reader.build().read(path)
-    assert np.abs(found.data - sample.data).max() <= writer.tolerance * 1.001
+        dataset.save_as(file)
+    restored = modality.parts(preset).reader.build().read(path)
+    assert np.abs(restored.data - sample.data).max() <= writer.tolerance * 1.001
     # Which way the normal of a single slice points is nobody's business.
     axes = [*range(len(sample.geometry.shape)), 3]
-    assert np.abs((found.geometry.affine - sample.geometry.affine)[:, axes]).max() < 1e-6
+    assert np.abs((restored.geometry.affine - sample.geometry.affine)[:, axes]).max() < 1e-6
 
 
 def test_one_view_is_not_taken_for_the_other(tmp_path):
@@ -92,21 +92,27 @@ def test_one_view_is_not_taken_for_the_other(tmp_path):
 
 def test_joint_outputs_are_one_study(tmp_path):
     paths = [written(modality, "tiny", tmp_path)[0] for modality in (FRONTAL, LATERAL, CT, MODALITIES[0], TEXT)]
-    found = [pydicom.dcmread(path) for path in paths]
+    headers = [pydicom.dcmread(path) for path in paths]
     for key in ("StudyInstanceUID", "PatientID", "StudyDate", "StudyTime", "StudyID"):
-        assert len({str(one[key].value) for one in found}) == 1
-    assert len({one.SeriesInstanceUID for one in found}) == len({one.SeriesNumber for one in found}) == len(found)
-    assert len({one.FrameOfReferenceUID for one in found if "FrameOfReferenceUID" in one}) == 1
-    assert {one.Modality for one in found} == {"DX", "CT", "MR", "SR"}
+        assert len({str(header[key].value) for header in headers}) == 1
+    assert (
+        len({header.SeriesInstanceUID for header in headers})
+        == len({header.SeriesNumber for header in headers})
+        == len(headers)
+    )
+    assert len({header.FrameOfReferenceUID for header in headers if "FrameOfReferenceUID" in header}) == 1
+    assert {header.Modality for header in headers} == {"DX", "CT", "MR", "SR"}
 
 
 def test_no_two_modalities_share_a_series_number():
-    numbers = [one.parts("tiny").exports["dicom"].series_number for one in (FRONTAL, LATERAL, CT, TEXT, *MODALITIES)]
+    numbers = [
+        modality.parts("tiny").exports["dicom"].series_number for modality in (FRONTAL, LATERAL, CT, TEXT, *MODALITIES)
+    ]
     assert len(set(numbers)) == len(numbers)
 
 
 def test_a_manifest_of_series_is_read_back(tmp_path):
-    """As `core.generate` writes it: folders and files of one study."""
+    """As `core.generate` writes it: folders and files of a study."""
     study = tmp_path / "0000"
     study.mkdir()
     cases = [(CT, "tiny3d"), (MODALITIES[0], "tiny3d"), (FRONTAL, "tiny3d"), (TEXT, "tiny3d")]
@@ -118,5 +124,5 @@ def test_a_manifest_of_series_is_read_back(tmp_path):
     (record,) = MANIFEST.scan(tmp_path)
     for modality, preset in cases:
         (path,) = record.files[modality.name]
-        found = modality.parts(preset).reader.build().read(path)
-        assert json.loads(json.dumps(found.meta["provenance"]))["seed"] == 1
+        restored = modality.parts(preset).reader.build().read(path)
+        assert json.loads(json.dumps(restored.meta["provenance"]))["seed"] == 1

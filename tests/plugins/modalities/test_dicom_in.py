@@ -1,4 +1,4 @@
-"""DICOM through the plugins' own readers and preprocessors."""
+"""DICOM through the plugins' readers and preprocessors."""
 
 from pathlib import Path
 
@@ -42,8 +42,8 @@ def test_a_folder_is_a_volume_and_a_sphere_stays_where_it_is(tmp_path):
     # Slices from the head down, columns towards the patient's left, rows towards the back.
     ct_series(tmp_path, volume[::-1], (-150, -150, 115), (0, 0, -10), spacing=(10, 10))
     sample = canonical(CT, tmp_path, "tiny3d")
-    found = np.argwhere(sample.data[0] > sample.data.mean()).mean(axis=0) / np.array(sample.data.shape[1:])
-    superior, posterior, left = found
+    centre = np.argwhere(sample.data[0] > sample.data.mean()).mean(axis=0) / np.array(sample.data.shape[1:])
+    superior, posterior, left = centre
     assert superior > 0.55
     assert posterior < 0.45
     assert left > 0.55

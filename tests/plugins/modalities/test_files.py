@@ -1,4 +1,4 @@
-"""Files as they come, through each modality's own parts."""
+"""Files as they come, through the parts of each modality."""
 
 import csv
 from dataclasses import replace
@@ -40,11 +40,11 @@ def test_a_radiograph_knows_that_it_is_a_projection(tmp_path, view, axes, preset
     parts = view.parts(preset)
     Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(40, 30)).save(tmp_path / "a.png")
     reader, preprocess = parts.reader.build(), parts.preprocess.build()
-    found = preprocess.apply(reader.read(tmp_path / "a.png"))
-    restored = preprocess.invert(replace(found, geometry=None), None)
+    preprocessed = preprocess.apply(reader.read(tmp_path / "a.png"))
+    restored = preprocess.invert(replace(preprocessed, geometry=None), None)
     parts.writer.build().write(restored, tmp_path / "b.png", Provenance(model="m", recipe="r", seed=0))
     again = reader.read(tmp_path / "b.png")
-    for geometry in (parts.data.default_geometry, found.geometry, again.geometry):
+    for geometry in (parts.data.default_geometry, preprocessed.geometry, again.geometry):
         assert geometry.source_header["projection"] is True
         assert known_axes(geometry) == axes
 
@@ -62,10 +62,10 @@ def test_hounsfield_units_survive(tmp_path):
     nib.save(nib.Nifti1Image(data, np.diag([-1.0, -1.0, 5.0, 1.0])), tmp_path / "a.nii.gz")
     parts = CT.parts("tiny")
     sample = parts.reader.build().read(tmp_path / "a.nii.gz")
-    found = parts.preprocess.build().apply(sample)
-    assert found.geometry.orientation == "PL"
-    assert np.isclose(found.data.max(), 0.04, atol=1e-5)
-    restored = parts.preprocess.build().invert(found, sample.geometry)
+    preprocessed = parts.preprocess.build().apply(sample)
+    assert preprocessed.geometry.orientation == "PL"
+    assert np.isclose(preprocessed.data.max(), 0.04, atol=1e-5)
+    restored = parts.preprocess.build().invert(preprocessed, sample.geometry)
     parts.writer.build().write(restored, tmp_path / "b.nii.gz", Provenance(model="m", recipe="r", seed=0))
     again = nib.load(tmp_path / "b.nii.gz")
     assert again.shape == (40, 50, 1)
@@ -74,7 +74,7 @@ def test_hounsfield_units_survive(tmp_path):
     assert again.get_data_dtype() == np.int16
 
 
-def test_ct_reads_a_picture_only_when_told_its_window(tmp_path):
+def test_ct_reads_an_exported_image_only_with_its_window(tmp_path):
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "a.png")
     reader = CT.parts("tiny").reader
     with pytest.raises(UserError, match=r"a\.png.*set reader.image"):
@@ -118,9 +118,9 @@ def test_real_volumes_and_slices(real_data):
     (first, *_) = sorted((real_data("openms_mri") / "nii").glob("*T1W*.nii.gz"))
     parts = MRI.parts("tiny3d")
     sample = parts.reader.build().read(first)
-    found = parts.preprocess.build().apply(sample)
-    assert found.geometry.orientation == "SPL"
-    restored = parts.preprocess.build().invert(found, sample.geometry)
+    preprocessed = parts.preprocess.build().apply(sample)
+    assert preprocessed.geometry.orientation == "SPL"
+    restored = parts.preprocess.build().invert(preprocessed, sample.geometry)
     assert restored.geometry == sample.geometry
     assert np.corrcoef(restored.data.ravel(), sample.data.ravel())[0, 1] > 0.8
     for path in sorted((real_data("brats2013_2d") / "nii").glob("*T1_*.nii.gz"))[:3]:

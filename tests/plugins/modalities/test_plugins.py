@@ -91,7 +91,7 @@ def test_paper_sizes_are_the_published_ones():
         ("text", "denoiser"): 1_708_850_368,
         ("text", "autoencoder"): TEXT_AUTOENCODER,
         ("xray_frontal", "denoiser"): 859_520_964,
-        ("ct", "autoencoder"): 83_649_253,  # 83.65 M with one channel in place of three
+        ("ct", "autoencoder"): 83_649_253,  # 83.65 M with a channel instead of three
     }
     for (name, part), count in published.items():
         config = modalities()[name].parts("paper").declared()[part]
@@ -102,7 +102,7 @@ def test_paper_sizes_are_the_published_ones():
 
 @pytest.mark.parametrize("name", PLUGINS)
 def test_registering_is_fast_and_light(name):
-    """Best of five, in a process of its own, after the contract itself has been imported."""
+    """Best of five, in a separate process, after the contract itself has been imported."""
     program = f"""
 import sys, time
 import core.api, core.io, core.preprocess

@@ -35,9 +35,9 @@ def samples(tree, monkeypatch):
             parts = {name: run.modalities[name].parts("tiny") for name in names}
             studies = Studies(records, visible, parts, readers_of([source], run))
             return records, {
-                (records[place].study, name): studies.sample(name, place)
+                (records[index].study, name): studies.sample(name, index)
                 for name in names
-                for place in studies.indices_with(name)
+                for index in studies.indices_with(name)
             }
 
     return read
@@ -55,13 +55,13 @@ def test_brats_and_ixi_give_their_middle_slices(tree, samples):
         tree.volume(f"brats/BraTS2021_00000/BraTS2021_00000_{what}.nii.gz", (10, 12, 5))
     for what in ("T1", "T2", "PD"):
         tree.volume(f"ixi/IXI002-Guys-0828-{what}.nii.gz", (10, 12, 5))
-    records, found = samples("brats", "mri_t1-mri_t1c")
+    records, canonical = samples("brats", "mri_t1-mri_t1c")
     assert records[0].dataset == "brats"
-    assert set(found) == {("BraTS2021_00000", "mri_t1"), ("BraTS2021_00000", "mri_t1c")}
-    assert all(sample.data.shape == (1, 64, 64) and np.isfinite(sample.data).all() for sample in found.values())
-    assert found["BraTS2021_00000", "mri_t1"].data.std() > 0.1
-    _, found = samples("ixi", "mri_t1-mri_pd")
-    assert len(found) == 2
+    assert set(canonical) == {("BraTS2021_00000", "mri_t1"), ("BraTS2021_00000", "mri_t1c")}
+    assert all(sample.data.shape == (1, 64, 64) and np.isfinite(sample.data).all() for sample in canonical.values())
+    assert canonical["BraTS2021_00000", "mri_t1"].data.std() > 0.1
+    _, canonical = samples("ixi", "mri_t1-mri_pd")
+    assert len(canonical) == 2
 
 
 def test_sliver07_is_read_from_metaimage(tree, samples):
@@ -73,9 +73,9 @@ def test_sliver07_is_read_from_metaimage(tree, samples):
     voxels = np.full((3, 8, 8), -1000, "<i2")
     voxels[1] = 500
     tree.file("sliver07/training/liver-orig001.raw", voxels.tobytes())
-    _, found = samples("sliver07", "text-ct")
-    assert set(found) == {("train-001", "text"), ("train-001", "ct")}
-    assert found["train-001", "ct"].data.max() == pytest.approx(0.5)  # 500 HU in a window of -1000 to 1000
+    _, canonical = samples("sliver07", "text-ct")
+    assert set(canonical) == {("train-001", "text"), ("train-001", "ct")}
+    assert canonical["train-001", "ct"].data.max() == pytest.approx(0.5)  # 500 HU in a window of -1000 to 1000
 
 
 def test_mimic_cxr_gives_both_views_and_the_impression(tree, samples):
@@ -90,11 +90,11 @@ def test_mimic_cxr_gives_both_views_and_the_impression(tree, samples):
     tree.picture(f"{folder}/s5/a.jpg")
     tree.picture(f"{folder}/s5/b.jpg")
     tree.file(f"{folder}/s5.txt", "FINDINGS: Long.\n\nIMPRESSION: Short.")
-    (record,), found = samples("mimic_cxr_impression", "text-xray")
+    (record,), canonical = samples("mimic_cxr_impression", "text-xray")
     assert record.split == "validation"
-    assert set(found) == {("s5", "text"), ("s5", "xray_frontal"), ("s5", "xray_lateral")}
+    assert set(canonical) == {("s5", "text"), ("s5", "xray_frontal"), ("s5", "xray_lateral")}
     _, whole = samples("mimic_cxr", "text-xray")
-    assert len(whole["s5", "text"].data) > len(found["s5", "text"].data), "the whole report is longer"
+    assert len(whole["s5", "text"].data) > len(canonical["s5", "text"].data), "the whole report is longer"
 
 
 def test_chestxray14_and_medicat_pictures_with_four_channels(tree, samples):
@@ -108,15 +108,15 @@ def test_chestxray14_and_medicat_pictures_with_four_channels(tree, samples):
     tree.file("chestxray14/train_val_list.txt", "a.png")
     tree.file("chestxray14/test_list.txt", "b.png")
     Image.new("RGBA", (20, 20), (200, 200, 200, 255)).save(tree.file("chestxray14/images/a.png"))
-    _, found = samples("chestxray14", "text-xray_frontal")
-    assert set(found) == {("a", "text"), ("a", "xray_frontal")}
+    _, canonical = samples("chestxray14", "text-xray_frontal")
+    assert set(canonical) == {("a", "text"), ("a", "xray_frontal")}
 
     from plugins.public_datasets.medicat import TABLE
 
     tree.file(f"medicat/{TABLE}", '{"pdf_hash": "h", "fig_uri": "1.png", "s2_caption": "CT scan.", "radiology": true}')
     Image.new("RGB", (20, 20), (255, 255, 255)).save(tree.file("medicat/figures/h_1.png"))
-    _, found = samples("medicat", "text-ct")
-    assert found["h_1", "ct"].data.max() == pytest.approx(0.24)
+    _, canonical = samples("medicat", "text-ct")
+    assert canonical["h_1", "ct"].data.max() == pytest.approx(0.24)
 
 
 def test_gold_atlas_pairs_ct_and_mri_of_one_folder(tree, samples):
@@ -129,22 +129,22 @@ def test_gold_atlas_pairs_ct_and_mri_of_one_folder(tree, samples):
     data[:, 4:] = -200
     for uid, kind, more in (("30", "CT", {"RescaleType": "HU"}), ("31", "MR", {"SeriesDescription": "T2"})):
         for number, path in enumerate(tree.series("gold-atlas/1_01_P", uid, 3, Modality=kind)):
-            kept = {
+            position = {
                 "ImagePositionPatient": [0, 0, 5.0 * (3 - number)],
                 "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
                 "SeriesInstanceUID": f"1.2.3.{uid}",
                 "InstanceNumber": number,
             }
             name = str(path.relative_to(tree.root))
-            tree.dicom(name, Modality=kind, PixelData=data.tobytes(), **kept, **pixels, **more)
-    (record,), found = samples("gold_atlas", "ct-mri")
+            tree.dicom(name, Modality=kind, PixelData=data.tobytes(), **position, **pixels, **more)
+    (record,), canonical = samples("gold_atlas", "ct-mri")
     assert {name: paths[0].name for name, paths in record.files.items()} == {
         "ct": "30-01.dcm",
         "mri": "31-01.dcm",
         "mri_t2": "31-01.dcm",
     }
-    assert found["1_01_P", "ct"].data.max() == pytest.approx(0.3)
-    assert found["1_01_P", "mri"].data.shape == (1, 64, 64)
+    assert canonical["1_01_P", "ct"].data.max() == pytest.approx(0.3)
+    assert canonical["1_01_P", "mri"].data.shape == (1, 64, 64)
 
 
 def test_a_folder_of_ones_own(tree, samples, monkeypatch, tmp_path):

@@ -75,7 +75,9 @@ def mutated(content: bytes, draw: random.Random) -> bytes:
         if kind == 0:
             changed[position : position + 1] = bytes([draw.randrange(256)])
         elif kind == 1:
-            changed[position:position] = draw.choice([b",", b'"', b"\n", b"\0", b"\xff", b"[", b"-1", b"../", b"\xc3\xa4"])
+            changed[position:position] = draw.choice(
+                [b",", b'"', b"\n", b"\0", b"\xff", b"[", b"-1", b"../", b"\xc3\xa4"]
+            )
         elif kind == 2:
             del changed[position : position + draw.randint(1, 8)]
         else:
