@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -79,6 +80,7 @@ def path(text: str) -> Path:
 def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command on the process's arguments and exit: 0 done, 1 unforeseen, 2 wrong input, 130 interrupted."""
     warnings.showwarning = _show_warning
+    _accept_every_character()
     try:
         command(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
@@ -97,6 +99,12 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
         print(f"error: {_unexpected(error)}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
+
+
+def _accept_every_character() -> None:
+    """Write an arrow of the table as ``\\u2192`` where the output's encoding has none, as standard error does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _unexpected(error: Exception) -> str:

@@ -83,7 +83,7 @@ def test_only_findings_that_differ_are_probed():
 @pytest.mark.parametrize(
     ("where", "expected"),
     [({}, (1, 2)), ({"dataset": "another"}, ()), ({"pool": 2}, ())],
-    ids=["readable", "nobody reads them", "of another round"],
+    ids=["with an extractor", "without an extractor", "of another round"],
 )
 def test_studies_without_a_partner_teach_where_they_can_be_read(where, expected):
     studies = study_findings("effusion", "no effusion", "edema", **where)

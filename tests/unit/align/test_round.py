@@ -1,4 +1,4 @@
-"""A round of alignment: what is masked, what is invariant, what the log tells."""
+"""A round of alignment: what is masked, what is invariant, what the log holds."""
 
 import json
 import math
@@ -141,7 +141,7 @@ def half(index):
 
 @pytest.mark.usefixtures("blind")
 def test_both_ends_are_probed_for_findings_that_some_have_and_others_lack(rows):
-    """Of two labels one is everywhere: the other alone is asked for."""
+    """Of two labels one is everywhere: only the other is probed."""
     first, *_ = rows(labels=half, findings_weight=1.0)
     for name in TOYS:
         assert first[f"findings {name}"] == pytest.approx(math.log(2), rel=1e-6)

@@ -1,10 +1,12 @@
-"""A flag under its former name."""
+"""A flag under its former name; output in an encoding without arrows."""
 
+import io
+import sys
 import warnings
 
 import pytest
 
-from core.cli.command import Parser
+from core.cli.command import Parser, run
 from core.errors import MedWeaveWarning, UserError
 
 
@@ -43,3 +45,13 @@ def test_former_names_are_neither_shown_nor_proposed(parser):
     with pytest.raises(UserError, match="unknown argument '--lon'") as error:
         parser.parse_args(["--lon"])
     assert "--long" not in str(error.value)
+
+
+def test_an_arrow_does_not_end_a_command_where_the_encoding_has_none(monkeypatch):
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", output)
+    with pytest.raises(SystemExit) as ended:
+        run(lambda arguments: print("text → ct"), [])
+    assert ended.value.code == 0
+    output.flush()
+    assert output.buffer.getvalue() == b"text \\u2192 ct\n"

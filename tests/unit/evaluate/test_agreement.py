@@ -15,7 +15,7 @@ NAN = float("nan")
 
 
 def cohort(num: int, shifts: tuple[float, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of a judge for which present and absent are normal laws, this far apart."""
+    """Scores of a classifier for which present and absent are normal laws, this far apart."""
     rng = np.random.default_rng(seed)
     labels = (rng.random((num, len(shifts))) < 0.4).astype(float)
     return rng.normal(size=labels.shape) + labels * np.array(shifts), labels
@@ -82,14 +82,14 @@ def test_a_rare_finding_leaves_resamples_out():
     assert found.macro.left_out == found.by_finding["a"].left_out
 
 
-def test_readable_is_asked_of_real_images():
+def test_reliable_findings_are_chosen_on_real_images():
     assert reliable_findings(*cohort(2000, (0.2, 2.0))).tolist() == [False, True]
     scores, labels = cohort(50, (1.0, 1.0))
-    assert reliable_findings(scores, labels * 0).tolist() == [False, False], "unknown is not readable"
+    assert reliable_findings(scores, labels * 0).tolist() == [False, False], "unknown is not reliable"
 
 
 def test_the_ratio_of_a_generator_that_reaches_half():
-    """By hand: mean AUROC 0.875 and 1.0 over the two readable findings; the unreadable one does not count."""
+    """By hand: mean AUROC 0.875 and 1.0 over the two reliable findings; the other one does not count."""
     labels = np.array([[0, 0, 0], [0, 0, 1], [1, 1, 0], [1, 1, 1]], dtype=float)
     perfect = np.array([[1, 1, 4], [2, 2, 3], [3, 3, 2], [4, 4, 1]], dtype=float)
     made = perfect.copy()
@@ -102,7 +102,7 @@ def test_the_ratio_of_a_generator_that_reaches_half():
     assert (itself.value, itself.low, itself.high) == (1.0, 1.0, 1.0), "one draw of patients serves both sides"
 
 
-def test_a_readable_finding_that_nobody_has_is_left_out_of_both():
+def test_a_reliable_finding_that_nobody_has_is_left_out_of_both():
     scores, labels = cohort(60, (1.0, 1.0))
     rare = np.column_stack([labels, np.zeros(60)])
     three = np.column_stack([scores, scores[:, 0]])
@@ -122,7 +122,7 @@ def test_the_ratio_covers_the_truth_and_chance_is_zero():
     assert not agreement_ratio(noise, kept, labels, reliable=[True, True]).excludes_zero
 
 
-def test_nothing_readable_and_wrong_shapes_are_refused():
+def test_nothing_reliable_and_wrong_shapes_are_refused():
     scores, labels = cohort(10, (1.0, 1.0))
     with pytest.raises(UserError, match="no finding is classified reliably"):
         agreement_ratio(scores, scores, labels, reliable=[False, False])
@@ -166,10 +166,10 @@ def test_f1_agrees_with_torchmetrics_where_every_finding_occurs():
     scores, labels = cohort(90, (0.5, 1.0, 2.0))
     thresholds = best_thresholds(*cohort(300, (0.5, 1.0, 2.0), 1))
     found = f1(scores, labels, thresholds, list("abc"))
-    predicted_findings, told = torch.from_numpy(scores > thresholds).long(), torch.from_numpy(labels).long()
+    predicted_findings, known = torch.from_numpy(scores > thresholds).long(), torch.from_numpy(labels).long()
     for average in ("micro", "macro", "weighted"):
-        theirs = float(multilabel_f1_score(predicted_findings, told, 3, average=average))
+        theirs = float(multilabel_f1_score(predicted_findings, known, 3, average=average))
         assert getattr(found, average).value == pytest.approx(theirs, abs=1e-6)
         assert getattr(found, average).low < theirs < getattr(found, average).high
-    single = multilabel_f1_score(predicted_findings, told, 3, average="none").tolist()
+    single = multilabel_f1_score(predicted_findings, known, 3, average="none").tolist()
     assert [one.value for one in found.by_finding.values()] == pytest.approx(single, abs=1e-6)

@@ -1,4 +1,4 @@
-"""The rows of agreement with the prompt: one judge for real, reconstructed and generated images, and the floor."""
+"""The rows of agreement with the prompt: one classifier for real, reconstructed and generated images, and the lower bound."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ NUM, FINDINGS = 120, ("effusion", "nodule")
 
 
 class FakeTestSet:
-    """Images are their labels plus noise, and the judge reads them as they are; ``fidelity`` of what is generated."""
+    """Images are their labels plus noise, and the classifier returns them unchanged; ``fidelity`` of what is generated."""
 
     def __init__(self, fidelity):
         draw = np.random.default_rng(0)
@@ -21,9 +21,9 @@ class FakeTestSet:
         noise = draw.normal(size=(3, NUM, 2))
         self.images = {"real": 3 * self.truth + noise[0], "reconstructed": 2 * self.truth + noise[1]}
         self.images["generated"] = fidelity * self.truth + noise[2]
-        self.centre, self.grids, self.findings, self.seed = "told", ("picture",), FINDINGS, 0
-        self.run = SimpleNamespace(prompt_sources=lambda name: ("told",))
-        self.asked = []
+        self.centre, self.grids, self.findings, self.seed = "report", ("picture",), FINDINGS, 0
+        self.run = SimpleNamespace(prompt_sources=lambda name: ("report",))
+        self.requests = []
         self.hold(self.truth)
 
     def hold(self, truth):
@@ -55,12 +55,12 @@ class FakeTestSet:
         return [Batch(modality=name, data=torch.from_numpy(self.images["reconstructed"]))]
 
     def generated(self, outputs, indices, **settings):
-        self.asked.append(settings)
+        self.requests.append(settings)
         return {name: [Batch(modality=name, data=torch.from_numpy(self.images["generated"]))] for name in outputs}
 
 
 @pytest.mark.parametrize(("fidelity", "low", "high"), [(2.0, 0.85, 1.15), (0.0, -0.25, 0.25)])
-def test_rows_and_share_of_the_ceiling(fidelity, low, high):
+def test_rows_and_auroc_relative_to_reconstruction(fidelity, low, high):
     test_set = FakeTestSet(fidelity)
     lines = {row.what: row for row in agreement_rows(test_set)}
     means = {
@@ -69,27 +69,27 @@ def test_rows_and_share_of_the_ceiling(fidelity, low, high):
     assert means["real"] > means["reconstructed"] > 0.8
     floor = lines["picture: findings, mean AUROC, another patient's prompt"]
     assert floor.low < 0.5 < floor.high
-    ratio = lines["picture: agreement with told, AUROC relative to reconstruction"]
+    ratio = lines["picture: agreement with report, AUROC relative to reconstruction"]
     assert low < ratio.value < high
     assert ratio.low < ratio.value < ratio.high
-    assert test_set.asked == [{"prompts": ["told"], "couple": False, "title": "told to picture"}]
+    assert test_set.requests == [{"prompts": ["report"], "couple": False, "title": "report to picture"}]
     assert lines["picture: label-based upper bound, R@5"].value > 5 / NUM
 
 
-def test_no_share_of_a_ceiling_that_is_chance():
+def test_nothing_is_relative_to_reconstructions_at_chance():
     test_set = FakeTestSet(1.0)
     test_set.images["reconstructed"] = test_set.images["reconstructed"] - 2.3 * test_set.truth
-    assert "picture: agreement with told, AUROC relative to reconstruction" not in {
+    assert "picture: agreement with report, AUROC relative to reconstruction" not in {
         row.what for row in agreement_rows(test_set)
     }
 
 
-def test_nothing_readable_nothing_generated():
+def test_nothing_reliable_nothing_generated():
     test_set = FakeTestSet(1.0)
     test_set.images["real"] = np.random.default_rng(2).normal(size=(NUM, 2))
     lines = [row.what for row in agreement_rows(test_set)]
     assert lines == ["picture: label-based upper bound, R@5"]
-    assert test_set.asked == []
+    assert test_set.requests == []
 
 
 def columns(*findings):
@@ -97,7 +97,7 @@ def columns(*findings):
     return np.array(findings, dtype=float).T
 
 
-def test_by_finding_and_only_those_that_the_judge_reads():
+def test_by_finding_and_only_reliable_findings():
     """Three studies have a finding and three have not: an AUROC is the share of nine pairs that are in order."""
     test_set = FakeTestSet(1.0)
     test_set.findings = ("effusion", "heart", "nodule", "fracture")
@@ -128,10 +128,10 @@ def test_by_finding_and_only_those_that_the_judge_reads():
     }
     # Each has the score of the study before: 1, 9, 2 over 3, 7, 8, and 4, 2, 3 over 5, 1, 9.
     assert reference["picture: findings, mean AUROC, another patient's prompt"] == "effusion 0.33, heart 0.33"
-    assert reference["picture: agreement with told, AUROC relative to reconstruction"] == ""
+    assert reference["picture: agreement with report, AUROC relative to reconstruction"] == ""
 
 
-def test_means_are_of_the_findings_that_are_told():
+def test_means_are_of_the_findings_in_the_reference():
     test_set = FakeTestSet(1.0)
     test_set.images["real"][:, 1] = np.random.default_rng(2).normal(size=NUM)
     for row in agreement_rows(test_set):

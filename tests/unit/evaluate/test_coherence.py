@@ -1,4 +1,4 @@
-"""Cosine, Hamming distance, ways of generating and strangers, by hand and in simulation."""
+"""Cosine, Hamming distance, ways of generating and mismatched patients, by hand and in simulation."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_cosines_by_hand():
         cosines(first, second[:1])
 
 
-def test_hamming_leaves_out_what_is_not_told():
+def test_hamming_leaves_out_what_is_unknown():
     first = [[1, 0, 1, NAN], [1, 1, 0, 0], [NAN, NAN, 1, 0]]
     second = [[1, 1, NAN, 0], [1, 1, 0, 0], [1, 0, NAN, NAN]]
     found = hamming(first, second)
@@ -62,7 +62,7 @@ def test_differences_are_paired():
     assert found.by_way["joint"].high - found.by_way["joint"].low > 0.3
 
 
-def test_a_sample_that_one_way_does_not_tell_is_left_out_of_its_difference():
+def test_a_sample_unknown_in_one_way_is_left_out_of_its_difference():
     found = coherence([0.0, 0.5, 1.0], {"independent": [0.5, NAN, 0.5]})
     assert found.joint_minus["independent"].value == 0.0
     assert found.by_way["independent"].value == 0.5
@@ -70,7 +70,7 @@ def test_a_sample_that_one_way_does_not_tell_is_left_out_of_its_difference():
         coherence([0.0, 0.5], {"independent": [0.5]})
 
 
-def test_strangers_are_of_another_patient_and_each_is_used_once():
+def test_mismatched_patients_are_others_and_each_is_used_once():
     assert mismatched_patients(4) == [3, 0, 1, 2]
     for seed in range(20):
         patients = np.random.default_rng(seed).integers(0, 6, 40).tolist()
@@ -80,7 +80,7 @@ def test_strangers_are_of_another_patient_and_each_is_used_once():
     assert mismatched_patients(4, ["a", "a", "b", "b"]) == [2, 3, 0, 1]
 
 
-def test_one_patient_has_no_stranger():
+def test_one_patient_cannot_be_mismatched():
     with pytest.raises(UserError, match="3 of 4 samples are of one patient"):
         mismatched_patients(4, ["a", "a", "a", "b"])
     with pytest.raises(UserError, match="1 of 1 samples"):

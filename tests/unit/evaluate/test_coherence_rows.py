@@ -10,7 +10,7 @@ from core.evaluate.coherence import coherence_rows
 from core.types import Batch
 
 FINDINGS = ("effusion", "nodule")
-PLACES = [6, 1, 4, 3]  # of the test studies, patients mixed
+INDICES = [6, 1, 4, 3]  # test studies, patients interleaved
 COSINE, DIFFER = "no prompt: cosine", "no prompt: finding disagreement rate"
 # Pooled vectors by their cosine with (1, 0).
 VECTORS = {1.0: (2.0, 0.0), 0.6: (3.0, 4.0), 0.0: (0.0, 1.0), -1.0: (-1.0, 0.0)}
@@ -27,14 +27,14 @@ def batch(name, shown, cosine):
 
 
 class FakeTestSet:
-    """``made``: by way and modality what is generated; ``reads``: by modality which findings its judge can read.
+    """``made``: by way and modality what is generated; ``reads``: by modality which findings its classifier recognises.
 
-    ``held``: by modality the test studies that hold it. The judges' scores are 1 and 0, and the threshold is 1/2.
+    ``held``: by modality the test studies that hold it. The classifiers' scores are 1 and 0, and the threshold is 1/2.
     """
 
     def __init__(self, made, pairs, *, reads=None, centre=None, outputs=("front", "side", "scan"), promptable=None):
-        self.made, self.reads, self.centre, self.asked = made, reads or {}, centre, []
-        self.findings, self.seed, self.indices = FINDINGS, 0, PLACES
+        self.made, self.reads, self.centre, self.requests = made, reads or {}, centre, []
+        self.findings, self.seed, self.indices = FINDINGS, 0, INDICES
         self.held, self.real = {}, {}
         self.grids = tuple(name for name in outputs if name != "text")
         self.run = SimpleNamespace(
@@ -92,7 +92,7 @@ class FakeTestSet:
     def generated(self, outputs, indices, *, prompts=(), couple=True, shuffled=False, title=""):
         way = "independent" if not couple else "shuffled partner" if shuffled else "joint"
         assert indices == self.indices
-        self.asked.append((tuple(outputs), tuple(prompts), way))
+        self.requests.append((tuple(outputs), tuple(prompts), way))
         return {name: [self.made[way][name][:3], self.made[way][name][3:]] for name in outputs}  # in batches
 
 
@@ -135,7 +135,7 @@ UNLIKE = {  # front and side differ in 1/4, 1/2 and 1 of the findings on average
 }
 
 
-def test_findings_that_differ_by_way_and_their_differences():
+def test_disagreement_rates_by_way_and_their_differences():
     found = values(FakeTestSet(made(**UNLIKE), [("front", "side"), ("side", "scan")]), DIFFER)
     assert found == {
         "all coupled pairs, joint": (1 / 4 + 0) / 2,
@@ -175,14 +175,14 @@ def test_findings_differ_only_in_pairs_both_of_whose_modalities_can_be_read():
     assert seen == {"all coupled pairs", "side and scan", "front and side", "front and scan"}
 
 
-def test_findings_that_one_judge_alone_reads_are_left_out():
+def test_findings_that_only_one_classifier_recognises_are_left_out():
     found = values(FakeTestSet(made(**UNLIKE), [("front", "side")], reads={"front": (True, False)}), DIFFER)
     assert found["all coupled pairs, joint"] == 1 / 2  # effusion in every second study
     assert found["all coupled pairs, independent"] == 3 / 4
     assert found["all coupled pairs, shuffled partner"] == 1
 
 
-def test_judges_that_read_nothing_in_common_have_no_rows():
+def test_classifiers_without_a_common_finding_have_no_rows():
     reads = {"side": (True, False), "scan": (False, True)}
     found = values(FakeTestSet(made(**UNLIKE), [("front", "side"), ("side", "scan")], reads=reads), DIFFER)
     assert {what.split(", ")[0] for what in found} == {"all coupled pairs", "front and side"}
@@ -200,14 +200,14 @@ def test_no_rows_and_no_warning_where_nothing_can_be_read():
 SILENT = (np.nan, np.nan)
 
 
-def of_text(told, independent):
+def of_text(known, independent):
     """Text beside an image that shows nothing."""
-    ways = {"joint": {**UNLIKE["joint"], "text": (told, [1.0] * 4)}}
+    ways = {"joint": {**UNLIKE["joint"], "text": (known, [1.0] * 4)}}
     ways["independent"] = {**UNLIKE["independent"], "text": (independent, [1.0] * 4)}
     return made(**ways)
 
 
-def test_texts_that_tell_of_nothing_are_left_out_one_by_one():
+def test_texts_that_mention_nothing_are_left_out_one_by_one():
     test_set = FakeTestSet(
         of_text([BOTH, ONE, SILENT, NONE], [SILENT, NONE, BOTH, ONE]), [("text", "front")], outputs=("text", "front")
     )
@@ -222,12 +222,12 @@ def test_texts_that_tell_of_nothing_are_left_out_one_by_one():
 @pytest.mark.filterwarnings("error")
 def test_a_pair_that_one_way_leaves_silent_is_compared_in_none():
     pairs, outputs = [("text", "front"), ("front", "side")], ("text", "front", "side")
-    told = of_text([BOTH] * 4, [SILENT] * 4)
-    found = values(FakeTestSet(told, pairs, outputs=outputs), DIFFER)
+    known = of_text([BOTH] * 4, [SILENT] * 4)
+    found = values(FakeTestSet(known, pairs, outputs=outputs), DIFFER)
     assert {what.split(", ")[0] for what in found} == {"all coupled pairs", "front and side"}
     assert found["all coupled pairs, joint"] == 1 / 4  # as independent: of front and side
     assert found["all coupled pairs, joint minus independent"] == 1 / 4 - 1 / 2
-    alone = FakeTestSet(told, pairs[:1], outputs=outputs)
+    alone = FakeTestSet(known, pairs[:1], outputs=outputs)
     assert values(alone, DIFFER) == {}
 
 
@@ -254,15 +254,15 @@ WAYS = ("joint", "independent", "shuffled partner")
 
 
 def test_with_the_prompts_of_the_centre_and_without_any():
-    told = of_text([ONE] * 4, [ONE] * 4)
+    known = of_text([ONE] * 4, [ONE] * 4)
     outputs, pairs = ("text", "front", "side", "scan"), [("text", "front"), ("front", "side"), ("side", "scan")]
     may = ("text", "front", "side")
-    test_set = FakeTestSet(told, pairs, centre="text", outputs=outputs, promptable=may)
+    test_set = FakeTestSet(known, pairs, centre="text", outputs=outputs, promptable=may)
     lines = rows(test_set)
-    assert test_set.asked == [(("front", "side"), ("text",), way) for way in WAYS] + [(may, (), way) for way in WAYS]
+    assert test_set.requests == [(("front", "side"), ("text",), way) for way in WAYS] + [(may, (), way) for way in WAYS]
     for measure in ("cosine", "finding disagreement rate"):
-        for told, pairs in (("prompted by text", 1), ("no prompt", 2)):
-            found = [what for what in lines if f"{told}: {measure}" in what and "real studies" not in what]
+        for known, pairs in (("prompted by text", 1), ("no prompt", 2)):
+            found = [what for what in lines if f"{known}: {measure}" in what and "real studies" not in what]
             assert len(found) == 3 + 2 * (1 + pairs)
         assert lines[f"all coupled pairs, prompted by text: {measure}, joint"].value != pytest.approx(
             lines[f"all coupled pairs, no prompt: {measure}, joint"].value
@@ -271,9 +271,11 @@ def test_with_the_prompts_of_the_centre_and_without_any():
     assert "all coupled pairs, no prompt: cosine, real studies" in lines
 
 
-@pytest.mark.parametrize(("indices", "pairs"), [([], [("front", "side")]), (PLACES, []), (PLACES, [("front", "other")])])
+@pytest.mark.parametrize(
+    ("indices", "pairs"), [([], [("front", "side")]), (INDICES, []), (INDICES, [("front", "other")])]
+)
 def test_nothing_to_compare_nothing_generated(indices, pairs):
     test_set = FakeTestSet(made(**UNLIKE), pairs, centre="text")
     test_set.indices = indices
     assert rows(test_set) == {}
-    assert test_set.asked == []
+    assert test_set.requests == []

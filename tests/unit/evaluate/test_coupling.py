@@ -72,7 +72,7 @@ def latent() -> torch.Tensor:
     return torch.randn(NUM, WIDTH, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_clean_twin_leaves_no_error_and_a_stranger_that_of_the_difference(latent):
+def test_a_clean_twin_leaves_no_error_and_a_mismatched_one_that_of_the_difference(latent):
     found = partner_errors(flow(latent), flow(latent), TIMESTEP, seed=0, clean=True)
     alpha, sigma = alpha_sigma(log_snr_of_timestep(torch.tensor([TIMESTEP])))
     difference = (latent - latent[mismatched_patients(NUM)]).square().mean(1)
@@ -113,7 +113,7 @@ def test_both_flows_have_noise_of_their_own(latent):
     assert found.matched.mean() == pytest.approx(2.0, rel=0.25)
 
 
-def test_another_study_of_the_same_patient_is_no_stranger(latent):
+def test_another_study_of_the_same_patient_is_no_mismatch(latent):
     twins = latent[: NUM // 2].repeat_interleave(2, 0)
     patients = np.repeat(np.arange(NUM // 2), 2).tolist()
     aware = partner_errors(flow(twins), flow(twins), TIMESTEP, seed=0, clean=True, patients=patients)
@@ -122,7 +122,7 @@ def test_another_study_of_the_same_patient_is_no_stranger(latent):
     assert naive.mismatched.min() < 1e-6
 
 
-def test_the_benefit_by_timestep(latent):
+def test_the_coupling_gain_by_timestep(latent):
     found = coupling_gain(flow(latent), flow(latent), (100, 500), seed=0, clean=True)
     assert list(found) == [100, 500]
     for one in found.values():
@@ -136,7 +136,7 @@ def test_the_benefit_by_timestep(latent):
     assert abs(none.t) < 3
 
 
-def test_savings_are_means_over_levels(latent):
+def test_relative_reductions_are_means_over_levels(latent):
     mine, steps = flow(latent), (200, 600)
     none, other = relative_mse_reduction(mine, mine, steps, seed=1)
     each = [partner_errors(mine, mine, step, seed=1) for step in steps]
@@ -169,7 +169,7 @@ def test_copies_of_a_patient_make_nothing_more_certain():
 
 
 def test_untrained_sublayers_change_nothing_exactly():
-    """Zero-initialised: true, other and alone are bit-equal, and there is no benefit (METHOD E13)."""
+    """Zero-initialised: matched, mismatched and alone are bit-equal, and there is no gain (method E13)."""
     z = torch.randn(12, 2, generator=torch.Generator().manual_seed(0))
     choice = GuideChoice(context="spatial", adaptation=True, levels="independent")
     with forked_rng(0, "test"):
@@ -197,7 +197,7 @@ def test_untrained_sublayers_change_nothing_exactly():
     assert np.array_equal(moved.alone, errors.alone)
 
 
-def test_one_study_has_no_stranger(latent):
+def test_one_study_cannot_be_mismatched(latent):
     one = flow(latent, slice(0, 1))
     with pytest.raises(UserError, match="too few of others"):
         partner_errors(one, one, TIMESTEP, seed=0)

@@ -1,4 +1,4 @@
-"""The judge learns what can be seen, from known labels alone, and the same from the same seed."""
+"""The classifier learns what can be seen, from known labels alone, and the same from the same seed."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_it_reads_what_can_be_seen_and_knows_sides(space):
     assert auroc(mirrored[:, 0], truth[:, 1]) > 0.95, "the other side's finding is what a mirrored image shows"
 
 
-def test_the_same_seed_is_the_same_judge_and_nothing_else_moves():
+def test_the_same_seed_is_the_same_classifier_and_nothing_else_changes():
     data, labels = discs(64, 0)
     before = torch.get_rng_state()
     first, again, other = (train_classifier(data, labels, seed=seed, epochs=2, width=4) for seed in (0, 0, 1))
@@ -62,7 +62,7 @@ def test_the_loss_counts_known_labels_alone():
 
 
 def test_unknown_labels_train_nothing():
-    """Wrong answers that are called unknown do no harm; told as they are, they do."""
+    """Wrong answers that are called unknown do no harm; given as they are, they do."""
     data, labels = discs(160, 0)
     wrong = torch.arange(160) % 2 == 0
     hidden, lied = labels.clone(), labels.clone()

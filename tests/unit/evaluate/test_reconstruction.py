@@ -1,4 +1,4 @@
-"""PSNR, SSIM and absolute error against their formulas; what survives of a text, by hand."""
+"""PSNR, SSIM and absolute error against their formulas; what is preserved of a text, by hand."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_images_that_cannot_be_compared_are_refused(shapes):
         reconstruction_errors(*(torch.zeros(shape) for shape in shapes))
 
 
-def test_what_survives_by_hand():
+def test_finding_preservation_by_hand():
     before = [{"a": 1, "b": 0}, {"a": 1, "b": 1}, {"a": 0, "b": 0}, {"b": 1}]
     after = [{"a": 1, "b": 0}, {"a": 1, "b": 0}, {"a": 1, "b": 0}, {"b": 1}]
     found = finding_preservation(before, after)
@@ -89,9 +89,9 @@ def test_what_survives_by_hand():
     assert found.recall.low < 0.75 < found.recall.high
 
 
-def test_a_text_survives_whole_or_not():
+def test_a_text_is_preserved_whole_or_not():
     assert is_preserved({"a": 1, "b": 0}, {"a": 1, "b": 0, "c": 0}), "another absent finding is no loss"
-    assert not is_preserved({"a": 1, "b": 0}, {"a": 1}), "not told any more"
+    assert not is_preserved({"a": 1, "b": 0}, {"a": 1}), "no longer mentioned"
     assert not is_preserved({"a": 1}, {"a": 1, "c": 1}), "invented"
     assert not is_preserved({"a": 1}, {"a": 0})
     assert is_preserved({}, {})

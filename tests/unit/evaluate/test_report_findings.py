@@ -1,4 +1,4 @@
-"""The rows of what generated texts tell: a reader who finds letters, labels that are known, the floor of strangers."""
+"""The rows of findings in generated texts: an extractor of letters, known labels, the lower bound of mismatched patients."""
 
 from types import SimpleNamespace
 
@@ -15,14 +15,14 @@ LETTERS = {"e": "effusion", "n": "nodule"}
 class FakeTestSet:
     """Texts are the first letters of their findings in capitals where present; a share of generated ones is garbled."""
 
-    def __init__(self, garbled=0.0, reader=True):
+    def __init__(self, garbled=0.0, extractor=True):
         draw = np.random.default_rng(0)
         self.truth = draw.integers(0, 2, (NUM, 3)).astype(float)
-        self.garbled, self.draw, self.reader = garbled, draw, reader
+        self.garbled, self.draw, self.extractor = garbled, draw, extractor
         self.findings, self.grids, self.seed = FINDINGS, ("picture",), 0
         self.run = SimpleNamespace(
-            outputs=("told", "picture"),
-            parts=lambda name: SimpleNamespace(data=SimpleNamespace(kind="tokens" if name == "told" else "grid")),
+            outputs=("report", "picture"),
+            parts=lambda name: SimpleNamespace(data=SimpleNamespace(kind="tokens" if name == "report" else "grid")),
             prompt_sources=lambda name: ("picture", "other"),
         )
         self.studies = SimpleNamespace(
@@ -47,15 +47,15 @@ class FakeTestSet:
         return [self.written(indices)]
 
     def generated(self, outputs, indices, **settings):
-        assert settings == {"prompts": ["picture"], "couple": False, "title": "picture to told"}
+        assert settings == {"prompts": ["picture"], "couple": False, "title": "picture to report"}
         texts = self.written(indices)
-        return {"told": [["?" if self.draw.random() < self.garbled else text for text in texts]]}
+        return {"report": [["?" if self.draw.random() < self.garbled else text for text in texts]]}
 
     def texts(self, name, batches):
         return [text for batch in batches for text in batch]
 
     def text_findings(self, texts, indices):
-        if not self.reader:
+        if not self.extractor:
             return [{} for _ in texts]
         return [{LETTERS[one.lower()]: int(one.isupper()) for one in text if one != "?"} for text in texts]
 
@@ -64,27 +64,27 @@ def rows(test_set):
     return {row.what: row for row in report_finding_rows(test_set)}
 
 
-def test_true_texts_are_found_true_and_strangers_are_not():
+def test_true_texts_score_one_and_mismatched_ones_do_not():
     found = rows(FakeTestSet())
-    start = "told from picture: report findings, micro F1, "
+    start = "report from picture: report findings, micro F1, "
     assert [found[start + way].value for way in ("real", "reconstructed", "generated")] == [1.0, 1.0, 1.0]
     floor = found[start + "another patient's prompt"]
     assert 0.4 < floor.value < 0.6  # every second finding of every second text
-    assert found["told from picture: texts that mention a finding, present or absent"].value == 1.0
+    assert found["report from picture: texts that mention a finding, present or absent"].value == 1.0
     assert len(found) == 5  # `other` is no image
 
 
 @pytest.mark.parametrize("garbled", [0.5, 1.0])
-def test_garbled_texts_tell_of_nothing(garbled):
+def test_garbled_texts_mention_nothing(garbled):
     found = rows(FakeTestSet(garbled))
-    legible = found["told from picture: texts that mention a finding, present or absent"]
+    legible = found["report from picture: texts that mention a finding, present or absent"]
     assert legible.value == pytest.approx(1 - garbled, abs=0.1)
-    score = found["told from picture: report findings, micro F1, generated"].value
+    score = found["report from picture: report findings, micro F1, generated"].value
     # Half of the calls are missing and none is wrong: F1 = 2 (1/2) / (1/2 + 1).
     assert score == pytest.approx({0.5: 2 / 3, 1.0: 0.0}[garbled], abs=0.08)
 
 
-def test_where_nobody_reads_nothing_is_generated():
-    test_set = FakeTestSet(reader=False)
+def test_without_an_extractor_nothing_is_generated():
+    test_set = FakeTestSet(extractor=False)
     test_set.generated = None
     assert rows(test_set) == {}

@@ -1,4 +1,4 @@
-"""Which findings texts and images show: a reader who finds letters, judges whose scores on validation are known."""
+"""Which findings texts and images show: an extractor of letters, classifiers whose scores on validation are known."""
 
 from types import SimpleNamespace
 
@@ -10,11 +10,11 @@ from core.evaluate.test_set import predicted_findings, reliable_on_validation
 from core.types import Batch
 
 FINDINGS = ("effusion", "nodule", "heart")
-KINDS = {"told": "tokens", "picture": "grid", "measured": "vector"}
+KINDS = {"report": "tokens", "picture": "grid", "measured": "vector"}
 LETTERS = {"e": "effusion", "n": "nodule", "h": "heart", "f": "fracture"}  # the last is no finding of this run
-NOBODY = 7  # the place of a study whose data set has no reader
+NOBODY = 7  # the index of a study whose data set has no extractor
 
-# Of four validation studies. The judge orders `effusion` and `heart` rightly and `nodule` by chance; the thresholds of
+# Of four validation studies. The classifier orders `effusion` and `heart` rightly and `nodule` by chance; the thresholds of
 # best F1 lie half way between the last score called and the first that is not: 1.5 and 7.5.
 SCORES = np.array([[3.0, 1.0, 9.0], [2.0, 0.0, 5.0], [1.0, 1.0, 6.0], [0.0, 0.0, 4.0]])
 LABELS = np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
@@ -25,7 +25,7 @@ class FakeTestSet:
 
     def __init__(self, findings=FINDINGS):
         self.findings, self.grids, self.held = findings, ("picture",), range(4)
-        self.labelled, self.asked = True, []
+        self.labelled, self.requests = True, []
         self.held_out = SimpleNamespace(indices_with=lambda name: list(self.held))
         self.run = SimpleNamespace(parts=lambda name: SimpleNamespace(data=SimpleNamespace(kind=KINDS[name])))
         self.cohort = SimpleNamespace(held_out=self.held_out)
@@ -42,7 +42,7 @@ class FakeTestSet:
         return LABELS[indices]
 
     def scores(self, name, data):
-        self.asked.append(name)
+        self.requests.append(name)
         return data.numpy()
 
     def texts(self, name, batches):
@@ -57,35 +57,35 @@ def images(*rows, name="picture"):
     return Batch(modality=name, data=torch.tensor(rows, dtype=torch.float64))
 
 
-def test_a_text_that_tells_of_one_finding_tells_of_the_absence_of_the_others():
-    found = predicted_findings(FakeTestSet(), "told", [["E", "n"], ["Hn", "F"]], [0, 1, 2, 3])
+def test_a_text_that_mentions_one_finding_is_negative_for_the_others():
+    found = predicted_findings(FakeTestSet(), "report", [["E", "n"], ["Hn", "F"]], [0, 1, 2, 3])
     assert found.dtype == np.float64
     assert np.array_equal(found, [[1, 0, 0], [0, 0, 0], [0, 0, 1], [0, 0, 0]])
 
 
-def test_a_text_that_tells_of_nothing_is_unknown():
-    found = predicted_findings(FakeTestSet(), "told", [["E", "", "E"]], [0, 1, NOBODY])
+def test_a_text_that_mentions_nothing_is_unknown():
+    found = predicted_findings(FakeTestSet(), "report", [["E", "", "E"]], [0, 1, NOBODY])
     assert np.array_equal(found, [[1, 0, 0], [np.nan] * 3, [np.nan] * 3], equal_nan=True)
 
 
-def test_texts_need_no_judge():
+def test_texts_need_no_classifier():
     test_set = FakeTestSet()
-    predicted_findings(test_set, "told", [["E"]], [0])
-    assert test_set.asked == []
+    predicted_findings(test_set, "report", [["E"]], [0])
+    assert test_set.requests == []
 
 
-def test_images_show_what_their_judge_reads_at_thresholds_from_validation():
+def test_images_show_what_their_classifier_recognises_at_thresholds_from_validation():
     batches = [images([1.6, 5, 7.4]), images([1.4, -5, 7.6], [1.5, 5, 7.5])]  # a score on the threshold is no call
     found = predicted_findings(FakeTestSet(), "picture", batches, [5, 6, 8])
     assert np.array_equal(found, [[1, np.nan, 0], [0, np.nan, 1], [0, np.nan, 0]], equal_nan=True)
 
 
-def test_readable_findings_are_those_of_validation():
+def test_reliable_findings_are_those_of_validation():
     assert reliable_on_validation(FakeTestSet(), "picture").tolist() == [True, False, True]
 
 
-@pytest.mark.parametrize("missing", ["validation", "judge"])
-def test_without_validation_or_judge_nothing_is_known(missing):
+@pytest.mark.parametrize("missing", ["validation", "classifier"])
+def test_without_validation_or_classifier_nothing_is_known(missing):
     test_set = FakeTestSet()
     if missing == "validation":
         test_set.held = []
@@ -95,26 +95,26 @@ def test_without_validation_or_judge_nothing_is_known(missing):
     found = predicted_findings(test_set, "picture", [images([9, 9, 9], [0, 0, 0])], [5, 6])
     assert found.shape == (2, 3)
     assert np.isnan(found).all()
-    assert test_set.asked == []
+    assert test_set.requests == []
 
 
-def test_where_the_judge_reads_nothing_nothing_is_known():
+def test_where_the_classifier_recognises_nothing_nothing_is_known():
     test_set = FakeTestSet()
     test_set.labels = lambda studies, indices: np.array([[1.0] * 3, [0.0] * 3, [0.0] * 3, [1.0] * 3])
     assert np.isnan(predicted_findings(test_set, "picture", [images([9, 9, 9])], [5])).all()
 
 
-def test_of_what_is_neither_text_nor_image_nothing_is_known_and_no_judge_is_asked():
+def test_of_what_is_neither_text_nor_image_nothing_is_known():
     test_set = FakeTestSet()
     found = predicted_findings(test_set, "measured", [images([9, 9, 9], name="measured")], [5])
     assert found.shape == (1, 3)
     assert np.isnan(found).all()
-    assert test_set.asked == []
+    assert test_set.requests == []
 
 
 def test_no_findings_no_columns():
     test_set = FakeTestSet(findings=())
     test_set.labelled = False  # as `TestSet.can_classify` says
-    assert predicted_findings(test_set, "told", [["E", ""]], [0, 1]).shape == (2, 0)
+    assert predicted_findings(test_set, "report", [["E", ""]], [0, 1]).shape == (2, 0)
     assert predicted_findings(test_set, "picture", [images([9, 9, 9])], [0]).shape == (1, 0)
-    assert predicted_findings(FakeTestSet(), "told", [], []).shape == (0, 3)
+    assert predicted_findings(FakeTestSet(), "report", [], []).shape == (0, 3)

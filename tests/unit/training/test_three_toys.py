@@ -1,6 +1,6 @@
 """Rounds over three modalities: what an earlier round trained stays to the bit, and latents are scaled.
 
-The rounds are those of `core.align.train.train_round` and `core.guide.train.train_guide_round` (METHOD E2, E15).
+The rounds are those of `core.align.train.train_round` and `core.guide.train.train_guide_round` (method E2, E15).
 """
 
 import json
