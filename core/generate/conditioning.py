@@ -85,7 +85,7 @@ def conditioning_graph(
     given: Mapping[str, Geometry | None] | None = None,
     coupling: Coupling = "auto",
 ) -> ConditioningGraph:
-    """Decide which inputs reach which output.
+    """Decide which inputs reach which output (method E6b, F4).
 
     ``prompts`` are modalities, ``given`` modalities with the geometry of their image. ``coupling``: the pairs that a
     guide round has trained and no validation study speaks against ("auto"), all trained pairs, all pairs, or none. A

@@ -191,7 +191,7 @@ def content(path):
     return json.loads(found[8:start]), found[start:]
 
 
-def test_a_killed_command_goes_on_to_the_same_bytes(trained, generate, monkeypatch):
+def test_a_killed_command_resumes_to_the_same_bytes(trained, generate, monkeypatch):
     command = ("--num", "5", "--steps", "2", "--batch", "2")
     generate(*command, "--out", "whole")
     add = OutputFolder.add
@@ -213,7 +213,7 @@ def test_a_killed_command_goes_on_to_the_same_bytes(trained, generate, monkeypat
     assert contents(trained / "killed") == contents(trained / "whole")
     assert (trained / "killed/0001/toy_grid.toy").stat().st_mtime_ns == kept
     assert not list((trained / "killed").glob(".*"))
-    with pytest.raises(UserError, match="num: 5 there, 4 asked"):
+    with pytest.raises(UserError, match="num: 5 there, 4 requested"):
         generate("--num", "4", "--steps", "2", "--batch", "2", "--out", "killed")
     (trained / "killed/notes.txt").write_text("mine")
     with pytest.raises(UserError, match="more than generated studies"):
