@@ -1,6 +1,6 @@
 """``python -m core.train --flow text-xray,text-ct,ct-mri``: train a model along a flow.
 
-A flow is a list of edges "source-target"; each edge is a round, and their order is the curriculum. Several sources
+A flow is a list of edges "source-target"; each edge is a round, and their order is that of training. Several sources
 join with +, and an alias of registry.toml stands for a group. --plan shows what would happen, and stops.
 """
 
@@ -16,7 +16,7 @@ from core.cli.command import Parser, path, run
 def parser() -> Parser:
     """The flags of ``core.train``; everything else is TOML or ``--set``."""
     flags = Parser(prog="python -m core.train", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    flags.add_argument("--flow", help="edges in the order of the curriculum, e.g. text-xray,text-ct,ct-mri")
+    flags.add_argument("--flow", help="edges in the order of training, e.g. text-xray,text-ct,ct-mri")
     flags.add_argument("--recipe", help="the method: medm2g, medcodi_m, codi_xr, medisyn or one of your registry")
     flags.add_argument("--preset", help="the sizes: tiny, tiny3d, small, paper")
     flags.add_argument("--data", help="data sets of registry.toml, comma-separated")

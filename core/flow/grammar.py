@@ -1,7 +1,7 @@
 """Read the flow of a run: ``text-xray,text-ct,ct-mri``.
 
-``flow = edge ("," edge)*``, ``edge = source ("+" source)* "-" target``. An edge is a round, their order the
-curriculum, and an alias a group inside one round. Both directions of an edge are trained.
+``flow = edge ("," edge)*``, ``edge = source ("+" source)* "-" target``. Edges are rounds in the order of
+training, and an alias is a group inside one round. Both directions of an edge are trained.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Flow:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Every modality once, in the order of the curriculum."""
+        """Every modality once, in the order of training."""
         return tuple(dict.fromkeys(name for edge in self.edges for name in edge.modalities))
 
     def __str__(self) -> str:

@@ -1,95 +1,90 @@
-"""Ranks, chance, ceiling and matched galleries against hand-worked cases and simulation."""
+"""AUROC, thresholds and F1 against torchmetrics, closed forms and hand-worked cases."""
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from scipy.stats import norm
+from torchmetrics.functional.classification import binary_auroc, multilabel_f1_score
 
-import core  # noqa: F401
-from core.evaluate.retrieval import ranks, reachable, recall_at, retrieval
+from core.evaluate.classification import auroc, aurocs, best_thresholds, f1, reliable_findings
+from tests.unit.evaluate.scores import cohort
 
-
-def directions(num: int, width: int, seed: int = 0) -> torch.Tensor:
-    return F.normalize(torch.randn(num, width, generator=torch.Generator().manual_seed(seed)), dim=1)
-
-
-def test_hand_worked_ranks():
-    gallery = torch.eye(3)
-    queries = torch.tensor([[0.9, 0.1, 0.2], [0.5, 0.4, 0.1], [0.3, 0.3, 0.3]])
-    assert ranks(queries, gallery).tolist() == [0, 1, 2], "own nearest; one nearer; two as near count as nearer"
-    found = retrieval(queries, gallery, at=(1, 2, 3))
-    assert [found.recall[k].value for k in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 1.0])
-    assert found.median_rank.value == 2.0
-    assert [found.chance[k] for k in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 1.0])
-    assert found.ceiling == {1: 1.0, 2: 1.0, 3: 1.0}
+NAN = float("nan")
 
 
-def test_ranks_agree_with_recall_and_with_a_plain_loop():
-    queries, gallery = directions(60, 8), F.normalize(directions(60, 8) + directions(60, 8, 1), dim=1)
-    plain = [sum(float(q @ g) >= float(q @ own) for g in gallery) - 1 for q, own in zip(queries, gallery, strict=True)]
-    assert ranks(queries, gallery).tolist() == plain
-    found = retrieval(queries, gallery)
-    for k in (1, 5, 10):
-        assert found.recall[k].value == pytest.approx(recall_at(queries, gallery, k))
-        assert found.recall[k].low <= found.recall[k].value <= found.recall[k].high
-    assert 0.3 < found.recall[5].value < 1.0, "neither end, or the case shows nothing"
+def test_auroc_by_hand():
+    assert auroc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]) == 0.75
+    assert auroc([0.5, 0.5, 0.5], [0, 1, 1]) == 0.5, "ties are halved"
+    assert auroc([0.1, 0.9, 0.8], [0, NAN, 1]) == 1.0, "the unknown one is left out"
+    assert np.isnan(auroc([0.1, 0.2], [0, 0]))
+    assert np.isnan(auroc([0.1, 0.2], [1, NAN]))
 
 
-def test_chance_is_what_unrelated_embeddings_reach():
-    recalls = [retrieval(directions(50, 4, 2 * s), directions(50, 4, 2 * s + 1)).recall[5].value for s in range(30)]
-    assert np.mean(recalls) == pytest.approx(5 / 50, abs=0.02)
+def test_aurocs_agree_with_torchmetrics():
+    scores, labels = cohort(150, (0.0, 0.7, 2.0))
+    scores = scores.round(1)
+    theirs = [
+        float(binary_auroc(torch.from_numpy(scores[:, c]).sigmoid(), torch.from_numpy(labels[:, c]).long()))
+        for c in range(3)
+    ]
+    assert aurocs(scores, labels) == pytest.approx(theirs, abs=1e-6)
 
 
-def test_a_collapsed_encoder_finds_nothing():
-    found = retrieval(torch.ones(20, 4) / 2, torch.ones(20, 4) / 2)
-    assert found.recall[10].value == 0.0
-    assert found.median_rank.value == 20.0
+def test_aurocs_of_normal_laws():
+    """Phi(shift / sqrt 2) for two normal laws of unit deviation; the mean of 20 cohorts is within 3 standard errors."""
+    shifts = (0.0, 0.5, 1.5)
+    found = np.array([aurocs(*cohort(500, shifts, seed)) for seed in range(20)])
+    error = found.std(0) / np.sqrt(20)
+    assert (np.abs(found.mean(0) - norm.cdf(np.array(shifts) / np.sqrt(2))) < 3 * error).all()
+    assert (error < 0.01).all()
 
 
-def test_the_ceiling_is_what_a_guess_among_equal_entries_reaches():
-    """Groups of 1, 2 and 7 equal entries; who knows the group and guesses within it, finds the own entry so often."""
-    group = np.repeat([0, 1, 2], [1, 2, 7])
-    equal = torch.from_numpy(group[:, None] == group)
-    found = retrieval(directions(10, 4), directions(10, 4), equal=equal)
-    assert found.ceiling[1] == pytest.approx((1 + 2 / 2 + 7 / 7) / 10)
-    assert found.ceiling[5] == pytest.approx((3 + 7 * 5 / 7) / 10)
-    gallery = torch.eye(3)[group]
-    simulated = []
-    for seed in range(400):
-        nudged = gallery + 1e-3 * torch.rand(10, 3, generator=torch.Generator().manual_seed(seed))
-        simulated.append((ranks(gallery, nudged) < 1).mean())
-    assert np.mean(simulated) == pytest.approx(found.ceiling[1], abs=0.03)
+def test_reliable_findings_are_chosen_on_real_images():
+    assert reliable_findings(*cohort(2000, (0.2, 2.0))).tolist() == [False, True]
+    scores, labels = cohort(50, (1.0, 1.0))
+    assert reliable_findings(scores, labels * 0).tolist() == [False, False], "unknown is not reliable"
 
 
-def test_matched_galleries_rank_within_the_stratum():
-    """The nearest wrong entry is of another stratum: in matched galleries it is not looked at."""
-    strata = ["small", "small", "large", "large"]
-    gallery = torch.eye(4)
-    queries = torch.tensor([[0.5, 0.1, 0.8, 0.0], [0.1, 0.5, 0.0, 0.8], [0.8, 0.0, 0.5, 0.6], [0.0, 0.8, 0.1, 0.5]])
-    assert ranks(queries, gallery).tolist() == [1, 1, 2, 1]
-    assert ranks(queries, gallery, strata).tolist() == [0, 0, 1, 0]
-    found = retrieval(queries, gallery, strata=strata, equal=torch.ones(4, 4, dtype=torch.bool), at=(1, 5))
-    assert found.recall[1].value == 0.75
-    assert found.chance == {1: 0.5, 5: 1.0}
-    assert found.ceiling == {1: 0.5, 5: 1.0}, "equal entries of another stratum do not stand in the way"
+def test_best_thresholds_by_exhaustion():
+    scores, labels = cohort(60, (0.5, 1.0, 2.0))
+    scores = scores.round(1)
+    labels[::7, 0] = NAN
+    for column, threshold in enumerate(best_thresholds(scores, labels)):
+        assert counted_f1(scores[:, column] > threshold, labels[:, column]) == pytest.approx(
+            max(counted_f1(scores[:, column] >= one, labels[:, column]) for one in scores[:, column])
+        )
+    assert best_thresholds([[0.1], [0.9]], [[0.0], [NAN]]).tolist() == [float("inf")]
 
 
-def test_unequal_strata_have_the_mean_of_their_chances():
-    found = retrieval(directions(5, 3), directions(5, 3), strata=[1, 1, 1, 1, 2], at=(1,))
-    assert found.chance[1] == pytest.approx((4 * 0.25 + 1.0) / 5)
-    assert reachable([4, 4, 4, 4, 1], 2) == pytest.approx((4 * 0.5 + 1.0) / 5)
+def counted_f1(predicted_findings: np.ndarray, labels: np.ndarray) -> float:
+    true = sum(c and label == 1 for c, label in zip(predicted_findings, labels, strict=True))
+    false = sum(c and label == 0 for c, label in zip(predicted_findings, labels, strict=True))
+    missed = sum(not c and label == 1 for c, label in zip(predicted_findings, labels, strict=True))
+    return 2 * true / (2 * true + false + missed)
 
 
-def test_queries_of_one_patient_widen_the_interval():
-    """Every query five times: five times the samples, no more patients."""
-    queries, gallery = directions(40, 6), F.normalize(directions(40, 6) + 1.5 * directions(40, 6, 1), dim=1)
-    rank = ranks(queries, gallery)
-    five_queries, five_gallery = queries.repeat(5, 1), gallery.repeat(5, 1)
-    strata = np.repeat(np.arange(5), 40).tolist()
-    patients = np.tile(np.arange(40), 5).tolist()
-    by_patient = retrieval(five_queries, five_gallery, strata=strata, patients=patients).recall[1]
-    by_query = retrieval(five_queries, five_gallery, strata=strata).recall[1]
-    once = retrieval(queries, gallery).recall[1]
-    assert 0 < (rank < 1).mean() < 1
-    assert (by_patient.low, by_patient.high) == pytest.approx((once.low, once.high))
-    assert by_query.high - by_query.low < 0.7 * (once.high - once.low)
+def test_f1_and_its_averages_by_hand():
+    """Finding a: TP 2, FP 1, FN 1 (F1 2/3). b: TP 1, FP 0, FN 0, an unknown call (F1 1). c: never, never called."""
+    labels = np.array([[1, 1, 0], [1, 0, 0], [1, NAN, 0], [0, 0, 0], [0, 0, 0]])
+    scores = np.array([[1, 1, -1], [1, -1, -1], [-1, 1, -1], [1, -1, -1], [-1, -1, -1]], dtype=float)
+    found = f1(scores, labels, [0.0, 0.0, 0.0], ["a", "b", "c"])
+    assert found.by_finding["a"].value == pytest.approx(2 / 3)
+    assert found.by_finding["b"].value == pytest.approx(1.0)
+    assert np.isnan(found.by_finding["c"].value)
+    assert found.micro.value == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
+    assert found.macro.value == pytest.approx((2 / 3 + 1) / 2), "a finding that never occurs is not averaged"
+    assert found.weighted.value == pytest.approx((3 * 2 / 3 + 1 * 1.0) / 4)
+    assert found.micro.low < found.micro.value < found.micro.high
+
+
+def test_f1_agrees_with_torchmetrics_where_every_finding_occurs():
+    scores, labels = cohort(90, (0.5, 1.0, 2.0))
+    thresholds = best_thresholds(*cohort(300, (0.5, 1.0, 2.0), 1))
+    found = f1(scores, labels, thresholds, list("abc"))
+    predicted_findings, known = torch.from_numpy(scores > thresholds).long(), torch.from_numpy(labels).long()
+    for average in ("micro", "macro", "weighted"):
+        theirs = float(multilabel_f1_score(predicted_findings, known, 3, average=average))
+        assert getattr(found, average).value == pytest.approx(theirs, abs=1e-6)
+        assert getattr(found, average).low < theirs < getattr(found, average).high
+    single = multilabel_f1_score(predicted_findings, known, 3, average="none").tolist()
+    assert [one.value for one in found.by_finding.values()] == pytest.approx(single, abs=1e-6)
