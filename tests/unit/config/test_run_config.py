@@ -103,7 +103,9 @@ def test_long_and_steps():
     assert config(extended=True, set=["training.align.steps=7"]).training.align.steps == 7
     with pytest.raises(UserError, match=r"training.extended: only presets of the registry have one"):
         config(set=["training.extended.align.steps=7"])
-    with pytest.raises(UserError, match=r"--extended: preset 'paper' has no extended training \(these have: tiny, tiny3d\)"):
+    with pytest.raises(
+        UserError, match=r"--extended: preset 'paper' has no extended training \(these have: tiny, tiny3d\)"
+    ):
         config(extended=True, preset="paper")
     short = config(steps=3, recipe="medisyn", preset="paper")
     assert short.training.diffuse.num_steps(10**6) == 3

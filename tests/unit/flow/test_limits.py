@@ -99,7 +99,10 @@ def test_limits_name_existing_switches():
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ({"phase": "guide"}, "phase 'guide' continues from autoencoder and diffuse of the same run, found phases guide;"),
+        (
+            {"phase": "guide"},
+            "phase 'guide' continues from autoencoder and diffuse of the same run, found phases guide;",
+        ),
         ({"phase": "guide"}, "give --phase autoencoder,diffuse,guide"),
         ({"phase": "align,diffuse"}, "phase 'diffuse' continues from autoencoder"),
         ({"set": ["guide.context=none"]}, "guide.context = 'none' leaves phase 'guide' nothing to train"),
@@ -112,7 +115,10 @@ def test_limits_name_existing_switches():
             {"set": ["align.target_temperature=0.3", "align.equal_reports=masked"]},
             "align.target_temperature = 0.3 is used with align.equal_reports 'soft' only, found",
         ),
-        ({"set": ["training.align.batch=1"]}, "training.align.batch = 1: a study needs another one to be compared with"),
+        (
+            {"set": ["training.align.batch=1"]},
+            "training.align.batch = 1: a study needs another one to be compared with",
+        ),
         ({"set": ["training.align.accumulate=2"]}, "training.align.accumulate = 2: alignment compares a whole batch"),
     ],
 )

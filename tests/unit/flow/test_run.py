@@ -1,0 +1,61 @@
+"""What follows from the options of a run is computed once, and a command resolves its run in one step."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.config.installation import Installation
+from core.config.registry import DatasetEntry, DataSource, load_registry
+from core.config.run_config import Flags
+from core.contract.discovery import Catalog, Plugin
+from core.contract.modality import DatasetAdapter
+from core.errors import MedWeaveWarning, PluginError, UserError
+from core.flow.run import Run, resolve_run
+from core.testing.toy import TOY_GRID, TOY_VECTOR
+
+REGISTRY = load_registry(Path(__file__).parents[3] / "registry.toml")
+TOYS = {modality.name: modality for modality in (TOY_GRID, TOY_VECTOR)}
+CATALOG = Catalog((), TOYS)
+FLAGS = Flags(flow="toy_vector-toy_grid", phase="autoencoder,diffuse,guide,align")
+
+
+@pytest.fixture
+def run() -> Run:
+    return resolve_run(Installation(REGISTRY.model_copy(update={"pairs": {}}), CATALOG), FLAGS)
+
+
+def test_rounds_weight_sets_and_outputs_are_computed_once(run):
+    for name in ("rounds", "weight_sets", "outputs"):
+        assert getattr(run, name) is getattr(run, name)
+    assert [item.edge.text for item in run.rounds["guide"]] == ["toy_vector-toy_grid"]
+
+
+def test_a_changed_run_computes_anew(run):
+    other = replace(run, config=run.config.model_copy(update={"seed": 7}))
+    assert other.rounds is not run.rounds
+    assert other.rounds == run.rounds
+
+
+def test_readers_of_a_data_set_are_computed_once(run):
+    adapter = DatasetAdapter(
+        name="one", title="One", modalities=("toy_grid",), licence="none", citation="none", scan=lambda root: ()
+    )
+    plain = DataSource("one", adapter, Path(), DatasetEntry(adapter="one", root="."))
+    assert run.readers(plain) is run.readers(plain)
+    assert run.readers(plain) == {}
+    wrong = replace(plain, entry=DatasetEntry(adapter="one", root=".", reader={"toy_grid": {"no_such_field": 3}}))
+    with pytest.raises(UserError, match=r"datasets\.one\.reader: .*no_such_field"):
+        run.readers(wrong)
+
+
+def test_a_plugin_that_failed_to_load_is_one_warning():
+    broken = Plugin("other", "other", "other", "1", error=PluginError("plugin 'other' cannot be used"))
+    with pytest.warns(MedWeaveWarning, match="plugin 'other' cannot be used"):
+        resolve_run(Installation(REGISTRY, replace(CATALOG, plugins=(broken,))), FLAGS)
+
+
+def test_pairs_of_unknown_modalities_are_an_error_where_every_name_is_known():
+    registry = REGISTRY.model_copy(update={"pairs": {"text-ct": REGISTRY.pair("text", "ct")}})
+    with pytest.raises(UserError, match=r"pairs\.text-ct: no modality 'text'"):
+        resolve_run(Installation(registry, CATALOG), FLAGS)
