@@ -76,7 +76,7 @@ class StudyPrompts:
             for start in range(0, len(ordered), _ROWS):
                 self._cache(ordered[start : start + _ROWS])
 
-    def of(self, indices: Sequence[int]) -> Prompt:
+    def prompts_of(self, indices: Sequence[int]) -> Prompt:
         """Return the prompts of these studies on the device, padded to the longest of them."""
         if not set(indices) <= self._rows.keys():
             return self._encode(indices)

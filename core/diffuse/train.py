@@ -136,4 +136,4 @@ class _Step:
 
     def _prompts(self, sources: Sequence[str], chosen: Sequence[int], rows: slice) -> dict[str, Prompt]:
         indices = [self.target.indices[row] for row in chosen[rows]]
-        return {source: self._encoded[source].of(indices) for source in sources}
+        return {source: self._encoded[source].prompts_of(indices) for source in sources}

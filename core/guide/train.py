@@ -223,7 +223,7 @@ class _Step:
     def _state(self, name: str, sources: Sequence[str], indices: Sequence[int], null: Tensor) -> FlowState:
         member, to_device = self.guide_round.members[name], self.compute.to_device
         with torch.no_grad():
-            prompts = {source: self._prompts[source].of(indices) for source in sources}
+            prompts = {source: self._prompts[source].prompts_of(indices) for source in sources}
             conditioning = member.assembly(prompts, to_device(null))
         return FlowState(
             latent=to_device(member.latents[[member.row_of[index] for index in indices]]),

@@ -27,13 +27,13 @@ _CONFIG = "TextAutoencoderConfig"
 _UNUSED = re.compile(r"pooler\.|cls\.|.*\.key\.bias$|.*position_ids$|.*\.attn\.(bias|masked_bias)$|lm_head\.")
 
 
-def load_folder(kind: Any, given: str, subfolder: str) -> Any:
-    """Load a diffusers network of class ``kind`` from ``given`` or from ``subfolder`` in it.
+def load_folder(kind: Any, source: str, subfolder: str) -> Any:
+    """Load a diffusers network of class ``kind`` from ``source`` or from ``subfolder`` in it.
 
     Raises `UserError` where the folder is missing, has another kind of network or no safetensors, or where a weight is
     missing, unexpected or of another shape.
     """
-    folder = _folder_of(given, subfolder)
+    folder = _folder_of(source, subfolder)
     stored = kind.load_config(folder, local_files_only=True).get("_class_name", kind.__name__)
     if stored != kind.__name__:
         raise UserError(f"init_from '{folder}' holds a {stored}, needed is a {kind.__name__}")
@@ -55,45 +55,45 @@ def load_folder(kind: Any, given: str, subfolder: str) -> Any:
     return network.train()
 
 
-def _folder_of(given: str, subfolder: str) -> Path:
-    root = Path(given).expanduser()
+def _folder_of(source: str, subfolder: str) -> Path:
+    root = Path(source).expanduser()
     for folder in (root / subfolder, root):
         if (folder / "config.json").is_file():
             return folder
     what = "has no config.json" if root.is_dir() else "is not a folder"
-    raise UserError(f"init_from '{given}' {what}; give a diffusers folder, or one with '{subfolder}/config.json' in it")
+    raise UserError(f"init_from '{source}' {what}; give a diffusers folder or one with '{subfolder}/config.json' in it")
 
 
-def load_bert(network: nn.Module, given: str, length: int) -> None:
+def load_bert(network: nn.Module, source: str, length: int) -> None:
     """Fill a ``BertModel`` without pooler from a folder. Raises `UserError` where they do not fit."""
     sizes = {"width": "hidden_size", "depth": "num_hidden_layers", "num_heads": "num_attention_heads"}
-    state = _state(network, given, "bert", sizes, "bert.")
-    _shorten(state, "embeddings.position_embeddings.weight", length, given)
-    _shorten(state, "embeddings.token_type_embeddings.weight", 1, given)
-    _load(network, state, "embeddings.word_embeddings.weight", given)
+    state = _state(network, source, "bert", sizes, "bert.")
+    _shorten(state, "embeddings.position_embeddings.weight", length, source)
+    _shorten(state, "embeddings.token_type_embeddings.weight", 1, source)
+    _load(network, state, "embeddings.word_embeddings.weight", source)
 
 
-def load_gpt2(network: nn.Module, given: str, length: int) -> None:
+def load_gpt2(network: nn.Module, source: str, length: int) -> None:
     """Fill a ``GPT2Model`` from a folder. Raises `UserError` where they do not fit."""
     sizes = {"decoder_width": "n_embd", "decoder_depth": "n_layer", "decoder_heads": "n_head"}
-    state = _state(network, given, "gpt2", sizes, "transformer.")
-    _shorten(state, "wpe.weight", length, given)
-    _load(network, state, "wte.weight", given)
+    state = _state(network, source, "gpt2", sizes, "transformer.")
+    _shorten(state, "wpe.weight", length, source)
+    _load(network, state, "wte.weight", source)
 
 
-def _state(network: Any, given: str, kind: str, sizes: dict[str, str], prefix: str) -> dict[str, Tensor]:
+def _state(network: Any, source: str, kind: str, sizes: dict[str, str], prefix: str) -> dict[str, Tensor]:
     """Return the folder's weights under the network's names; `UserError` where sizes differ."""
     from safetensors.torch import load_file
 
-    folder = Path(given).expanduser()
+    folder = Path(source).expanduser()
     try:
         about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         state = load_file(folder / "model.safetensors")
     except (OSError, ValueError) as error:
-        raise UserError(f"'{given}' needs config.json and model.safetensors of a {kind}: {error}") from None
-    require_equal(_CONFIG, "kind of network", kind, about.get("model_type"), f"'{given}'")
+        raise UserError(f"'{source}' needs config.json and model.safetensors of a {kind}: {error}") from None
+    require_equal(_CONFIG, "kind of network", kind, about.get("model_type"), f"'{source}'")
     for field, name in sizes.items():
-        require_equal(_CONFIG, field, getattr(network.config, name), about.get(name), f"'{given}'")
+        require_equal(_CONFIG, field, getattr(network.config, name), about.get(name), f"'{source}'")
     renamed = {_renamed(name.removeprefix(prefix)): value for name, value in state.items()}
     return {name: value for name, value in renamed.items() if not _UNUSED.match(name)}
 
@@ -103,29 +103,29 @@ def _renamed(name: str) -> str:
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
-def _shorten(state: dict[str, Tensor], name: str, rows: int, given: str) -> None:
+def _shorten(state: dict[str, Tensor], name: str, rows: int, source: str) -> None:
     if len(state.get(name, ())) < rows:
-        raise UserError(f"{_CONFIG}: {rows} rows of {name} are needed, '{given}' has {len(state.get(name, ()))}")
+        raise UserError(f"{_CONFIG}: {rows} rows of {name} are needed, '{source}' has {len(state.get(name, ()))}")
     state[name] = state[name][:rows]
 
 
-def _load(network: nn.Module, state: dict[str, Tensor], words: str, given: str) -> None:
+def _load(network: nn.Module, state: dict[str, Tensor], words: str, source: str) -> None:
     fresh = network.state_dict()
-    state[words] = _token_table(fresh[words], state.get(words), given)
+    state[words] = _token_table(fresh[words], state.get(words), source)
     wrong = [name for name in fresh.keys() ^ state.keys() if name in fresh or name in state]
     wrong += [name for name in fresh.keys() & state.keys() if fresh[name].shape != state[name].shape]
     if wrong:
-        raise UserError(f"{_CONFIG}: weights of '{given}' do not fit: {join_choices(sorted(wrong)[:4])}")
+        raise UserError(f"{_CONFIG}: weights of '{source}' do not fit: {join_choices(sorted(wrong)[:4])}")
     network.load_state_dict(state, strict=True)
 
 
-def _token_table(fresh: Tensor, stored: Tensor | None, given: str) -> Tensor:
+def _token_table(fresh: Tensor, stored: Tensor | None, source: str) -> Tensor:
     """Return the folder's token table after the special tokens, which start at its mean; ``fresh`` if tokens differ."""
     if stored is None or len(stored) + _SPECIALS != len(fresh):
         num_tokens = 0 if stored is None else len(stored)
         warnings.warn(
             MedWeaveWarning(
-                f"'{given}' has {num_tokens} tokens, the vocabulary {len(fresh)}: token embeddings are learned anew"
+                f"'{source}' has {num_tokens} tokens, the vocabulary {len(fresh)}: token embeddings are learned anew"
             ),
             stacklevel=2,
         )

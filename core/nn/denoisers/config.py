@@ -46,8 +46,8 @@ class GridDenoiserConfig(PartConfig):
     @property
     def head_widths(self) -> tuple[int, ...]:
         """Features per attention head, by level."""
-        given = self.head_width
-        return (given,) * len(self.widths) if isinstance(given, int) else given
+        width = self.head_width
+        return (width,) * len(self.widths) if isinstance(width, int) else width
 
     @model_validator(mode="after")
     def _require_sizes(self) -> Self:

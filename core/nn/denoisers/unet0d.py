@@ -85,7 +85,7 @@ class VectorUNet(nn.Module):
             block.site = path
 
     def forward(self, noisy: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
-        """``noisy`` ``batch latent_width``, ``timestep`` ``batch`` (fractional); same shape as ``noisy`` out."""
+        """Predict from ``noisy`` ``batch latent_width`` at fractional ``timestep`` ``batch``; same shape out."""
         time = self.time_embedding(timestep_features(timestep, self.model_width).to(noisy.dtype))
         features = self.linear_in(noisy).unflatten(1, (-1, NUM_POSITIONS))
         skips = [features]
@@ -151,7 +151,7 @@ class VectorStage(nn.Module):
         self.transformer = transformer
 
     def forward(self, features: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
-        """``batch in_width position`` to ``batch out_width position``."""
+        """Map ``batch in_width position`` to ``batch out_width position``."""
         features = self.residual(features, time)
         return features if self.transformer is None else self.transformer(features, conditioning)
 
@@ -167,7 +167,7 @@ class VectorTransformer(nn.Module):
         self.proj_out = zeroed(nn.Linear(width, width))
 
     def forward(self, features: Tensor, conditioning: Conditioning) -> Tensor:
-        """``batch width position``, same shape out."""
+        """Transform ``batch width position``; same shape out."""
         tokens = self.proj_in(self.norm(features).transpose(1, 2))
         return features + self.proj_out(self.block(tokens, conditioning)).transpose(1, 2)
 
@@ -187,7 +187,7 @@ class VectorTransformerSite(ContextSite):
         self.feed_out = nn.Linear(4 * width, width)
 
     def forward(self, hidden: Tensor, conditioning: Conditioning) -> Tensor:
-        """``hidden`` ``batch tokens width``, same shape out."""
+        """Transform ``hidden`` ``batch tokens width``; same shape out."""
         normed = self.norm_self(hidden)
         hidden = hidden + self.attention_self(normed, normed)
         prompt, mask = conditioning.prompt, conditioning.prompt_mask
@@ -209,7 +209,7 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor, source: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``mask`` bool ``batch length``, true where a source token counts."""
+        """Attend to source tokens where ``mask`` bool ``batch length`` is true; shape of ``hidden`` out."""
         query, key, value = (
             features.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for features in (self.to_query(hidden), self.to_key(source), self.to_value(source))
@@ -233,7 +233,7 @@ class VectorResidual(nn.Module):
         self.skip = nn.Identity() if in_width == out_width else nn.Linear(in_width * NUM_POSITIONS, size)
 
     def forward(self, features: Tensor, time: Tensor) -> Tensor:
-        """``batch in_width position`` and ``batch time_width`` to ``batch out_width position``."""
+        """Map ``batch in_width position`` and ``batch time_width`` to ``batch out_width position``."""
         flat = features.flatten(1)
         hidden = self.linear_in(F.silu(self.norm_in(flat))) + self.time(F.silu(time))
         hidden = self.linear_out(F.silu(self.norm_out(hidden)))

@@ -129,7 +129,7 @@ class DiffusersTransformerSite(ContextSite, BasicTransformerBlock):
         class_labels: Any = None,
         added_cond_kwargs: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """``hidden_states`` ``batch tokens width``, same shape out; the other arguments are those of diffusers."""
+        """Transform ``hidden_states`` ``batch tokens width``; same shape out. Other arguments: see diffusers."""
         # A copy: the other blocks, and the recomputation of this one under checkpointing, read the same dictionary.
         kwargs = dict(cross_attention_kwargs or {})
         context = kwargs.pop("context", None)

@@ -106,7 +106,7 @@ class MonaiTransformerSite(ContextSite, DiffusionUNetTransformerBlock):
     checkpointed: bool
 
     def forward(self, x: Tensor, context: Conditioning | Tensor | None = None) -> Tensor:
-        """``x`` ``batch tokens width``, same shape out."""
+        """Transform ``x`` ``batch tokens width``; same shape out."""
         if self.checkpointed and torch.is_grad_enabled():
             return checkpoint(self._run, x, context, use_reentrant=False)
         return self._run(x, context)
@@ -120,7 +120,7 @@ class CheckpointedResidual(DiffusionUNetResnetBlock):
     """MONAI's residual block, whose activations are computed again in the backward pass."""
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """``x`` ``batch channel *space``, ``emb`` ``batch width``."""
+        """Transform ``x`` ``batch channel *space`` with the embedding ``emb`` ``batch width``."""
         if torch.is_grad_enabled():
             return checkpoint(super().forward, x, emb, use_reentrant=False)
         return super().forward(x, emb)

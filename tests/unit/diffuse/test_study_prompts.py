@@ -51,7 +51,7 @@ def test_cached_prompts_are_the_encoded_ones(parts):
     cached = StudyPrompts(encoder, "text", list(range(150)), studies, compute)
     read = len(studies.read)
     for indices in ([3, 149, 3], [0], list(range(20, 60))):
-        found = cached.of(indices)
+        found = cached.prompts_of(indices)
         assert len(studies.read) == read, "nothing is read again"
         same(found, encoder(Studies().batch("text", indices)))
 
@@ -61,7 +61,7 @@ def test_what_exceeds_the_memory_limit_is_encoded_again(parts, monkeypatch):
     studies, compute = parts
     cached = StudyPrompts(encoder, "text", list(range(150)), studies, compute)
     read = len(studies.read)
-    same(cached.of([7, 8]), encoder(Studies().batch("text", [7, 8])))
+    same(cached.prompts_of([7, 8]), encoder(Studies().batch("text", [7, 8])))
     assert len(studies.read) == read + 2
 
 
