@@ -1,6 +1,6 @@
 """Which slice of a volume each frame of a segmentation lies on.
 
-A frame holds one segment on one slice (PS3.3 C.8.20.2): several lie at one place, and slices on which a segment has
+A frame holds one segment on one slice (PS3.3 C.8.20.2): several lie at one position, and slices on which a segment has
 nothing are usually left out. They are slices all the same, and hold nothing.
 """
 
@@ -21,15 +21,15 @@ _NEAR_MM = 0.01  # a frame nearer than this to a slice lies on it
 
 @dataclass(frozen=True, eq=False)
 class FramePositions:
-    """A volume of ``shape`` (slices, rows, columns) with its ``affine`` (4x4, mm, RAS), and each frame's slice."""
+    """The volume of ``shape`` (slices, rows, columns) with its ``affine`` (4x4, mm, RAS), and each frame's slice."""
 
     affine: np.ndarray
     shape: Space
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
 
 
 def single_position(frames: Sequence[Frame]) -> FramePositions | None:
-    """The one slice that all frames lie on, its affine that of a slice (rows, columns); ``None`` where they do not."""
+    """Return the slice that all frames lie on, with its affine (axes row, column); ``None`` where they do not."""
     first = frames[0]
     if np.ptp([frame.position_mm @ first.normal for frame in frames]) >= SAME_MM:
         return None
@@ -37,7 +37,7 @@ def single_position(frames: Sequence[Frame]) -> FramePositions | None:
 
 
 def positions_of_frames(frames: Sequence[Frame], what: str) -> FramePositions:
-    """A volume from the first to the last slice that has a frame.
+    """Return a volume from the first to the last slice that has a frame.
 
     Slices lie as far apart as the file states (Spacing Between Slices) where its frames fit that, else as its nearest
     two. `UserError` that begins with ``what``: frames of other size, spacing or direction, uneven steps, or one slice
@@ -55,32 +55,32 @@ def positions_of_frames(frames: Sequence[Frame], what: str) -> FramePositions:
         step = first.normal * first.thickness_mm
         return FramePositions(volume_affine(lowest, step), (1, *size), (0,) * len(frames))
     for distance in _distances(first, heights):
-        places = np.rint(heights / distance).astype(np.int64)
-        step = (highest.position_mm - lowest.position_mm) / max(1, places.max())
-        if _lie_on(frames, lowest.position_mm, places, step):
-            shape = (int(places.max()) + 1, *size)
-            return FramePositions(volume_affine(lowest, step), shape, tuple(places.tolist()))
+        indices = np.rint(heights / distance).astype(np.int64)
+        step = (highest.position_mm - lowest.position_mm) / max(1, indices.max())
+        if _lie_on(frames, lowest.position_mm, indices, step):
+            shape = (int(indices.max()) + 1, *size)
+            return FramePositions(volume_affine(lowest, step), shape, tuple(indices.tolist()))
     raise UserError(f"{what}: its slices lie unevenly or not on one line; resample it, or set grid")
 
 
 def positions_in(geometry: Geometry, frames: Sequence[Frame]) -> FramePositions | None:
-    """The slices of a given volume (three axes: slice, row, column); ``None`` where a frame lies on none of them."""
+    """Return the slices of a volume (axes slice, row, column) that hold frames; ``None`` where a frame lies on none."""
     to_index = np.linalg.inv(geometry.affine)
-    places = []
+    slice_indices = []
     for frame in frames:
         corners = _corners(frame)
         rows, columns = frame.layout.rows, frame.layout.columns
-        place = int(np.rint((to_index @ [*corners[0], 1.0])[0]))
-        indices = np.array([[place, 0, 0, 1], [place, rows - 1, 0, 1], [place, 0, columns - 1, 1]], dtype=np.float64)
+        index = int(np.rint((to_index @ [*corners[0], 1.0])[0]))
+        indices = np.array([[index, 0, 0, 1], [index, rows - 1, 0, 1], [index, 0, columns - 1, 1]], dtype=np.float64)
         off = np.linalg.norm((indices @ geometry.affine.T)[:, :3] - corners, axis=1)
-        if geometry.shape[1:] != (rows, columns) or not 0 <= place < geometry.shape[0] or off.max() > _NEAR_MM:
+        if geometry.shape[1:] != (rows, columns) or not 0 <= index < geometry.shape[0] or off.max() > _NEAR_MM:
             return None
-        places.append(place)
-    return FramePositions(geometry.affine, geometry.shape, tuple(places))
+        slice_indices.append(index)
+    return FramePositions(geometry.affine, geometry.shape, tuple(slice_indices))
 
 
 def _distances(first: Frame, heights: np.ndarray) -> Iterator[float]:
-    """What may lie between two slices: first what the file says."""
+    """Yield distances that two slices may have: first what the file states."""
     stated = first.group("PixelMeasuresSequence").number("SpacingBetweenSlices")
     if stated is not None and SAME_MM < abs(stated) < 1e4:
         yield abs(stated)
@@ -88,14 +88,14 @@ def _distances(first: Frame, heights: np.ndarray) -> Iterator[float]:
     yield float(steps[steps >= SAME_MM].min(initial=heights.max()))
 
 
-def _lie_on(frames: Sequence[Frame], first_mm: np.ndarray, places: np.ndarray, step: np.ndarray) -> bool:
-    found = np.array([frame.position_mm for frame in frames])
-    off = np.linalg.norm(found - first_mm - places[:, None] * step, axis=1)
+def _lie_on(frames: Sequence[Frame], first_mm: np.ndarray, indices: np.ndarray, step: np.ndarray) -> bool:
+    positions_mm = np.array([frame.position_mm for frame in frames])
+    off = np.linalg.norm(positions_mm - first_mm - indices[:, None] * step, axis=1)
     return bool(off.max() <= max(EVEN_MM, EVEN * float(np.linalg.norm(step))))
 
 
 def _corners(frame: Frame) -> np.ndarray:
-    """The first pixel, the last of its column and the last of its row, (R, A, S)."""
+    """Return the first pixel, the last of its column and the last of its row, (R, A, S)."""
     first = frame.position_mm
     down = first + frame.down * frame.spacing_mm[0] * (frame.layout.rows - 1)
     along = first + frame.along * frame.spacing_mm[1] * (frame.layout.columns - 1)

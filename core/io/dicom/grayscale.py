@@ -31,7 +31,7 @@ _LARGEST_VALUE = 1e30  # beyond it float32 ends
 
 @dataclass(frozen=True)
 class PixelLayout:
-    """How the pixels of an instance are stored (PS3.3 C.7.6.3)."""
+    """Describe how the pixels of an instance are stored (PS3.3 C.7.6.3)."""
 
     frames: int
     rows: int
@@ -54,7 +54,7 @@ class PixelLayout:
 
 
 def layout_of(header: Header, max_megapixels: float, bits: tuple[int, ...] = (8, 16)) -> PixelLayout:
-    """How the pixels lie; `UserError` where there are none, where they are not grey integers, or too many.
+    """Return how the pixels are stored; `UserError` where there are none, no grey integers, or too many.
 
     ``bits``: how many a pixel may take.
     """
@@ -152,12 +152,12 @@ class LookupTable:
     bits: int
 
     def apply(self, values: np.ndarray) -> np.ndarray:
-        """The entries of whole numbers."""
+        """Return the entries of whole numbers."""
         return self.entries[np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.int64)]
 
 
 def modality_of(header: Header, layout: PixelLayout, macro: Header | None = None) -> ModalityTransform:
-    """The transformation that a header states, or that does nothing. ``macro``: where a frame states its own."""
+    """Return the transformation that a header states, else the identity. ``macro``: where a frame states its own."""
     source = header if macro is None else macro
     if tables := source.items("ModalityLUTSequence"):
         table = lookup_table(tables[0], layout)
@@ -174,7 +174,7 @@ def modality_of(header: Header, layout: PixelLayout, macro: Header | None = None
 
 
 def interest_of(header: Header, layout: PixelLayout, choice: int) -> Callable[[np.ndarray], np.ndarray] | None:
-    """The ``choice``-th table or window (PS3.3 C.11.2): modality values to [0, 1]. ``None`` where none is stated.
+    """Return the ``choice``-th table or window (PS3.3 C.11.2): modality values to [0, 1]; ``None`` without one.
 
     A table goes before a window, as most viewers have it; both are alternatives.
     """
@@ -194,7 +194,7 @@ def interest_of(header: Header, layout: PixelLayout, choice: int) -> Callable[[n
 
 
 def lookup_table(item: Header, layout: PixelLayout) -> LookupTable:
-    """A look-up table; `UserError` where its data are fewer than it states."""
+    """Return a look-up table; `UserError` where its data are fewer than it states."""
     stated = item.numbers("LUTDescriptor", 3)
     if stated is None:
         raise UserError(f"{item.path}: a look-up table has no LUTDescriptor; export it again")
@@ -214,18 +214,18 @@ def lookup_table(item: Header, layout: PixelLayout) -> LookupTable:
 
 
 def is_padding(stored: np.ndarray, header: Header, layout: PixelLayout) -> np.ndarray | None:
-    """Where pixels stand for no measurement (PS3.3 C.7.5.1.1.2), bool in the shape of ``stored``; ``None``: nowhere."""
+    """Return where pixels measure nothing (PS3.3 C.7.5.1.1.2), bool in the shape of ``stored``; ``None``: nowhere."""
     first, last = stored_number(header, "PixelPaddingValue", layout), None
     if first is None:
         return None
     last = stored_number(header, "PixelPaddingRangeLimit", layout)
     low, high = sorted((first, first if last is None else last))
-    found = (stored >= low) & (stored <= high)
-    return found if found.any() else None
+    inside = (stored >= low) & (stored <= high)
+    return inside if inside.any() else None
 
 
 def stored_number(header: Header, keyword: str, layout: PixelLayout) -> int | None:
-    """A number in the representation of the pixels. Files write it signed or unsigned without regard to that."""
+    """Return a number in the representation of the pixels. Files write it signed or unsigned without regard to that."""
     raw = header.value(keyword)
     if raw is None:
         return None
@@ -256,10 +256,11 @@ def _window(centre: float, width: float, header: Header) -> Callable[[np.ndarray
 
 
 def _require_grey(header: Header) -> None:
-    said, samples = header.word("PhotometricInterpretation"), header.whole("SamplesPerPixel", 1, 4, default=1)
-    if said not in _GREY or samples != 1:
-        found = f"{said or 'no PhotometricInterpretation'} with {samples} number{'s' if samples > 1 else ''} per pixel"
-        raise UserError(f"{header.path}: holds {found}, expected grey (MONOCHROME1 or MONOCHROME2); convert it")
+    interpretation, samples = header.word("PhotometricInterpretation"), header.whole("SamplesPerPixel", 1, 4, default=1)
+    if interpretation not in _GREY or samples != 1:
+        numbers = f"{samples} number{'s' if samples > 1 else ''} per pixel"
+        content = f"{interpretation or 'no PhotometricInterpretation'} with {numbers}"
+        raise UserError(f"{header.path}: holds {content}, expected grey (MONOCHROME1 or MONOCHROME2); convert it")
 
 
 def _what(header: Header) -> str:
@@ -270,7 +271,7 @@ def _what(header: Header) -> str:
 
 
 def _is_plain(header: Header) -> bool:
-    """Whether pydicom would take the pixels as they are: the header has what it needs, as the numbers it expects."""
+    """Return whether pydicom would take the pixels as they are: the header has the numbers it needs, as integers."""
     dataset = header.dataset
     numbers = [header.value(keyword) for keyword in _PIXEL_NUMBERS]
     if "NumberOfFrames" in dataset:
@@ -282,17 +283,18 @@ def _is_plain(header: Header) -> bool:
     )
 
 
-def _require_length(found: int, layout: PixelLayout, path: Path) -> None:
+def _require_length(num_bytes: int, layout: PixelLayout, path: Path) -> None:
     expected = layout.num_bytes
-    if found < expected:
+    if num_bytes < expected:
         raise UserError(
-            f"{path}: has {found} bytes of pixels, and its header states {expected} ({layout.frames} x {layout.rows} x"
-            f" {layout.columns}, {layout.bits_allocated} bits): cut short, or the header is wrong; copy it again"
+            f"{path}: has {num_bytes} bytes of pixels, and its header states {expected} ({layout.frames} x"
+            f" {layout.rows} x {layout.columns}, {layout.bits_allocated} bits): cut short, or the header is wrong;"
+            " copy it again"
         )
-    if found - expected >= max(2, min(_EXCESS, expected // layout.frames)):
+    if num_bytes - expected >= max(2, min(_EXCESS, expected // layout.frames)):
         raise UserError(
-            f"{path}: has {found} bytes of pixels, {found - expected} more than its header states ({layout.frames} x"
-            f" {layout.rows} x {layout.columns}); one of them is wrong; export it again"
+            f"{path}: has {num_bytes} bytes of pixels, {num_bytes - expected} more than its header states"
+            f" ({layout.frames} x {layout.rows} x {layout.columns}); one of them is wrong; export it again"
         )
 
 
@@ -331,9 +333,9 @@ def _require_codestreams(dataset: Dataset, layout: PixelLayout, path: Path) -> N
     expected = (layout.rows, layout.columns, 1)
     for frame in frames:
         if (stated := stated_size(frame)) != expected:
-            found = "no size" if stated is None else "{} x {} pixels with {} components".format(*stated)
+            size = "no size" if stated is None else "{} x {} pixels with {} components".format(*stated)
             raise UserError(
-                f"{path}: its compressed pixels state {found}, its header {layout.rows} x {layout.columns} with 1;"
+                f"{path}: its compressed pixels state {size}, its header {layout.rows} x {layout.columns} with 1;"
                 " one of them is wrong; export it again"
             )
 

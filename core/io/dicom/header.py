@@ -115,7 +115,7 @@ class Header:
         return None if value is None or (hasattr(value, "__len__") and len(value) == 0) else value
 
     def _element(self, keyword: str) -> Any:
-        """Return what pydicom has of an element: a tuple with its bytes, until they are decoded; ``None`` without it."""
+        """Return what pydicom has of an element: its bytes (`is_raw`) until they are decoded; ``None`` without it."""
         tag = _tag_of(keyword)
         return None if tag is None else self.dataset.get_item(tag, keep_deferred=True)
 
@@ -139,60 +139,60 @@ class Header:
 
     def text(self, keyword: str) -> str:
         """Return the element as it stands, on one line and short, for messages."""
-        found = self.value(keyword)
-        return "" if found is None else " ".join(str(found).split())[:64]
+        value = self.value(keyword)
+        return "" if value is None else " ".join(str(value).split())[:64]
 
     def numbers(self, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
-        """Return finite numbers, ``None`` where there are none; `UserError` for others, or another count than ``count``."""
+        """Return finite numbers, ``None`` where there are none; `UserError` for others, or not ``count`` of them."""
         words = self.words(keyword)
         if not words:
             return None
         try:
-            found = tuple(float(word) for word in words)
+            numbers = tuple(float(word) for word in words)
         except ValueError:
-            found = ()
-        if not found or not all(map(isfinite, found)) or count not in (None, len(found)):
+            numbers = ()
+        if not numbers or not all(map(isfinite, numbers)) or count not in (None, len(numbers)):
             wanted = "numbers" if count is None else f"{count} finite number{'s' if count > 1 else ''}"
             raise UserError(
                 f"{self.path}: {keyword} is {self.text(keyword)}, expected {wanted}; correct or export the file again"
             )
-        return found
+        return numbers
 
     def number(self, keyword: str) -> float | None:
         """Return one finite number, ``None`` where there is none."""
-        found = self.numbers(keyword, 1)
-        return None if found is None else found[0]
+        numbers = self.numbers(keyword, 1)
+        return None if numbers is None else numbers[0]
 
     def whole(self, keyword: str, least: int, most: int, default: int | None = None) -> int:
         """Return a whole number from ``least`` to ``most``; ``default``, where it is given, for a missing one."""
-        found = self.number(keyword)
-        if found is None and default is not None:
+        number = self.number(keyword)
+        if number is None and default is not None:
             return default
-        if found is None or found != int(found) or not least <= found <= most:
-            said = "missing" if found is None else f"{found:g}"
+        if number is None or number != int(number) or not least <= number <= most:
+            stated = "missing" if number is None else f"{number:g}"
             raise UserError(
-                f"{self.path}: {keyword} is {said}, expected a whole number from {least} to {most};"
+                f"{self.path}: {keyword} is {stated}, expected a whole number from {least} to {most};"
                 " correct or export the file again"
             )
-        return int(found)
+        return int(number)
 
     def lengths_mm(self, keyword: str) -> tuple[float, float] | None:
         """Return two lengths above 0 (between rows, between columns), mm; ``None`` where there are none."""
-        found = self.numbers(keyword, 2)
-        if found is None:
+        lengths = self.numbers(keyword, 2)
+        if lengths is None:
             return None
-        if min(found) <= 1e-6 or max(found) > 1e4:
+        if min(lengths) <= 1e-6 or max(lengths) > 1e4:
             raise UserError(f"{self.path}: {keyword} is {self.text(keyword)}, expected lengths above 0 mm; correct it")
-        return found[0], found[1]
+        return lengths[0], lengths[1]
 
     def vector(self, keyword: str, count: int) -> np.ndarray | None:
         """Return coordinates or cosines as float64; `UserError` for one beyond any patient (100 m)."""
-        found = self.numbers(keyword, count)
-        if found is None:
+        numbers = self.numbers(keyword, count)
+        if numbers is None:
             return None
-        if max(map(abs, found)) > 1e5:
+        if max(map(abs, numbers)) > 1e5:
             raise UserError(f"{self.path}: {keyword} is {self.text(keyword)}, beyond any patient; correct it")
-        return np.array(found)
+        return np.array(numbers)
 
     def items(self, keyword: str) -> list[Header]:
         """Return the items of a sequence, none where it is missing."""

@@ -24,7 +24,7 @@ SUFFIXES = (".dcm", ".dicom", ".ima")
 _PREAMBLE, _PREFIX = 128, b"DICM"  # PS3.10 7.1
 _START = _PREAMBLE + len(_PREFIX)
 _WHOLE = 16 << 20  # bytes of a file that is read whole at once: slices and radiographs are smaller
-KEPT_BYTES = 256 << 20  # of files that are opened before their pixels are wanted
+HELD_BYTES = 256 << 20  # of files that are opened before their pixels are wanted
 _IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"  # PS3.5 A.1, A.2
 _PIXELS = b"\xe0\x7f\x10\x00"  # (7FE0,0010), little endian
 _DEFLATED = b"1.2.840.10008.1.2.1.99"  # PS3.5 A.5
@@ -42,7 +42,7 @@ class DicomFile:
         self._content: bytes | None = None  # all of a DICOM file, else its start
         self._header: Header | None = None
         self._end_of_header = 0
-        self._is_kept = False
+        self._is_held = False
 
     @property
     def is_dicom(self) -> bool:
@@ -109,7 +109,7 @@ class DicomFile:
 
     def release(self) -> None:
         """Let the bytes go, unless `shared_files` keeps them."""
-        if not self._is_kept:
+        if not self._is_held:
             self._content = None
 
     def _read(self) -> bytes:
@@ -122,7 +122,7 @@ class DicomFile:
                     file.seek(0)
                     content = file.readall() or b""
             shared = _shared.get()
-            self._is_kept = shared is not None and shared.has_room_for(len(content))
+            self._is_held = shared is not None and shared.has_room_for(len(content))
             self._content = content
         return content
 
@@ -138,7 +138,7 @@ class _SharedFiles:
 
     def has_room_for(self, num_bytes: int) -> bool:
         self.num_bytes += num_bytes
-        return self.num_bytes <= KEPT_BYTES
+        return self.num_bytes <= HELD_BYTES
 
 
 _shared: ContextVar[_SharedFiles | None] = ContextVar("files that are opened once in a block", default=None)
@@ -184,15 +184,19 @@ def read_header(path: Path) -> Header:
 
 @contextmanager
 def collect_warnings(path: Path) -> Iterator[None]:
-    """What pydicom warns of while a path is read becomes one `MedWeaveWarning` that names it."""
+    """Turn what pydicom warns of while a path is read into one `MedWeaveWarning` that names it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    own = [one.message for one in caught if isinstance(one.message, MedWeaveWarning)]
+    ours = [warning.message for warning in caught if isinstance(warning.message, MedWeaveWarning)]
     # Other categories speak to programmers.
-    others = [one.message for one in caught if isinstance(one.message, UserWarning) and one.message not in own]
+    others = [
+        warning.message
+        for warning in caught
+        if isinstance(warning.message, UserWarning) and warning.message not in ours
+    ]
     foreign = list(dict.fromkeys(" ".join(str(message).split()) for message in others))
-    for message in own:
+    for message in ours:
         warnings.warn(message, stacklevel=3)
     if foreign:
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""

@@ -22,13 +22,13 @@ _SHARED_KEYS = frozenset({"projection", "slice", "dtype", "bits", "view", "windo
 
 
 def write_mark(dataset: Dataset, mark: Mark) -> None:
-    """Put the mark into an instance."""
+    """Write the mark into an instance."""
     block = dataset.private_block(GROUP, CREATOR, create=True)
     block.add_new(ELEMENT, "UT", mark.model_dump_json(exclude_none=True))
 
 
 def read_mark(dataset: Dataset, path: Path) -> Mark | None:
-    """The mark of an instance that MedWeave wrote, else ``None``; `UserError` where it is damaged."""
+    """Return the mark of an instance that MedWeave wrote, else ``None``; `UserError` where it is damaged."""
     try:
         block = dataset.private_block(GROUP, CREATOR)
     except KeyError:
@@ -39,13 +39,13 @@ def read_mark(dataset: Dataset, path: Path) -> Mark | None:
 
 
 def write_report_text(dataset: Dataset, text: str) -> None:
-    """Put the text of a report into an instance, as a JSON string."""
+    """Write the text of a report into an instance, as a JSON string."""
     block = dataset.private_block(GROUP, CREATOR, create=True)
     block.add_new(TEXT, "UT", json.dumps(text, ensure_ascii=False))
 
 
 def read_report_text(dataset: Dataset, path: Path) -> str | None:
-    """The text that `write_report_text` put into an instance, else ``None``; `UserError` where it is damaged."""
+    """Return the text that `write_report_text` wrote, else ``None``; `UserError` where it is damaged."""
     try:
         block = dataset.private_block(GROUP, CREATOR)
         return str(json.loads(block[TEXT].value))
@@ -58,6 +58,6 @@ def read_report_text(dataset: Dataset, path: Path) -> str | None:
 def new_mark(
     sample: Sample, provenance: Provenance, units: str, value_range: tuple[float, float] | None = None
 ) -> Mark:
-    """`Mark.of`, with those entries of `Geometry.source_header` alone that say how numbers lie, never whose they were."""
+    """Return `Mark.of`, with those entries of `Geometry.source_header` alone that describe numbers, not a patient."""
     mark = Mark.of(sample, provenance, units, value_range)
     return mark.model_copy(update={"stored": {key: value for key, value in mark.stored.items() if key in _SHARED_KEYS}})

@@ -44,17 +44,17 @@ def derived_uid(*words: str | int) -> str:
 
 def study_uid(provenance: Provenance) -> str:
     """Of everything that one order has made for one index, whatever the modality."""
-    return derived_uid("study", _told(provenance))
+    return derived_uid("study", _shared_provenance(provenance))
 
 
 def frame_of_reference_uid(provenance: Provenance) -> str:
     """Of the patient's coordinates, which all slices and volumes of a study share. Projections have none."""
-    return derived_uid("frame of reference", _told(provenance))
+    return derived_uid("frame of reference", _shared_provenance(provenance))
 
 
 def series_uid(sample: Sample, provenance: Provenance, role: str = "series") -> str:
     """Of a sample: its modality, its values and its place count too, so that two images never share one."""
-    return derived_uid(role, sample.modality, _digest(sample), _told(provenance))
+    return derived_uid(role, sample.modality, _digest(sample), _shared_provenance(provenance))
 
 
 def instance_uid(series: str, number: int) -> str:
@@ -64,13 +64,13 @@ def instance_uid(series: str, number: int) -> str:
 
 def patient_id(provenance: Provenance) -> str:
     """``MW-`` and 12 hexadecimal digits: one made-up patient per study, and nobody's."""
-    return f"MW-{hashlib.sha256(f'patient {_told(provenance)}'.encode()).hexdigest()[:_SHORT]}"
+    return f"MW-{hashlib.sha256(f'patient {_shared_provenance(provenance)}'.encode()).hexdigest()[:_SHORT]}"
 
 
-def _told(provenance: Provenance) -> str:
+def _shared_provenance(provenance: Provenance) -> str:
     """What the files of a study share. Where an order is named, that stands for the prompts: each file has its own."""
-    own = {"prompts"} if "order" in provenance.versions else set()
-    return json.dumps(provenance.model_dump(mode="json", exclude=own), sort_keys=True)
+    file_only = {"prompts"} if "order" in provenance.versions else set()
+    return json.dumps(provenance.model_dump(mode="json", exclude=file_only), sort_keys=True)
 
 
 def _digest(sample: Sample) -> str:
@@ -93,7 +93,7 @@ _LONGEST = 64  # characters of a description (VR LO)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesPosition:
+class SeriesAttributes:
     """Where the instances of one sample belong. ``sop_class`` by its UID, ``modality`` as DICOM says it (DX, CT)."""
 
     sample: Sample
@@ -109,22 +109,22 @@ class SeriesPosition:
         return series_uid(self.sample, self.provenance)
 
 
-def new_instance(place: SeriesPosition, number: int = 1) -> Dataset:
+def new_instance(series: SeriesAttributes, number: int = 1) -> Dataset:
     """The modules Patient, General Study, General Series, General Equipment and SOP Common (PS3.3 C.7, C.12)."""
     from pydicom.dataset import Dataset
 
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
-    dataset.SOPClassUID = place.sop_class
-    dataset.SOPInstanceUID = instance_uid(place.uid, number)
+    dataset.SOPClassUID = series.sop_class
+    dataset.SOPInstanceUID = instance_uid(series.uid, number)
     dataset.InstanceNumber = number
-    _add_study(dataset, place.provenance)
-    dataset.Modality = place.modality
-    dataset.SeriesInstanceUID = place.uid
-    dataset.SeriesNumber = place.number
+    _add_study(dataset, series.provenance)
+    dataset.Modality = series.modality
+    dataset.SeriesInstanceUID = series.uid
+    dataset.SeriesNumber = series.number
     dataset.Laterality = ""  # of a paired body part: nobody knows which part this is
-    dataset.SeriesDescription = f"SYNTHETIC {place.sample.modality}"[:_LONGEST]
-    mark_synthetic(dataset, place.mark)
+    dataset.SeriesDescription = f"SYNTHETIC {series.sample.modality}"[:_LONGEST]
+    mark_synthetic(dataset, series.mark)
     return dataset
 
 
@@ -140,9 +140,9 @@ def mark_synthetic(dataset: Dataset, mark: Mark) -> None:
 
 def add_derived_image(dataset: Dataset, mark: Mark, *image_type: str) -> None:
     """The module General Image: values 1 and 2 of Image Type say that no detector made this image."""
-    told = mark.provenance
+    provenance = mark.provenance
     dataset.ImageType = ["DERIVED", "SECONDARY", *image_type]
-    how = f"model {told.model}, recipe {told.recipe}, seed {told.seed}, index {told.index}"
+    how = f"model {provenance.model}, recipe {provenance.recipe}, seed {provenance.seed}, index {provenance.index}"
     dataset.DerivationDescription = printable(f"{SYNTHETIC}; {how}")[:1024]
     dataset.ImageComments = SYNTHETIC
     dataset.LossyImageCompression = "00"
@@ -175,7 +175,9 @@ def require_suffix(path: Path, suffix: str = SUFFIX) -> Path:
 
 def printable(text: str) -> str:
     """The text without the control characters that DICOM forbids, each replaced by U+FFFD; ends of lines stay."""
-    forbidden = (one for one in set(text) if unicodedata.category(one) == "Cc" and one not in "\t\r\n")
+    forbidden = (
+        character for character in set(text) if unicodedata.category(character) == "Cc" and character not in "\t\r\n"
+    )
     return text.translate(dict.fromkeys(map(ord, forbidden), "\N{REPLACEMENT CHARACTER}"))
 
 

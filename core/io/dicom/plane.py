@@ -48,7 +48,7 @@ def planes(geometry: Geometry, path: Path) -> list[Plane]:
     num = geometry.shape[0] if len(geometry.shape) == 3 else 1
     thickness = float(abs(through @ np.cross(along, down)))
     spacing = float(np.linalg.norm(row)), float(np.linalg.norm(column))
-    orientation = tuple(float(one) + 0.0 for one in (*along, *down))  # no -0
+    orientation = tuple(float(cosine) + 0.0 for cosine in (*along, *down))  # no -0
     return [Plane(tuple(map(float, origin + k * through)), orientation, spacing, thickness) for k in range(num)]
 
 
@@ -69,8 +69,8 @@ def stored_levels(
     """
     data = require_storable(sample, path, axes=(axes,))
     if sample.geometry is None or data.shape[0] != 1:
-        found = "no geometry" if sample.geometry is None else f"{data.shape[0]} channels"
-        raise UserError(f"{path}: the sample has {found}; DICOM takes one channel with its geometry")
+        content = "no geometry" if sample.geometry is None else f"{data.shape[0]} channels"
+        raise UserError(f"{path}: the sample has {content}; DICOM takes one channel with its geometry")
     if max(data.shape) > np.iinfo(np.uint16).max:
         raise UserError(f"{path}: shape {data.shape[1:]}; an axis of a DICOM image has at most 65,535 points")
     volume = data[0] if axes == 3 else data

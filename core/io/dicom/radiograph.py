@@ -96,33 +96,33 @@ def stated_orientation(header: Header) -> str | None:
 
 def stated_view(header: Header) -> StatedView | None:
     """The most exact of what the file states; ``None`` where it states nothing; `UserError` on a contradiction."""
-    found = [*_by_position(header), *_by_code(header), *_by_orientation(header)]
-    for one in found[1:]:
-        first = found[0]
-        exact = {name for name in (first.name, one.name) if name not in ("frontal", "lateral")}
-        if first.plane != one.plane or (len(exact) > 1):
+    views = [*_by_position(header), *_by_code(header), *_by_orientation(header)]
+    for view in views[1:]:
+        first = views[0]
+        exact = {name for name in (first.name, view.name) if name not in ("frontal", "lateral")}
+        if first.plane != view.plane or (len(exact) > 1):
             raise UserError(
-                f"{header.path}: contradicts itself: {first.source} says {first.name}, {one.source} says {one.name};"
+                f"{header.path}: contradicts itself: {first.source} says {first.name}, {view.source} says {view.name};"
                 " correct the header"
             )
-    return min(found, key=lambda one: one.name in ("frontal", "lateral"), default=None)
+    return min(views, key=lambda view: view.name in ("frontal", "lateral"), default=None)
 
 
 def _by_position(header: Header) -> list[StatedView]:
-    said = header.word("ViewPosition")
-    return [StatedView(_POSITIONS.get(said, said), "ViewPosition")] if said else []
+    position = header.word("ViewPosition")
+    return [StatedView(_POSITIONS.get(position, position), "ViewPosition")] if position else []
 
 
 def _by_code(header: Header) -> list[StatedView]:
     from pydicom.sr.coding import Code
 
-    found = []
+    views = []
     for item in header.items("ViewCodeSequence"):
-        said = Code(item.text("CodeValue"), item.text("CodingSchemeDesignator"), item.text("CodeMeaning"))
+        code = Code(item.text("CodeValue"), item.text("CodingSchemeDesignator"), item.text("CodeMeaning"))
         # Equality of codes knows the older SNOMED-RT identifiers.
-        name = next((view for value, view in _CODES.items() if said == Code(value, "SCT", "")), None)
-        found.append(StatedView(name or item.text("CodeMeaning") or said.value, "ViewCodeSequence"))
-    return found
+        name = next((view for value, view in _CODES.items() if code == Code(value, "SCT", "")), None)
+        views.append(StatedView(name or item.text("CodeMeaning") or code.value, "ViewCodeSequence"))
+    return views
 
 
 def _by_orientation(header: Header) -> list[StatedView]:
@@ -269,9 +269,11 @@ def is_inverted(header: Header, layout: PixelLayout) -> bool:
     """Whether small values are bright. The photometric interpretation decides; a contradiction is a warning."""
     shape = header.word("PresentationLUTShape")
     if shape and (shape == "INVERSE") != layout.inverted:
-        said = header.word("PhotometricInterpretation")
+        interpretation = header.word("PhotometricInterpretation")
         warnings.warn(
-            MedWeaveWarning(f"{header.path}: says {said} and PresentationLUTShape {shape}; {said} is used"),
+            MedWeaveWarning(
+                f"{header.path}: says {interpretation} and PresentationLUTShape {shape}; {interpretation} is used"
+            ),
             stacklevel=2,
         )
     return layout.inverted
@@ -293,8 +295,8 @@ def lies_apart(values: np.ndarray, padding: np.ndarray, path: Path) -> bool:
 
 def _spacing(header: Header) -> tuple[tuple[float, float] | None, str | None]:
     for keyword, measured in _SPACINGS.items():
-        if (found := header.lengths_mm(keyword)) is not None:
-            return found, measured
+        if (spacing := header.lengths_mm(keyword)) is not None:
+            return spacing, measured
     ratio = header.numbers("PixelAspectRatio", 2)
     if ratio is not None and ratio[0] != ratio[1]:
         raise UserError(f"{header.path}: has oblong pixels and states no spacing; export it again")

@@ -13,7 +13,7 @@ from core.io.dicom.codes import CHEST, VIEWS, Code, View
 from core.io.dicom.mark import new_mark
 from core.io.dicom.new_instance import (
     SUFFIX,
-    SeriesPosition,
+    SeriesAttributes,
     add_derived_image,
     new_instance,
     require_suffix,
@@ -73,7 +73,7 @@ class DicomRadiographWriter:
         path = require_suffix(path)
         levels = stored_levels(sample, path, 2, self._step, (0, 2**self.config.bits - 1), self.config.value_range[0])
         mark = new_mark(sample, provenance, self.config.units, self.config.value_range)
-        place = SeriesPosition(
+        series = SeriesAttributes(
             sample=sample,
             provenance=provenance,
             mark=mark,
@@ -82,16 +82,16 @@ class DicomRadiographWriter:
             number=self.config.series_number,
         )
         assert sample.geometry is not None  # noqa: S101  # stored_levels has looked
-        dataset = self._instance(place, sample.geometry, levels[0])
-        write_marked(path, place.mark, lambda beside: save_instance(dataset, beside), overwrite=overwrite)
+        dataset = self._instance(series, sample.geometry, levels[0])
+        write_marked(path, series.mark, lambda temporary: save_instance(dataset, temporary), overwrite=overwrite)
 
     @property
     def _step(self) -> float:
         return 2 * self.tolerance
 
-    def _instance(self, place: SeriesPosition, geometry: Geometry, levels: np.ndarray) -> Dataset:
-        dataset = new_instance(place)
-        add_derived_image(dataset, place.mark)
+    def _instance(self, series: SeriesAttributes, geometry: Geometry, levels: np.ndarray) -> Dataset:
+        dataset = new_instance(series)
+        add_derived_image(dataset, series.mark)
         dataset.PatientOrientation = patient_orientation(geometry)
         _add_projection(dataset, self.config)
         dataset.ImagerPixelSpacing = [decimal(value) for value in geometry.spacing_mm]

@@ -48,11 +48,11 @@ def split_sections(text: str) -> list[tuple[str, str]]:
 
     Where the text says ``Findings:`` and ``Impression:``, the titles are taken out of it: they become codes.
     """
-    found = list(_TITLE.finditer(text))
-    ends = [title.start() for title in found] + [len(text)]
+    titles = list(_TITLE.finditer(text))
+    ends = [title.start() for title in titles] + [len(text)]
     before = text[: ends[0]].strip()
     sections = [("finding", before)] if before else []
-    for title, end in zip(found, ends[1:], strict=True):
+    for title, end in zip(titles, ends[1:], strict=True):
         content = text[title.end() : end].strip()
         if content:
             sections.append((title[1].lower(), content))
@@ -67,8 +67,8 @@ def read_report(path: Path) -> tuple[str, Mark | None]:
 
         dataset = dcmread(path)
         text = text_of(dataset, path)
-        kept = read_report_text(dataset, path)
-        return text if kept is None else kept, read_mark(dataset, path)
+        exact = read_report_text(dataset, path)
+        return text if exact is None else exact, read_mark(dataset, path)
 
 
 def text_of(dataset: Dataset, path: Path) -> str:

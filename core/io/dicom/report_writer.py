@@ -11,7 +11,7 @@ from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.dicom.codes import Code
 from core.io.dicom.mark import new_mark, write_report_text
-from core.io.dicom.new_instance import SUFFIX, SeriesPosition, new_instance, printable, require_suffix, save_instance
+from core.io.dicom.new_instance import SUFFIX, SeriesAttributes, new_instance, printable, require_suffix, save_instance
 from core.io.dicom.report import HEADINGS, SOP_CLASS, split_sections
 from core.io.provenance import write_marked
 from core.types import Provenance, Sample
@@ -53,7 +53,7 @@ class DicomReportWriter:
         if not isinstance(sample.data, str):
             raise UserError(f"{path}: token ids are no text; restore them with the preprocessor's invert first")
         mark = new_mark(sample, provenance, units="characters")
-        place = SeriesPosition(
+        series = SeriesAttributes(
             sample=sample,
             provenance=provenance,
             mark=mark,
@@ -62,14 +62,14 @@ class DicomReportWriter:
             number=self.config.series_number,
         )
         text = sample.data.encode(errors="replace").decode()
-        dataset = _document(place, printable(text), self.config)
+        dataset = _document(series, printable(text), self.config)
         write_report_text(dataset, text)
-        write_marked(path, mark, lambda beside: save_instance(dataset, beside), overwrite=overwrite)
+        write_marked(path, mark, lambda temporary: save_instance(dataset, temporary), overwrite=overwrite)
 
 
-def _document(place: SeriesPosition, text: str, config: DicomReportWriterConfig) -> Dataset:
+def _document(series: SeriesAttributes, text: str, config: DicomReportWriterConfig) -> Dataset:
     """SR Document Series, General and Content (PS3.3 C.17.1 to 3), read and verified by nobody."""
-    dataset = new_instance(place)
+    dataset = new_instance(series)
     del dataset.Laterality
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.PerformedProcedureCodeSequence = []
@@ -78,7 +78,7 @@ def _document(place: SeriesPosition, text: str, config: DicomReportWriterConfig)
     dataset.ConceptNameCodeSequence = _TITLE.sequence()
     language = _item("HAS CONCEPT MOD", "CODE", _LANGUAGE)
     language.ConceptCodeSequence = config.language.sequence()
-    dataset.ContentSequence = [language, *(_section(*one) for one in split_sections(text) or [_EMPTY])]
+    dataset.ContentSequence = [language, *(_section(*section) for section in split_sections(text) or [_EMPTY])]
     return dataset
 
 

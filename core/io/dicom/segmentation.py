@@ -1,7 +1,4 @@
-"""DICOM segmentations to maps of labels: binary and fractional segments, and label maps (PS3.3 A.51, C.8.20).
-
-Frames of a segmentation painted into a map: which label a segment is, and which of two lies above.
-"""
+"""DICOM segmentations to maps of labels: binary and fractional segments, and label maps (PS3.3 A.51, C.8.20)."""
 
 from __future__ import annotations
 
@@ -39,18 +36,18 @@ _LARGEST = 2**16 - 1
 
 
 class Labels:
-    """The label of each segment of a file (PS3.3 C.8.20.4); see `SegmentationReaderConfig`."""
+    """Labels of the segments of a file (PS3.3 C.8.20.4); see `SegmentationReaderConfig`."""
 
     def __init__(self, header: Header, segments: Sequence[Segment], match: Match, others: Others) -> None:
         self.path, self._segments, self._match, self._others = header.path, segments, match, others
         items = header.items("SegmentSequence")
         self._items = {item.whole("SegmentNumber", 0, _LARGEST): item for item in items}
         if not items or len(self._items) < len(items):
-            found = "two segments of one number" if items else "no segments (SegmentSequence)"
-            raise UserError(f"{self.path}: states {found}; correct or export the file again")
+            content = "two segments of one number" if items else "no segments (SegmentSequence)"
+            raise UserError(f"{self.path}: states {content}; correct or export the file again")
 
-    def of(self, number: int) -> int:
-        """The label of a segment, 0 where it means nothing; `UserError` where it has none and others are refused."""
+    def label_of(self, number: int) -> int:
+        """Return the label of a segment, 0 for the background; `UserError` where it has none and others are refused."""
         if number not in self._items:
             raise UserError(
                 f"{self.path}: has points of segment {number}, and describes {_listed(self._items)}; export it again"
@@ -60,55 +57,60 @@ class Labels:
             label = number if not self._segments or number <= len(self._segments) else 0
         else:
             same = _has_name if self._match == "name" else _has_code
-            label = next((place for place, one in enumerate(self._segments, 1) if same(item, one)), 0)
+            label = next((label for label, segment in enumerate(self._segments, 1) if same(item, segment)), 0)
         if not label and self._others == "refuse":
             raise UserError(
-                f"{self.path}: segment {number} is {_told(item)}, which is none of the"
+                f"{self.path}: segment {number} is {_described(item)}, which is none of the"
                 f" {len(self._segments)} labels by {self._match}"
-                f" ({', '.join(one.name for one in self._segments)}); add it to segments, choose another match, or set"
-                " others = 'nothing'"
+                f" ({', '.join(segment.name for segment in self._segments)}); add it to segments, choose another match,"
+                " or set others = 'nothing'"
             )
         return label
 
 
 def paint_segments(
-    stored: np.ndarray, least: float, frames: Sequence[Frame], slots: FramePositions, labels: Labels, overlap: Overlap
+    stored: np.ndarray,
+    least: float,
+    frames: Sequence[Frame],
+    positions: FramePositions,
+    labels: Labels,
+    overlap: Overlap,
 ) -> np.ndarray:
-    """Segments, there from ``least`` on, ``frame row column``, as a map, float32 ``slice row column``.
+    """Return segments, present from ``least`` on, ``frame row column``, as a map, float32 ``slice row column``.
 
     They are painted in the order of their numbers: a later one lies above.
     """
-    found, seen = np.zeros(slots.shape, dtype=np.float32), dict[tuple[int, int], Frame]()
+    label_map, seen = np.zeros(positions.shape, dtype=np.float32), dict[tuple[int, int], Frame]()
     numbers = [_segment_number(frame) for frame in frames]
     for at in np.argsort(numbers, kind="stable"):
-        frame, number, place = frames[at], numbers[at], slots.places[at]
-        _require_single(seen, (number, place), frame)
-        label, inside = labels.of(number), stored[frame.number] >= least
+        frame, number, index = frames[at], numbers[at], positions.indices[at]
+        _require_single(seen, (number, index), frame)
+        label, inside = labels.label_of(number), stored[frame.number] >= least
         if not label:
             continue
-        under = found[place][inside]
+        under = label_map[index][inside]
         covered = int(((under != 0) & (under != label)).sum())
         if covered and overlap == "refuse":
             raise UserError(
                 f"{frame.path}: segment {number} lies over others in {covered} points ({frame.where}), and a point has"
                 ' one label; set overlap = "later" so that the higher number lies above'
             )
-        found[place][inside] = label
-    return found
+        label_map[index][inside] = label
+    return label_map
 
 
-def relabel(stored: np.ndarray, frames: Sequence[Frame], slots: FramePositions, labels: Labels) -> np.ndarray:
-    """A label map ``frame row column``, whose numbers are those of segments, as float32 ``slice row column``."""
-    found, seen = np.zeros(slots.shape, dtype=np.float32), dict[tuple[int, int], Frame]()
+def relabel(stored: np.ndarray, frames: Sequence[Frame], positions: FramePositions, labels: Labels) -> np.ndarray:
+    """Return a label map ``frame row column``, whose numbers are those of segments, as float32 ``slice row column``."""
+    label_map, seen = np.zeros(positions.shape, dtype=np.float32), dict[tuple[int, int], Frame]()
     # 0, or what is stated as padding, is the background (PS3.3 C.8.20.2.3.4).
     nothing = stored_number(frames[0].header, "PixelPaddingValue", frames[0].layout) or 0
     table = np.zeros(_LARGEST + 1, dtype=np.float32)
     for number in np.unique(stored).tolist():
-        table[number] = labels.of(number) if number != nothing else 0
-    for frame, place in zip(frames, slots.places, strict=True):
-        _require_single(seen, (0, place), frame)
-        found[place] = table[stored[frame.number]]
-    return found
+        table[number] = labels.label_of(number) if number != nothing else 0
+    for frame, index in zip(frames, positions.indices, strict=True):
+        _require_single(seen, (0, index), frame)
+        label_map[index] = table[stored[frame.number]]
+    return label_map
 
 
 def _segment_number(frame: Frame) -> int:
@@ -138,15 +140,15 @@ def _has_name(item: Header, segment: Segment) -> bool:
 
 
 def _code_of(item: Header) -> Code | None:
-    """Segmented Property Type; ``None`` where it is missing."""
+    """Return the Segmented Property Type; ``None`` where it is missing."""
     from pydicom.sr.coding import Code
 
-    for one in item.items("SegmentedPropertyTypeCodeSequence")[:1]:
-        return Code(one.text("CodeValue"), one.text("CodingSchemeDesignator"), one.text("CodeMeaning"))
+    for code in item.items("SegmentedPropertyTypeCodeSequence")[:1]:
+        return Code(code.text("CodeValue"), code.text("CodingSchemeDesignator"), code.text("CodeMeaning"))
     return None
 
 
-def _told(item: Header) -> str:
+def _described(item: Header) -> str:
     code = _code_of(item)
     name = item.text("SegmentLabel") or "without a name"
     return name if code is None else f"{name} ({code.meaning}, {code.value} {code.scheme_designator})"
@@ -185,12 +187,15 @@ class SegmentationReaderConfig(PartConfig):
     max_megavoxels: PositiveFloat = 1000.0
 
     @model_validator(mode="after")
-    def _segments_can_be_told_apart(self) -> SegmentationReaderConfig:
+    def _segments_differ(self) -> SegmentationReaderConfig:
         if self.match == "number":
             return self
         if not self.segments:
             raise ValueError(f"match = '{self.match}' needs segments to match")
-        keys = [one.name if self.match == "name" else f"{one.kind.scheme} {one.kind.value}" for one in self.segments]
+        keys = [
+            segment.name if self.match == "name" else f"{segment.kind.scheme} {segment.kind.value}"
+            for segment in self.segments
+        ]
         if len(set(keys)) < len(keys):
             raise ValueError(f"two segments have one {self.match}")
         return self
@@ -209,7 +214,7 @@ class SegmentationReader:
         self.config = config
 
     def read(self, path: Path) -> Sample:
-        """The map of labels; slices without a frame hold nothing. `UserError` that names the file for all else.
+        """Return the map of labels; slices without a frame hold nothing. `UserError` that names the file for all else.
 
         ``meta["matched"]``: whether its numbers are labels by code or name, not the file's own.
         """
@@ -221,11 +226,13 @@ class SegmentationReader:
             require_alike(frames, str(path))
             mark = read_mark(header.dataset, path)
             volume = _written_volume(mark, path)
-            single = single_position(frames) if self.config.dims == 2 and volume is None and not self.config.grid else None
-            slots = single or self._volume(frames, volume, path)
-            data = self._labels(header, frames, slots)
+            single = (
+                single_position(frames) if self.config.dims == 2 and volume is None and not self.config.grid else None
+            )
+            positions = single or self._volume(frames, volume, path)
+            data = self._labels(header, frames, positions)
             data = data if single is None else data[0]
-            geometry = Geometry(affine=slots.affine, shape=data.shape)
+            geometry = Geometry(affine=positions.affine, shape=data.shape)
             geometry = geometry if mark is None else as_marked(geometry, mark, path)
             if self.config.dims == 2 and single is None:
                 data, geometry = select_slice(data, geometry, self.config.volume, path, read_mask)
@@ -235,39 +242,41 @@ class SegmentationReader:
         return Sample(modality=self.config.modality, data=data[None], geometry=geometry, meta=meta)
 
     def _volume(self, frames: Sequence[Frame], written: Geometry | None, path: Path) -> FramePositions:
-        """The slices of the map; ``written``: those that MedWeave wrote, unless somebody moved them since."""
+        """Return the slices of the map; ``written``: those that MedWeave wrote, unless somebody moved them since."""
         if self.config.grid:
-            found = self._on_series(frames, path)
+            positions = self._on_series(frames, path)
         else:
-            found = (None if written is None else positions_in(written, frames)) or positions_of_frames(frames, str(path))
-        if np.prod(found.shape, dtype=np.float64) > self.config.max_megavoxels * 1e6:
+            positions = (None if written is None else positions_in(written, frames)) or positions_of_frames(
+                frames, str(path)
+            )
+        if np.prod(positions.shape, dtype=np.float64) > self.config.max_megavoxels * 1e6:
             raise UserError(
-                f"{path}: its slices make a volume of {' x '.join(map(str, found.shape))} points, more than"
+                f"{path}: its slices make a volume of {' x '.join(map(str, positions.shape))} points, more than"
                 f" max_megavoxels = {self.config.max_megavoxels:g}; raise it"
             )
-        return found
+        return positions
 
     def _on_series(self, frames: Sequence[Frame], path: Path) -> FramePositions:
         series = path.parent / str(self.config.grid).replace("{name}", path.stem)
         config = SeriesReaderConfig(modality=self.config.modality, max_megavoxels=self.config.max_megavoxels)
-        found = positions_in(config.build().place(series), frames)
-        if found is None:
+        positions = positions_in(config.build().geometry(series), frames)
+        if positions is None:
             raise UserError(f"{path}: its frames do not lie on the slices of {series}; name its own series as grid")
-        return found
+        return positions
 
-    def _labels(self, header: Header, frames: Sequence[Frame], slots: FramePositions) -> np.ndarray:
-        """float32 ``slice row column``."""
+    def _labels(self, header: Header, frames: Sequence[Frame], positions: FramePositions) -> np.ndarray:
+        """Return the labels, float32 ``slice row column``."""
         config = self.config
         labels = Labels(header, config.segments, config.match, config.others)
         stored = read_pixels(header, frames[0].layout)
         if stored.min() < 0:
             raise UserError(f"{header.path}: holds {stored.min()}, and segments begin at 0; export it again")
         if header.word("SegmentationType") == "LABELMAP":
-            return relabel(stored, frames, slots, labels)
-        return paint_segments(stored, self._least(header, int(stored.max())), frames, slots, labels, config.overlap)
+            return relabel(stored, frames, positions, labels)
+        return paint_segments(stored, self._least(header, int(stored.max())), frames, positions, labels, config.overlap)
 
     def _least(self, header: Header, largest: int) -> float:
-        """The smallest stored number with which a segment is there."""
+        """Return the smallest stored number with which a segment is present."""
         kind = header.word("SegmentationType")
         if kind not in ("BINARY", "FRACTIONAL"):
             raise UserError(

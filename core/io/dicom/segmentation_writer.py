@@ -16,7 +16,7 @@ from core.io.dicom.mark import new_mark
 from core.io.dicom.new_instance import (
     MAKER,
     SUFFIX,
-    SeriesPosition,
+    SeriesAttributes,
     derived_uid,
     instance_uid,
     new_instance,
@@ -85,7 +85,7 @@ class DicomSegWriter:
         path, config = require_suffix(path), self.config
         labels = _labels(sample, path, config)
         mark = new_mark(sample, provenance, units="label")
-        place = SeriesPosition(
+        series = SeriesAttributes(
             sample=sample,
             provenance=provenance,
             mark=mark,
@@ -94,11 +94,11 @@ class DicomSegWriter:
             number=config.series_number,
         )
         slices = _mask_slices(sample, path, provenance, config)
-        found = _source_slices(path, config.source, slices)
-        dataset = _segmentation(place, labels, found or slices, config)
-        if not found:
+        source_slices = _source_slices(path, config.source, slices)
+        dataset = _segmentation(series, labels, source_slices or slices, config)
+        if not source_slices:
             _forget_sources(dataset)
-        write_marked(path, mark, lambda beside: save_instance(dataset, beside), overwrite=overwrite)
+        write_marked(path, mark, lambda temporary: save_instance(dataset, temporary), overwrite=overwrite)
 
 
 def _labels(sample: Sample, path: Path, config: DicomSegWriterConfig) -> np.ndarray:
@@ -116,7 +116,7 @@ def _mask_slices(sample: Sample, path: Path, provenance: Provenance, config: Dic
     return DicomSeriesWriterConfig(kind="CT", dims=config.dims).build().instances(sample, path, provenance)
 
 
-def _source_slices(path: Path, source: str | None, own: list[Dataset]) -> list[Dataset]:
+def _source_slices(path: Path, source: str | None, mask_slices: list[Dataset]) -> list[Dataset]:
     """The headers of the source's instances, in the order of the mask's slices; none where they lie elsewhere."""
     if source is None:
         return []
@@ -124,11 +124,11 @@ def _source_slices(path: Path, source: str | None, own: list[Dataset]) -> list[D
 
     folder, file = path.parent / source, path.parent / f"{source}{SUFFIX}"
     files = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else [file] if file.is_file() else []
-    found: list[Dataset] = []
-    for one in files:
-        with decoding(one, "DICOM"):
-            found.append(dcmread(one, stop_before_pixels=True))
-    return found if len(found) == len(own) and all(map(_is_same_plane, found, own)) else []
+    headers: list[Dataset] = []
+    for file in files:
+        with decoding(file, "DICOM"):
+            headers.append(dcmread(file, stop_before_pixels=True))
+    return headers if len(headers) == len(mask_slices) and all(map(_is_same_plane, headers, mask_slices)) else []
 
 
 def _is_same_plane(first: Dataset, second: Dataset) -> bool:
@@ -141,7 +141,9 @@ def _is_same_plane(first: Dataset, second: Dataset) -> bool:
     return all(near) and all(first[key].value == second[key].value for key in _SAME)
 
 
-def _segmentation(place: SeriesPosition, labels: np.ndarray, slices: list[Dataset], config: DicomSegWriterConfig) -> Any:
+def _segmentation(
+    series: SeriesAttributes, labels: np.ndarray, slices: list[Dataset], config: DicomSegWriterConfig
+) -> Any:
     """highdicom's instance, with our patient, dates and mark, and without anything random in it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an empty segment and an unusual code are said to be so
@@ -151,10 +153,10 @@ def _segmentation(place: SeriesPosition, labels: np.ndarray, slices: list[Datase
             source_images=slices,
             pixel_array=labels,
             segmentation_type=config.form.upper(),
-            segment_descriptions=[_described(number, one) for number, one in enumerate(config.segments, 1)],
-            series_instance_uid=place.uid,
-            series_number=place.number,
-            sop_instance_uid=instance_uid(place.uid, 1),
+            segment_descriptions=[_described(number, segment) for number, segment in enumerate(config.segments, 1)],
+            series_instance_uid=series.uid,
+            series_number=series.number,
+            sop_instance_uid=instance_uid(series.uid, 1),
             instance_number=1,
             manufacturer=MAKER,
             manufacturer_model_name=MAKER,
@@ -163,11 +165,11 @@ def _segmentation(place: SeriesPosition, labels: np.ndarray, slices: list[Datase
             content_label="SYNTHETIC",
             omit_empty_frames=bool(labels.any()),
         )
-    ours = new_instance(place)
+    ours = new_instance(series)
     del ours.Laterality
     dataset.update({element.tag: element for element in ours})
     dataset.ContentDescription = SYNTHETIC
-    _make_repeatable(dataset, place)
+    _make_repeatable(dataset, series)
     return dataset
 
 
@@ -191,12 +193,12 @@ def _described(number: int, segment: Segment) -> Any:
     )
 
 
-def _make_repeatable(dataset: Dataset, place: SeriesPosition) -> None:
+def _make_repeatable(dataset: Dataset, series: SeriesAttributes) -> None:
     """highdicom looks at the clock, and draws the identifier of the dimensions at random."""
     for key in ("InstanceCreationDate", "InstanceCreationTime"):
         if key in dataset:
             del dataset[key]
-    uid = derived_uid("dimensions", place.uid)
+    uid = derived_uid("dimensions", series.uid)
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid
 

@@ -43,9 +43,9 @@ class SeriesReaderConfig(PartConfig):
     ``dims`` 3: the volume; of a single-frame file, that of its series in its folder. 2: the slice of a single-frame
     file; of a folder or a multi-frame file, what ``volume`` says (see `core.io.geometry`). ``kinds``: values of
     Modality (0008,0060) that are taken, none: any. ``rescale`` ``"require"``: files without Rescale Slope and
-    Intercept, or with a Rescale Type other than ``units``, are refused, for their numbers are not in ``units``. ``gaps``: refuse a series
-    that lacks slices, or read its longest run. ``localizers``: read scouts too. ``burned_in``: read images too that say
-    a name is burned into them.
+    Intercept, or with a Rescale Type other than ``units``, are refused, for their numbers are not in ``units``.
+    ``gaps``: refuse a series that lacks slices, or read its longest run. ``localizers``: read scouts too.
+    ``burned_in``: read images too that say a name is burned into them.
     """
 
     modality: str
@@ -74,7 +74,7 @@ class SeriesReader:
         self.config = config
 
     def read(self, path: Path) -> Sample:
-        """The volume or slice in units; `UserError` that names the file for all that is not sure."""
+        """Return the volume or slice in units; `UserError` that names the file for all that is not sure."""
         path = require_no_nul(path)
         with collect_warnings(path), decoding(path, "DICOM"):
             frames = self._frames(self._headers(path), path)
@@ -92,8 +92,8 @@ class SeriesReader:
         data = np.ascontiguousarray(data)
         return Sample(modality=self.config.modality, data=data[None], geometry=geometry, meta=meta)
 
-    def place(self, path: Path) -> Geometry:
-        """Where the volume lies, as `read` has it: headers are read, pixels are not."""
+    def geometry(self, path: Path) -> Geometry:
+        """Return the geometry of the volume, as `read` has it, without decoding pixels."""
         path = require_no_nul(path)
         with collect_warnings(path), decoding(path, "DICOM"):
             frames, affine = stacked(self._frames(self._headers(path), path), self.config.gaps, str(path))
@@ -118,11 +118,11 @@ class SeriesReader:
         total = 0
         for header in headers:
             require_kind(header, self.config.kinds, self.config.burned_in)
-            found = frames_of(header, self.config.max_megavoxels)
-            total += len(found) * found[0].layout.rows * found[0].layout.columns
+            parts = frames_of(header, self.config.max_megavoxels)
+            total += len(parts) * parts[0].layout.rows * parts[0].layout.columns
             if total > self.config.max_megavoxels * 1e6:
                 raise UserError(f"{path}: is more than max_megavoxels = {self.config.max_megavoxels:g}; raise it")
-            frames += found
+            frames += parts
         return frames
 
     def _without_localizers(self, headers: list[Header], path: Path) -> list[Header]:
@@ -131,12 +131,14 @@ class SeriesReader:
             return headers
         if len(scouts) == len(headers):
             raise UserError(f"{path}: is a localizer, not a scan; name another series, or set localizers = true")
-        told = ", ".join(header.path.name for header in scouts[:3]) + (", ..." if len(scouts) > 3 else "")
-        warnings.warn(MedWeaveWarning(f"{path}: left out {len(scouts)} localizers of the series: {told}"), stacklevel=2)
+        names = ", ".join(header.path.name for header in scouts[:3]) + (", ..." if len(scouts) > 3 else "")
+        warnings.warn(
+            MedWeaveWarning(f"{path}: left out {len(scouts)} localizers of the series: {names}"), stacklevel=2
+        )
         return [header for header in headers if header not in scouts]
 
     def _values(self, frames: Sequence[Frame], path: Path) -> np.ndarray:
-        """float32 ``slice row column`` in units, each file decoded once; padding is the lowest value that is none."""
+        """Return float32 ``slice row column`` in units, each file decoded once; padding becomes the lowest value."""
         layout = frames[0].layout
         shape = (len(frames), layout.rows, layout.columns)
         values, padding = np.empty(shape, dtype=np.float32), np.zeros(shape, dtype=bool)
@@ -160,10 +162,10 @@ class SeriesReader:
         if self.config.rescale == "require":
             kind = frame.macro.word("RescaleType")
             if not transform.stated or kind not in ("", self.config.units.upper()):
-                found = f"RescaleType {kind}" if transform.stated else "no RescaleSlope and RescaleIntercept"
+                statement = f"RescaleType {kind}" if transform.stated else "no RescaleSlope and RescaleIntercept"
                 raise UserError(
-                    f"{frame.path}: states {found}, so its numbers are not in {self.config.units}; export it with them,"
-                    ' or set rescale = "where_given" if you know that they are'
+                    f"{frame.path}: states {statement}, so its numbers are not in {self.config.units}; export it with"
+                    ' them, or set rescale = "where_given" if you know that they are'
                 )
         elif frame.layout.inverted:
             raise UserError(f"{frame.path}: is MONOCHROME1, so small values may mean much or little; convert it")
@@ -171,21 +173,23 @@ class SeriesReader:
 
 
 def _stored(frame: Frame) -> dict[str, Any]:
-    """What a writer or a reader of results may want to know, and nothing that could name a patient."""
+    """Return what a writer or a reader of results may want to know, and nothing that could name a patient."""
     header = frame.header
-    told: dict[str, Any] = {"bits": frame.layout.bits_stored}
-    told |= {name: found for keyword, name in _ACQUISITION.items() if (found := _first(header, keyword)) is not None}
+    stored: dict[str, Any] = {"bits": frame.layout.bits_stored}
+    stored |= {
+        name: number for keyword, name in _ACQUISITION.items() if (number := _first(header, keyword)) is not None
+    }
     window = _first(header, "WindowCenter"), _first(header, "WindowWidth")
-    return told if None in window else {**told, "window": list(window)}
+    return stored if None in window else {**stored, "window": list(window)}
 
 
 def _first(header: Header, keyword: str) -> float | None:
-    found = header.numbers(keyword)
-    return found[0] if found else None
+    numbers = header.numbers(keyword)
+    return numbers[0] if numbers else None
 
 
 def as_marked(geometry: Geometry, mark: Mark, path: Path) -> Geometry:
-    """The written geometry to the last bit; the headers' where a slice was taken out, or somebody moved the image."""
+    """Return the written geometry exactly; that of the headers where a slice was taken out or the image moved."""
     written = mark.geometry(geometry.shape, path) if mark.shape == geometry.shape else None
     if written is None:
         return geometry

@@ -1,4 +1,4 @@
-"""Which image series lie in a folder: headers only, nothing below it, and nothing left out without a word."""
+"""The image series in a folder, not below it; what is left out is named in a warning."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from pathlib import Path
 
 from core.errors import MedWeaveWarning, UserError
 from core.io.dicom.header import Header
-from core.io.dicom.instance import KEPT_BYTES, SUFFIXES, open_dicom
+from core.io.dicom.instance import HELD_BYTES, SUFFIXES, open_dicom
 from core.io.files import opening
 
-_INDEX = ("dicomdir", ".ds_store", "thumbs.db", "icon\r")  # files that systems put beside images
+_INDEX = ("dicomdir", ".ds_store", "thumbs.db", "icon\r")  # files that systems put next to images
 _START = 132  # bytes until a DICOM file has said that it is one
 _LISTED = 6  # series or files that a message names
 
 
 def find_series(folder: Path, max_files: int) -> list[Header]:
-    """The instances of the one image series in a folder; `UserError` that lists them where there are several."""
-    found = _series_in(folder, max_files)
-    if not found:
+    """Return the instances of the one image series in a folder; `UserError` that lists them where there are several."""
+    series = _series_in(folder, max_files)
+    if not series:
         inside = sum(1 for entry in _entries(folder) if entry.is_dir())
         hint = f"name one of its {inside} folders" if inside else "name a folder of DICOM files"
         raise UserError(f"{folder}: holds no DICOM image; {hint}")
-    if len(found) > 1:
-        told = "; ".join(_told(headers) for headers in list(found.values())[:_LISTED])
-        more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-        raise UserError(f"{folder}: holds {len(found)} series: {told}{more}; name one of its files instead")
-    if "" in found:
+    if len(series) > 1:
+        listed = "; ".join(_described(headers) for headers in list(series.values())[:_LISTED])
+        more = f"; and {len(series) - _LISTED} more" if len(series) > _LISTED else ""
+        raise UserError(f"{folder}: holds {len(series)} series: {listed}{more}; name one of its files instead")
+    if "" in series:
         warnings.warn(
             MedWeaveWarning(f"{folder}: its files state no SeriesInstanceUID and are taken for one series"),
             stacklevel=2,
         )
-    return next(iter(found.values()))
+    return next(iter(series.values()))
 
 
 def find_series_of(header: Header, max_files: int) -> list[Header]:
-    """The instances of the series that a file belongs to, among the files of its folder."""
+    """Return the instances of the series that a file belongs to, among the files of its folder."""
     series = header.word("SeriesInstanceUID")
     if not series:
         raise UserError(f"{header.path}: states no SeriesInstanceUID, so its series is unknown; export it again")
@@ -43,12 +43,12 @@ def find_series_of(header: Header, max_files: int) -> list[Header]:
 
 
 def is_index(file: Path) -> bool:
-    """Whether a file is one that systems put beside images, and tells nothing of them."""
+    """Return whether a file is one that systems put next to images, and says nothing of them."""
     return file.name.lower() in _INDEX or file.name.startswith("._")
 
 
 def _series_in(folder: Path, max_files: int, only: str | None = None) -> dict[str, list[Header]]:
-    found, others = dict[str, list[Header]](), list[str]()
+    series, others = dict[str, list[Header]](), list[str]()
     files = [entry for entry in _entries(folder) if entry.is_file() and not is_index(entry)]
     if len(files) > max_files:
         raise UserError(f"{folder}: holds {len(files)} files, more than max_files = {max_files}; sort it by series")
@@ -61,19 +61,19 @@ def _series_in(folder: Path, max_files: int, only: str | None = None) -> dict[st
             continue
         header = file.header
         num_bytes += len(file.content or b"")
-        if num_bytes > KEPT_BYTES:  # read anew when its pixels are wanted
+        if num_bytes > HELD_BYTES:  # read anew when its pixels are wanted
             file.release()
         if header.value("Rows") is not None:
-            found.setdefault(header.word("SeriesInstanceUID"), []).append(header)
+            series.setdefault(header.word("SeriesInstanceUID"), []).append(header)
         elif only is None or only.startswith(header.word("SeriesInstanceUID")):  # which may be cut, too
             _require_no_image(header)
             others.append(path.name)
     if others and only is None:
-        told = ", ".join(others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
+        names = ", ".join(others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
         warnings.warn(
-            MedWeaveWarning(f"{folder}: left out what is no DICOM image ({len(others)}): {told}"), stacklevel=2
+            MedWeaveWarning(f"{folder}: left out what is no DICOM image ({len(others)}): {names}"), stacklevel=2
         )
-    return found
+    return series
 
 
 def _require_content(file: Path) -> None:
@@ -94,8 +94,10 @@ def _require_no_image(header: Header) -> None:
     kind = header.word("SOPClassUID")
     whole = kind and kind == header.dataset.file_meta.get("MediaStorageSOPClassUID", kind)
     if not whole or "Image Storage" in UID(kind).name:
-        found = UID(kind).name if whole else "no whole SOPClassUID"
-        raise UserError(f"{header.path}: states {found} and no Rows, so it was cut short; copy it again, or remove it")
+        statement = UID(kind).name if whole else "no whole SOPClassUID"
+        raise UserError(
+            f"{header.path}: states {statement} and no Rows, so it was cut short; copy it again, or remove it"
+        )
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -103,7 +105,7 @@ def _entries(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
 
 
-def _told(headers: list[Header]) -> str:
+def _described(headers: list[Header]) -> str:
     first = headers[0]
     number, what = first.text("SeriesNumber") or "?", first.text("SeriesDescription") or "no description"
     kind = first.word("Modality") or "?"

@@ -12,7 +12,7 @@ from core.contract.modality import PartConfig
 from core.io.dicom.mark import new_mark
 from core.io.dicom.new_instance import (
     SUFFIX,
-    SeriesPosition,
+    SeriesAttributes,
     add_derived_image,
     frame_of_reference_uid,
     new_instance,
@@ -82,14 +82,14 @@ class DicomSeriesWriter:
         mark = new_mark(sample, provenance, self.config.units)
         slices = self.instances(sample, path, provenance)
 
-        def save_all(beside: Path) -> None:
+        def save_all(temporary: Path) -> None:
             for number, dataset in enumerate(slices, 1):
-                save_instance(dataset, beside / f"{number:04d}{SUFFIX}")
+                save_instance(dataset, temporary / f"{number:04d}{SUFFIX}")
 
         if self.config.dims == 3:
             write_marked_folder(path, mark, save_all, SUFFIX, overwrite=overwrite)
         else:
-            write_marked(path, mark, lambda beside: save_instance(slices[0], beside), overwrite=overwrite)
+            write_marked(path, mark, lambda temporary: save_instance(slices[0], temporary), overwrite=overwrite)
 
     def instances(self, sample: Sample, path: Path, provenance: Provenance) -> list[Dataset]:
         """An instance per slice, in the order of the first array axis. ``path`` is what an error names."""
@@ -97,18 +97,18 @@ class DicomSeriesWriter:
         levels = stored_levels(sample, path, config.dims, config.step, (limits.min, limits.max))
         assert sample.geometry is not None  # noqa: S101  # stored_levels has looked
         where = planes(sample.geometry, path)
-        place = _place(config, sample, provenance, new_mark(sample, provenance, config.units))
+        series = _series_attributes(config, sample, provenance, new_mark(sample, provenance, config.units))
         windows = config.windows or (_default_window(levels, config.step),)
         return [
-            self._instance(place, plane, number, levels[number - 1], windows) for number, plane in enumerate(where, 1)
+            self._instance(series, plane, number, levels[number - 1], windows) for number, plane in enumerate(where, 1)
         ]
 
     def _instance(
-        self, place: SeriesPosition, plane: Plane, number: int, levels: np.ndarray, windows: tuple[Window, ...]
+        self, series: SeriesAttributes, plane: Plane, number: int, levels: np.ndarray, windows: tuple[Window, ...]
     ) -> Dataset:
-        dataset = new_instance(place, number)
-        add_derived_image(dataset, place.mark, _CLASSES[self.config.kind][1])
-        _add_plane(dataset, plane, place.provenance)
+        dataset = new_instance(series, number)
+        add_derived_image(dataset, series.mark, _CLASSES[self.config.kind][1])
+        _add_plane(dataset, plane, series.provenance)
         if self.config.dims == 3:
             dataset.SpacingBetweenSlices = decimal(plane.thickness_mm)
         _add_body_part(dataset, self.config.body_part_term)
@@ -118,8 +118,10 @@ class DicomSeriesWriter:
         return dataset
 
 
-def _place(config: DicomSeriesWriterConfig, sample: Sample, provenance: Provenance, mark: Mark) -> SeriesPosition:
-    return SeriesPosition(
+def _series_attributes(
+    config: DicomSeriesWriterConfig, sample: Sample, provenance: Provenance, mark: Mark
+) -> SeriesAttributes:
+    return SeriesAttributes(
         sample=sample,
         provenance=provenance,
         mark=mark,

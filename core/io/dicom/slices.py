@@ -1,6 +1,6 @@
 """The slices of CT and MR instances: one per file, or one per frame of a multi-frame file.
 
-Slices in the order of their places, and the affine of the volume they make.
+Slices in the order of their positions, and the affine of the volume they make.
 
 DICOM gives the centre of the pixel at row ``i``, column ``j`` of slice ``k`` in (L, P, S), mm (PS3.3 C.7.6.2.1.1)::
 
@@ -33,7 +33,7 @@ _LOCALIZER = "LOCALIZER"  # value 3 of Image Type, PS3.3 C.8.2.1.1.1
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frame:
-    """One slice and its place, in DICOM's (L, P, S), mm.
+    """One slice and its position, in DICOM's (L, P, S), mm.
 
     ``position_mm``: the centre of its first pixel. ``along`` and ``down``: directions in which the column and the row
     index grow. ``spacing_mm``: between rows, between columns. ``macro``: where its rescale stands.
@@ -68,17 +68,17 @@ class Frame:
         return normal / np.linalg.norm(normal)
 
     def group(self, sequence: str) -> Header:
-        """What it says under a functional group: its own word, that of all frames, or the instance's."""
+        """Return what a functional group says: the frame's, that of all frames, or the instance's."""
         return _group(self.groups, sequence, self.header)
 
 
 def is_localizer(header: Header) -> bool:
-    """Whether the instance is a scout that slices are planned on."""
+    """Return whether the instance is a scout that slices are planned on."""
     return _LOCALIZER in header.words("ImageType")[2:]
 
 
 def frames_of(header: Header, max_megapixels: float, bits: tuple[int, ...] = (8, 16)) -> list[Frame]:
-    """The slices of one instance, in its own order; `UserError` where a frame has no place in the patient."""
+    """Return the slices of an instance, in its order; `UserError` where a frame states no position in the patient."""
     layout = layout_of(header, max_megapixels, bits)
     each, shared = _functional_groups(header, layout)
     return [_frame(header, layout, number, each, shared) for number in range(layout.frames)]
@@ -102,7 +102,7 @@ def _frame(header: Header, layout: PixelLayout, number: int, each: list[Header],
     spacing = measures.lengths_mm("PixelSpacing")
     stated = {"ImagePositionPatient": position, "ImageOrientationPatient": cosines, "PixelSpacing": spacing}
     if position is None or cosines is None or spacing is None:
-        lacking = ", ".join(name for name, found in stated.items() if found is None)
+        lacking = ", ".join(name for name, value in stated.items() if value is None)
         where = f" (frame {number + 1})" if layout.frames > 1 else ""
         raise UserError(
             f"{header.path}: states no {lacking}{where}, so its place is unknown; export it with its geometry"
@@ -129,8 +129,8 @@ def _group(groups: tuple[Header, ...], sequence: str, header: Header) -> Header:
 
 def _require_square(cosines: np.ndarray, header: Header) -> None:
     """`UserError` unless the two directions are unit vectors at a right angle (PS3.3 C.7.6.2.1.1)."""
-    found = cosines.reshape(2, 3) @ cosines.reshape(2, 3).T
-    if np.abs(found - np.eye(2)).max() > _SQUARE:
+    products = cosines.reshape(2, 3) @ cosines.reshape(2, 3).T
+    if np.abs(products - np.eye(2)).max() > _SQUARE:
         raise UserError(
             f"{header.path}: ImageOrientationPatient {np.round(cosines, 4).tolist()} is no pair of unit vectors at a"
             " right angle; correct or export the file again"
@@ -139,12 +139,12 @@ def _require_square(cosines: np.ndarray, header: Header) -> None:
 
 def _thickness(measures: Header) -> float | None:
     for keyword in ("SliceThickness", "SpacingBetweenSlices"):
-        found = measures.number(keyword)
-        if found is not None and found != 0:
+        thickness = measures.number(keyword)
+        if thickness is not None and thickness != 0:
             # Some scanners state a negative spacing for the order of slices; thickness has no sign.
-            if not 1e-6 < abs(found) < 1e4:
-                raise UserError(f"{measures.path}: {keyword} is {found:g} mm, beyond any slice; correct it")
-            return abs(found)
+            if not 1e-6 < abs(thickness) < 1e4:
+                raise UserError(f"{measures.path}: {keyword} is {thickness:g} mm, beyond any slice; correct it")
+            return abs(thickness)
     return None
 
 
@@ -167,7 +167,7 @@ _DIFFER = (
 
 
 def stacked(frames: Sequence[Frame], gaps: Gaps, what: str) -> tuple[list[Frame], np.ndarray]:
-    """The slices from the first to the last along their normal, and their affine (4x4, mm, RAS).
+    """Return the slices from the first to the last along their normal, and their affine (4x4, mm, RAS).
 
     ``what`` is the path that errors name. `UserError`: slices of other size, spacing or direction, two at one place, a
     gap, uneven steps, or one slice of unknown thickness. ``gaps`` ``"longest"`` keeps the longest run without a gap.
@@ -187,12 +187,12 @@ def stacked(frames: Sequence[Frame], gaps: Gaps, what: str) -> tuple[list[Frame]
 
 
 def plane_affine(frame: Frame) -> np.ndarray:
-    """The affine of one slice, axes (row, column); the third column is the normal times thickness (unknown: 1 mm)."""
+    """Return the affine of one slice, axes (row, column); its third column is the normal times thickness, else 1 mm."""
     return _affine(frame, [*_in_plane(frame), frame.normal * (frame.thickness_mm or 1.0)])
 
 
 def volume_affine(first: Frame, step: np.ndarray) -> np.ndarray:
-    """The affine of a volume, axes (slice, row, column), from its first slice and the step to the next, (L, P, S)."""
+    """Return the affine of a volume, axes (slice, row, column), from its first slice and the step between slices."""
     return _affine(first, [step, *_in_plane(first)])
 
 
@@ -208,7 +208,7 @@ def _affine(first: Frame, steps: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def require_alike(frames: Sequence[Frame], what: str) -> None:
-    """`UserError` where slices differ in size, spacing, direction, polarity or frame of reference."""
+    """Raise `UserError` where slices differ in size, spacing, direction, polarity or frame of reference."""
     first = frames[0]
     for frame in frames[1:]:
         faults = {
@@ -218,16 +218,16 @@ def require_alike(frames: Sequence[Frame], what: str) -> None:
             "polarity": first.layout.inverted != frame.layout.inverted,
             "FrameOfReferenceUID": _states_another(first, frame, "FrameOfReferenceUID"),
         }
-        found = [name for name, differs in faults.items() if differs]
-        if found:
+        differing = [name for name, differs in faults.items() if differs]
+        if differing:
             raise UserError(
-                f"{what}: {frame.where} has another {' and '.join(found)} than {first.where}, so they are no volume;"
-                " split the series into folders"
+                f"{what}: {frame.where} has another {' and '.join(differing)} than {first.where}, so they are no"
+                " volume; split the series into folders"
             )
 
 
 def _states_another(first: Frame, frame: Frame, keyword: str) -> bool:
-    """Whether both instances state it, differently."""
+    """Return whether both instances state it, differently."""
     if frame.header is first.header:
         return False
     words = first.header.word(keyword), frame.header.word(keyword)
@@ -238,8 +238,8 @@ def _require_apart(order: Sequence[Frame], heights: np.ndarray, what: str) -> No
     same = np.flatnonzero(np.diff(heights) < SAME_MM)
     if same.size:
         first, second = order[int(same[0])], order[int(same[0]) + 1]
-        told = [name for name in _DIFFER if first.header.text(name) != second.header.text(name)]
-        why = f" (they differ in {', '.join(told)})" if told else ""
+        differing = [name for name in _DIFFER if first.header.text(name) != second.header.text(name)]
+        why = f" (they differ in {', '.join(differing)})" if differing else ""
         raise UserError(
             f"{what}: {first.where} and {second.where} lie at one place{why}, and {same.size - 1} more pairs do; remove"
             " copies, or split echoes, phases and repetitions into folders"
@@ -253,21 +253,21 @@ def _without_gaps(order: list[Frame], heights: np.ndarray, gaps: Gaps, what: str
     if not wide.size:
         return order
     first, second = order[int(wide[0])], order[int(wide[0]) + 1]
-    found = (
+    gap = (
         f"{distances[wide[0]]:.4g} mm between {first.where} and {second.where}, {usual:.4g} mm between others"
         f" ({wide.size} such gap{'s' if wide.size > 1 else ''} in {len(order)} slices)"
     )
     if gaps == "refuse":
-        raise UserError(f'{what}: slices are missing: {found}; complete the series, or set gaps = "longest"')
-    ends = [0, *(int(place) + 1 for place in wide), len(order)]
+        raise UserError(f'{what}: slices are missing: {gap}; complete the series, or set gaps = "longest"')
+    ends = [0, *(int(index) + 1 for index in wide), len(order)]
     start, stop = max(pairwise(ends), key=lambda run: run[1] - run[0])
-    warnings.warn(MedWeaveWarning(f"{what}: {found}; the longest run of {stop - start} slices is read"), stacklevel=2)
+    warnings.warn(MedWeaveWarning(f"{what}: {gap}; the longest run of {stop - start} slices is read"), stacklevel=2)
     return order[start:stop]
 
 
 def _require_even(order: Sequence[Frame], step: np.ndarray, what: str) -> None:
-    places = np.array([frame.position_mm for frame in order])
-    off = np.linalg.norm(places - places[0] - np.arange(len(order))[:, None] * step, axis=1)
+    positions = np.array([frame.position_mm for frame in order])
+    off = np.linalg.norm(positions - positions[0] - np.arange(len(order))[:, None] * step, axis=1)
     worst = int(np.argmax(off))
     if off[worst] > max(EVEN_MM, EVEN * float(np.linalg.norm(step))):
         raise UserError(
