@@ -27,7 +27,7 @@ class Code(BaseModel):
     scheme: Annotated[str, Field(min_length=1, max_length=16)] = "SCT"
 
     def dataset(self) -> Dataset:
-        """The item of a code sequence."""
+        """Return the item of a code sequence."""
         from pydicom.dataset import Dataset
 
         item = Dataset()
@@ -37,7 +37,7 @@ class Code(BaseModel):
         return item
 
     def sequence(self) -> Sequence:
-        """A sequence of this one code."""
+        """Return a sequence of this code alone."""
         from pydicom.sequence import Sequence
 
         return Sequence([self.dataset()])

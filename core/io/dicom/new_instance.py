@@ -1,10 +1,7 @@
 """What every DICOM instance that MedWeave writes has in common: a made-up patient, the study, and that it is synthetic.
 
-Nothing here comes from a source file: names, identifiers and dates follow from the provenance alone.
-
-DICOM unique identifiers that follow from how a file was made: same seed, same identifiers, same bytes.
-
-PS3.5 B.2: a UUID as one decimal number below the root ``2.25`` is a valid identifier without any registration.
+Nothing here comes from a source file: names, identifiers and dates follow from the provenance alone, so that the same
+seed gives the same bytes. PS3.5 B.2: a UUID as a decimal number below the root ``2.25`` is a valid identifier.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ _SHORT = 12  # hexadecimal digits of a patient's identifier
 
 
 def derived_uid(*words: str | int) -> str:
-    """The identifier of these words in this order, at most 44 characters: 122 bits of their SHA-256, as a UUID."""
+    """Return the UID of these words in this order, at most 44 characters: 122 bits of their SHA-256, as a UUID."""
     digest = hashlib.sha256(json.dumps(words).encode()).digest()[:16]
     # Version 8 is that of UUIDs with bits of one's own (RFC 9562, 5.8).
     bits = int.from_bytes(digest, "big") & ~(0xF << 76) & ~(0x3 << 62) | (8 << 76) | (2 << 62)
@@ -43,32 +40,32 @@ def derived_uid(*words: str | int) -> str:
 
 
 def study_uid(provenance: Provenance) -> str:
-    """Of everything that one order has made for one index, whatever the modality."""
+    """Return the Study Instance UID, the same for all modalities of an order and index."""
     return derived_uid("study", _shared_provenance(provenance))
 
 
 def frame_of_reference_uid(provenance: Provenance) -> str:
-    """Of the patient's coordinates, which all slices and volumes of a study share. Projections have none."""
+    """Return the UID of the coordinates that all slices and volumes of a study share. Projections have none."""
     return derived_uid("frame of reference", _shared_provenance(provenance))
 
 
 def series_uid(sample: Sample, provenance: Provenance, role: str = "series") -> str:
-    """Of a sample: its modality, its values and its place count too, so that two images never share one."""
+    """Return the UID of a sample: modality, values and geometry count too, so that two images never share one."""
     return derived_uid(role, sample.modality, _digest(sample), _shared_provenance(provenance))
 
 
 def instance_uid(series: str, number: int) -> str:
-    """Of the ``number``-th instance of a series."""
+    """Return the SOP Instance UID of the ``number``-th instance of a series."""
     return derived_uid("instance", series, number)
 
 
 def patient_id(provenance: Provenance) -> str:
-    """``MW-`` and 12 hexadecimal digits: one made-up patient per study, and nobody's."""
+    """Return ``MW-`` and 12 hexadecimal digits: a made-up patient per study."""
     return f"MW-{hashlib.sha256(f'patient {_shared_provenance(provenance)}'.encode()).hexdigest()[:_SHORT]}"
 
 
 def _shared_provenance(provenance: Provenance) -> str:
-    """What the files of a study share. Where an order is named, that stands for the prompts: each file has its own."""
+    """Return what the files of a study share. The name of an order stands for the prompts, which differ by file."""
     file_only = {"prompts"} if "order" in provenance.versions else set()
     return json.dumps(provenance.model_dump(mode="json", exclude=file_only), sort_keys=True)
 
@@ -94,7 +91,7 @@ _LONGEST = 64  # characters of a description (VR LO)
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesAttributes:
-    """Where the instances of one sample belong. ``sop_class`` by its UID, ``modality`` as DICOM says it (DX, CT)."""
+    """What the instances of a sample share. ``sop_class`` is its UID, ``modality`` the word of DICOM (DX, CT)."""
 
     sample: Sample
     provenance: Provenance
@@ -110,7 +107,7 @@ class SeriesAttributes:
 
 
 def new_instance(series: SeriesAttributes, number: int = 1) -> Dataset:
-    """The modules Patient, General Study, General Series, General Equipment and SOP Common (PS3.3 C.7, C.12)."""
+    """Return an instance with Patient, General Study, Series and Equipment, and SOP Common (PS3.3 C.7, C.12)."""
     from pydicom.dataset import Dataset
 
     dataset = Dataset()
@@ -129,7 +126,7 @@ def new_instance(series: SeriesAttributes, number: int = 1) -> Dataset:
 
 
 def mark_synthetic(dataset: Dataset, mark: Mark) -> None:
-    """Say so in every place that PS3.3 has for it, and keep the `Mark` in a private block."""
+    """State that an instance is synthetic wherever PS3.3 allows, and write the `Mark` into a private block."""
     dataset.SyntheticData = "YES"  # (0008,001C), PS3.3 C.12.1
     dataset.Manufacturer = MAKER
     dataset.ManufacturerModelName = _word(mark.provenance.model)
@@ -139,7 +136,7 @@ def mark_synthetic(dataset: Dataset, mark: Mark) -> None:
 
 
 def add_derived_image(dataset: Dataset, mark: Mark, *image_type: str) -> None:
-    """The module General Image: values 1 and 2 of Image Type say that no detector made this image."""
+    """Add the module General Image: values 1 and 2 of Image Type say that no detector made this image."""
     provenance = mark.provenance
     dataset.ImageType = ["DERIVED", "SECONDARY", *image_type]
     how = f"model {provenance.model}, recipe {provenance.recipe}, seed {provenance.seed}, index {provenance.index}"
@@ -164,7 +161,7 @@ def save_instance(dataset: Dataset, path: Path) -> None:
 
 
 def require_suffix(path: Path, suffix: str = SUFFIX) -> Path:
-    """The path; `UserError` where its name ends otherwise than the writer's suffix."""
+    """Return the path; `UserError` where its name does not end with the writer's suffix."""
     path = Path(path)
     if path.name in ("", ".."):
         raise UserError(f"{path}: is no name to write to; name a file or folder in it")
@@ -174,7 +171,7 @@ def require_suffix(path: Path, suffix: str = SUFFIX) -> Path:
 
 
 def printable(text: str) -> str:
-    """The text without the control characters that DICOM forbids, each replaced by U+FFFD; ends of lines stay."""
+    """Return the text with U+FFFD for the control characters that DICOM forbids; ends of lines stay."""
     forbidden = (
         character for character in set(text) if unicodedata.category(character) == "Cc" and character not in "\t\r\n"
     )

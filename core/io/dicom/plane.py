@@ -34,7 +34,7 @@ class Plane:
 
 
 def planes(geometry: Geometry, path: Path) -> list[Plane]:
-    """The slices of a volume, or the one of a 2-D image; `UserError` where rows and columns meet at a slant."""
+    """Return the slices of a volume or a 2-D image; `UserError` where rows and columns are not at a right angle."""
     steps = geometry.affine[:3, :3] * _TO_LPS[:, None]
     row, column, through = (steps[:, 1], steps[:, 2], steps[:, 0]) if len(geometry.shape) == 3 else steps.T
     # DICOM's "row" is the direction in which the column index grows.
@@ -53,7 +53,7 @@ def planes(geometry: Geometry, path: Path) -> list[Plane]:
 
 
 def patient_orientation(geometry: Geometry) -> list[str]:
-    """Patient Orientation (0020,0020) of a 2-D image: where its rows run, then where its columns run, as ``L``, ``F``.
+    """Return Patient Orientation (0020,0020) of a 2-D image: where its rows run, then its columns, as ``L``, ``F``.
 
     A slanted axis has the letters of its smaller parts behind the first (PS3.3 C.7.6.1.1.1).
     """
@@ -63,7 +63,7 @@ def patient_orientation(geometry: Geometry) -> list[str]:
 def stored_levels(
     sample: Sample, path: Path, axes: int, step: float, limits: tuple[int, int], zero: float = 0.0
 ) -> np.ndarray:
-    """Values as multiples of ``step`` above ``zero``, ``slices rows columns`` (one slice for 2-D).
+    """Return values as multiples of ``step`` above ``zero``, ``slices rows columns`` (one slice for 2-D).
 
     `UserError`: other than one channel, no geometry, other axes, NaN, or values beyond ``limits``.
     """
@@ -89,7 +89,7 @@ def stored_levels(
 
 
 def decimal(value: float) -> str:
-    """A number in the 16 characters that a decimal string has (PS3.5 6.2)."""
+    """Return a number in the 16 characters that a decimal string has (PS3.5 6.2)."""
     from pydicom.valuerep import format_number_as_ds
 
     return format_number_as_ds(float(value))

@@ -1,6 +1,6 @@
 """Projection radiographs in DICOM: computed and digital radiography.
 
-Which view a radiograph says it is. Stated three ways; they must agree, and nothing is guessed.
+A file states its view in up to three ways; they must agree, and nothing is guessed.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class StatedView:
 
 
 def stated_orientation(header: Header) -> str | None:
-    """Where rows (first letter) and columns run, from Patient Orientation (0020,0020); ``None`` where it is not stated.
+    """Return where rows (first letter) and columns run, from Patient Orientation (0020,0020); ``None`` without it.
 
     The file states the direction *of a row* first, that is where columns run to. Of a slanted axis the first, largest
     part counts. `UserError` where it is no pair of directions of a standing patient.
@@ -95,7 +95,7 @@ def stated_orientation(header: Header) -> str | None:
 
 
 def stated_view(header: Header) -> StatedView | None:
-    """The most exact of what the file states; ``None`` where it states nothing; `UserError` on a contradiction."""
+    """Return the most exact view that the file states; ``None`` without one; `UserError` on a contradiction."""
     views = [*_by_position(header), *_by_code(header), *_by_orientation(header)]
     for view in views[1:]:
         first = views[0]
@@ -175,7 +175,7 @@ class RadiographReader:
         self.config = config
 
     def read(self, path: Path) -> Sample:
-        """The projection, bright where the body is dense; `UserError` that names the file for all else."""
+        """Return the projection, bright where the body is dense; `UserError` that names the file for all else."""
         path = Path(path)
         with collect_warnings(path), decoding(path, "DICOM"):
             header = read_header(path)
@@ -212,7 +212,7 @@ class RadiographReader:
         return view
 
     def _share(self, header: Header, layout: PixelLayout) -> np.ndarray:
-        """Modality, then values of interest, then polarity, then the share of the range; ``1 rows columns``."""
+        """Apply modality, values of interest and polarity; return the fraction of the range, ``1 rows columns``."""
         stored = read_pixels(header, layout)
         padding = is_padding(stored, header, layout)
         modality = modality_of(header, layout)
@@ -251,7 +251,7 @@ class RadiographReader:
 
 
 def require_kind(header: Header, kinds: tuple[str, ...], burned_in: bool) -> None:
-    """`UserError` for another Modality (0008,0060), and for a name that is said to be burned into the pixels."""
+    """Raise `UserError` for another Modality (0008,0060), and for a name that is said to be burned into the pixels."""
     kind = header.word("Modality")
     if kinds and kind not in kinds:
         raise UserError(
@@ -266,7 +266,7 @@ def require_kind(header: Header, kinds: tuple[str, ...], burned_in: bool) -> Non
 
 
 def is_inverted(header: Header, layout: PixelLayout) -> bool:
-    """Whether small values are bright. The photometric interpretation decides; a contradiction is a warning."""
+    """Return whether small values are bright. The photometric interpretation decides; a contradiction is a warning."""
     shape = header.word("PresentationLUTShape")
     if shape and (shape == "INVERSE") != layout.inverted:
         interpretation = header.word("PhotometricInterpretation")
@@ -280,7 +280,7 @@ def is_inverted(header: Header, layout: PixelLayout) -> bool:
 
 
 def lies_apart(values: np.ndarray, padding: np.ndarray, path: Path) -> bool:
-    """Whether the padding lies below or above all other values; amid them it is no padding, and a warning says so."""
+    """Return whether the padding lies below or above all other values; amid them it is none, and a warning says so."""
     real, padded = values[~padding], values[padding]
     if real.size == 0:
         raise UserError(f"{path}: holds nothing but padding (PixelPaddingValue); leave it out")

@@ -60,7 +60,7 @@ def split_sections(text: str) -> list[tuple[str, str]]:
 
 
 def read_report(path: Path) -> tuple[str, Mark | None]:
-    """The text of a structured report, exactly where MedWeave wrote it, and its mark; `UserError` names the file."""
+    """Return the text of a structured report, exact where MedWeave wrote it, and its mark; `UserError` otherwise."""
     with decoding(path, "DICOM"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom tells of values that a report in words does not have
         from pydicom import dcmread
@@ -72,7 +72,7 @@ def read_report(path: Path) -> tuple[str, Mark | None]:
 
 
 def text_of(dataset: Dataset, path: Path) -> str:
-    """The texts of a structured report, in order, each section behind its title and a colon.
+    """Return the texts of a structured report, in order, each section behind its title and a colon.
 
     `UserError` that names the file: another kind of object, no text in it, or a content tree too deep or too large.
     """
@@ -97,7 +97,7 @@ def _texts(item: Any, level: int, path: Path) -> Iterator[str]:
 
 
 def _titled(section: Any, text: str, level: int) -> str:
-    """The text of a section behind its title; that of the document itself has none."""
+    """Return the text of a section behind its title; that of the document itself has none."""
     names = section.get("ConceptNameCodeSequence") or ()
     title = str(names[0].get("CodeMeaning") or "") if level and names else ""
     text = text.replace("\r\n", "\n")

@@ -43,7 +43,7 @@ _NEAR_MM = 0.01  # two slices nearer than this are one
 class DicomSegWriterConfig(PartConfig):
     """A writer of Segmentation Storage (``binary``: every viewer) or Label Map Segmentation Storage (``labelmap``).
 
-    Label ``i`` is ``segments[i - 1]``, 0 is nothing. ``source``: the name, without suffix, of the series beside the
+    Label ``i`` is ``segments[i - 1]``, 0 is nothing. ``source``: the name, without suffix, of the series next to the
     file that the labels lie on; without it, or where it is not there or lies elsewhere, nothing is referred to.
     """
 
@@ -67,7 +67,7 @@ class DicomSegWriterConfig(PartConfig):
 class DicomSegWriter:
     """Writes labels, float32 ``1 *space`` of whole numbers; array axes are slices, rows, columns. Exact.
 
-    ``refers_to``: what must lie beside the file before it is written, for the references to be there.
+    ``refers_to``: what must lie next to the file before it is written, for the references to be there.
     """
 
     suffix = SUFFIX
@@ -102,7 +102,7 @@ class DicomSegWriter:
 
 
 def _labels(sample: Sample, path: Path, config: DicomSegWriterConfig) -> np.ndarray:
-    """Whole numbers, ``slices rows columns``."""
+    """Return whole numbers, ``slices rows columns``."""
     if sample.geometry is not None and sample.geometry.source_header.get("projection"):
         raise UserError(f"{path}: is a mask of a projection, which has no place in the patient; write it as a picture")
     levels = stored_levels(sample, path, config.dims, 1.0, (0, len(config.segments)))
@@ -112,12 +112,12 @@ def _labels(sample: Sample, path: Path, config: DicomSegWriterConfig) -> np.ndar
 
 
 def _mask_slices(sample: Sample, path: Path, provenance: Provenance, config: DicomSegWriterConfig) -> list[Dataset]:
-    """The planes of the mask as instances that are nowhere stored: they say where the frames lie."""
+    """Return the planes of the mask as instances that are nowhere stored: they say where the frames lie."""
     return DicomSeriesWriterConfig(kind="CT", dims=config.dims).build().instances(sample, path, provenance)
 
 
 def _source_slices(path: Path, source: str | None, mask_slices: list[Dataset]) -> list[Dataset]:
-    """The headers of the source's instances, in the order of the mask's slices; none where they lie elsewhere."""
+    """Return the source's headers in the order of the mask's slices; none where they lie elsewhere."""
     if source is None:
         return []
     from pydicom import dcmread
@@ -144,7 +144,7 @@ def _is_same_plane(first: Dataset, second: Dataset) -> bool:
 def _segmentation(
     series: SeriesAttributes, labels: np.ndarray, slices: list[Dataset], config: DicomSegWriterConfig
 ) -> Any:
-    """highdicom's instance, with our patient, dates and mark, and without anything random in it."""
+    """Return highdicom's instance, with our patient, dates and mark, and without anything random in it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an empty segment and an unusual code are said to be so
         from highdicom.seg import Segmentation
@@ -194,7 +194,7 @@ def _described(number: int, segment: Segment) -> Any:
 
 
 def _make_repeatable(dataset: Dataset, series: SeriesAttributes) -> None:
-    """highdicom looks at the clock, and draws the identifier of the dimensions at random."""
+    """Replace what highdicom takes from the clock and draws at random."""
     for key in ("InstanceCreationDate", "InstanceCreationTime"):
         if key in dataset:
             del dataset[key]
@@ -204,7 +204,7 @@ def _make_repeatable(dataset: Dataset, series: SeriesAttributes) -> None:
 
 
 def _forget_sources(dataset: Dataset) -> None:
-    """No word of instances that are not stored anywhere."""
+    """Remove references to instances that are not stored anywhere."""
     for frame in dataset.PerFrameFunctionalGroupsSequence:
         if "DerivationImageSequence" in frame:
             del frame.DerivationImageSequence

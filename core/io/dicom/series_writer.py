@@ -92,7 +92,7 @@ class DicomSeriesWriter:
             write_marked(path, mark, lambda temporary: save_instance(slices[0], temporary), overwrite=overwrite)
 
     def instances(self, sample: Sample, path: Path, provenance: Provenance) -> list[Dataset]:
-        """An instance per slice, in the order of the first array axis. ``path`` is what an error names."""
+        """Return an instance per slice, in the order of the first array axis. ``path`` is what an error names."""
         config, limits = self.config, np.iinfo(np.int16)
         levels = stored_levels(sample, path, config.dims, config.step, (limits.min, limits.max))
         assert sample.geometry is not None  # noqa: S101  # stored_levels has looked
@@ -137,7 +137,7 @@ def _default_window(levels: np.ndarray, step: float) -> Window:
 
 
 def _add_plane(dataset: Dataset, plane: Plane, provenance: Provenance) -> None:
-    """The modules Frame of Reference and Image Plane (PS3.3 C.7.4.1, C.7.6.2)."""
+    """Add the modules Frame of Reference and Image Plane (PS3.3 C.7.4.1, C.7.6.2)."""
     dataset.FrameOfReferenceUID = frame_of_reference_uid(provenance)
     dataset.PositionReferenceIndicator = ""
     dataset.PatientPosition = "HFS"
@@ -154,7 +154,7 @@ def _add_body_part(dataset: Dataset, term: str) -> None:
 
 
 def _add_acquisition(dataset: Dataset, config: DicomSeriesWriterConfig) -> None:
-    """The modules CT Image and MR Image (PS3.3 C.8.2.1, C.8.3.1): no scanner, so what it would say stays empty."""
+    """Add the modules CT Image and MR Image (PS3.3 C.8.2.1, C.8.3.1); what a scanner would state stays empty."""
     dataset.AcquisitionNumber = None
     if config.kind == "CT":
         dataset.KVP = None
@@ -175,7 +175,7 @@ def _add_windows(dataset: Dataset, windows: tuple[Window, ...]) -> None:
 
 
 def _add_pixels(dataset: Dataset, levels: np.ndarray) -> None:
-    """The module Image Pixel: signed 16 bits."""
+    """Add the module Image Pixel: signed 16 bits."""
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Rows, dataset.Columns = levels.shape
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1
