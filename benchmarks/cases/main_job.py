@@ -1,6 +1,6 @@
 """The main job of the README, whole: wall time by stage, peak memory, the table that it ends with, a cold generation.
 
-The run folder stays in ``runs/`` and a job that was killed goes on there; then ``resumed`` is true and the seconds are
+The run folder stays in ``runs/`` and an interrupted job resumes there; then ``resumed`` is true and the seconds are
 those of the last part.
 """
 
@@ -22,7 +22,7 @@ POLL_S = 0.5
 
 
 def measure() -> list[dict[str, Any]]:
-    """Rows: stages with their seconds, lines of the table, and the whole."""
+    """Return rows: stages with their seconds, rows of the table, and the whole."""
     return measured(Path("runs/benchmark-main-job"))
 
 

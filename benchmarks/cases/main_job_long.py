@@ -9,5 +9,5 @@ from benchmarks.cases.main_job import measured
 
 
 def measure() -> list[dict[str, Any]]:
-    """Rows: stages with their seconds, lines of the table, and the whole."""
+    """Return rows: stages with their seconds, rows of the table, and the whole."""
     return measured(Path("runs/benchmark-main-job-long"), "--extended")
