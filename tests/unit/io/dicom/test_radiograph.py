@@ -11,7 +11,13 @@ from pydicom.sequence import Sequence
 from pydicom.sr._concepts_dict import concepts
 
 from core.errors import MedWeaveWarning, UserError
-from core.io import DicomRadiographWriterConfig, ImageReaderConfig, RadiographReaderConfig, ScanReaderConfig, centred
+from core.io import (
+    AnyFormatReaderConfig,
+    DicomRadiographWriterConfig,
+    ImageReaderConfig,
+    RadiographReaderConfig,
+    centred,
+)
 from core.types import Sample
 from tests.unit.io.dicom.dicom_files import cr, put, save
 
@@ -42,9 +48,9 @@ def test_share_of_the_bit_depth(tmp_path):
     found = read(tmp_path)
     assert np.allclose(found.data[0], STORED / 4095, atol=1e-7)
     assert found.data.dtype == np.float32
-    assert found.geometry.stored == {"projection": True, "bits": 12, "view": "PA", "spacing": "detector"}
+    assert found.geometry.source_header == {"projection": True, "bits": 12, "view": "PA", "spacing": "detector"}
     assert found.meta["spacing_known"] is True
-    assert "SECRET" not in repr(found) + repr(dict(found.geometry.stored))
+    assert "SECRET" not in repr(found) + repr(dict(found.geometry.source_header))
     # A rescale moves the range with the values, so the share stays.
     scaled = read(tmp_path, RescaleSlope="0.684", RescaleIntercept="200")
     assert np.allclose(scaled.data[0], STORED / 4095, atol=1e-6)
@@ -129,7 +135,7 @@ VIEWS = {
 @pytest.mark.parametrize("case", VIEWS)
 def test_views(tmp_path, case):
     tags, name = VIEWS[case]
-    assert read(tmp_path, options={"views": ()}, **tags).geometry.stored["view"] == name
+    assert read(tmp_path, options={"views": ()}, **tags).geometry.source_header["view"] == name
     plane = "frontal" if name in ("AP", "PA", "frontal") else "lateral"
     for accepted in {(plane,), (name,)}:
         read(tmp_path, options={"views": accepted}, **tags)
@@ -227,11 +233,11 @@ def test_spacings(tmp_path):
     assert np.allclose(read(tmp_path).geometry.spacing_mm, (0.2, 0.3))
     both = read(tmp_path, PixelSpacing=[0.15, 0.25])
     assert np.allclose(both.geometry.spacing_mm, (0.15, 0.25))
-    assert both.geometry.stored["spacing"] == "calibrated"
+    assert both.geometry.source_header["spacing"] == "calibrated"
     none = read(tmp_path, ImagerPixelSpacing=None)
     assert none.geometry.spacing_mm == (1, 1)
     assert none.meta["spacing_known"] is False
-    assert "spacing" not in none.geometry.stored
+    assert "spacing" not in none.geometry.source_header
 
 
 def test_a_contradiction_of_polarity_is_told(tmp_path):
@@ -244,7 +250,7 @@ def test_files_of_pydicom():
     """Real radiographs (MONOCHROME1, 12 bits); one contradicts itself, and that is said."""
     root = Path(get_testdata_file("DICOMDIR", download=False)).parent / "77654033"
     found = reader().read(root / "CR2" / "6247")
-    assert found.geometry.stored["view"] == "AP"
+    assert found.geometry.source_header["view"] == "AP"
     assert found.geometry.orientation == "IL"
     with pytest.raises(UserError, match=r"6154: contradicts itself: ViewPosition says LL, PatientOrientation says fr"):
         reader().read(root / "CR1" / "6154")
@@ -255,7 +261,7 @@ def test_one_reader_for_pictures_and_dicom(tmp_path):
 
     picture = ImageReaderConfig(modality="m", orientation="IL", value_range=(0, 1), projection=True)
     config = RadiographReaderConfig(modality="m", orientation="IL", views=("frontal",))
-    both = ScanReaderConfig(image=picture, radiograph=config).build()
+    both = AnyFormatReaderConfig(image=picture, radiograph=config).build()
     eight = (STORED // 16).astype(np.uint8)
     Image.fromarray(eight).save(tmp_path / "a.png")
     save(cr(eight), tmp_path / "1.2.840.7")  # archives name files so
@@ -267,7 +273,7 @@ def test_one_reader_for_pictures_and_dicom(tmp_path):
     with pytest.raises(UserError, match=r"is a folder, expected a file"):
         both.read(tmp_path)
     with pytest.raises(ValueError, match="one of nifti, image, series, radiograph and segmentation"):
-        ScanReaderConfig()
+        AnyFormatReaderConfig()
 
 
 @pytest.mark.parametrize("orientation", ["IL", "IR", "SL"])

@@ -7,7 +7,7 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from core.errors import UserError
 from core.io import DicomRadiographWriterConfig
-from core.io.dicom.mark import kept_mark
+from core.io.dicom.mark import read_mark
 from core.io.geometry import centred
 from core.types import Geometry, Sample
 
@@ -94,7 +94,7 @@ def test_it_says_that_it_is_synthetic_and_how_it_was_made(folder, provenance):
     assert found[0x0008, 0x001C].value == "YES"
     assert list(found.ImageType) == ["DERIVED", "SECONDARY"]
     assert "seed 7" in found.DerivationDescription
-    mark = kept_mark(found, folder)
+    mark = read_mark(found, folder)
     assert (mark.provenance, mark.value_range) == (provenance, (0.0, 1.0))
     assert np.array_equal(np.array(mark.affine), sample.geometry.affine)
     assert mark.stored == {"projection": True}

@@ -10,7 +10,7 @@ from pydicom.sr.codedict import codes
 from core.errors import UserError
 from core.io import DicomReportWriterConfig, TextReaderConfig
 from core.io.dicom.new_instance import save_instance
-from core.io.dicom.report import HEADINGS, sections_of
+from core.io.dicom.report import HEADINGS, split_sections
 from core.types import Sample
 
 READER = TextReaderConfig(modality="words").build()
@@ -44,7 +44,7 @@ def contents(dataset):
     ],
 )
 def test_sections(text, expected):
-    assert sections_of(text) == expected
+    assert split_sections(text) == expected
 
 
 def test_headings_are_those_of_the_standard():

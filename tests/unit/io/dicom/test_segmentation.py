@@ -11,11 +11,11 @@ from pydicom.uid import generate_uid
 
 from core.errors import UserError
 from core.io import (
+    AnyFormatReaderConfig,
     Code,
     DicomSegWriterConfig,
     DicomSeriesWriterConfig,
     RadiographReaderConfig,
-    ScanReaderConfig,
     Segment,
     SegmentationReaderConfig,
     SliceAt,
@@ -349,7 +349,7 @@ def test_settings_that_cannot_work_are_refused(options, said):
 
 def test_a_scan_reader_has_one_meaning_of_dicom():
     with pytest.raises(ValidationError, match="not as several"):
-        ScanReaderConfig(
+        AnyFormatReaderConfig(
             radiograph=RadiographReaderConfig(modality="m", orientation="IL"),
             segmentation=SegmentationReaderConfig(modality="m"),
         )

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import UserError
 from core.io import Code, DicomSegWriterConfig, DicomSeriesWriterConfig, Segment
-from core.io.dicom.mark import kept_mark
+from core.io.dicom.mark import read_mark
 from core.io.geometry import centred
 from core.types import Sample
 
@@ -128,7 +128,7 @@ def test_it_says_that_it_is_synthetic(folder, provenance):
     assert found[0x0008, 0x001C].value == "YES"
     assert found.PatientName == "SYNTHETIC^MEDWEAVE"
     assert found.SeriesDescription == "SYNTHETIC organs"
-    mark = kept_mark(found, folder)
+    mark = read_mark(found, folder)
     assert mark.provenance == provenance
     assert np.array_equal(np.array(mark.affine), PLACE.affine)
 

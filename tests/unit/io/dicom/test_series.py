@@ -117,8 +117,8 @@ def test_hounsfield_units_and_what_is_kept(tmp_path, codec):
     found = reader(dims=2, units="HU", rescale="require", kinds=("CT",)).read(path)
     assert np.array_equal(found.data[0], values - 1024)
     assert found.meta == {"path": str(path), "units": "HU"}
-    assert found.geometry.stored == {"bits": 16, "kvp": 120.0, "thickness_mm": 2.0, "window": [40.0, 400.0]}
-    assert "SECRET" not in repr(found) + repr(dict(found.geometry.stored))
+    assert found.geometry.source_header == {"bits": 16, "kvp": 120.0, "thickness_mm": 2.0, "window": [40.0, 400.0]}
+    assert "SECRET" not in repr(found) + repr(dict(found.geometry.source_header))
     assert "Doe" not in repr(found)
 
 
@@ -164,7 +164,7 @@ def test_slice_with_most_of_a_mask_of_another_grid(tmp_path):
     sample = Sample(modality="m", data=data[None], geometry=place)
     NiftiWriterConfig().build().write(sample, tmp_path / "scan_mask.nii.gz", said)
     choice = SliceAt(mask="{name}_mask.nii.gz")
-    assert reader(dims=2, volume=choice).read(tmp_path / "scan").geometry.stored["slice"] == 0
+    assert reader(dims=2, volume=choice).read(tmp_path / "scan").geometry.source_header["slice"] == 0
     NiftiWriterConfig().build().write(
         Sample(modality="m", data=data[None] * 0, geometry=place), tmp_path / "scan_empty.nii.gz", said
     )
@@ -173,7 +173,7 @@ def test_slice_with_most_of_a_mask_of_another_grid(tmp_path):
     with pytest.raises(UserError, match=r"none\.nii\.gz: no such file"):
         reader(dims=2, volume=SliceAt(mask="none.nii.gz")).read(tmp_path / "scan")
     nifti = NiftiReaderConfig(modality="m", dims=2, volume=SliceAt(superior_mm=6.8)).build()
-    assert nifti.read(tmp_path / "scan_mask.nii.gz").geometry.stored["slice"] == 9
+    assert nifti.read(tmp_path / "scan_mask.nii.gz").geometry.source_header["slice"] == 9
     with pytest.raises(UserError, match=r"lie at -11 to 11 mm, volume\.superior_mm is 30"):
         NiftiReaderConfig(modality="m", dims=2, volume=SliceAt(superior_mm=30)).build().read(
             tmp_path / "scan_mask.nii.gz"

@@ -15,7 +15,7 @@ import pytest
 
 from core.errors import UserError
 from core.io import DicomSeriesWriterConfig, Window
-from core.io.dicom.mark import kept_mark
+from core.io.dicom.mark import read_mark
 from core.io.files import atomic_write
 from core.io.geometry import centred
 from core.types import Geometry, Provenance, Sample
@@ -36,7 +36,7 @@ def turned(geometry, degrees=(7, 21, -33), shift=(11.5, -23.25, 47.0)):
         step[a, b], step[b, a] = -np.sin(angle), np.sin(angle)
         turn = turn @ step
     turn[:3, 3] = shift
-    return Geometry(affine=turn @ geometry.affine, shape=geometry.shape, stored=geometry.stored)
+    return Geometry(affine=turn @ geometry.affine, shape=geometry.shape, source_header=geometry.source_header)
 
 
 def volume(seed=0, low=-1000, high=1000, geometry=None):
@@ -159,12 +159,12 @@ def test_every_instance_says_that_it_is_synthetic(folder, provenance):
 def test_the_mark_restores_provenance_and_the_exact_affine(folder, provenance):
     sample = volume(geometry=turned(centred(SHAPE, (5.0, 0.7, 0.9), "SPL")))
     CT.build().write(sample, folder / "scan", provenance)
-    mark = kept_mark(read(folder / "scan")[2], folder)
+    mark = read_mark(read(folder / "scan")[2], folder)
     assert mark.provenance == provenance
     assert np.array_equal(np.array(mark.affine), sample.geometry.affine)
     beside = json.loads((folder / "scan.json").read_text())
     assert beside["provenance"]["seed"] == 7
-    assert kept_mark(pydicom.Dataset(), folder) is None
+    assert read_mark(pydicom.Dataset(), folder) is None
 
 
 def test_the_same_order_gives_the_same_bytes(folder, provenance, monkeypatch):
@@ -200,7 +200,7 @@ def test_no_identifier_of_a_source_is_copied(folder, provenance):
     for path in [*(folder / "scan").iterdir(), folder / "scan.json"]:
         content = path.read_bytes()
         assert not any(word in content for word in (b"DOE", b"doe", b"4711"))
-    assert kept_mark(read(folder / "scan")[0], folder).stored == {"window": [40, 400], "slice": 3}
+    assert read_mark(read(folder / "scan")[0], folder).stored == {"window": [40, 400], "slice": 3}
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_provenance_of_many_letters(folder):
     assert len(found.ManufacturerModelName) == 64
     assert found.ManufacturerModelName.startswith("a/b ü")
     assert len(found.DerivationDescription) <= 1024
-    assert kept_mark(found, folder).provenance == told
+    assert read_mark(found, folder).provenance == told
 
 
 @pytest.fixture
