@@ -201,7 +201,7 @@ def test_a_damaged_toy_cohort(refused, place, content):
         (["--set", "toy_grid.autoencoder.latent_channels=5"], "its autoencoder makes (5, 4, 4)"),
     ],
 )
-def test_settings_and_places(clinic, refused, place, arguments, expected):
+def test_settings_and_folders(clinic, refused, place, arguments, expected):
     clinic()
     assert expected in refused(*FLOW, *arguments)
     assert {path.name for path in place.iterdir()} <= {

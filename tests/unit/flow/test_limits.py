@@ -84,7 +84,7 @@ def test_phases_that_do_not_run_have_no_limits():
     assert apply_limits(chosen, shipped_recipes()) == chosen
 
 
-def test_a_switch_that_nothing_reads_is_refused():
+def test_a_switch_that_is_not_read_is_an_error():
     with pytest.raises(UserError, match=r"align\.image_encoder = 'none' is not read; .*MODALITY\.prompt\.FIELD"):
         apply_limits(config(set=["align.image_encoder=none"]), shipped_recipes())
 
