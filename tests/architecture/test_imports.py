@@ -1,4 +1,4 @@
-"""Who may import whom, and at what cost (DESIGN 7.1, 7.3)."""
+"""Who may import whom, and at what cost (rule 1 of docs/explanation/architecture.md)."""
 
 import ast
 import shutil

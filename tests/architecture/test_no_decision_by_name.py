@@ -1,4 +1,4 @@
-"""`core` never decides by the name of a modality, an alias or a plugin (DESIGN 7.2)."""
+"""`core` never decides by the name of a modality, an alias or a plugin (rule 2 of docs/explanation/architecture.md)."""
 
 import ast
 

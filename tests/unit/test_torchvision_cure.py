@@ -1,4 +1,4 @@
-"""The registry's torchvision beside a CPU torch must not break what imports it (DESIGN section 9)."""
+"""The registry's torchvision beside a CPU torch must not break what imports it."""
 
 import subprocess
 import sys

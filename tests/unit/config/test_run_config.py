@@ -144,7 +144,7 @@ def test_two_flows_and_disjoint_pools_do_not_go_together():
 
 
 def test_prompt_sources_follow_the_recipe():
-    """METHOD section 0: MedCoDi-M prompts with every neighbour, CoDi_XR images with text only, MediSyn with text."""
+    """method page, recipes: MedCoDi-M prompts with every neighbour, CoDi_XR images with text only, MediSyn with text."""
     assert started(recipe="medcodi_m").prompt_sources("xray_frontal") == ("text", "xray_lateral")
     assert started(recipe="codi_xr").prompt_sources("xray_frontal") == ("text",)
     assert started(recipe="codi_xr").prompt_sources("text") == ("xray_frontal", "xray_lateral")

@@ -157,7 +157,7 @@ def test_a_tree_gives_no_warning():
 
 
 def test_medm2g_align_rounds():
-    """METHOD E2."""
+    """Method E2."""
     rounds = rounds_of(parse(MEDM2G), MODALITIES, "tiny", "align")
     assert [(item.index, item.modalities, item.trains, item.frozen) for item in rounds] == [
         (1, ("text", "xray_frontal", "xray_lateral"), ("text.prompt", "xray.prompt"), ()),
@@ -167,7 +167,7 @@ def test_medm2g_align_rounds():
 
 
 def test_medm2g_guide_rounds():
-    """METHOD E15."""
+    """Method E15."""
     rounds = rounds_of(parse(MEDM2G), MODALITIES, "tiny", "guide")
     assert [set(item.trains) for item in rounds] == [
         {"context.text", "context.xray_frontal", "context.xray_lateral"}
@@ -183,7 +183,7 @@ def test_medm2g_guide_rounds():
 
 
 def test_medcodi_m_guide_rounds():
-    """The views first, then the report with the frontal side frozen (METHOD section 0)."""
+    """The views first, then the report with the frontal side frozen (method page, recipes)."""
     flow = parse("xray_frontal-xray_lateral,xray_frontal-text")
     first, second = rounds_of(flow, MODALITIES, "tiny", "guide")
     views = ("xray_frontal", "xray_lateral")
