@@ -1,6 +1,7 @@
-"""Weights and checkpoints on disk: safetensors files that describe themselves, written whole or not at all.
+"""Weights and checkpoints on disk, and how an interrupted stage resumes from them.
 
-The description stands as JSON in the header of each file. Nothing is pickled, and states are loaded strictly.
+They are safetensors files that describe themselves, written whole or not at all. The description stands as JSON in the
+header of each file. Nothing is pickled, and states are loaded strictly.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.engine.progress import RunLog, say
 from core.errors import MedWeaveWarning, UserError
 from core.io import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
+
+    from core.engine.distributed import Compute
+    from core.engine.loop import StepLoop
 
 WEIGHTS, ABOUT = "weights.safetensors", "about.json"
 _KEY = "about"  # the entry of the safetensors header that holds the description
@@ -193,3 +198,39 @@ class Checkpoints:
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.safetensors"))
+
+
+def resume_stage(loop: StepLoop, checkpoints: Checkpoints, log: RunLog, compute: Compute) -> None:
+    """Continue a stage where an interrupted process left it: load its newest checkpoint, and cut the log to it.
+
+    Where there is none, the start is saved, so that the log has a size to be cut to.
+    """
+    newest = checkpoints.newest()
+    if newest is not None:
+        state, about = newest
+        loop.restore(state, checkpoints.folder)
+        log.cut(about["log_bytes"])
+        if loop.step > 0:
+            say(f"{loop.stage.title}: resumes at step {loop.step}", silent=not compute.is_main)
+    compute.barrier()
+    if compute.is_main:
+        checkpoints.remove_partial_files()
+        if newest is None:
+            save_stage(loop, checkpoints, log, compute)
+
+
+def save_stage(loop: StepLoop, checkpoints: Checkpoints, log: RunLog, compute: Compute) -> None:
+    """Write a checkpoint of a stage; the main process does it for all."""
+    if not compute.is_main:
+        return
+    stage = loop.stage
+    about = {
+        "phase": stage.phase,
+        "stage": stage.title,
+        "step": loop.step,
+        "steps": stage.steps,
+        "schedule": {"learning_rate": stage.learning_rate, "warmup": stage.training.warmup},
+        "seed": loop.seed,
+        "log_bytes": log.size(),
+    }
+    checkpoints.save(loop.step, loop.state(), about)

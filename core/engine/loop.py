@@ -63,7 +63,7 @@ class StepLoop:
     """A running stage: weights, optimiser, moving average, and the losses of the completed steps."""
 
     def __init__(self, stage: Stage, compute: Compute, seed: int) -> None:
-        self.stage, self.compute = stage, compute
+        self.stage, self.compute, self.seed = stage, compute, seed
         for module in stage.modules.values():
             compute.to_device(module).train()
         self.parameters = dict(_trained(stage.modules))

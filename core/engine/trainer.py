@@ -1,14 +1,14 @@
-"""Run stages to their end: log, checkpoints, progress, and resuming after an interruption."""
+"""Run stages to their end: log, progress and checkpoints; `core.engine.checkpoint` resumes an interrupted stage."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.engine.checkpoint import Checkpoints
+from core.engine.checkpoint import Checkpoints, resume_stage, save_stage
 from core.engine.distributed import Compute
 from core.engine.loop import Stage, StepLoop
-from core.engine.progress import RunLog, progress, say
+from core.engine.progress import RunLog, progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Trainer:
         """
         loop = StepLoop(stage, self.compute, self.seed)
         checkpoints = self._checkpoints(stage.title)
-        self._restore(loop, checkpoints)
+        resume_stage(loop, checkpoints, self.log, self.compute)
         with progress(stage.title, stage.steps, silent=not self.compute.is_main) as watch:
             while loop.step < stage.steps:
                 loss = loop.advance()
@@ -39,7 +39,7 @@ class Trainer:
                 if last or (loop.step - 1) % self.log_every == 0:
                     self._write(loop)
                 if last or loop.step % self.save_every == 0:
-                    self._save(loop, checkpoints)
+                    save_stage(loop, checkpoints, self.log, self.compute)
         loop.finish()
         return loop.totals
 
@@ -54,36 +54,6 @@ class Trainer:
 
     def _checkpoints(self, title: str) -> Checkpoints:
         return Checkpoints(self.folder / "checkpoints", title)
-
-    def _restore(self, loop: StepLoop, checkpoints: Checkpoints) -> None:
-        """Load the newest checkpoint; where there is none, save the start, so that the log has a size to be cut to."""
-        newest = checkpoints.newest()
-        if newest is not None:
-            state, about = newest
-            loop.restore(state, checkpoints.folder)
-            self.log.cut(about["log_bytes"])
-            if loop.step > 0:
-                say(f"{loop.stage.title}: resumes at step {loop.step}", silent=not self.compute.is_main)
-        self.compute.barrier()
-        if self.compute.is_main:
-            checkpoints.remove_partial_files()
-            if newest is None:
-                self._save(loop, checkpoints)
-
-    def _save(self, loop: StepLoop, checkpoints: Checkpoints) -> None:
-        if not self.compute.is_main:
-            return
-        stage, training = loop.stage, loop.stage.training
-        about = {
-            "phase": stage.phase,
-            "stage": stage.title,
-            "step": loop.step,
-            "steps": stage.steps,
-            "schedule": {"learning_rate": stage.learning_rate, "warmup": training.warmup},
-            "seed": self.seed,
-            "log_bytes": self.log.size(),
-        }
-        checkpoints.save(loop.step, loop.state(), about)
 
     def _write(self, loop: StepLoop) -> None:
         if self.compute.is_main:

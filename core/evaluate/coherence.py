@@ -32,7 +32,7 @@ ByPair = Mapping[Pair, np.ndarray]  # a metric ``sample`` by pair of outputs
 def coherence_rows(test_set: TestSet) -> Iterator[MetricRow]:
     """Yield mean cosines and finding disagreement rates over the coupled pairs of outputs, with and without prompts."""
     centre = test_set.centre
-    outputs = [name for name in test_set.run.outputs if test_set.bundle.may_prompt(name)]
+    outputs = [name for name in test_set.run.outputs if test_set.bundle.has_trained_prompt_encoder(name)]
     available = () if centre is None else (centre,)
     indices = test_set.comparable_indices(*available)
     for prompts in (available, ()) if available else ((),):

@@ -44,7 +44,9 @@ class TestSet:
     def centre(self) -> str | None:
         """The modality that prompts generation: the centre of alignment, where the run has trained its encoder."""
         name = self.run.config.align.centre
-        return name if name in self.run.flows.union.modalities and self.bundle.may_prompt(name) else None
+        return (
+            name if name in self.run.flows.union.modalities and self.bundle.has_trained_prompt_encoder(name) else None
+        )
 
     @cached_property
     def grids(self) -> tuple[str, ...]:

@@ -72,15 +72,6 @@ class Flow:
         return ",".join(edge.text for edge in self.edges)
 
 
-def neighbours(flow: Flow, modality: str) -> tuple[str, ...]:
-    """Return the modalities that may prompt ``modality``: those at the other end of its edges, in the flow's order.
-
-    Members of one alias and sources joined by ``+`` are neighbours of the other end, not of each other.
-    """
-    pairs = [pair for edge in flow.edges for pair in edge.pairs if modality in pair]
-    return tuple(dict.fromkeys(name for pair in pairs for name in pair if name != modality))
-
-
 def reachable_pairs(flow: Flow) -> tuple[tuple[str, str], ...]:
     """Return the pairs that are connected through other modalities only, because they are in no round together."""
     together = {frozenset(pair) for edge in flow.edges for pair in combinations(edge.modalities, 2)}

@@ -14,9 +14,10 @@ from core.config.registry import DataSource, shipped_recipes
 from core.config.run_config import Flags, RunConfig
 from core.contract.modality import Modality, PartConfig, Parts
 from core.errors import UserError
-from core.flow.grammar import Flow, neighbours, parse_flow
+from core.flow.grammar import Flow, parse_flow
 from core.flow.limits import apply_limits, require_consistency
 from core.flow.patient_pools import visible
+from core.flow.prompt_sources import prompt_sources
 from core.flow.rounds import Round, RoundPhase, WeightSet, plan_rounds, require_parts, trained_once, weight_sets
 from core.types import Record
 
@@ -123,10 +124,9 @@ class Run:
         return self._readers[key]
 
     def prompt_sources(self, modality: str) -> tuple[str, ...]:
-        """Return the modalities that may prompt ``modality``: neighbours in the flow, as ``prompt.sources`` says."""
-        sources = self.config.prompt.sources
-        names = neighbours(self.flows.align if sources == "align_flow" else self.flows.union, modality)
-        return tuple(name for name in names if name == self.config.align.centre) if sources == "centre" else names
+        """Return the modalities that may prompt ``modality``; see `core.flow.prompt_sources`."""
+        flows, config = self.flows, self.config
+        return prompt_sources(modality, config.prompt, config.align.centre, align=flows.align, union=flows.union)
 
     def visible(self, record: Record) -> tuple[str, ...]:
         """Return the modalities of a study that training may see, in the order of the flows."""

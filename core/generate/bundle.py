@@ -106,7 +106,7 @@ class Bundle:
         ]
         return all(each.beneficial for each in recorded if (each.receiver, each.sender) == (receiver, sender))
 
-    def may_prompt(self, modality: str) -> bool:
+    def has_trained_prompt_encoder(self, modality: str) -> bool:
         """Return whether a modality can be a prompt: it has a prompt encoder, and a stage has trained it."""
         return self.run.parts(modality).prompt is not None and self.networks.trained(self.key(modality, "prompt"))
 

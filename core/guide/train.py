@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from core.engine.distributed import BatchShard
 from core.engine.loop import LossTerms, Metrics, Stage
 from core.engine.rng import forked_rng, make_generator
 from core.engine.trainer import Trainer
+from core.flow.prompt_sources import guide_sources
 from core.guide.context_encoder import ContextEncoder
 from core.guide.losses import BatchRows, ContextContrast, FlowState, SelfReconstructionHead, guide_losses
 
@@ -110,14 +111,6 @@ def start_adaptation(member: RoundModality, studies: Studies, trainer: Trainer) 
     batch = trainer.compute.to_device(studies.batch(member.name, [member.indices[row] for row in chosen]))
     with torch.no_grad():
         adaptation.draw_from(member.prompt(batch), draws)
-
-
-def guide_sources(target: str, partners: Collection[str], available: Sequence[str]) -> tuple[str, ...]:
-    """Return the modalities that may prompt ``target``: neither itself nor one of its partners (method E6c).
-
-    A prompt from a partner would already contain the partner's context, and the coupling would learn nothing.
-    """
-    return tuple(name for name in available if name != target and name not in partners)
 
 
 def draw_guide_prompt(

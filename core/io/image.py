@@ -17,7 +17,7 @@ from core.errors import UserError
 from core.io.files import decoding, require_file, require_no_nul
 from core.io.geometry import Orientation, centred
 from core.io.npz_archive import SUFFIX, read_picture
-from core.io.provenance import Mark
+from core.io.provenance import PNG_KEY, Mark
 from core.types import DataFile, FileRef, Geometry, Sample, Space, file_ref, path_on_disk
 
 _DEPTH = {"L": 8, "RGB": 8, "I;16": 16, "I;16L": 16, "I;16B": 16, "I;16N": 16}
@@ -127,9 +127,6 @@ def _converted(image: Any, channels: int, equal: bool) -> Any:
     return image.convert("RGB" if channels == 3 else "L")
 
 
-MARK_KEY = "medweave"
-
-
 class ImageReaderConfig(PartConfig):
     """A reader of plain pictures. Such files state neither units nor position, so this config does.
 
@@ -178,7 +175,7 @@ class ImageReader:
         with decoding(path, "a picture"), self._open(path) as image:
             self._require_size(image, path)
             data, header = read_pixels(image, self.config.channels, self.config.convert, path)
-            text = image.info.get(MARK_KEY)
+            text = image.info.get(PNG_KEY)
         mark = None if text is None else Mark.parse(text, path)
         bits = header["bits"]
         if mark is not None:

@@ -11,8 +11,7 @@ from pydantic import model_validator
 from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.io.files import require_storable
-from core.io.image import MARK_KEY
-from core.io.provenance import SYNTHETIC, Mark, write_marked
+from core.io.provenance import Mark, png_mark, write_marked
 from core.types import Geometry, Provenance, Sample
 
 
@@ -79,15 +78,10 @@ class ImageWriter:
 
 def _save(levels: np.ndarray, path: Path, mark: Mark, geometry: Geometry | None) -> None:
     from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
 
-    text = PngInfo()
-    text.add_text("Synthetic", "true")
-    text.add_text("Description", SYNTHETIC)
-    text.add_itxt(MARK_KEY, mark.model_dump_json(exclude_none=True))
     options: dict[str, Any] = {}
     if geometry is not None:
         rows, columns = geometry.spacing_mm
         options["dpi"] = (25.4 / columns, 25.4 / rows)
     plane = levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, -1)
-    Image.fromarray(plane).save(path, format="PNG", pnginfo=text, **options)
+    Image.fromarray(plane).save(path, format="PNG", pnginfo=png_mark(mark), **options)

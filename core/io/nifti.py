@@ -19,12 +19,10 @@ from core.contract.modality import PartConfig
 from core.errors import MedWeaveWarning, UserError
 from core.io.files import decoding, require_file, require_storable
 from core.io.geometry import Orientation, SliceChoice, centred, select_slice
-from core.io.provenance import SYNTHETIC, Mark, write_marked
+from core.io.provenance import Mark, mark_nifti, read_nifti_mark, write_marked
 from core.types import Geometry, Provenance, Sample
 
-COMMENT = 6  # NIfTI extension code of plain text
 _SAME_SPACING = 0.01  # relative difference that an affine and the header's spacing may have
-_DESCRIP_BYTES = 79  # the field has 80 bytes and ends with a zero
 _MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 
 
@@ -70,7 +68,7 @@ class NiftiReader:
             image = _load(path)
             shape = self._shape(image, path)
             data = np.asarray(image.get_fdata(dtype=np.float32)).reshape(shape)
-            mark = _mark(image, path)
+            mark = read_nifti_mark(image.header, path)
             affine = self._affine(image, shape, path)
         data = self._finite(data, path)
         data, geometry = self._with_geometry(data, affine, path, mark, str(image.get_data_dtype()))
@@ -180,16 +178,6 @@ def _header_warnings(path: Path) -> Iterator[None]:
         warnings.warn(MedWeaveWarning(f"{path}: its header was repaired while reading: {line}"), stacklevel=2)
 
 
-def _mark(image: Any, path: Path) -> Mark | None:
-    for extension in image.header.extensions:
-        if extension.get_code() == COMMENT:
-            content = extension.get_content()
-            text = (content if isinstance(content, bytes) else str(content).encode()).rstrip(b"\0")
-            if text.startswith(b'{"medweave":'):
-                return Mark.parse(text, path)
-    return None
-
-
 def _as_marked(geometry: Geometry, mark: Mark, path: Path) -> Geometry:
     """Return the written geometry to the last bit; the header's (float32) where the image was moved since."""
     written = mark.geometry(geometry.shape, path)
@@ -233,7 +221,6 @@ class NiftiWriter:
 
     def _image(self, sample: Sample, provenance: Provenance, path: Path) -> tuple[Any, Mark]:
         import nibabel
-        from nibabel.nifti1 import Nifti1Extension
 
         data, geometry = require_storable(sample, path, axes=(2, 3)), sample.geometry
         if geometry is None or data.shape[0] != 1:
@@ -245,9 +232,7 @@ class NiftiWriter:
         if self.config.dtype == "int16":
             image.header.set_slope_inter(self.config.step, 0.0)
         _set_affine(image, geometry)
-        image.header["descrip"] = _descrip(mark)
-        content = mark.model_dump_json(exclude_none=True).encode()
-        image.header.extensions.append(Nifti1Extension(COMMENT, content))
+        mark_nifti(image.header, mark)
         return image, mark
 
     def _quantize(self, volume: np.ndarray, path: Path) -> np.ndarray:
@@ -270,7 +255,3 @@ def _set_affine(image: Any, geometry: Geometry) -> None:
     axes = geometry.affine[:3, :3] / np.linalg.norm(geometry.affine[:3, :3], axis=0)
     square = np.allclose(axes.T @ axes, np.eye(3), atol=1e-5)
     image.set_qform(geometry.affine, code=1 if square else 0, strip_shears=True)
-
-
-def _descrip(mark: Mark) -> bytes:
-    return f"{SYNTHETIC} ({mark.provenance.model})".encode("ascii", "replace")[:_DESCRIP_BYTES]

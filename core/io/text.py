@@ -13,11 +13,10 @@ from core.errors import UserError
 from core.io.dicom.instance import is_dicom
 from core.io.dicom.report import read_report
 from core.io.files import opening, require_file, require_no_nul
-from core.io.provenance import SYNTHETIC, Mark, write_marked
+from core.io.provenance import TEXT_MARKER, Mark, text_mark, write_marked
 from core.io.report_sections import SectionName, Titles, join_sections, section_names, split_sections
 from core.types import Provenance, Sample
 
-_MARKER = f"# {SYNTHETIC} "
 _OTHER_BOMS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -79,9 +78,9 @@ class TextReader:
             return self._report(path)
         text = _decode(content, path).replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
         meta: dict[str, object] = {"path": str(path)}
-        if text.startswith(_MARKER):
+        if text.startswith(TEXT_MARKER):
             marker, _, text = text.partition("\n")
-            meta |= Mark.parse(marker.removeprefix(_MARKER), path).meta()
+            meta |= Mark.parse(marker.removeprefix(TEXT_MARKER), path).meta()
         elif not text.strip():
             raise UserError(f"{path}: holds no text, only white space; remove it from the manifest")
         text = self.select_sections(text, str(path), synthetic="synthetic" in meta)
@@ -130,7 +129,7 @@ class TextWriter:
         if not isinstance(sample.data, str):
             raise UserError(f"{path}: token ids are no text; restore them with the preprocessor's invert first")
         mark = Mark.of(sample, provenance, units="characters")
-        content = f"{_MARKER}{mark.model_dump_json(exclude_none=True)}\n{sample.data}\n".encode(errors="replace")
+        content = f"{text_mark(mark)}{sample.data}\n".encode(errors="replace")
         write_marked(Path(path), mark, lambda temporary: temporary.write_bytes(content), overwrite=overwrite)
 
 

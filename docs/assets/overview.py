@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from core.config.registry import load_registry
 from core.config.installation import load_catalog
+from core.config.registry import load_registry
 from core.generate.contact_sheet import contact_sheet, write_sheet
 from core.types import Sample
 

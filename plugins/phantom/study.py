@@ -12,7 +12,7 @@ from core.api import Sample
 from plugins.phantom.anatomy.anatomy import Anatomy, draw_anatomy
 from plugins.phantom.anatomy.body import Body, build_body
 from plugins.phantom.anatomy.findings import Finding, draw_findings, labels_of
-from plugins.phantom.anatomy.mediastinal import heart_scale
+from plugins.phantom.anatomy.heart_and_vessels import heart_scale
 from plugins.phantom.geometry.grid import Grid
 from plugins.phantom.imaging.masks import finding_mask, organ_mask
 from plugins.phantom.imaging.projection import attenuation

@@ -36,6 +36,8 @@ def test_every_function_that_cites_an_equation_is_listed():
     planned = set(re.findall(r"\b[EF]\d+\b", PAGE.partition("Planned")[2]))
     cited = set()
     for path in (ROOT / "core").rglob("*.py"):
-        for citation in re.findall(r"(?i:method) ((?:[EF]\d+[a-c]?(?:, | and |-)?)+)", path.read_text(encoding="utf-8")):
+        for citation in re.findall(
+            r"(?i:method) ((?:[EF]\d+[a-c]?(?:, | and |-)?)+)", path.read_text(encoding="utf-8")
+        ):
             cited |= set(re.findall(r"[EF]\d+", citation))
     assert cited <= listed | planned, cited - listed - planned

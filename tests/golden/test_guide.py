@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from core.config.recipe import GuideChoice
 from core.contract.modality import Site
 from core.diffuse.objective import noised
+from core.flow.prompt_sources import guide_sources
 from core.guide.attention import GuidanceAttention, attach_guidance
 from core.guide.context_encoder import AdaptationTokens, ContextEncoder, draw_parameters
 from core.guide.losses import (
@@ -20,7 +21,7 @@ from core.guide.losses import (
     encode_context,
     guide_losses,
 )
-from core.guide.train import draw_guide_prompt, guide_sources
+from core.guide.train import draw_guide_prompt
 from core.nn import log_snr_of_timestep
 from core.testing.toy_nets import ToyDenoiser
 from core.types import Conditioning, Geometry, LatentSpec, Prompt

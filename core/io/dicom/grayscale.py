@@ -1,7 +1,8 @@
 """Grey pixels: how they are stored, their stored numbers, and from these to values in the order of PS3.4 N.2.
 
 Pixels that lie plainly in a file are taken from its bytes as they are; pydicom decodes all others, after the size that
-a compressed frame itself states was compared with the header. Modality transformation, values of interest follow.
+a compressed frame itself states was compared with the header. Modality transformation, values of interest and polarity
+(MONOCHROME1) follow.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.errors import UserError
+from core.errors import MedWeaveWarning, UserError
 from core.io.dicom.header import Header
 from core.io.dicom.instance import DicomFile, stated_size
 from core.io.files import decoding
@@ -354,3 +355,20 @@ def _decoder(dataset: Dataset, path: Path) -> Any:
 
 def _syntax(dataset: Dataset) -> str:
     return str(dataset.file_meta.TransferSyntaxUID.name)
+
+
+def with_display_polarity(share: np.ndarray, header: Header, layout: PixelLayout) -> np.ndarray:
+    """Return fractions of the range, bright where values are large: those of MONOCHROME1 are inverted, after windowing.
+
+    The photometric interpretation decides; a Presentation LUT Shape (2050,0020) that contradicts it is a warning.
+    """
+    shape = header.word("PresentationLUTShape")
+    if shape and (shape == "INVERSE") != layout.inverted:
+        interpretation = header.word("PhotometricInterpretation")
+        warnings.warn(
+            MedWeaveWarning(
+                f"{header.path}: says {interpretation} and PresentationLUTShape {shape}; {interpretation} is used"
+            ),
+            stacklevel=2,
+        )
+    return 1 - share if layout.inverted else share

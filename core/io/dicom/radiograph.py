@@ -15,7 +15,15 @@ from pydantic import NonNegativeInt, PositiveFloat
 
 from core.contract.modality import PartConfig
 from core.errors import MedWeaveWarning, UserError
-from core.io.dicom.grayscale import PixelLayout, interest_of, is_padding, layout_of, modality_of, read_pixels
+from core.io.dicom.grayscale import (
+    PixelLayout,
+    interest_of,
+    is_padding,
+    layout_of,
+    modality_of,
+    read_pixels,
+    with_display_polarity,
+)
 from core.io.dicom.header import Header
 from core.io.dicom.instance import SUFFIXES, collect_warnings, read_header
 from core.io.dicom.mark import read_mark
@@ -220,8 +228,7 @@ class RadiographReader:
         interest = interest_of(header, layout, self.config.voi_index) if self.config.voi == "stated" else None
         low, high = modality.limits
         share = (values - low) / (high - low) if interest is None else interest(values)
-        if is_inverted(header, layout):
-            share = 1 - share
+        share = with_display_polarity(share, header, layout)
         if padding is not None and lies_apart(stored, padding, header.path):
             share = np.where(padding, 0.0, share)  # what the collimator hides is black, whatever the polarity
         return share.astype(np.float32)
@@ -263,20 +270,6 @@ def require_kind(header: Header, kinds: tuple[str, ...], burned_in: bool) -> Non
             f"{header.path}: says that its pixels show whose image it is (BurnedInAnnotation); blacken the text, or set"
             " burned_in = true"
         )
-
-
-def is_inverted(header: Header, layout: PixelLayout) -> bool:
-    """Return whether small values are bright. The photometric interpretation decides; a contradiction is a warning."""
-    shape = header.word("PresentationLUTShape")
-    if shape and (shape == "INVERSE") != layout.inverted:
-        interpretation = header.word("PhotometricInterpretation")
-        warnings.warn(
-            MedWeaveWarning(
-                f"{header.path}: says {interpretation} and PresentationLUTShape {shape}; {interpretation} is used"
-            ),
-            stacklevel=2,
-        )
-    return layout.inverted
 
 
 def lies_apart(values: np.ndarray, padding: np.ndarray, path: Path) -> bool:

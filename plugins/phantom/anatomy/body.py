@@ -13,9 +13,9 @@ from plugins.phantom.anatomy.abdomen import abdomen_layers
 from plugins.phantom.anatomy.anatomy import Anatomy
 from plugins.phantom.anatomy.cavity import Cavity, build_cavity
 from plugins.phantom.anatomy.findings import Finding
+from plugins.phantom.anatomy.heart_and_vessels import airway_layers, heart_layers, mediastinum_layer, vessel_layers
 from plugins.phantom.anatomy.lesions import atelectasis_layers, consolidation_layers, edema_layers, lesion_layers
 from plugins.phantom.anatomy.lungs import lung_layers
-from plugins.phantom.anatomy.mediastinal import airway_layers, heart_layers, mediastinum_layer, vessel_layers
 from plugins.phantom.anatomy.outline import outline_layers
 from plugins.phantom.anatomy.pleura import effusion_layers, pneumothorax_layers
 from plugins.phantom.anatomy.skeleton import bone_layers

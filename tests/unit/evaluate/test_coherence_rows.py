@@ -42,7 +42,7 @@ class FakeTestSet:
             parts=lambda name: SimpleNamespace(data=SimpleNamespace(kind="tokens" if name == "text" else "grid")),
         )
         may = outputs if promptable is None else promptable
-        self.bundle = SimpleNamespace(may_prompt=lambda name: name in may, trained_pairs=tuple(pairs))
+        self.bundle = SimpleNamespace(has_trained_prompt_encoder=lambda name: name in may, trained_pairs=tuple(pairs))
         self.studies = SimpleNamespace(
             indices_with=self.indices_with, batch=self.taken, batches=lambda *of: iter([self.taken(*of)])
         )

@@ -7,8 +7,9 @@ import pytest
 
 from core.contract.modality import Modality, PartConfig, Parts, Shared
 from core.errors import MedWeaveWarning, UserError
-from core.flow.grammar import Flow, neighbours, parse_flow, reachable_pairs
+from core.flow.grammar import Flow, parse_flow, reachable_pairs
 from core.flow.patient_pools import assign_pools, visible, with_pools
+from core.flow.prompt_sources import neighbours
 from core.flow.rounds import missing_parts, plan_rounds, require_parts, trained_once, weight_sets
 from core.types import DataSpec, Record
 
