@@ -12,21 +12,26 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import UserError
-from core.types import DataFile, Sample
+from core.types import DataFile, FileRef, Sample
 
 _TODO = {errno.ENAMETOOLONG: "shorten it", errno.EACCES: "check its permissions and its folder's"}
 _TODO_WRITING = {errno.ENAMETOOLONG: "shorten the name", errno.ENOSPC: "free some space, or choose another disk"}
 
 
-def require_file(path: Path, suffixes: tuple[str, ...]) -> Path:
+def require_file(path: DataFile, suffixes: tuple[str, ...]) -> Path:
     """Return the path of an existing, non-empty file with one of the suffixes; `UserError` that names it otherwise."""
     path = require_no_nul(path)
     with opening(path):
         return _require_content(path, suffixes)
 
 
-def require_no_nul(path: Path) -> Path:
-    """Return the path; `UserError` where it holds a NUL character, which no file system stores."""
+def require_no_nul(path: DataFile) -> Path:
+    """Return the path of a file.
+
+    `UserError` for a picture in an archive, and for a NUL character, which no file system stores.
+    """
+    if isinstance(path, FileRef):
+        raise UserError(f"{path}: is a picture in an archive, and this reader reads files; give a file")
     path = Path(path)
     if "\0" in str(path):
         shown = str(path).replace("\0", "\\0")

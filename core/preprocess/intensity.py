@@ -64,6 +64,19 @@ class WindowNormalization(GridPreprocess):
         return self.config.value_bounds
 
 
+class N4Config(BaseModel):
+    """N4ITK (Tustison et al., IEEE TMI 29:1310, 2010), by SimpleITK.
+
+    ``iterations``: at most so many per level, one entry per level. ``shrink``: the field is smooth, so it is estimated
+    on every so many points per axis, as is usual; the factor is smaller where an axis would get fewer than 32 points.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    iterations: tuple[PositiveInt, ...] = (50, 50, 50, 50)
+    shrink: PositiveInt = 4
+
+
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -128,19 +141,6 @@ class PercentileNormalization(GridPreprocess):
 
 _MIN_POINTS = 32  # points per axis that the grid of the estimate has at least
 _MIN_FOREGROUND = 64  # points of foreground below which no field can be estimated
-
-
-class N4Config(BaseModel):
-    """N4ITK (Tustison et al., IEEE TMI 29:1310, 2010), by SimpleITK.
-
-    ``iterations``: at most so many per level, one entry per level. ``shrink``: the field is smooth, so it is estimated
-    on every so many points per axis, as is usual; the factor is smaller where an axis would get fewer than 32 points.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    iterations: tuple[PositiveInt, ...] = (50, 50, 50, 50)
-    shrink: PositiveInt = 4
 
 
 def require_simpleitk() -> None:

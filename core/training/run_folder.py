@@ -45,7 +45,13 @@ class RunFolder:
     def rows(self, stage: str) -> list[MetricRow] | None:
         """Return the table rows of a finished stage; `None` where it is not finished."""
         finished = self._progress["stages"].get(stage)
-        return None if finished is None else [MetricRow(**row) for row in finished["lines"]]
+        try:
+            return None if finished is None else [MetricRow(**row) for row in finished["lines"]]
+        except TypeError:
+            raise UserError(
+                f"{self.path}: was written by another version of MedWeave; finish it with that version, or name another"
+                " folder with --run"
+            ) from None
 
     def homes(self) -> Mapping[str, Path]:
         """Return the folder with the weights of each finished weight set, of the last stage that trained it."""

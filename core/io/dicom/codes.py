@@ -53,7 +53,6 @@ VIEWS: dict[View, Code] = {
 }
 CHEST = Code(value="816094009", meaning="Chest")
 PROCESSING = Code(value="109102", meaning="Processing Equipment", scheme="DCM")  # CID 7005
-ENGLISH = Code(value="eng", meaning="English", scheme="RFC5646")
 
 
 _STRUCTURE = Code(value="123037004", meaning="Anatomical Structure")

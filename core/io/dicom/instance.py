@@ -137,8 +137,10 @@ class _SharedFiles:
     num_bytes: int = 0
 
     def has_room_for(self, num_bytes: int) -> bool:
+        if self.num_bytes + num_bytes > HELD_BYTES:
+            return False
         self.num_bytes += num_bytes
-        return self.num_bytes <= HELD_BYTES
+        return True
 
 
 _shared: ContextVar[_SharedFiles | None] = ContextVar("files that are opened once in a block", default=None)

@@ -27,7 +27,7 @@ from core.io.dicom.grayscale import (
 from core.io.dicom.header import Header
 from core.io.dicom.instance import SUFFIXES, collect_warnings, read_header
 from core.io.dicom.mark import read_mark
-from core.io.files import decoding
+from core.io.files import decoding, require_no_nul
 from core.io.geometry import Orientation, centred
 from core.io.provenance import Mark
 from core.types import Sample
@@ -184,7 +184,7 @@ class RadiographReader:
 
     def read(self, path: Path) -> Sample:
         """Return the projection, bright where the body is dense; `UserError` that names the file for all else."""
-        path = Path(path)
+        path = require_no_nul(path)
         with collect_warnings(path), decoding(path, "DICOM"):
             header = read_header(path)
             self._check_kind(header)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from plugins.phantom.anatomy.abdomen import abdomen_layers
 from plugins.phantom.anatomy.anatomy import Anatomy
-from plugins.phantom.anatomy.cavity import Cavity, build_cavity
+from plugins.phantom.anatomy.cavity import build_cavity
 from plugins.phantom.anatomy.findings import Finding
 from plugins.phantom.anatomy.heart_and_vessels import airway_layers, heart_layers, mediastinum_layer, vessel_layers
 from plugins.phantom.anatomy.lesions import atelectasis_layers, consolidation_layers, edema_layers, lesion_layers
@@ -70,8 +69,3 @@ def build_body(
     layers += airway_layers(grid, anatomy)
     layers += bone_layers(grid, anatomy)
     return Body(grid, tuple(layers), hu)
-
-
-def cavity_of(grid: Grid, anatomy: Anatomy, findings: tuple[Finding, ...], rng: Any) -> Cavity:
-    """Return the cavity alone, as `build_body` makes it."""
-    return build_cavity(grid, anatomy, findings, rng.spawn(1)[0])

@@ -11,7 +11,6 @@ from plugins.phantom.geometry.layers import Layer
 from plugins.phantom.geometry.shapes import profile, splat, voxel_fraction
 
 _VERTEBRA_MM = 23.0
-_FIRST_RIB_Z = 108.0  # at the spine; each further rib lies a vertebra lower
 _FIRST_BELOW_APEX = 20.0
 
 

@@ -9,7 +9,15 @@ import pytest
 
 from core.data.fingerprint import content_hash_or_zero, file_fingerprint
 from core.errors import UserError
-from core.io import AnyFormatReaderConfig, ImageReaderConfig
+from core.io import (
+    AnyFormatReaderConfig,
+    ImageReaderConfig,
+    NiftiReaderConfig,
+    RadiographReaderConfig,
+    SegmentationReaderConfig,
+    SeriesReaderConfig,
+    TextReaderConfig,
+)
 from core.types import ArchiveMember, FileRef, Record, file_ref, path_on_disk
 
 RNG = np.random.default_rng(0)
@@ -174,3 +182,19 @@ def test_pictures_of_the_same_archive_differ(folder):
     assert file_fingerprint(file_ref(folder / "b.npz#0")) == file_fingerprint(
         file_ref(folder / "c.npz#0")
     )  # both are missing
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        NiftiReaderConfig(modality="m"),
+        SeriesReaderConfig(modality="m"),
+        RadiographReaderConfig(modality="m", orientation="IL"),
+        SegmentationReaderConfig(modality="m"),
+        TextReaderConfig(modality="m"),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_a_reader_of_files_refuses_a_picture_in_an_archive(config, folder):
+    with pytest.raises(UserError, match=r"images\.npz#1: is a picture in an archive, and this reader reads files"):
+        config.build().read(file_ref(folder / "images.npz#1"))

@@ -1,5 +1,6 @@
 """The folder of a run whose progress cannot be read."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,4 +40,17 @@ def test_a_whole_progress_is_read(config):
     again = RunFolder(config, "seen")
     assert again.rows("align 1 a-b") == []
     assert again.homes() == {"a.prompt": config.run / "align" / "a.prompt"}
+    again.close()
+
+
+def test_a_run_of_another_version_is_one_line(config):
+    started = RunFolder(config, "seen")
+    started.finish("align 1 a-b", "align", ["a.prompt"], [])
+    started.close()
+    path = config.run / "progress.json"
+    row = {"phase": "align", "what": "w", "value": 1.0, "former_field": ""}
+    path.write_text(path.read_text().replace('"lines": []', f'"lines": [{json.dumps(row)}]'))
+    again = RunFolder(config, "seen")
+    with pytest.raises(UserError, match="was written by another version of MedWeave; finish it with that version"):
+        again.rows("align 1 a-b")
     again.close()
