@@ -20,7 +20,7 @@ def parser() -> Parser:
     flags.add_argument("name", nargs="?", help="a modality or a plugin; without it everything installed is listed")
     flags.add_argument("--preset", default="tiny", help="the sizes to build (default: tiny)")
     flags.add_argument("--params", action="store_true", help="print the number of parameters of every weight set")
-    flags.add_argument("--registry", type=path, help="registry.toml to use instead of the one found")
+    flags.add_argument("--registry", type=path, help="registry.toml to use instead of the default one")
     return flags
 
 

@@ -47,7 +47,7 @@ def parser() -> Parser:
     )
     flags.add_argument("--quiet", action="store_true", help="no progress bar")
     flags.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
-    flags.add_argument("--registry", type=path, help="registry.toml to use instead of the one found")
+    flags.add_argument("--registry", type=path, help="registry.toml to use instead of the default one")
     return flags
 
 

@@ -1,4 +1,4 @@
-"""Mutated files of every format but DICOM images (`test_dicom_fuzz`): a finite sample or one line, soon, in no memory."""
+"""Mutated files of every format but DICOM images (`test_fuzz_dicom`): a finite sample or one line, soon, in no memory."""
 
 import gzip
 import io
