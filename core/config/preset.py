@@ -11,6 +11,7 @@ from core.config.toml import Table
 
 Phase = Literal["autoencoder", "align", "diffuse", "guide"]
 Solver = Literal["ddim", "euler", "heun", "dpmpp_2m"]
+Schedule = Literal["cosine", "constant"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
@@ -18,8 +19,10 @@ class Training(Table):
     """How one phase is trained. The ``_tokens`` values, where given, are those of modalities whose data are tokens.
 
     ``steps`` are those of a weight set, or of a round of alignment. In a round of guidance, where pairs take turns,
-    they are those of each pair. ``epochs`` above 0 replaces both counts of steps. ``accumulate``: parts in which a
-    batch goes through the network. ``ema``: decay per step. ``clip``: largest gradient norm.
+    they are those of each pair. ``epochs`` above 0 replaces both counts of steps. ``schedule``: after the warm-up the
+    learning rate falls to 0 as a half cosine, or stays. ``weight_decay``, left out, is that of ``optimiser``: see
+    `decay`. ``accumulate``: parts in which a batch goes through the network. ``ema``: decay per step. ``clip``: largest
+    gradient norm.
     """
 
     steps: int = Field(ge=1)
@@ -30,12 +33,20 @@ class Training(Table):
     batch_tokens: int | None = Field(default=None, ge=1)
     learning_rate_tokens: float | None = Field(default=None, gt=0)
     optimiser: Literal["adam", "adamw"] = "adamw"
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float | None = Field(default=None, ge=0)
+    schedule: Schedule = "cosine"
     warmup: int = Field(default=0, ge=0)
     accumulate: int = Field(default=1, ge=1)
     clip: float = Field(default=1.0, gt=0)
     ema: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "fp32"
+
+    @property
+    def decay(self) -> float:
+        """Weight decay per step, in units of the learning rate: that given, or 0.01 for AdamW and none for Adam."""
+        if self.weight_decay is not None:
+            return self.weight_decay
+        return 0.01 if self.optimiser == "adamw" else 0.0
 
     def batch_of(self, kind: str) -> int:
         """Return the samples per step for a `DataSpec` kind."""
@@ -64,6 +75,7 @@ class OtherTraining(Table):
     learning_rate_tokens: float | None = Field(default=None, gt=0)
     optimiser: Literal["adam", "adamw"] | None = None
     weight_decay: float | None = Field(default=None, ge=0)
+    schedule: Schedule | None = None
     precision: Literal["fp32", "bf16"] | None = None
 
 

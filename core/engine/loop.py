@@ -15,7 +15,15 @@ from torch.nn import Parameter
 from core.config.preset import Phase, Training
 from core.engine.checkpoint import require_same_tensors
 from core.engine.distributed import BatchShard, Compute
-from core.engine.optimiser import MovingAverage, load_moments, make_optimiser, moments, schedule
+from core.engine.optimiser import (
+    MovingAverage,
+    averaged_tensors,
+    decayed_parameters,
+    load_moments,
+    make_optimiser,
+    moments,
+    schedule,
+)
 from core.engine.rng import derived_seed
 from core.errors import UserError
 
@@ -67,8 +75,8 @@ class StepLoop:
         for module in stage.modules.values():
             compute.to_device(module).train()
         self.parameters = dict(_trained(stage.modules))
-        self.optimiser = make_optimiser([*self.parameters.values()], stage.training, stage.learning_rate)
-        self.average = MovingAverage(self.parameters, stage.training.ema)
+        self.optimiser = make_optimiser(self.parameters, _decayed(stage.modules), stage.training, stage.learning_rate)
+        self.average = MovingAverage(averaged_tensors(self.parameters, stage.modules), stage.training.ema)
         self.losses = compute.shared(_Losses(stage, compute, seed))
         self.totals: list[float] = []
         self.row: dict[str, float | Tensor] = {}
@@ -87,7 +95,7 @@ class StepLoop:
         loss, gradient_norm = torch.stack([torch.stack([*terms.values()]).sum(), norm]).tolist()
         require_finite(stage.title, step, (loss, gradient_norm), terms, self.parameters)
         torch.nn.utils.clip_grads_with_norm_(parameters, stage.training.clip, norm)
-        rate = stage.learning_rate * schedule(step, stage.steps, stage.training.warmup)
+        rate = stage.learning_rate * schedule(step, stage.steps, stage.training.warmup, stage.training.schedule)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
@@ -113,7 +121,7 @@ class StepLoop:
         """Return all tensors that the next step depends on, and the losses so far."""
         return {
             **_with_prefix("weights", self._weights()),
-            **_with_prefix("moments", moments(self.optimiser, [*self.parameters])),
+            **_with_prefix("moments", moments(self.optimiser)),
             **_with_prefix("average", self.average.average),
             "losses": torch.tensor(self.totals, dtype=torch.float64),
         }
@@ -125,7 +133,7 @@ class StepLoop:
         with torch.no_grad():
             for name, value in weights.items():
                 value.copy_(stored[name])
-        load_moments(self.optimiser, [*self.parameters], _without_prefix("moments", state))
+        load_moments(self.optimiser, _without_prefix("moments", state))
         self.average.load(_without_prefix("average", state))
         self.totals = state["losses"].tolist()
 
@@ -167,6 +175,11 @@ def _trained(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Paramet
             if weight.requires_grad and id(weight) not in seen:
                 seen.add(id(weight))
                 yield f"{key}.{name}", weight
+
+
+def _decayed(modules: Mapping[str, nn.Module]) -> set[str]:
+    """Return the names, as in `_trained`, of the parameters that weight decay may shrink."""
+    return {f"{key}.{name}" for key, module in modules.items() for name in decayed_parameters(module)}
 
 
 def _with_prefix(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -6,47 +6,95 @@ Later phases, metrics and bundles use the moving average.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from core.config.preset import Training
+from core.config.preset import Schedule, Training
 from core.errors import UserError
 
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _NormBase)
 
-def schedule(step: int, steps: int, warmup: int) -> float:
-    """Return the factor on the learning rate: linear warm-up over ``warmup`` steps, then a half cosine down to 0."""
+
+def schedule(step: int, steps: int, warmup: int, kind: Schedule = "cosine") -> float:
+    """Return the factor on the learning rate at a step, counted from 0.
+
+    It rises linearly over ``warmup`` steps. Then it falls to 0 as a half cosine, or stays 1 (``constant``; MediSyn).
+    """
     if step < warmup:
         return (step + 1) / warmup
+    if kind == "constant":
+        return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def make_optimiser(parameters: list[Parameter], training: Training, learning_rate: float) -> Optimizer:
-    """Return Adam or AdamW for the parameters; `UserError` where there are none to train."""
+def make_optimiser(
+    parameters: Mapping[str, Parameter], decayed: Collection[str], training: Training, learning_rate: float
+) -> Optimizer:
+    """Return the optimiser of the named parameters, with the decay of ``training`` on the ``decayed`` ones only.
+
+    Both names of `Training.optimiser` are this one update: with a decay of 0, which is the default of ``adam``, AdamW
+    is Adam. A decay always works on the weight itself (Loshchilov and Hutter 2019, Algorithm 2). As an L2 term of the
+    gradient it would be divided by the gradient's size, and shrink weights of small gradients fastest
+    (docs/decisions/0021-numerics.md).
+
+    Raises `UserError` where there are no parameters.
+    """
     if not parameters:
         raise UserError("nothing to train: every weight of this phase is frozen")
-    kind = torch.optim.Adam if training.optimiser == "adam" else torch.optim.AdamW
+    split: dict[bool, list[tuple[str, Parameter]]] = {True: [], False: []}
+    for name, weight in parameters.items():
+        split[name in decayed].append((name, weight))
+    decay_of = {True: training.decay, False: 0.0}
+    groups = [{"params": named, "weight_decay": decay_of[key]} for key, named in split.items() if named]
     # One pass over all weights; torch offers it for these two devices.
-    fused = all(weight.device.type in ("cpu", "cuda") for weight in parameters)
-    return kind(parameters, lr=learning_rate, weight_decay=training.weight_decay, fused=fused)
+    fused = all(weight.device.type in ("cpu", "cuda") for weight in parameters.values())
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=fused)
 
 
-def moments(optimiser: Optimizer, names: list[str]) -> dict[str, Tensor]:
-    """Return the optimiser's tensors as ``<parameter>/<moment>``; ``names`` in the order of its parameters.
+def decayed_parameters(module: nn.Module) -> set[str]:
+    """Return the names of the module's parameters that weight decay may shrink: matrices and kernels of layers.
+
+    These are tensors of two or more axes that are called a weight and belong neither to an embedding nor to a
+    normalisation. Biases, gains, temperatures, learned tokens and tables of positions keep their size: their size is
+    what they say. A weight that an embedding shares with another layer counts as an embedding.
+    """
+    names: set[str] = set()
+    spared: set[int] = set()
+    for prefix, layer in module.named_modules():
+        plain = isinstance(layer, (*_EMBEDDINGS, *_NORMS))
+        for name, weight in layer.named_parameters(recurse=False):
+            if plain:
+                spared.add(id(weight))
+            elif weight.ndim > 1 and "weight" in name:
+                names.add(f"{prefix}.{name}" if prefix else name)
+    shared = {name for name, weight in module.named_parameters(remove_duplicate=False) if id(weight) in spared}
+    return names - shared
+
+
+def parameter_names(optimiser: Optimizer) -> list[str]:
+    """Return the names of the optimiser's parameters in the order of its state."""
+    return [name for group in optimiser.param_groups for name in group["param_names"]]
+
+
+def moments(optimiser: Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's tensors as ``<parameter>/<moment>``.
 
     A parameter that no step has reached yet has none.
     """
-    state = optimiser.state_dict()["state"]
+    state, names = optimiser.state_dict()["state"], parameter_names(optimiser)
     return {f"{names[index]}/{name}": value for index, entry in state.items() for name, value in entry.items()}
 
 
-def load_moments(optimiser: Optimizer, names: list[str], stored: Mapping[str, Tensor]) -> None:
+def load_moments(optimiser: Optimizer, stored: Mapping[str, Tensor]) -> None:
     """Restore the tensors that `moments` returned."""
-    indices = {name: index for index, name in enumerate(names)}
+    indices = {name: index for index, name in enumerate(parameter_names(optimiser))}
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in stored.items():
         name, _, moment = key.rpartition("/")
@@ -54,10 +102,26 @@ def load_moments(optimiser: Optimizer, names: list[str], stored: Mapping[str, Te
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
+def averaged_tensors(parameters: Mapping[str, Parameter], modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Return the parameters, and the floating-point buffers of the modules' state by ``<module>.<buffer>``.
+
+    Running statistics of a batch normalisation belong to the weights that made them: averaged weights with the last
+    statistics would be a network that no step has seen.
+    """
+    buffers = {
+        f"{key}.{name}": value
+        for key, module in modules.items()
+        for name, value in module.state_dict(keep_vars=True).items()
+        if not isinstance(value, Parameter) and value.is_floating_point()
+    }
+    return {**parameters, **buffers}
+
+
 class MovingAverage:
     """``average <- d average + (1 - d) weight`` after every step, with ``d = min(decay, (1 + t) / (10 + t))``.
 
     ``t`` counts updates from 0. The ramp lets a short run forget its random start; decay 0 copies the weights.
+    ``weights``: the trained parameters, and the statistics that belong to them (`averaged_tensors`).
     """
 
     def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
