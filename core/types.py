@@ -199,9 +199,9 @@ class Posterior:
 class Prompt:
     """An input modality in the shared space.
 
-    ``tokens`` ``batch length width``; ``pooled`` ``batch width`` of unit norm; ``mask`` bool ``batch length``, true
-    where a token counts. Token 0 is never masked and holds nothing of the input (a learned vector, or CLIP's start
-    token): masking all others *is* the null prompt, and no row is ever masked whole.
+    ``tokens`` ``batch length token_width``; ``pooled`` ``batch width`` of unit norm; ``mask`` bool ``batch length``,
+    true where a token counts. Token 0 is never masked and holds nothing of the input (zeros, or CLIP's start token):
+    masking all others *is* the null prompt, and no row is ever masked whole.
     """
 
     tokens: Tensor

@@ -231,13 +231,22 @@ class Augmenter(Protocol):
 
 @runtime_checkable
 class PromptEncoder(Protocol):
-    """`Batch` to `Prompt` in the shared space (method E1). A ``torch.nn.Module``."""
+    """`Batch` to `Prompt` in the shared space (method E1). A ``torch.nn.Module``.
+
+    ``width`` of the pooled vector. Tokens have the same width, or the ``token_width`` that the encoder states
+    (`token_width`).
+    """
 
     width: int
 
     def __call__(self, batch: Batch) -> Prompt:
         """Return tokens, pooled vector and mask of every sample."""
         ...
+
+
+def token_width(encoder: PromptEncoder) -> int:
+    """Return the width of an encoder's tokens: that of its pooled vector unless it states another."""
+    return int(getattr(encoder, "token_width", encoder.width))
 
 
 @runtime_checkable
@@ -264,7 +273,8 @@ class Denoiser(Protocol):
     """Noisy latent to prediction (method E10, E11). A ``torch.nn.Module``.
 
     ``noisy`` ``batch channel *space``; ``level`` log-SNR, float32 ``batch``. ``latent_shape`` is ``(channel, *space)``
-    of the latents it was built for, ``prompt_width`` the width of its prompt tokens.
+    of the latents it was built for, ``prompt_width`` the width of its prompt tokens. A denoiser that also takes the
+    pooled vector states its width as ``pooled_width`` (`pooled_width`).
     """
 
     latent_shape: tuple[int, ...]
@@ -281,6 +291,11 @@ class Denoiser(Protocol):
     def attach(self, site: str, module: Module) -> None:
         """Register ``module(hidden, context) -> update`` to be added at the site."""
         ...
+
+
+def pooled_width(denoiser: Denoiser) -> int | None:
+    """Return the width of the pooled vector that a denoiser takes; ``None`` where it takes none."""
+    return getattr(denoiser, "pooled_width", None)
 
 
 @runtime_checkable

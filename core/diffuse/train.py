@@ -13,7 +13,7 @@ from core.config.preset import Training
 from core.config.recipe import PromptChoice
 from core.data.studies import Studies
 from core.diffuse.objective import draw_levels, draw_prompts, min_snr_weight, noise_loss, noised
-from core.diffuse.prompts import StudyPrompts
+from core.diffuse.study_prompts import StudyPrompts
 from core.engine.distributed import BatchShard
 from core.engine.loop import LossTerms, Metrics, Stage
 from core.engine.rng import make_generator

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from core.config.run_config import RunConfig
 from core.config.toml import read_toml
-from core.contract.modality import Modality
-from core.diffuse.prompts import PromptAssembly
+from core.contract.modality import Modality, token_width
+from core.diffuse.prompts import CentredPromptEncoder, PromptAssembly
 from core.engine.distributed import Compute
 from core.errors import UserError, format_validation_error
 from core.flow.run import Run, start_run
@@ -56,9 +56,15 @@ class Bundle:
 
     def assembly(self, modality: str) -> Any:
         """Return the module that turns prompts into the conditioning of a modality's denoiser; trained with it."""
-        width = self.part(modality, "denoiser").prompt_width
-        make = partial(PromptAssembly, width, self.run.prompt_sources(modality))
+        width, sources = self.part(modality, "denoiser").prompt_width, self.run.prompt_sources(modality)
+        widths = {source: token_width(self.part(source, "prompt")) for source in sources}
+        make = partial(PromptAssembly, width, widths, self.run.config.prompt.form)
         return self.networks.of(assembly_key(modality), make)
+
+    def prompt_encoder(self, modality: str) -> CentredPromptEncoder:
+        """Return the prompt encoder of a modality as denoisers read it, without the mean of the modality (E6b)."""
+        encoder = CentredPromptEncoder(self.part(modality, "prompt"), self.mean_prompt(modality))
+        return self.networks.compute.to_device(encoder)
 
     def mean_prompt(self, modality: str) -> tuple[float, ...]:
         """Return the mean pooled vector of a modality's training studies (method E6b); empty where the run has none."""
@@ -112,7 +118,7 @@ class Bundle:
 
     def _new_context_encoder(self, modality: str) -> ContextEncoder:
         parts, width = self.run.parts(modality), self._context_width(modality)
-        prompt = width if parts.prompt is None else self.part(modality, "prompt").width
+        prompt = width if parts.prompt is None else token_width(self.part(modality, "prompt"))
         spec, geometry = self.part(modality, "autoencoder").spec, parts.data.default_geometry
         return new_context_encoder(self.run.config.guide, spec, geometry, width=width, prompt_width=prompt)
 

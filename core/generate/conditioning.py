@@ -106,18 +106,18 @@ def conditioning_graph(
 
 
 def route_prompts(bundle: Bundle, output: str, prompts: Iterable[str]) -> dict[str, str]:
-    """Return the modality of the prompt that an output reads, by prompt source (method E6b).
+    """Return the prompts that an output reads, each under its own name (method E6b).
 
-    A neighbour in the flow is its own source. Any other modality stands for the first neighbour that is free, where
-    the mean prompts of both are known; it is not used where no neighbour is left.
+    A neighbour in the flow is read whole. Of any other modality the pooled vector is read alone, where the run knows
+    its mean, and where the output was trained with pooled vectors of neighbours.
     """
-    prompts, sources = tuple(prompts), bundle.run.prompt_sources(output)
-    route = {prompt: prompt for prompt in prompts if prompt in sources}
-    for prompt in prompts:
-        free = [source for source in sources if source not in route and bundle.mean_prompt(source)]
-        if prompt != output and prompt not in sources and free and bundle.mean_prompt(prompt):
-            route[free[0]] = prompt
-    return route
+    sources = bundle.run.prompt_sources(output)
+    foreign = bool(sources) and bundle.run.config.prompt.form != "tokens_pooled_size"
+    return {
+        prompt: prompt
+        for prompt in prompts
+        if prompt in sources or (foreign and prompt != output and bundle.mean_prompt(prompt))
+    }
 
 
 def _partner_reasons(

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from core.config.recipe import SamplerChoice
@@ -82,13 +81,13 @@ def restored(bundle: Bundle, name: str, batch: Batch, given: Sequence[Geometry |
 
 
 def encoded_prompt(bundle: Bundle, name: str, batch: Batch) -> Prompt:
-    """Return the prompt of a batch in the shared space; `UserError` where the run has no trained encoder."""
+    """Return the prompt of a batch, its modality's mean removed (method E6b); `UserError` without a trained encoder."""
     if bundle.run.parts(name).prompt is None:
         raise UserError(f"'{name}' has no prompt encoder at this preset and cannot be a prompt; give another modality")
     key = bundle.key(name, "prompt")
     if not bundle.networks.trained(key):
         raise UserError(f"'{name}' cannot be a prompt: this run has not trained '{key}'; run its phase 'align'")
-    return bundle.part(name, "prompt").eval()(bundle.networks.compute.to_device(batch))
+    return bundle.prompt_encoder(name).eval()(bundle.networks.compute.to_device(batch))
 
 
 def encoded_latent(bundle: Bundle, name: str, batch: Batch) -> Tensor:
@@ -121,23 +120,11 @@ def conditionings(
 
 
 def routed_prompts(bundle: Bundle, route: Mapping[str, str], prompts: Mapping[str, Prompt]) -> dict[str, Prompt]:
-    """Return the prompts by the source that a denoiser reads them as (method E6b; `route_prompts`).
+    """Return the prompts that a denoiser reads (`route_prompts`).
 
-    A prompt that is its own source is read whole. Of any other, the pooled vector is read alone, with the mean of its
-    modality replaced by that of the source.
+    Of a modality that is none of its sources it reads the pooled vector alone (method E6b; `PromptAssembly`).
     """
-    return {
-        source: prompts[name] if source == name else _moved(bundle, prompts[name], name, source)
-        for source, name in route.items()
-    }
-
-
-def _moved(bundle: Bundle, prompt: Prompt, modality: str, source: str) -> Prompt:
-    """Return a pooled vector moved from the region of one modality to that of another, without tokens."""
-    mean = prompt.pooled.new_tensor(bundle.mean_prompt(modality))
-    shift = prompt.pooled.new_tensor(bundle.mean_prompt(source)) - mean
-    pooled = F.normalize(prompt.pooled + shift, dim=-1)
-    return Prompt(tokens=prompt.tokens[:, :1], pooled=pooled, mask=prompt.mask[:, :1])
+    return {source: prompts[name] for source, name in route.items()}
 
 
 def _output(bundle: Bundle, name: str, prompts: Mapping[str, Prompt], rows: int, scale: float) -> Output:

@@ -14,7 +14,7 @@ from core.config.preset import Training
 from core.config.recipe import GuideChoice
 from core.data.studies import Studies
 from core.diffuse.objective import draw_subset
-from core.diffuse.prompts import StudyPrompts
+from core.diffuse.study_prompts import StudyPrompts
 from core.engine.distributed import BatchShard
 from core.engine.loop import LossTerms, Metrics, Stage
 from core.engine.rng import forked_rng, make_generator

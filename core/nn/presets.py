@@ -89,6 +89,7 @@ def _reduced(
             num_blocks=1,
             head_width=denoiser_widths[0] // 2,
             prompt_width=prompt_width,
+            pooled_width=prompt_width,
             norm_groups=16,
         ),
     )
@@ -106,6 +107,7 @@ def _small(channels: int, prompt_width: int) -> _Networks:
             widths=(128, 256, 384),
             attention=(True, True, True),
             prompt_width=prompt_width,
+            pooled_width=prompt_width,
         ),
     )
 
@@ -125,6 +127,7 @@ def _paper(channels: int, prompt_width: int) -> _Networks:
             widths=(320, 640, 1280, 1280),
             attention=(True, True, True, False),
             head_width=(40, 80, 160, 160),
+            # As published, without a pooled vector: a folder of Stable Diffusion 1.5 loads by `init_from`.
             prompt_width=prompt_width,
         ),
     )

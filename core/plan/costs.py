@@ -14,7 +14,7 @@ from typing import Any
 from core.cli.text import columns, in_bytes, in_flops, in_time, labelled
 from core.config.preset import Phase
 from core.contract.build import MissingPackageError, build_part
-from core.contract.modality import Modality, PartConfig
+from core.contract.modality import Modality, PartConfig, pooled_width
 from core.errors import UserError, unknown_name
 from core.flow.rounds import weight_sets
 from core.flow.run import Run
@@ -249,7 +249,10 @@ def denoiser_flops(denoiser: Any, latent: LatentSpec, prompt: Prompt) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    conditioning = Conditioning(prompt=prompt.tokens, prompt_mask=prompt.mask, pooled=prompt.pooled)
+    tokens = torch.zeros(*prompt.mask.shape, denoiser.prompt_width, device="meta")
+    width = pooled_width(denoiser)
+    pooled = None if width is None else torch.zeros(1, width, device="meta")
+    conditioning = Conditioning(prompt=tokens, prompt_mask=prompt.mask, pooled=pooled)
     with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
         denoiser(torch.zeros(1, latent.channels, *latent.space), torch.zeros(1), conditioning)
     return counter.get_total_flops()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.contract.modality import Modality, Parts
+from core.contract.modality import Modality, Parts, pooled_width
 from core.testing.samples import draw_off_grid, draw_sample
 from core.types import Batch, Conditioning, Provenance, Sample
 
@@ -147,7 +147,8 @@ class CheckContext:
 
         width = self.part("denoiser").prompt_width
         tokens = torch.randn(batch, length, width, generator=generator(seed + 100))
-        pooled = torch.nn.functional.normalize(torch.randn(batch, width, generator=generator(seed + 200)), dim=-1)
+        features = pooled_width(self.part("denoiser")) or width
+        pooled = torch.randn(batch, features, generator=generator(seed + 200))
         mask = torch.arange(length)[None] < (length - torch.arange(batch) % length)[:, None]
         return Conditioning(prompt=tokens, prompt_mask=mask, pooled=pooled)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from core.contract.modality import token_width
 from core.testing.checks import CheckContext, NotApplicable, check, generator, randomised, require
 from core.types import Batch, Prompt
 
@@ -26,14 +27,14 @@ def _close(first: Any, second: Any, tolerance: float = 1e-4) -> bool:
 
 @check
 def shapes_fit_the_width(ctx: CheckContext) -> None:
-    """Tokens ``batch length width``, pooled ``batch width``, mask bool ``batch length``."""
+    """Tokens ``batch length token_width``, pooled ``batch width``, mask bool ``batch length``."""
     import torch
 
     encoder, batch = _encoder(ctx), ctx.batch()
     prompt = _encode(encoder, batch)
     rows, length = prompt.mask.shape
     require(rows == len(batch) and prompt.mask.dtype is torch.bool, f"mask is {prompt.mask.dtype} of {rows} rows")
-    require(prompt.tokens.shape == (rows, length, encoder.width), f"tokens are {tuple(prompt.tokens.shape)}")
+    require(prompt.tokens.shape == (rows, length, token_width(encoder)), f"tokens are {tuple(prompt.tokens.shape)}")
     require(prompt.pooled.shape == (rows, encoder.width), f"pooled is {tuple(prompt.pooled.shape)}")
 
 

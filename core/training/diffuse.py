@@ -47,7 +47,7 @@ def _target(session: TrainingSession, name: str) -> Target:
         indices=session.cohort.training.require_indices_with(name),
         latents=scaled(latents_of(session, name).mean, spec),
         assembly=session.bundle.assembly(name),
-        encoders={source: session.bundle.part(source, "prompt") for source in session.run.prompt_sources(name)},
+        encoders={source: session.bundle.prompt_encoder(source) for source in session.run.prompt_sources(name)},
     )
 
 

@@ -70,5 +70,5 @@ def _member(session: TrainingSession, name: str) -> RoundModality:
         context_encoder=bundle.context_encoder(name),
         assembly=bundle.assembly(name),
         prompt=None if session.run.parts(name).prompt is None else bundle.part(name, "prompt"),
-        encoders={source: bundle.part(source, "prompt") for source in sources},
+        encoders={source: bundle.prompt_encoder(source) for source in sources},
     )

@@ -51,6 +51,7 @@ _TINY = _parts(
         width=64,
         model_width=64,
         prompt_width=128,
+        pooled_width=128,
         multipliers=(1, 1),
         attention=(True, True),
         num_blocks=1,
@@ -66,7 +67,12 @@ _SMALL = _parts(
         vocabulary=8192, length=256, latent_width=256, width=384, depth=6, num_heads=6, pool="mean", beta=0.02
     ),
     VectorDenoiserConfig(
-        width=256, model_width=128, prompt_width=384, multipliers=(1, 2, 4), attention=(True, True, True)
+        width=256,
+        model_width=128,
+        prompt_width=384,
+        pooled_width=384,
+        multipliers=(1, 2, 4),
+        attention=(True, True, True),
     ),
 )
 # BERT-base and GPT-2 in size (their folders by `encoder_from`, `decoder_from`; 50,260 ids are GPT-2's and our three),

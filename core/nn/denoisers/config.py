@@ -86,12 +86,14 @@ class VectorDenoiserConfig(PartConfig):
     """The 0-D UNet of Versatile Diffusion for a latent without space (method E11): 1,708.85 M parameters as it is.
 
     ``width`` features of the latent. Level ``k`` is ``model_width * multipliers[k]`` wide, at four positions.
-    ``attention`` goes by level; the middle block always attends. Raises `UserError` for sizes that do not fit.
+    ``attention`` goes by level; the middle block always attends. ``pooled_width``: the network also takes the pooled
+    vector, through an MLP added to the time embedding, and requires one. Raises `UserError` for sizes that do not fit.
     """
 
     width: PositiveInt = 768
     model_width: PositiveInt = 320
     prompt_width: PositiveInt = 768
+    pooled_width: PositiveInt | None = None
     multipliers: tuple[PositiveInt, ...] = (1, 2, 4, 4)
     attention: tuple[bool, ...] = (True, True, True, False)
     num_blocks: PositiveInt = 2

@@ -45,7 +45,7 @@ class SitedDenoiser(nn.Module, ABC):
         self._sites = tuple(sites)
         self.latent_shape = (channels, *space)
         self.prompt_width = prompt_width
-        self._pooled_width = pooled_width
+        self.pooled_width = pooled_width
 
     def context_sites(self) -> Sequence[Site]:
         """Return every transformer block, with its width and the grid of its tokens."""
@@ -77,13 +77,13 @@ class SitedDenoiser(nn.Module, ABC):
         if conditioning.prompt.shape[-1] != self.prompt_width:
             width = conditioning.prompt.shape[-1]
             raise UserError(f"the denoiser takes prompt tokens of width {self.prompt_width}, found {width}")
-        if self._pooled_width is None:
+        if self.pooled_width is None:
             return
         if conditioning.pooled is None:
-            raise UserError(f"the denoiser needs a pooled vector of width {self._pooled_width}, found none")
-        if conditioning.pooled.shape[-1] != self._pooled_width:
+            raise UserError(f"the denoiser needs a pooled vector of width {self.pooled_width}, found none")
+        if conditioning.pooled.shape[-1] != self.pooled_width:
             width = conditioning.pooled.shape[-1]
-            raise UserError(f"the denoiser takes a pooled vector of width {self._pooled_width}, found {width}")
+            raise UserError(f"the denoiser takes a pooled vector of width {self.pooled_width}, found {width}")
 
 
 class ContextSite(nn.Module):

@@ -32,7 +32,14 @@ class VectorDenoiser(SitedDenoiser):
     def __init__(self, config: VectorDenoiserConfig) -> None:
         network = VectorUNet(latent_width=config.width, **config.model_dump(exclude={"width"}))
         sites = [Site(path, block.width, (NUM_POSITIONS,)) for path, block in network.sites().items()]
-        super().__init__(network, sites, channels=config.width, space=(), prompt_width=config.prompt_width)
+        super().__init__(
+            network,
+            sites,
+            channels=config.width,
+            space=(),
+            prompt_width=config.prompt_width,
+            pooled_width=config.pooled_width,
+        )
 
     def predict(self, noisy: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the network; same shape as ``noisy``."""
@@ -45,6 +52,7 @@ class VectorUNet(nn.Module):
     ``latent_width`` features of the latent; level ``k`` is ``model_width * multipliers[k]`` wide, 4 positions
     throughout, with attention where ``attention[k]``. ``num_blocks`` stages per level on the way down, one more on
     the way up, each of which takes the matching skip. What is "resampling" in an image UNet is a Linear here.
+    ``pooled_width``: an MLP of the pooled vector is added to the time embedding.
     With ``gradient_checkpointing`` every stage stores its input only.
     """
 
@@ -54,6 +62,7 @@ class VectorUNet(nn.Module):
         latent_width: int,
         model_width: int,
         prompt_width: int,
+        pooled_width: int | None = None,
         multipliers: Sequence[int] = (1, 2, 4, 4),
         attention: Sequence[bool] = (True, True, True, False),
         num_blocks: int = 2,
@@ -65,9 +74,8 @@ class VectorUNet(nn.Module):
         self.model_width = model_width
         self.gradient_checkpointing = gradient_checkpointing
         time_width = 4 * model_width
-        self.time_embedding = nn.Sequential(
-            nn.Linear(model_width, time_width), nn.SiLU(), nn.Linear(time_width, time_width)
-        )
+        self.time_embedding = embedding_mlp(model_width, time_width)
+        self.pooled_embedding = None if pooled_width is None else embedding_mlp(pooled_width, time_width)
 
         def stage(in_width: int, out_width: int, attends: bool) -> VectorStage:
             residual = VectorResidual(in_width, out_width, time_width, norm_groups)
@@ -87,6 +95,8 @@ class VectorUNet(nn.Module):
     def forward(self, noisy: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Predict from ``noisy`` ``batch latent_width`` at fractional ``timestep`` ``batch``; same shape out."""
         time = self.time_embedding(timestep_features(timestep, self.model_width).to(noisy.dtype))
+        if self.pooled_embedding is not None and conditioning.pooled is not None:
+            time = time + self.pooled_embedding(conditioning.pooled)
         features = self.linear_in(noisy).unflatten(1, (-1, NUM_POSITIONS))
         skips = [features]
         for layer in self.down:
@@ -257,6 +267,11 @@ def timestep_features(timestep: Tensor, width: int) -> Tensor:
     exponent = torch.arange(half, dtype=torch.float32, device=timestep.device) / half
     angle = timestep.float()[:, None] * torch.exp(-math.log(MAX_PERIOD) * exponent)
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+def embedding_mlp(width: int, time_width: int) -> nn.Sequential:
+    """Return the MLP from ``batch width`` to the time embedding, ``batch time_width``."""
+    return nn.Sequential(nn.Linear(width, time_width), nn.SiLU(), nn.Linear(time_width, time_width))
 
 
 def zeroed(layer: nn.Linear) -> nn.Linear:

@@ -60,7 +60,7 @@ class PlaneDenoiser(SitedDenoiser):
 
     def _pooled_arguments(self, conditioning: Conditioning) -> dict[str, Any]:
         """Return the pooled vector as diffusers' class embedding, or as SDXL's added embedding."""
-        if self._pooled_width is None:
+        if self.pooled_width is None:
             return {}
         pooled = conditioning.pooled
         if not self._takes_size_ids:

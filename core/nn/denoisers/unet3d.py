@@ -48,7 +48,7 @@ class VolumeDenoiser(SitedDenoiser):
 
     def predict(self, noisy: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the network; same shape as ``noisy``."""
-        pooled = None if self._pooled_width is None else conditioning.pooled
+        pooled = None if self.pooled_width is None else conditioning.pooled
         # MONAI passes its context on unread; the sites read the whole conditioning from it.
         return self.network(noisy, timestep, context=cast(Any, conditioning), class_labels=pooled)
 

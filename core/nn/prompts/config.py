@@ -19,12 +19,12 @@ class GridPromptEncoderConfig(PartConfig):
     """A vision transformer from scratch: timm's, or MONAI's in 3-D (method E1).
 
     ``channels`` and ``space`` ``(H, W)`` or ``(D, H, W)`` of the data, ``patch`` the edge of a patch, or one per axis.
-    ``width``, ``depth`` and ``num_heads`` are the transformer's, ``prompt_width`` that of the prompt.
-    ``convolutions``: widths of the four stages of a residual network that replaces linear patches (timm's hybrid), in
-    2-D and with a patch of 8. A few hundred studies suffice to train it, unlike linear patches. Every channel of a
-    sample is standardised before it. ``regions``: into how many parts every axis is divided. The pooled vector is made
-    from the mean of each region (4: of 4 x 4 in 2-D) and the mean of all patches, and so encodes where something is.
-    Without regions it is made from the mean of all patches alone.
+    ``width``, ``depth`` and ``num_heads`` are those of the transformer, whose features are the tokens; ``prompt_width``
+    is that of the pooled vector. ``convolutions``: widths of the four stages of a residual network that replaces linear
+    patches (timm's hybrid), in 2-D and with a patch of 8. A few hundred studies suffice to train it, unlike linear
+    patches. Every channel of a sample is standardised before it. ``regions``: into how many parts every axis is
+    divided. The pooled vector is made from the mean of each region (4: of 4 x 4 in 2-D) and the mean of all patches,
+    and so encodes where something is. Without regions it is made from the mean of all patches alone.
 
     Raises `UserError` for sizes that do not fit together.
     """
@@ -78,11 +78,11 @@ class GridPromptEncoderConfig(PartConfig):
 class TextPromptEncoderConfig(PartConfig):
     """transformers' BERT from scratch, without a pooler (method E1).
 
-    ``vocabulary`` token ids, at most ``length`` tokens; ``width``, ``depth`` and ``num_heads`` are the transformer's,
-    ``prompt_width`` that of the prompt. ``token_dropout``: fraction of the tokens that are hidden in training, so
-    that few reports are not memorised. ``windows``: a longer text is read in at most this many windows of ``length``
-    tokens, each of which begins with the last quarter of the previous window; the tokens of all windows are
-    concatenated, and the pooled vector is the mean over all of them.
+    ``vocabulary`` token ids, at most ``length`` tokens; ``width``, ``depth`` and ``num_heads`` are those of the
+    transformer, whose features are the tokens; ``prompt_width`` is that of the pooled vector. ``token_dropout``:
+    fraction of the tokens that are hidden in training, so that few reports are not memorised. ``windows``: a longer
+    text is read in at most this many windows of ``length`` tokens, each of which begins with the last quarter of the
+    previous window; the tokens of all windows are concatenated, and the pooled vector is the mean over all of them.
 
     Raises `UserError` for sizes that do not fit together.
     """

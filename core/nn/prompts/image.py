@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class GridPromptEncoder(nn.Module):
-    """A learned null token, then one token per patch, row by row; see `GridPromptEncoderConfig`."""
+    """A null token of zeros, then one token per patch, row by row; see `GridPromptEncoderConfig`."""
 
     def __init__(self, config: GridPromptEncoderConfig) -> None:
         super().__init__()
-        self.width = config.prompt_width
+        self.width, self.token_width = config.prompt_width, config.width
         self._shape = (config.channels, *config.space)
         self.network: Any = _plane_network(config) if len(config.space) == 2 else _volume_network(config)
         self._plain = config.convolutions is None

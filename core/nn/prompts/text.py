@@ -19,11 +19,11 @@ _OVERLAP = 4  # a window begins with one quarter of the previous window
 
 
 class TextPromptEncoder(nn.Module):
-    """A learned null token, then one token per id; see `TextPromptEncoderConfig`. Padding stands on the right."""
+    """A null token of zeros, then one token per id; see `TextPromptEncoderConfig`. Padding stands on the right."""
 
     def __init__(self, config: TextPromptEncoderConfig) -> None:
         super().__init__()
-        self.width = config.prompt_width
+        self.width, self.token_width = config.prompt_width, config.width
         self._length, self._dropout = config.length, config.token_dropout
         self._overlap = config.length // _OVERLAP
         self._most = config.length + (config.windows - 1) * (config.length - self._overlap)

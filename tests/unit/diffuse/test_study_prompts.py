@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from core.diffuse import prompts as study_prompts
-from core.diffuse.prompts import StudyPrompts
+from core.diffuse import study_prompts
+from core.diffuse.study_prompts import StudyPrompts
 from core.types import Batch, Prompt
 
 

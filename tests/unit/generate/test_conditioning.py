@@ -31,6 +31,7 @@ class Trained(Bundle):
         self.networks = SimpleNamespace(about=lambda key: {"listening": decisions.get(key.partition(".")[2], [])})
         self.run = SimpleNamespace(
             prompt_sources=lambda name: SOURCES.get(name, ()),
+            config=SimpleNamespace(prompt=SimpleNamespace(form="pooled_and_neighbour_tokens")),
             parts=lambda name: SimpleNamespace(data=SimpleNamespace(default_geometry=None)),
         )
 
@@ -92,7 +93,7 @@ def test_every_modality_that_is_no_partner_has_a_reason():
 
 def test_inputs_come_with_the_partners_that_depend_on_them():
     graph = conditioning_graph(Trained(), ("mri", "ct"), prompts=("text",), given={"lateral": None})
-    assert graph.prompts == {"mri": {"ct": "text"}, "ct": {"text": "text"}}
+    assert graph.prompts == {"mri": {"text": "text"}, "ct": {"text": "text"}}
     assert graph.inputs() == {"mri": {"text"}, "ct": {"text"}}
     chained = conditioning_graph(Trained(), ("frontal", "ct"), given={"lateral": None, "mri": None})
     assert chained.inputs() == {"frontal": {"given lateral"}, "ct": {"given mri"}}
@@ -110,7 +111,7 @@ def test_an_unused_input_is_refused_with_the_reasons():
         require_used_conditions(bundle, graph, ("lateral",), "auto")
 
 
-# E6b: prompts by source ----------------------------------------------------------------------------------------------
+# E6b: prompts of neighbours and of others ----------------------------------------------------------------------------
 def prompt(pooled):
     pooled = torch.tensor([pooled])
     return Prompt(tokens=torch.randn(1, 5, 2), pooled=pooled, mask=torch.ones(1, 5, dtype=torch.bool))
@@ -125,19 +126,12 @@ def test_the_prompt_of_a_neighbour_is_read_whole():
     assert routed("mri", {"ct": ct}) == {"ct": ct}
 
 
-def test_any_other_prompt_is_read_by_its_pooled_vector_in_a_neighbours_region():
-    prompts = routed("mri", {"text": prompt([0.8, 0.6])})
-    assert list(prompts) == ["ct"]
-    assert prompts["ct"].tokens.shape == (1, 1, 2)  # the null token alone
-    moved = torch.tensor([[0.8 - 1.0 + 0.0, 0.6 - 0.0 + 1.0]])
-    assert torch.allclose(prompts["ct"].pooled, moved / moved.norm())
-
-
-def test_another_prompt_replaces_no_neighbour_that_is_there_and_needs_a_mean():
-    ct = prompt([0.0, 1.0])
-    assert routed("mri", {"ct": ct, "text": prompt([1.0, 0.0])}) == {"ct": ct}
-    assert routed("mri", {"text": prompt([1.0, 0.0]), "ct": ct}) == {"ct": ct}
-    assert routed("mri", {"xray": prompt([1.0, 0.0])}) == {}
+def test_any_other_prompt_with_a_mean_is_read_too():
+    ct, text = prompt([0.0, 1.0]), prompt([0.8, 0.6])
+    assert routed("mri", {"text": text}) == {"text": text}
+    assert routed("mri", {"ct": ct, "text": text}) == {"ct": ct, "text": text}
+    assert routed("mri", {"xray": prompt([1.0, 0.0])}) == {}, "its mean is not known"
+    assert routed("frontal", {"text": text}) == {}, "an output without sources was trained without prompts"
 
 
 def test_an_output_never_prompts_itself():

@@ -29,7 +29,8 @@ class ProvenanceWriter:
 
 
 def new_bundle(uncoupled=()):
-    config = SimpleNamespace(run=SimpleNamespace(resolve=lambda: SimpleNamespace(name="m")), recipe="r")
+    prompt = SimpleNamespace(form="pooled_and_neighbour_tokens")
+    config = SimpleNamespace(prompt=prompt, run=SimpleNamespace(resolve=lambda: SimpleNamespace(name="m")), recipe="r")
     flows = SimpleNamespace(union=SimpleNamespace(modalities=("text", *SOURCES)))
     return SimpleNamespace(
         run=SimpleNamespace(

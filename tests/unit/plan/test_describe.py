@@ -28,7 +28,7 @@ class Plain(PartConfig):
 class Net(torch.nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layer = torch.nn.Linear(16, width)
+        self.layer, self.prompt_width = torch.nn.Linear(16, width), width
         self.spec = LatentSpec(channels=4, space=(2, 2))
 
     def forward(self, noisy, level, conditioning):

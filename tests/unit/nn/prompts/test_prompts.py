@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from core.contract.modality import PromptEncoder
+from core.contract.modality import PromptEncoder, token_width
 from core.errors import UserError
 from core.nn import GridPromptEncoderConfig, TextPromptEncoderConfig
 from core.types import Batch
@@ -44,11 +44,11 @@ def batch_for(config, size=3, seed=1):
 
 def test_it_implements_the_protocol(config, encoder):
     assert isinstance(encoder, PromptEncoder)
-    assert encoder.width == 10
+    assert (encoder.width, token_width(encoder)) == (10, 16)
     batch = batch_for(config)
     prompt = encoder(batch)
     length = 7 if config is TEXT else math.prod(config.cells)
-    assert prompt.tokens.shape == (3, 1 + length, 10)
+    assert prompt.tokens.shape == (3, 1 + length, 16)
     assert prompt.pooled.shape == (3, 10)
     torch.testing.assert_close(prompt.pooled.norm(dim=-1), torch.ones(3))
     expected = torch.ones(3, length, dtype=torch.bool) if batch.mask is None else batch.mask
@@ -181,7 +181,7 @@ def test_a_long_text_is_read_in_windows(randomised):
     encoder = build(WINDOWS, randomised)
     for length in (7, 8, 9, 14, 15, 20):
         prompt = encoder(long_batch(length))
-        assert prompt.tokens.shape == (2, 1 + length, 10)
+        assert prompt.tokens.shape == (2, 1 + length, 16)
         torch.testing.assert_close(prompt.pooled.norm(dim=-1), torch.ones(2))
     with pytest.raises(UserError, match="at most 20 tokens, found 21; cut or split them, or raise windows"):
         encoder(long_batch(21))
