@@ -7,10 +7,10 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
+from core.config.sampler import OtherSampling, Solver
 from core.config.toml import Table
 
 Phase = Literal["autoencoder", "align", "diffuse", "guide"]
-Solver = Literal["ddim", "euler", "heun", "dpmpp_2m"]
 Schedule = Literal["cosine", "constant"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
@@ -108,18 +108,6 @@ class Extended(Table):
     diffuse: OtherTraining = OtherTraining()
     guide: OtherTraining = OtherTraining()
     measure: OtherMeasuring = OtherMeasuring()
-
-
-class OtherSampling(Table):
-    """Values that replace those of a recipe's sampler at this size.
-
-    The guidance scale and the number of steps that pay off depend on the size.
-    """
-
-    solver: Solver | None = None
-    steps: int | None = Field(default=None, ge=1)
-    eta: float | None = Field(default=None, ge=0, le=1)
-    scale: float | None = Field(default=None, ge=0)
 
 
 class Preset(Table):

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from core.config.preset import PHASES, OtherTraining, Phase, Solver
+from core.config.preset import PHASES, OtherTraining, Phase
+from core.config.sampler import SamplerChoice
 from core.config.toml import Table
 
 Pools = Literal["disjoint", "all"]
@@ -127,15 +128,6 @@ class GuideChoice(Table):
     clean: float = Field(default=0.0, ge=0, le=1)
     null_prompt: float = Field(default=0.5, ge=0, le=1)
     partner_drop: float = Field(default=0.0, ge=0, lt=1)
-
-
-class SamplerChoice(Table):
-    """Sampling of all outputs on one schedule of noise levels (E16), with classifier-free guidance ``scale`` (E6)."""
-
-    solver: Solver = "ddim"
-    steps: int = Field(default=50, ge=1)
-    eta: float = Field(default=0.0, ge=0, le=1)
-    scale: float = Field(default=1.0, ge=0)
 
 
 class DataChoice(Table):

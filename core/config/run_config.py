@@ -30,6 +30,7 @@ from core.config.recipe import (
     SamplerChoice,
 )
 from core.config.registry import Registry
+from core.config.sampler import expanded_sampler
 from core.config.toml import Table, merged, read_toml
 from core.errors import UserError, format_validation_error, join_choices, nearest, unknown_name
 
@@ -157,7 +158,8 @@ def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None
         if name not in registry.datasets:
             raise unknown_name("data set", name, registry.datasets)
     both = {"main": config.flow.main, "align": config.flow.of("align"), "guide": config.flow.of("guide")}
-    return config.model_copy(update={"flow": FlowChoice(**both)})
+    sampler = expanded_sampler(config.sampler, modalities, config.aliases)
+    return config.model_copy(update={"flow": FlowChoice(**both), "sampler": sampler})
 
 
 def _require_plain_run_file(flags: Flags, layers: Sequence[Layer]) -> None:
@@ -187,6 +189,9 @@ def _base(registry: Registry, recipe: str, preset: str, *, extended: bool) -> di
     method, sizes = registry.recipe(recipe), registry.preset(preset)
     training = sizes.model_dump(exclude_none=True, exclude={"extended", "sampler"})
     for phase, published in method.train.get(preset, {}).items():
+        training.setdefault(
+            phase, dict(training["guide"])
+        )
         training[phase] |= published.model_dump(exclude_none=True)
     if extended and sizes.extended is None:
         able = [name for name, other in registry.presets.items() if other.extended is not None]

@@ -1,4 +1,4 @@
-"""Joint sampling: at each step every flow reads the current latents of its partners (method E16, F1, F3, F4)."""
+"""Joint sampling: at each step every flow reads the current latents of its partners (method E16, F1, F3, F4, F8)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from core.config.recipe import SamplerChoice
+from core.config.sampler import SamplerChoice
 from core.contract.modality import Denoiser
-from core.diffuse.objective import guided
 from core.engine.rng import make_generator
 from core.errors import UserError, unknown_name
+from core.generate.guidance import PLAIN, PLAIN_MODEL, Branch, Guidance, guided_prediction, predict_branches
 from core.generate.solvers import Latents, solve
 from core.guide.context_encoder import ContextEncoder, joined
 from core.nn import NUM_TIMESTEPS, log_snr_of_timestep
 from core.types import Conditioning, Context
 
 CouplingGraph = Mapping[str, Collection[str]]  # partners by output
-Half = Literal["prompted", "null"]
 State = Mapping[str, tuple[Tensor, Tensor]]  # latent and level of every flow
 Spacing = Literal["trailing", "leading", "linspace"]
 
@@ -30,17 +29,32 @@ Spacing = Literal["trailing", "leading", "linspace"]
 class Output:
     """A modality to generate.
 
-    ``prompted`` and ``null`` are its two guidance halves and ``scale`` is the guidance scale between them (method E6).
-    ``context_encoder`` encodes its latent for its partners; without one it is nobody's partner. ``steps``: fewer than
-    the sampler's.
+    ``prompted`` and ``null`` condition the two halves of ``guidance`` (method E6, F8); ``null`` may hold negative
+    prompts. ``components``: single prompts and their weights, of sum 1, which are predicted with one by one in place of
+    ``prompted`` (Liu et al. 2022, Eq. 11). ``absent``: whether the half without partners reads their adaptation tokens,
+    as partner dropping trains it, or no context at all. ``context_encoder`` encodes its latent for its partners;
+    without one it is nobody's partner. ``steps``: fewer than the sampler's.
     """
 
     denoiser: Denoiser
     prompted: Conditioning
     null: Conditioning
-    scale: float = 1.0
+    components: tuple[tuple[float, Conditioning], ...] = ()
+    guidance: Guidance = PLAIN_MODEL
+    absent: bool = True
     context_encoder: ContextEncoder | None = None
     steps: int | None = None
+
+    @property
+    def has_prompt(self) -> bool:
+        """Return whether the two halves of the prompt's guidance differ."""
+        return self.prompted is not self.null or bool(self.components)
+
+    def conditionings(self, branch: Branch) -> tuple[tuple[float, Conditioning], ...]:
+        """Return what a branch is conditioned on, with weights of sum 1, without context."""
+        if not branch.prompted:
+            return ((1.0, self.null),)
+        return self.components or ((1.0, self.prompted),)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +75,14 @@ class Given:
         return self.context_encoder(self.latent, level, clean, None if self.present is None else ~self.present)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Contexts:
+    """Contexts by sender: of the latents as they are (``present``), and with the adaptation tokens f in their place."""
+
+    present: Mapping[str, Context]
+    absent: Mapping[str, Context]
+
+
 @torch.no_grad()
 def sample_jointly(
     outputs: Mapping[str, Output],
@@ -76,13 +98,14 @@ def sample_jointly(
 
     ``indices`` number the samples, the rows of every conditioning and given latent: noise of sample ``i`` depends on
     (seed, i, name, step) alone (method F6). ``partners`` by output, all where left out; an output that it does not
-    name has none. ``partner_rows``: per row, the row whose partners it reads. Each output brings its guidance scale,
-    ``sampler.scale`` is not used.
+    name has none. ``partner_rows``: per row, the row whose partners it reads. Each output brings its guidance, that of
+    ``sampler`` is not used.
     Raises `UserError` for partners that do not take part, and for numbers of rows that differ.
     """
     names, senders = tuple(outputs), resolve_partners(outputs, given, partners)
     _require_rows(outputs, given, len(indices))
     fixed = {name: partner.context() for name, partner in given.items()}
+    absent = absent_contexts(outputs, given, senders, len(indices))
 
     def noise(flow: int, step: int | str) -> Tensor:
         name, output = names[flow], outputs[names[flow]]
@@ -94,7 +117,8 @@ def sample_jointly(
         wanted = [names[flow] for flow in due]
         current = current_contexts(outputs, state, {sender for name in wanted for sender in senders[name]})
         contexts = {name: context_of(context, partner_rows) for name, context in {**current, **fixed}.items()}
-        return tuple(joint_noise(outputs, senders, contexts, state, wanted).values())
+        both = Contexts(present=contexts, absent=absent)
+        return tuple(joint_predictions(outputs, senders, both, state, wanted).values())
 
     latents = solve(
         predict,
@@ -147,53 +171,65 @@ def current_contexts(outputs: Mapping[str, Output], state: State, senders: Colle
     return contexts
 
 
-def joint_noise(
-    outputs: Mapping[str, Output],
-    partners: CouplingGraph,
-    contexts: Mapping[str, Context],
-    state: State,
-    due: Collection[str],
-) -> dict[str, Tensor]:
-    """Return the guided noise of the flows in ``due`` (method E6, E16).
+def absent_contexts(
+    outputs: Mapping[str, Output], given: Mapping[str, Given], partners: CouplingGraph, rows: int
+) -> dict[str, Context]:
+    """Return the context of every partner that an output's guidance leaves out, as if it were absent (method E12, F8).
 
-    ``state``: latent and level (scalar) of every flow. Both guidance halves of a flow are at one latent, so its
-    context in ``contexts`` serves both.
+    It holds the null token and the adaptation tokens f, so that it is the same at every level.
     """
-    halves: dict[Half, dict[str, Tensor]] = {}
-    for half in ("prompted", "null"):
-        wanted = [name for name in due if _needs(outputs[name].scale, half)]
-        halves[half] = half_noise(outputs, partners, contexts, state, wanted, half)
-    return {name: _guided(outputs[name].scale, halves, name) for name in due}
+    guided = [name for name, output in outputs.items() if output.absent and output.guidance.without_partners]
+    wanted = {sender for name in guided for sender in partners[name]}
+    encoders = {name: each.context_encoder for name, each in {**outputs, **given}.items() if name in wanted}
+    return {name: absent_context(encoder, rows) for name, encoder in encoders.items() if encoder is not None}
 
 
-def half_noise(
+def absent_context(encoder: ContextEncoder, rows: int) -> Context:
+    """Return the context of a sender whose latent is absent in all ``rows`` (method E12)."""
+    device = encoder.null.device
+    everywhere = torch.ones(rows, dtype=torch.bool, device=device)
+    level = torch.full((rows,), torch.inf, device=device)
+    return encoder(torch.zeros(rows, *encoder.shape, device=device), level, everywhere, everywhere)
+
+
+def joint_predictions(
     outputs: Mapping[str, Output],
     partners: CouplingGraph,
-    contexts: Mapping[str, Context],
+    contexts: Contexts,
     state: State,
     due: Collection[str],
-    half: Half,
 ) -> dict[str, Tensor]:
-    """Return the noise of one guidance half, which depends on the other half of no flow (method E16)."""
-    predicted = {}
-    for name in due:
-        z, level = state[name]
-        read = [contexts[sender] for sender in partners[name] if sender != name]
-        conditioning = outputs[name].prompted if half == "prompted" else outputs[name].null
-        conditioning = replace(conditioning, context=joined(read) if read else None)
-        predicted[name] = outputs[name].denoiser(z, level.expand(len(z)), conditioning)
-    return predicted
+    """Return the guided predictions of the flows in ``due`` (method E6, E16, F8).
+
+    ``state``: latent and level (scalar) of every flow. All branches of a flow are at one latent, so one context of it
+    serves its partners' branches.
+    """
+    return {name: _prediction(outputs[name], partners[name], contexts, *state[name]) for name in due}
 
 
-def _needs(scale: float, half: Half) -> bool:
-    return scale != 0 if half == "prompted" else scale != 1
+def _prediction(output: Output, senders: Collection[str], contexts: Contexts, z: Tensor, level: Tensor) -> Tensor:
+    """Return the guided prediction of one flow, ``batch channel *space``."""
+    weights = output.guidance.weights_at(level, prompted=output.has_prompt, coupled=bool(senders))
+    extra = [PLAIN] if output.guidance.rescale and len(weights) > 1 and PLAIN not in weights else []
+    parts = [
+        (branch, share, replace(conditioning, context=_branch_context(output, branch, senders, contexts)))
+        for branch in (*weights, *extra)
+        for share, conditioning in output.conditionings(branch)
+    ]
+    predicted = predict_branches(output.denoiser, z, level.expand(len(z)), [part for _, _, part in parts])
+    predictions: dict[Branch, Tensor] = {}
+    for (branch, share, _), prediction in zip(parts, predicted, strict=True):
+        scaled = prediction if share == 1 else share * prediction
+        predictions[branch] = predictions[branch] + scaled if branch in predictions else scaled
+    return guided_prediction(predictions, weights, output.guidance.rescale)
 
 
-def _guided(scale: float, halves: Mapping[Half, Mapping[str, Tensor]], name: str) -> Tensor:
-    """Return the noise after classifier-free guidance; at scale 1 and 0 one half is enough."""
-    if scale in (0, 1):
-        return halves["prompted" if scale else "null"][name]
-    return guided(halves["null"][name], halves["prompted"][name], scale)
+def _branch_context(output: Output, branch: Branch, senders: Collection[str], contexts: Contexts) -> Context | None:
+    """Return the joined context of a branch; ``None`` where no partner takes part."""
+    if not senders or not (branch.coupled or output.absent):
+        return None
+    source = contexts.present if branch.coupled else contexts.absent
+    return joined([source[sender] for sender in senders])
 
 
 def _require_known_names(outputs: Mapping[str, Output], given: Mapping[str, Given], partners: CouplingGraph) -> None:

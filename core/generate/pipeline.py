@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from core.config.recipe import SamplerChoice
+from core.config.sampler import SamplerChoice
 from core.encode.latents import scaled, unscaled
 from core.errors import UserError
 from core.generate.bundle import Bundle
 from core.generate.conditioning import ConditioningGraph, given_grid
+from core.generate.guidance import Guidance
 from core.generate.joint_sampling import Given, Output, sample_jointly
 from core.preprocess.collate import uncollate
 from core.types import Batch, Conditioning, Geometry, Prompt, Sample
@@ -45,7 +46,7 @@ def generate_latents(bundle: Bundle, request: BatchRequest, sampler: SamplerChoi
         prompts = {name: encoded_prompt(bundle, name, batch) for name, batch in request.prompts.items()}
         routed = {name: routed_prompts(bundle, graph.prompts[name], prompts) for name in graph.outputs}
         return sample_jointly(
-            {name: _output(bundle, name, routed[name], len(request.indices), sampler.scale) for name in graph.outputs},
+            {name: _output(bundle, name, routed[name], len(request.indices), sampler) for name in graph.outputs},
             {name: _given(bundle, name, batch) for name, batch in request.given.items()},
             seed=request.seed,
             indices=request.indices,
@@ -127,17 +128,18 @@ def routed_prompts(bundle: Bundle, route: Mapping[str, str], prompts: Mapping[st
     return {source: prompts[name] for source, name in route.items()}
 
 
-def _output(bundle: Bundle, name: str, prompts: Mapping[str, Prompt], rows: int, scale: float) -> Output:
-    """Return both guidance halves of an output; without a prompt there is one half only."""
+def _output(bundle: Bundle, name: str, prompts: Mapping[str, Prompt], rows: int, sampler: SamplerChoice) -> Output:
+    """Return an output with both halves of its prompt's guidance; without a prompt they are the same."""
     coupled = bundle.coupled(name)
     if coupled:
         bundle.sites(name)
     prompted, null = conditionings(bundle, name, prompts, rows)
     return Output(
         denoiser=bundle.part(name, "denoiser").eval(),
-        prompted=prompted,
+        prompted=prompted if prompts else null,
         null=null,
-        scale=scale if prompts else 0.0,
+        guidance=Guidance.of(sampler, name),
+        absent=bundle.run.config.guide.partner_drop > 0,
         context_encoder=bundle.context_encoder(name).eval() if coupled else None,
     )
 

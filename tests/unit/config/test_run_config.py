@@ -112,10 +112,11 @@ def test_long_and_steps():
 
 
 def test_a_preset_may_part_the_halves_of_guidance_further_than_the_paper_and_take_fewer_steps():
-    tiny = REGISTRY.preset("tiny").sampler.model_dump()
-    assert config().sampler.model_dump() == config(recipe="medcodi_m").sampler.model_dump() == tiny
+    tiny = REGISTRY.preset("tiny").sampler.model_dump(exclude_none=True)
+    assert config().sampler == REGISTRY.recipe("medm2g").sampler.model_copy(update=tiny)
+    assert config(recipe="medcodi_m").sampler == REGISTRY.recipe("medcodi_m").sampler.model_copy(update=tiny)
     assert config(preset="paper").sampler == REGISTRY.recipe("medm2g").sampler
-    assert config(set=["sampler.scale=3"]).sampler.model_dump() == tiny | {"scale": 3}
+    assert config(set=["sampler.scale=3"]).sampler == config().sampler.model_copy(update={"scale": 3})
     with pytest.raises(UserError, match=r"training.sampler: only presets of the registry have one; set sampler.KEY"):
         config(set=["training.sampler.scale=3"])
 

@@ -10,6 +10,7 @@ import torch
 
 import core  # noqa: F401
 from core.config.recipe import GuideChoice
+from core.generate.guidance import Guidance
 from core.generate.joint_sampling import Given, Output
 from core.guide.attention import attach_guidance
 from core.guide.context_encoder import new_context_encoder
@@ -56,7 +57,7 @@ def context_encoder_of(name: str, seed: int = 0) -> Any:
 def new_output() -> Callable[..., Output]:
     """An output; the attention of ``trained`` ones is no longer zero."""
 
-    def make(name: str, *, trained: bool = True, batch: int = BATCH, **more: Any) -> Output:
+    def make(name: str, *, trained: bool = True, batch: int = BATCH, scale: float = 2.0, **more: Any) -> Output:
         channels, space = SHAPES[name]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(ord(name))
@@ -64,7 +65,7 @@ def new_output() -> Callable[..., Output]:
             sites = attach_guidance(denoiser, GEOMETRY[name], context_width=CONTEXT_WIDTH)
         if trained:
             randomise(sites, ord(name), 0.3)
-        settings = {"context_encoder": context_encoder_of(name), "scale": 2.0, **more}
+        settings = {"context_encoder": context_encoder_of(name), "guidance": Guidance(scale=scale), **more}
         return Output(
             denoiser=denoiser.eval(), prompted=prompt(name, 1, batch), null=prompt(name, 2, batch), **settings
         )

@@ -1,0 +1,134 @@
+"""How outputs are sampled: solver, steps and guidance; in recipes, presets and commands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from core.config.toml import Table
+from core.errors import unknown_name
+
+Solver = Literal["ddim", "euler", "heun", "dpmpp_2m"]
+GuidanceOrder = Literal["prompt_first", "context_first"]
+DEFAULT = "default"  # the entry of a table of scales for all modalities that it does not name
+LARGEST_SCALE = 100.0  # published ones are below 20; beyond it nothing is left but saturated latents
+
+
+def _checked_scales(value: Any) -> Any:
+    """Return a guidance scale as a number, or numbers by modality; `ValueError` for anything else."""
+    numbers = value if isinstance(value, Mapping) else {"": value}
+    for name, number in numbers.items():
+        valid = isinstance(number, int | float) and not isinstance(number, bool)
+        if not valid or not math.isfinite(number) or not 0 <= number <= LARGEST_SCALE:
+            named = f" of '{name}'" if name else ""
+            raise ValueError(f"a guidance scale{named} is a number between 0 and {LARGEST_SCALE:g}")
+    return value
+
+
+def _checked_interval(value: Any) -> Any:
+    """Return two rising fractions; `ValueError` for anything else."""
+    numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    if len(numbers) != 2 or not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError("an interval of guidance is two numbers, e.g. [0.1, 0.9]")
+    if not 0 <= numbers[0] < numbers[1] <= 1:
+        raise ValueError("an interval of guidance rises between 0 (clean) and 1 (noise)")
+    return value
+
+
+def _checked_lead(value: Any) -> Any:
+    """Return shares of the schedule by modality; `ValueError` for anything else."""
+    if not isinstance(value, Mapping):
+        raise ValueError("the lead is a table of numbers by modality, e.g. { text = 0.3 }")
+    for name, number in value.items():
+        if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < 1:
+            raise ValueError(f"the lead of '{name}' is a share of the schedule, from 0 to below 1")
+    return value
+
+
+Scales = Annotated[float | dict[str, float], BeforeValidator(_checked_scales)]
+Interval = Annotated[tuple[float, float], BeforeValidator(_checked_interval)]
+Lead = Annotated[dict[str, float], BeforeValidator(_checked_lead)]
+
+
+class SamplerChoice(Table):
+    """Sampling of all outputs on one schedule of noise levels (E16), with guidance by prompts and partners (E6, F8).
+
+    ``scale`` is that of the prompt and ``context_scale`` that of the partners: a number for all outputs, or numbers by
+    modality (``default`` for those it leaves out, else 1). Both 1 is the plain model. ``order`` says with which of the
+    two the sum of `core.generate.guidance.branch_weights` begins; with ``context_scale`` 1, ``context_first`` is the
+    guidance of the papers, whose two halves read the same partners.
+
+    ``interval``: guidance acts between these fractions of the timesteps only, 0 clean and 1 noise. ``rescale``: share
+    phi of the contrast that guidance adds, which is taken back. ``lead``: share of the schedule by which an output
+    runs ahead of the others (F3).
+    """
+
+    solver: Solver = "ddim"
+    steps: int = Field(default=50, ge=1)
+    eta: float = Field(default=0.0, ge=0, le=1)
+    scale: Scales = 1.0
+    context_scale: Scales = 1.0
+    order: GuidanceOrder = "context_first"
+    interval: Interval | None = None
+    rescale: float = Field(default=0.0, ge=0, le=1)
+    lead: Lead = Field(default_factory=dict)
+
+    def scale_of(self, modality: str) -> float:
+        """Return the guidance scale of the prompt for an output."""
+        return number_of(self.scale, modality)
+
+    def context_scale_of(self, modality: str) -> float:
+        """Return the guidance scale of the partners for an output."""
+        return number_of(self.context_scale, modality)
+
+
+class OtherSampling(Table):
+    """Values that replace those of a recipe's sampler at this size.
+
+    The guidance scales and the number of steps that pay off depend on the size.
+    """
+
+    solver: Solver | None = None
+    steps: int | None = Field(default=None, ge=1)
+    eta: float | None = Field(default=None, ge=0, le=1)
+    scale: Scales | None = None
+    context_scale: Scales | None = None
+    order: GuidanceOrder | None = None
+    interval: Interval | None = None
+    rescale: float | None = Field(default=None, ge=0, le=1)
+    lead: Lead | None = None
+
+
+def number_of(scales: float | Mapping[str, float], modality: str) -> float:
+    """Return the scale of a modality; where a table leaves it out, its ``default``, or 1, the plain model."""
+    return scales.get(modality, scales.get(DEFAULT, 1.0)) if isinstance(scales, Mapping) else scales
+
+
+def expanded_sampler(
+    sampler: SamplerChoice, modalities: Collection[str], aliases: Mapping[str, Sequence[str]]
+) -> SamplerChoice:
+    """Return the sampler with aliases in its tables replaced by their members.
+
+    Raises `UserError` for a name that is neither a modality nor an alias.
+    """
+    tables = {key: getattr(sampler, key) for key in ("scale", "context_scale", "lead")}
+    expanded = {
+        key: expanded_table(f"sampler.{key}", table, modalities, aliases)
+        for key, table in tables.items()
+        if isinstance(table, Mapping)
+    }
+    return sampler.model_copy(update=expanded)
+
+
+def expanded_table(
+    source: str, table: Mapping[str, float], modalities: Collection[str], aliases: Mapping[str, Sequence[str]]
+) -> dict[str, float]:
+    """Return numbers by modality; an alias stands for its members, and a modality by its name goes before an alias."""
+    for name in table:
+        if name not in modalities and name not in aliases and name != DEFAULT:
+            raise unknown_name(f"modality for {source}", name, [*modalities, *aliases])
+    members = {member: number for name, number in table.items() for member in aliases.get(name, ())}
+    return members | {name: number for name, number in table.items() if name not in aliases}
