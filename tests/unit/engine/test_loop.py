@@ -111,3 +111,38 @@ def test_frozen_weights_and_unreached_ones_stay(make_stage, compute):
     loop.advance()
     assert torch.equal(stage.modules["net"][0].weight, before)
     assert "net.0.weight" not in loop.parameters
+
+
+def test_statistics_are_averaged_with_the_weights_they_belong_to(make_stage, compute):
+    """Running statistics go through the average of the weights; counts stay those of the last step."""
+    stage = make_stage(9, ema=0.6)
+    stage.modules["net"][2] = torch.nn.BatchNorm1d(8)
+    loop = StepLoop(stage, compute, 0)
+    norm, expected = stage.modules["net"][2], torch.zeros(8)
+    for step in range(9):
+        loop.advance()
+        decay = min(0.6, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * norm.running_mean
+    last = norm.running_mean.clone()
+    loop.finish()
+    torch.testing.assert_close(norm.running_mean, expected)
+    assert not torch.allclose(norm.running_mean, last)
+    assert norm.num_batches_tracked == 9
+
+
+def test_averaged_statistics_resume(make_stage, compute, tmp_path):
+    def loop_of(steps):
+        stage = make_stage(9, ema=0.6)
+        stage.modules["net"][2] = torch.nn.BatchNorm1d(8)
+        loop = StepLoop(stage, compute, 0)
+        for _ in range(steps):
+            loop.advance()
+        return loop
+
+    whole, resumed = loop_of(9), loop_of(0)
+    resumed.restore({name: value.clone() for name, value in loop_of(4).state().items()}, tmp_path)
+    while resumed.step < 9:
+        resumed.advance()
+    first, second = whole.state(), resumed.state()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
