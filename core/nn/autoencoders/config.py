@@ -26,8 +26,9 @@ class GridAutoencoderConfig(PartConfig):
     """A KL autoencoder: diffusers' ``AutoencoderKL`` or, in 3-D, MONAI's (method section 3).
 
     ``channels`` and ``space`` ``(H, W)`` or ``(D, H, W)`` of the data. ``downsample``, a power of two, divides every
-    axis; ``widths`` has one item more than its logarithm. ``kl_weight`` is the weight of the divergence of every
-    latent element, summed over a sample. ``gradient_checkpointing`` keeps fewer activations in training.
+    axis; ``widths`` has one item more than its logarithm. ``kl_weight`` is the weight of the divergence, a mean over
+    the elements of the latent, beside a mean error over those of the data. ``gradient_checkpointing`` keeps fewer
+    activations in training.
 
     ``init_from`` (2-D): a local diffusers folder, or a pipeline folder with ``vae/`` in it. Its ``config.json``
     decides widths, blocks and groups; ``channels`` (a colour network gets one channel as grey), ``latent_channels`` and

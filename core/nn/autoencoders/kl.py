@@ -44,12 +44,17 @@ class GridAutoencoder(nn.Module, ABC):
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """Return the two terms of the loss (method section 3).
 
-        ``reconstruction`` is the mean L1 error, ``kl`` the weighted divergence, summed over a latent.
-        Both are float32 and averaged over the batch. The draw's noise comes from ``generator`` alone.
+        ``reconstruction`` is the mean L1 error of an element of the data, ``kl`` the weighted divergence of an element
+        of the latent: neither grows with the resolution. Both are float32 and averaged over the batch. The draw's noise
+        comes from ``generator`` alone.
         """
+        return self.reconstruct_with_loss(batch, generator)[1]
+
+    def reconstruct_with_loss(self, batch: Batch, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the reconstruction of `loss`, in the shape of ``batch.data``, and the terms, for further terms."""
         posterior = self.encode(batch)
         reconstructed = self.reconstruct(posterior.draw(generator))
-        return {
+        return reconstructed, {
             "reconstruction": F.l1_loss(reconstructed.float(), batch.data.float()),
             "kl": self._kl_weight * divergence(posterior).mean(),
         }
@@ -110,9 +115,9 @@ class VolumeAutoencoder(GridAutoencoder):
 
 
 def divergence(posterior: Posterior) -> Tensor:
-    """Return the KL divergence of each sample from the standard normal, summed over its latent; float32 ``batch``."""
+    """Return the KL divergence from the standard normal, the mean over the elements of a latent; float32 ``batch``."""
     mean, logvar = posterior.mean.float(), posterior.logvar.float()
-    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1)
+    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).mean(1)
 
 
 def _plane_network(config: GridAutoencoderConfig) -> Any:

@@ -57,13 +57,13 @@ def test_decoded_values_are_left_beyond_the_range(config, randomised):
     assert autoencoder.decode(latent).data.abs().max() > 1
 
 
-def test_the_loss_is_l1_and_a_divergence_per_element(config, randomised):
+def test_the_loss_is_an_l1_error_and_a_divergence_per_element(config, randomised):
     autoencoder, batch = build(config, randomised, kl_weight=0.01), batch_for(config)
     terms = autoencoder.loss(batch, torch.Generator().manual_seed(3))
     posterior = autoencoder.encode(batch)
     normal = torch.distributions.Normal(posterior.mean, (posterior.logvar / 2).exp())
     standard = torch.distributions.Normal(torch.zeros(()), torch.ones(()))
-    divergence = torch.distributions.kl_divergence(normal, standard).sum() / 2
+    divergence = torch.distributions.kl_divergence(normal, standard).mean()
     latent = posterior.draw(torch.Generator().manual_seed(3))
     expected = (autoencoder.decode(latent).data - batch.data).abs().mean()
     assert set(terms) == {"reconstruction", "kl"}
@@ -85,7 +85,17 @@ def test_a_standard_normal_posterior_has_no_divergence():
 
     zero = torch.zeros(2, 3, 4)
     assert torch.equal(divergence(Posterior(mean=zero, logvar=zero)), torch.zeros(2))
-    assert torch.equal(divergence(Posterior(mean=zero + 1, logvar=zero)), torch.full((2,), 6.0))
+    assert torch.equal(divergence(Posterior(mean=zero + 1, logvar=zero)), torch.full((2,), 0.5))
+
+
+def test_the_divergence_does_not_grow_with_the_resolution():
+    from core.nn.autoencoders.kl import divergence
+
+    draws = torch.Generator().manual_seed(2)
+    mean, logvar = torch.randn(2, 3, 4, 4, generator=draws), torch.randn(2, 3, 4, 4, generator=draws)
+    small = Posterior(mean=mean, logvar=logvar)
+    large = Posterior(mean=mean.repeat(1, 1, 3, 2), logvar=logvar.repeat(1, 1, 3, 2))
+    torch.testing.assert_close(divergence(small), divergence(large))
 
 
 def test_gradients_reach_every_parameter_with_and_without_checkpointing(config, randomised):
