@@ -12,7 +12,7 @@ from typing import Literal
 
 from core.errors import UserError, join_choices
 from core.generate.bundle import Bundle
-from core.guide.attention import known_axes
+from core.guide.positions import known_axes
 from core.preprocess.spatial import reorient_to
 from core.types import Geometry
 

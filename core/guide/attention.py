@@ -5,19 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.contract.modality import Denoiser, Site
-from core.errors import UserError
-from core.nn import ContextAttention
-from core.types import Context, Geometry, Space
+from core.guide.position_bias import PositionBias
+from core.guide.positions import NUM_FEATURES, WAVELENGTHS_MM, grid_positions, position_features, spacing_mm
+from core.nn.context_attention import ContextAttention, repeated
+from core.types import Context, Geometry
 
-WAVELENGTHS_MM = tuple(8.0 * 2**power for power in range(8))  # finer than any token grid, coarser than any field
-NUM_WAVES = 2 * len(WAVELENGTHS_MM)  # cosines and sines, per axis
-NUM_FEATURES = 3 * NUM_WAVES + 3
 _STRENGTH = 4.0  # of the first head's preference for nearby tokens, at the start
 _HEADS = (8, 4, 2, 1)
 _HEAD_WIDTH = 8  # at least
@@ -32,47 +28,36 @@ class GuidanceAttention(ContextAttention):
     """
 
     query_features: Tensor
-    query_waves: Tensor
 
     def __init__(self, site: Site, geometry: Geometry | None, context_width: int) -> None:
         num_heads = heads_of(site.width)
         super().__init__(site.width, context_width, num_heads)
         position, axes = grid_positions(geometry, site.grid)
-        # Both follow from the geometry, so they are not among the weights.
+        # It follows from the geometry, so it is not among the weights.
         self.register_buffer("query_features", position_features(position, axes), persistent=False)
-        self.register_buffer("query_waves", waves(position, axes), persistent=False)
         embedding = nn.Linear(NUM_FEATURES, site.width, bias=False) if axes.any() else None
         self.register_module("to_place", embedding)  # the name of its weights in files
         self.gain = nn.Parameter(_first_gain(num_heads, spacing_mm(position))) if axes.any() else None
+        self.position_bias = PositionBias(position, axes)
 
     @property
     def position_embedding(self) -> nn.Module | None:
         """Return the layer that embeds the positions of the queries; ``None`` where they have none."""
         return self._modules["to_place"]
 
-    def forward(self, hidden: Tensor, context: Context) -> Tensor:
-        """``hidden`` ``batch tokens width`` to the update that is added to it, same shape and dtype."""
+    def query_tokens(self, hidden: Tensor) -> Tensor:
+        """Return the hidden tokens, normalised, with their positions, ``batch tokens width``."""
         embedding = self.position_embedding
-        if embedding is None or self.gain is None:
-            return super().forward(hidden, context)
-        dtype = self.to_update.weight.dtype
-        partners = self.norm_context(context.tokens.to(dtype))
-        query = self._by_head(self.to_query(self.norm_hidden(hidden.to(dtype)) + embedding(self.query_features)))
-        near, far = self._waves(self.gain, context, dtype)
-        attended = F.scaled_dot_product_attention(
-            torch.cat([query / math.sqrt(query.shape[-1]), near.expand(len(query), -1, -1, -1)], -1),
-            torch.cat([self._by_head(self.to_key(partners)), far.expand(-1, self.num_heads, -1, -1)], -1),
-            self._by_head(self.to_value(partners)),
-            attn_mask=context.mask[:, None, None, :],
-            scale=1.0,
-        )
-        return self.to_update(attended.transpose(1, 2).flatten(2)).to(hidden.dtype)
+        normed = super().query_tokens(hidden)
+        return normed if embedding is None else normed + embedding(self.query_features)
 
-    def _waves(self, gain: Tensor, context: Context, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return the waves of queries (times gain), ``1 head tokens wave``, and of context, ``batch 1 length wave``."""
-        gain = torch.cat([gain, gain], -1)[:, None, None]  # one for the cosine and the sine of a wavelength
-        near = (self.query_waves * gain).flatten(-2)[None]
-        return near.to(dtype), waves(context.position_mm, context.axes).flatten(-2)[:, None].to(dtype)
+    def score_mask(self, context: Context, num: int) -> Tensor | None:
+        """Return the bias of the positions, minus infinity where a token is masked; ``row head query length``."""
+        mask = super().score_mask(context, num)
+        if self.gain is None:
+            return mask
+        bias = repeated(self.position_bias(self.gain, context), num)
+        return bias if mask is None else bias.masked_fill(~mask, -torch.inf)
 
 
 class GuidanceSites(nn.Module):
@@ -126,70 +111,3 @@ def _first_gain(num_heads: int, spacing: float) -> Tensor:
     spectrum = torch.exp(-2 * (math.pi * spacing / wavelength).square())
     strength = torch.linspace(_STRENGTH, 0, num_heads + 1)[:-1] / spectrum.sum()
     return strength[:, None] * spectrum
-
-
-def known_axes(geometry: Geometry | None) -> tuple[bool, bool, bool]:
-    """Return along which of (R, A, S) the points of this geometry have a known position.
-
-    In a volume and a slice all three are known, in a projection those that it was not summed along, without geometry
-    none. For a 2-D image ``source_header["projection"]`` decides between slice and projection. Where it is missing, an
-    image across the body's long axis (S) counts as a slice and any other as a projection, so that no axis is claimed
-    wrongly. An image with ``source_header["unplaced"]`` has no known axis.
-    """
-    if geometry is None or geometry.source_header.get("unplaced"):
-        return False, False, False
-    if len(geometry.shape) != 2:
-        return True, True, True
-    normal = np.cross(geometry.affine[:3, 0], geometry.affine[:3, 1])
-    summed = int(np.argmax(np.abs(normal)))
-    if not geometry.source_header.get("projection", summed != 2):
-        return True, True, True
-    return summed != 0, summed != 1, summed != 2
-
-
-def grid_positions(geometry: Geometry | None, grid: Space) -> tuple[Tensor, Tensor]:
-    """Return the centres of the cells when the field of view is cut into ``grid``; row by row.
-
-    Float32 ``length 3`` in mm, (R, A, S), and bool ``length 3``; a position is 0 along an axis that is not known.
-    Raises `UserError` where geometry and grid differ in their number of axes.
-    """
-    length = math.prod(grid)
-    if geometry is None:
-        return torch.zeros(length, 3), torch.zeros(length, 3, dtype=torch.bool)
-    if len(geometry.shape) != len(grid):
-        raise UserError(
-            f"a geometry of shape {geometry.shape} does not fit a token grid {grid}: both need the same number of axes"
-        )
-    index = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), -1).reshape(length, len(grid))
-    affine = geometry.resized(grid).affine
-    position = torch.from_numpy(index @ affine[:3, : len(grid)].T + affine[:3, 3]).float()
-    axes = torch.tensor(known_axes(geometry)).expand(length, 3).clone()
-    return position * axes, axes
-
-
-def spacing_mm(position: Tensor) -> float:
-    """Return the longest distance from a cell to its nearest neighbour, mm; 0 for a single cell.
-
-    ``position`` ``length 3``.
-    """
-    if len(position) < 2:
-        return 0.0
-    distance = torch.cdist(position, position)
-    distance[distance < 1e-3] = math.inf  # itself, and cells that differ along an unknown axis only
-    nearest = distance.amin(1)
-    return float(nearest[nearest.isfinite()].amax()) if nearest.isfinite().any() else 0.0
-
-
-def waves(position_mm: Tensor, axes: Tensor) -> Tensor:
-    """Return cosines and sines of a position at `WAVELENGTHS_MM`, 0 along unknown axes (method F2).
-
-    ``... 3`` to ``... 3 NUM_WAVES``. The product of two, summed, is the sum of cos(2π Δ / wavelength).
-    """
-    frequency = 2 * math.pi / position_mm.new_tensor(WAVELENGTHS_MM)
-    angle = position_mm[..., None] * frequency
-    return torch.cat([angle.cos(), angle.sin()], -1) * axes[..., None]
-
-
-def position_features(position_mm: Tensor, axes: Tensor) -> Tensor:
-    """Return the waves of a position and its axis mask as one vector: ``... 3`` to ``... NUM_FEATURES`` (method F2)."""
-    return torch.cat([waves(position_mm, axes).flatten(-2), axes.to(position_mm)], -1)

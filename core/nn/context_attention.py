@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from weakref import WeakKeyDictionary
+
+from einops import repeat
 from torch import Tensor, nn
 
 from core.errors import UserError
+from core.nn.attention import attend, by_head, heads_joined
 from core.types import Context
+
+_complete: WeakKeyDictionary[Context, bool] = WeakKeyDictionary()
 
 
 class ContextAttention(nn.Module):
@@ -32,17 +37,48 @@ class ContextAttention(nn.Module):
         nn.init.zeros_(self.to_update.bias)
 
     def forward(self, hidden: Tensor, context: Context) -> Tensor:
-        """Return the update to add to ``hidden`` ``batch tokens width``, in the same shape and dtype."""
+        """Return the update to add to ``hidden`` ``batch tokens width``, in the same shape and dtype.
+
+        The rows of ``hidden`` may be a multiple of those of ``context``: branches of guidance, one after the other,
+        that share it. Its keys and values are then computed once. Raises `UserError` for other numbers of rows.
+        """
         # The frozen denoiser may run in bfloat16 while these weights train in float32.
         dtype = self.to_update.weight.dtype
+        num = _num_branches(len(hidden), len(context.tokens))
         partners = self.norm_context(context.tokens.to(dtype))
-        attended = F.scaled_dot_product_attention(
-            self._by_head(self.to_query(self.norm_hidden(hidden.to(dtype)))),
-            self._by_head(self.to_key(partners)),
-            self._by_head(self.to_value(partners)),
-            attn_mask=context.mask[:, None, None, :],
+        attended = attend(
+            by_head(self.to_query(self.query_tokens(hidden.to(dtype))), self.num_heads),
+            repeated(by_head(self.to_key(partners), self.num_heads), num),
+            repeated(by_head(self.to_value(partners), self.num_heads), num),
+            self.score_mask(context, num),
         )
-        return self.to_update(attended.transpose(1, 2).flatten(2)).to(hidden.dtype)
+        return self.to_update(heads_joined(attended)).to(hidden.dtype)
 
-    def _by_head(self, features: Tensor) -> Tensor:
-        return features.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+    def query_tokens(self, hidden: Tensor) -> Tensor:
+        """Return what the queries are computed from, ``batch tokens width``."""
+        return self.norm_hidden(hidden)
+
+    def score_mask(self, context: Context, num: int) -> Tensor | None:
+        """Return the mask of the scores for ``num`` branches; ``None`` where every token counts."""
+        return None if is_complete(context) else repeated(context.mask[:, None, None, :], num)
+
+
+def is_complete(context: Context) -> bool:
+    """Return whether no token of a context is masked; looked at once, though every site of a forward needs it."""
+    known = _complete.get(context)
+    if known is None:
+        known = _complete[context] = bool(context.mask.all())
+    return known
+
+
+def repeated(rows: Tensor, num: int) -> Tensor:
+    """Return rows of a shared context for ``num`` branches, one after the other; a single row as it is."""
+    return rows if num == 1 or len(rows) == 1 else repeat(rows, "row ... -> (num row) ...", num=num)
+
+
+def _num_branches(rows: int, context_rows: int) -> int:
+    if rows % context_rows:
+        raise UserError(
+            f"context attention: {rows} rows of hidden tokens are no multiple of the {context_rows} of context"
+        )
+    return rows // context_rows

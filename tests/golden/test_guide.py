@@ -8,19 +8,19 @@ import torch.nn.functional as F
 
 from core.config.recipe import GuideChoice
 from core.contract.modality import Site
-from core.diffuse.objective import noised
+from core.diffuse.objective import Diffusion, noised
 from core.flow.prompt_sources import guide_sources
 from core.guide.attention import GuidanceAttention, attach_guidance
 from core.guide.context_encoder import AdaptationTokens, ContextEncoder, draw_parameters
+from core.guide.draws import draw_participants, draw_readers, draw_study_levels
 from core.guide.losses import (
     ContextContrast,
     FlowState,
     at_level,
     cross_guidance_mse,
-    draw_pair_levels,
     encode_context,
-    guide_losses,
 )
+from core.guide.noisy_study import guide_losses
 from core.guide.train import draw_guide_prompt
 from core.nn import log_snr_of_timestep
 from core.testing.toy_nets import ToyDenoiser
@@ -53,6 +53,10 @@ def flow(channels, seed, adaptation=None):
         context_encoder=context_encoder,
         conditioning=Conditioning(prompt=torch.ones(6, 1, 8)),
     )
+
+
+def levels_of(num, batch, draws, choice):
+    return draw_study_levels(num, batch, draws, choice, Diffusion().draw_levels)
 
 
 # E6c -----------------------------------------------------------------------------------------------------------------
@@ -95,7 +99,7 @@ def test_f_is_the_embedding_of_the_drawn_parameters():
 # E13 -----------------------------------------------------------------------------------------------------------------
 def test_the_attention_is_the_equation_with_positions():
     """softmax over tokens of q.k / sqrt(d) + sum over known axes and wavelengths of gain cos(2 pi distance / wave)."""
-    from core.guide.attention import WAVELENGTHS_MM
+    from core.guide.positions import WAVELENGTHS_MM
     from core.types import Context
 
     module = randomise(GuidanceAttention(Site("s", 16, (2, 2, 2)), VOLUME, 12))
@@ -119,9 +123,9 @@ def test_the_attention_is_the_equation_with_positions():
 
 def test_the_loss_is_the_equation_in_both_directions():
     a, b = flow(3, 1), flow(5, 2)
-    terms = guide_losses({"a": a, "b": b}, [("a", "b")], generator(7), PLAIN)
+    terms = guide_losses({"a": a, "b": b}, generator(7), PLAIN)
     draws = generator(7)
-    (level, clean), _ = draw_pair_levels(6, draws, PLAIN)
+    (level, clean), _ = levels_of(2, 6, draws, PLAIN)
     eps_a = torch.randn(6, 3, generator=draws)
     eps_b = torch.randn(6, 5, generator=draws)
     z_a, z_b = noised(a.latent, level, eps_a), noised(b.latent, level, eps_b)
@@ -154,11 +158,11 @@ def test_a_clean_flow_carries_no_noise_and_is_not_learned_from():
     assert (noisy.latent - a.latent)[~clean].abs().amin(1).min() > 0
     always = PLAIN.model_copy(update={"clean": 1.0})
     draws = generator(3)
-    (level, is_a), (_, is_b) = draw_pair_levels(6, generator(3), always)
+    (level, is_a), (_, is_b) = levels_of(2, 6, generator(3), always)
     assert torch.equal(is_a, ~is_b)
-    terms = guide_losses({"a": a, "b": b}, [("a", "b")], draws, always)
+    terms = guide_losses({"a": a, "b": b}, draws, always)
     draws = generator(3)
-    draw_pair_levels(6, draws, always)
+    levels_of(2, 6, draws, always)
     noisy_a, noisy_b = at_level(a.latent, level, is_a, draws), at_level(b.latent, level, is_b, draws)
     expected = cross_guidance_mse(a, noisy_a, encode_context(b, noisy_b))[~is_a].mean()
     assert torch.allclose(terms["a given b"], expected)
@@ -166,16 +170,47 @@ def test_a_clean_flow_carries_no_noise_and_is_not_learned_from():
 
 # F3 ------------------------------------------------------------------------------------------------------------------
 def test_levels_are_equal_or_independent_for_half_of_the_studies():
-    (first, _), (second, _) = draw_pair_levels(3000, generator(), PLAIN)
+    (first, _), (second, _) = levels_of(2, 3000, generator(), PLAIN)
     assert torch.equal(first, second)
     choice = GuideChoice(context="spatial", levels="independent", clean=0.2)
-    (first, clean_a), (second, clean_b) = draw_pair_levels(6000, generator(), choice)
+    (first, clean_a), (second, clean_b) = levels_of(2, 6000, generator(), choice)
     assert float((first == second).float().mean()) == pytest.approx(0.5, abs=0.03)
     apart = first != second
     assert abs(float(torch.corrcoef(torch.stack([first[apart], second[apart]]))[0, 1])) < 0.05
     assert not (clean_a & clean_b).any()
     assert float((clean_a | clean_b).float().mean()) == pytest.approx(0.2, abs=0.02)
     assert float(clean_a.float().mean()) == pytest.approx(0.1, abs=0.02)
+
+
+def test_some_of_three_flows_are_clean_and_never_all():
+    choice = GuideChoice(context="spatial", levels="independent", clean=0.6)
+    clean = torch.stack([flags for _, flags in levels_of(3, 6000, generator(), choice)])
+    number = clean.sum(0)
+    assert set(number.tolist()) == {0, 1, 2}
+    assert float((number > 0).float().mean()) == pytest.approx(0.6, abs=0.02)
+    assert float((number == 1).float().mean()) == pytest.approx(0.3, abs=0.02)
+    assert clean.float().mean(1).tolist() == pytest.approx([0.3] * 3, abs=0.02)
+
+
+# F4, F8, F9 ----------------------------------------------------------------------------------------------------------
+def test_a_flow_reads_none_all_or_some_of_the_others_and_never_itself():
+    read = draw_readers(4, 8000, generator(), partner_drop=0.2)
+    assert not read.diagonal().any()
+    number = read.sum(1).float()
+    assert float((number == 0).float().mean()) == pytest.approx(0.2, abs=0.02)
+    assert float((number == 3).float().mean()) == pytest.approx(0.8 * (0.5 + 0.5 / 3), abs=0.02)
+    assert float((number == 1).float().mean()) == pytest.approx(0.8 * 0.5 / 3, abs=0.02)
+    pair = draw_readers(2, 8000, generator(), partner_drop=0.2)
+    assert float(pair[0, 1].float().mean()) == pytest.approx(0.8, abs=0.02), "of a pair, the other or none"
+
+
+def test_all_or_some_modalities_of_a_study_take_part_in_their_order():
+    names, draws = ("a", "b", "c", "d"), generator()
+    drawn = [draw_participants(names, draws) for _ in range(3000)]
+    assert all(2 <= len(one) == len(set(one)) and list(one) == sorted(one) for one in drawn)
+    share = sum(one == names for one in drawn) / 3000
+    assert share == pytest.approx(0.5 + 0.5 / 3, abs=0.03)
+    assert draw_participants(("a", "b"), draws) == ("a", "b")
 
 
 # E14 -----------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from core.api import Provenance, UserError
-from core.guide.attention import known_axes
+from core.guide.positions import known_axes
 from core.io import ImageReaderConfig
 from plugins.ct.modality import CT
 from plugins.mri.modality import MODALITIES

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from core.api import Provenance
-from core.guide.attention import known_axes
+from core.guide.positions import known_axes
 from plugins.photo.modality import MODALITIES
 
 PHOTO = MODALITIES[0]

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from core.contract.modality import Site
-from core.guide.attention import GuidanceAttention, attach_guidance, grid_positions, heads_of
+from core.guide.attention import GuidanceAttention, attach_guidance, heads_of
 from core.guide.context_encoder import joined
+from core.guide.positions import grid_positions
 from core.io.geometry import centred
 from core.nn import GridDenoiserConfig, VectorDenoiserConfig
 from core.types import Conditioning, Context
@@ -117,8 +118,7 @@ def test_at_the_start_a_token_nearby_is_preferred_by_the_first_head():
     module = GuidanceAttention(Site("s", 16, (4, 4)), FRONTAL, WIDTH)
     cells, axes = grid_positions(FRONTAL, (4, 4))
     read = replace(context(length=16), position_mm=cells.expand(2, -1, -1), axes=axes.expand(2, -1, -1))
-    near, far = module._waves(module.gain, read, torch.float32)
-    local, wide = (near @ far.mT)[0]  # two heads: score of every cell with every cell
+    local, wide = module.position_bias(module.gain, read)[0]  # two heads: score of every cell with every cell
     assert torch.equal(local.argmax(1), torch.arange(16)), "each cell prefers its own place"
     assert local.softmax(1).diagonal().mean() > 1.3 * wide.softmax(1).diagonal().mean() > 1.3 / 16
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from core.errors import UserError
-from core.guide.attention import NUM_FEATURES, grid_positions, known_axes, position_features, spacing_mm, waves
+from core.guide.positions import NUM_FEATURES, grid_positions, known_axes, position_features, spacing_mm, waves
 from core.io.geometry import centred
 
 FRONTAL = centred((64, 64), (6.0, 6.0), "IL")
