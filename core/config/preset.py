@@ -21,8 +21,9 @@ class Training(Table):
     ``steps`` are those of a weight set, or of a round of alignment. In a round of guidance, where pairs take turns,
     they are those of each pair. ``epochs`` above 0 replaces both counts of steps. ``schedule``: after the warm-up the
     learning rate falls to 0 as a half cosine, or stays. ``weight_decay``, left out, is that of ``optimiser``: see
-    `decay`. ``accumulate``: parts in which a batch goes through the network. ``ema``: decay per step. ``clip``: largest
-    gradient norm.
+    `decay`. ``length_buckets``, of token autoencoders: of so many batches, drawn together and sorted by length, one is
+    taken, which saves padding. ``accumulate``: parts in which a batch goes through the network. ``ema``: decay per
+    step. ``clip``: largest gradient norm.
     """
 
     steps: int = Field(ge=1)
@@ -32,6 +33,7 @@ class Training(Table):
     steps_tokens: int | None = Field(default=None, ge=1)
     batch_tokens: int | None = Field(default=None, ge=1)
     learning_rate_tokens: float | None = Field(default=None, gt=0)
+    length_buckets: int = Field(default=1, ge=1)
     optimiser: Literal["adam", "adamw"] = "adamw"
     weight_decay: float | None = Field(default=None, ge=0)
     schedule: Schedule = "cosine"
@@ -56,6 +58,10 @@ class Training(Table):
         """Return the learning rate for a `DataSpec` kind."""
         return self.learning_rate_tokens or self.learning_rate if kind == "tokens" else self.learning_rate
 
+    def length_buckets_of(self, kind: str) -> int:
+        """Return the batches that are sorted by length together, for a `DataSpec` kind; grids have one length."""
+        return self.length_buckets if kind == "tokens" else 1
+
     def num_steps(self, num_samples: int, kind: str = "grid") -> int:
         """Return the optimiser steps of the phase: ``epochs`` over ``num_samples``, or ``steps`` of this kind."""
         if self.epochs:
@@ -73,6 +79,7 @@ class OtherTraining(Table):
     epochs: int | None = Field(default=None, ge=1)
     batch_tokens: int | None = Field(default=None, ge=1)
     learning_rate_tokens: float | None = Field(default=None, gt=0)
+    length_buckets: int | None = Field(default=None, ge=1)
     optimiser: Literal["adam", "adamw"] | None = None
     weight_decay: float | None = Field(default=None, ge=0)
     schedule: Schedule | None = None

@@ -14,18 +14,21 @@ _HOME = {
     "core.nn.context_attention": ("ContextAttention",),
     "core.nn.denoisers.config": ("GridDenoiserConfig", "VectorDenoiserConfig"),
     "core.nn.denoisers.unet2d": ("install_diffusers_sites",),
+    "core.nn.parameterisation": ("Parameterisation",),
     "core.nn.schedule": (
         "NUM_TIMESTEPS",
+        "NoiseSchedule",
         "alpha_sigma",
         "log_snr_of_timestep",
         "scaled_linear_betas",
         "timestep_of_log_snr",
+        "universal_timestep",
     ),
     "core.nn.denoisers.unet3d": ("install_monai_sites",),
     "core.nn.prompts.config": ("GridPromptEncoderConfig", "TextPromptEncoderConfig"),
     "core.nn.denoisers.sites": ("ContextSite", "SitedDenoiser", "attach_at"),
     "core.nn.presets": ("PROMPT_WIDTHS", "GridNetworks", "grid_networks"),
-    "core.nn.autoencoders.decoder": ("Decoding",),
+    "core.nn.autoencoders.decoding": ("Decoding",),
     "core.nn.denoisers.unet0d": ("VectorUNet",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -39,6 +42,8 @@ __all__ = [
     "GridDenoiserConfig",
     "GridNetworks",
     "GridPromptEncoderConfig",
+    "NoiseSchedule",
+    "Parameterisation",
     "SitedDenoiser",
     "TextAutoencoderConfig",
     "TextPromptEncoderConfig",
@@ -52,6 +57,7 @@ __all__ = [
     "log_snr_of_timestep",
     "scaled_linear_betas",
     "timestep_of_log_snr",
+    "universal_timestep",
 ]
 
 
@@ -74,7 +80,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from core.nn.autoencoders.config import GridAutoencoderConfig, TextAutoencoderConfig
-    from core.nn.autoencoders.decoder import Decoding
+    from core.nn.autoencoders.decoding import Decoding
     from core.nn.context_attention import ContextAttention
     from core.nn.denoisers.config import GridDenoiserConfig, VectorDenoiserConfig
     from core.nn.denoisers.sites import ContextSite, SitedDenoiser, attach_at
@@ -83,10 +89,13 @@ if TYPE_CHECKING:
     from core.nn.denoisers.unet3d import install_monai_sites
     from core.nn.presets import PROMPT_WIDTHS, GridNetworks, grid_networks
     from core.nn.prompts.config import GridPromptEncoderConfig, TextPromptEncoderConfig
+    from core.nn.parameterisation import Parameterisation
     from core.nn.schedule import (
         NUM_TIMESTEPS,
+        NoiseSchedule,
         alpha_sigma,
         log_snr_of_timestep,
         scaled_linear_betas,
         timestep_of_log_snr,
+        universal_timestep,
     )

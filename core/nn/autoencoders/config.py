@@ -14,6 +14,7 @@ from pydantic import (
 
 from core.contract.modality import PartConfig
 from core.errors import UserError
+from core.nn.autoencoders.decoding import Decoding
 from core.nn.size_checks import require_axes, require_multiples
 from core.types import LatentSpec
 
@@ -94,7 +95,10 @@ class TextAutoencoderConfig(PartConfig):
 
     ``beta`` weighs the divergence; with ``cycle`` above 0 it is 0 for half of every ``cycle`` training steps, rises for
     a quarter and stays. Up to ``free_bits`` nats per latent feature are free. ``word_dropout`` is the fraction
-    of the decoder's input tokens that are hidden in training, so that it must rely on the latent.
+    of the decoder's input tokens that are hidden in training, so that it must rely on the latent. ``latent_noise``: in
+    training the decoder reads latents with Gaussian errors, as a diffusion leaves them (`noisy_latents`).
+
+    ``decoding``: how a text is written where the caller does not say.
 
     ``encoder_from`` and ``decoder_from``: local folders of a BERT and a GPT-2 (safetensors). Their sizes must agree
     with the fields here; see `core.nn.pretrained` for what is taken from them.
@@ -116,6 +120,8 @@ class TextAutoencoderConfig(PartConfig):
     cycle: NonNegativeInt = 0
     free_bits: NonNegativeFloat = 0.1
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    latent_noise: NonNegativeFloat = 0.0
+    decoding: Decoding = Decoding()
     encoder_from: str | None = None
     decoder_from: str | None = None
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Self, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 from torch import Generator, Tensor, nn
 from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 from core.errors import UserError
+from core.nn.autoencoders.decoding import Decoding
 from core.nn.pretrained import load_gpt2
-from core.types import Batch
 
 if TYPE_CHECKING:
     from core.nn.autoencoders.config import TextAutoencoderConfig
@@ -38,6 +37,7 @@ class LatentDecoder(nn.Module):
                 n_embd=width,
                 n_layer=depth,
                 n_head=num_heads,
+                activation_function="gelu_pytorch_tanh",  # gelu_new, GPT-2's, in one operation
                 initializer_range=start_std(width),
                 resid_pdrop=0.0,  # the library's dropout draws from the global random state
                 embd_pdrop=0.0,
@@ -85,50 +85,25 @@ def start_std(width: int) -> float:
     return 0.02 * (768 / width) ** 0.5
 
 
-class Decoding(BaseModel):
-    """How the next id is chosen when a text is written (method E8); by default greedily, the most likely.
+def write_ids(decoder: LatentDecoder, latent: Tensor, how: Decoding, generators: Sequence[Generator] = ()) -> Tensor:
+    """Decode to ids ``row length``, padded on the right: begin, the ids that the decoder chooses, end.
 
-    ``top_k`` and ``top_p`` draw from the most likely ids, more evenly at a ``temperature`` above 1. ``beams`` above 1
-    searches for the most likely text.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    top_k: PositiveInt | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    temperature: PositiveFloat = 1.0
-    beams: PositiveInt = 1
-
-    @property
-    def random(self) -> bool:
-        """Whether ids are drawn."""
-        return self.top_k is not None or self.top_p is not None
-
-    @model_validator(mode="after")
-    def _require_single_strategy(self) -> Self:
-        if self.random and self.beams > 1:
-            raise UserError(f"Decoding: beams {self.beams} searches, top_k and top_p draw; choose one of them")
-        return self
-
-
-def write_ids(decoder: LatentDecoder, latent: Tensor, how: Decoding, generators: Sequence[Generator]) -> Batch:
-    """Decode to ids ``batch length`` with their mask: begin, the ids that the decoder chooses, end.
-
-    A random choice takes one generator per row; `UserError` for another number of them.
+    There are ``how.candidates`` rows for each latent, next to each other. A random choice takes one generator per
+    latent; `UserError` for another number of them.
     """
     if how.random and len(generators) != len(latent):
         raise UserError(f"a random choice needs one generator per text: {len(latent)}, found {len(generators)}")
-    ids = (
-        beam_search(decoder, latent, how.beams) if how.beams > 1 else _token_by_token(decoder, latent, how, generators)
-    )
-    return Batch(modality="", data=ids, mask=ids != PAD)
+    if how.beams > 1:
+        return beam_search(decoder, latent, how)
+    repeated = [generator for generator in generators for _ in range(how.candidates)]
+    return _token_by_token(decoder, latent.repeat_interleave(how.candidates, 0), how, repeated)
 
 
 def _token_by_token(decoder: LatentDecoder, latent: Tensor, how: Decoding, generators: Sequence[Generator]) -> Tensor:
     ids, running = _begun(latent)
     cache = decoder.memory(latent)
     while ids.shape[1] < decoder.length - 1 and running.any():
-        scores = _allowed(decoder.advance(ids[:, -1:], latent, cache)[:, -1])
+        scores = _allowed(decoder.advance(ids[:, -1:], latent, cache)[:, -1], ids, how)
         new = draw_tokens(scores, how, generators) if how.random else scores.argmax(-1)
         new = new.masked_fill(~running, PAD)
         running = running & (new != END)
@@ -136,9 +111,9 @@ def _token_by_token(decoder: LatentDecoder, latent: Tensor, how: Decoding, gener
     return _ended(ids, running)
 
 
-def beam_search(decoder: LatentDecoder, latent: Tensor, beams: int) -> Tensor:
-    """Return the ids ``batch length`` of the most likely text of a beam search."""
-    rows = len(latent)
+def beam_search(decoder: LatentDecoder, latent: Tensor, how: Decoding) -> Tensor:
+    """Return the ids ``row length`` of the ``how.candidates`` most likely texts of each latent, the likeliest first."""
+    rows, beams = len(latent), how.beams
     latent = latent.repeat_interleave(beams, 0)
     ids, running = _begun(latent)
     cache = decoder.memory(latent)
@@ -146,7 +121,7 @@ def beam_search(decoder: LatentDecoder, latent: Tensor, beams: int) -> Tensor:
     total = torch.where(torch.arange(rows * beams, device=latent.device) % beams == 0, 0.0, -torch.inf)
     first = torch.arange(0, rows * beams, beams, device=latent.device)[:, None]
     while ids.shape[1] < decoder.length - 1 and running.any():
-        scores = _allowed(decoder.advance(ids[:, -1:], latent, cache)[:, -1]).log_softmax(-1)
+        scores = _allowed(decoder.advance(ids[:, -1:], latent, cache)[:, -1], ids, how).log_softmax(-1)
         scores = torch.where(running[:, None], scores, -torch.inf)
         scores[:, PAD] = scores[:, PAD].masked_fill(~running, 0)  # a finished text continues unchanged at no cost
         best = (total[:, None] + scores).view(rows, -1).topk(beams)
@@ -155,8 +130,20 @@ def beam_search(decoder: LatentDecoder, latent: Tensor, beams: int) -> Tensor:
         total, ids, running = best.values.flatten(), torch.cat([ids[parent], new[:, None]], 1), running[parent]
         running = running & (new != END)
         cache.reorder_cache(cast(torch.LongTensor, parent))
-    ids = _ended(ids, running)[first.flatten()]  # topk sorts: the best of a row is its first
+    # topk sorts: the best of a latent are its first.
+    ids = _ended(ids, running)[(first + torch.arange(how.candidates, device=ids.device)).flatten()]
     return ids[:, : int((ids != PAD).sum(1).max())]
+
+
+def repeating_ids(ids: Tensor, length: int) -> Tensor:
+    """Return the ids ``row _`` that would complete a sequence of ``length`` ids for the second time, with 0 between.
+
+    ``ids`` ``row position`` are those of the texts so far (Paulus et al. 2018, section 2.5).
+    """
+    if ids.shape[1] < length:
+        return ids.new_zeros(len(ids), 1)
+    earlier, last = ids.unfold(1, length, 1), ids[:, ids.shape[1] - length + 1 :]
+    return earlier[..., -1].masked_fill((earlier[..., :-1] != last[:, None]).any(-1), PAD)
 
 
 def draw_tokens(scores: Tensor, how: Decoding, generators: Sequence[Generator]) -> Tensor:
@@ -181,9 +168,10 @@ def _begun(latent: Tensor) -> tuple[Tensor, Tensor]:
     return ids, torch.ones(len(latent), dtype=torch.bool, device=latent.device)
 
 
-def _allowed(scores: Tensor) -> Tensor:
-    """Return scores without padding and begin, which are not part of a text."""
-    return torch.cat([torch.full_like(scores[:, :END], -torch.inf), scores[:, END:]], 1)
+def _allowed(scores: Tensor, ids: Tensor, how: Decoding) -> Tensor:
+    """Return scores without padding and begin, which are not part of a text, and without what may not repeat."""
+    scores = torch.cat([torch.full_like(scores[:, :END], -torch.inf), scores[:, END:]], 1)
+    return scores.scatter(1, repeating_ids(ids, how.no_repeat), -torch.inf) if how.no_repeat else scores
 
 
 def _ended(ids: Tensor, running: Tensor) -> Tensor:

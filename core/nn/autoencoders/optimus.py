@@ -11,7 +11,8 @@ from torch import Generator, Tensor, nn
 from transformers import BertModel
 
 from core.errors import UserError
-from core.nn.autoencoders.decoder import Decoding, LatentDecoder, start_std, write_ids
+from core.nn.autoencoders.decoder import PAD, LatentDecoder, start_std, write_ids
+from core.nn.autoencoders.decoding import Decoding
 from core.nn.bert import bert
 from core.nn.pretrained import load_bert
 from core.types import Batch, LatentSpec, Posterior
@@ -61,11 +62,23 @@ class TextAutoencoder(nn.Module):
     def decode(self, latent: Tensor, how: Decoding | None = None, generators: Sequence[Generator] = ()) -> Batch:
         """Decode a latent ``batch latent_width`` (not scaled) to ids with their mask, begin and end tokens included.
 
-        Decoding is greedy by default. A random choice draws for each row from a separate generator, so that the text
-        of a latent does not depend on its batch. ``modality`` of the result is ``""``: the caller sets it.
+        Decoding is that of the configuration by default. A random choice draws for each row from a separate generator,
+        so that the text of a latent does not depend on its batch. ``modality`` of the result is ``""``: the caller sets
+        it.
         """
+        how = how or self._config.decoding
         with torch.no_grad():
-            return write_ids(self.decoder, latent, how or Decoding(), generators)
+            ids = write_ids(self.decoder, latent, how, generators)
+            if how.candidates > 1:
+                ids = ids[self._nearest(ids, latent)]
+                ids = ids[:, : int((ids != PAD).sum(1).max())]
+        return Batch(modality="", data=ids, mask=ids != PAD)
+
+    def _nearest(self, ids: Tensor, latent: Tensor) -> Tensor:
+        """Return, for each latent, the row of ids among its own whose posterior mean is nearest to it."""
+        means = torch.cat([self.encode(Batch(modality="", data=rows, mask=rows != PAD)).mean for rows in ids.split(64)])
+        distance = (means.unflatten(0, (len(latent), -1)) - latent[:, None]).square().sum(-1)
+        return distance.argmin(1) + torch.arange(len(latent), device=ids.device) * distance.shape[1]
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """Return the terms of method E8, float32, averaged over the batch. All noise comes from ``generator``.
@@ -76,7 +89,10 @@ class TextAutoencoder(nn.Module):
         config, (ids, mask) = self._config, self._require_ids(batch)
         posterior = self.encode(batch)
         inputs = drop_tokens(ids[:, :-1], config.word_dropout if self.training else 0.0, generator)
-        logits = self.decoder(inputs, posterior.draw(generator))
+        latent = posterior.draw(generator)
+        if self.training and config.latent_noise:
+            latent = noisy_latents(latent, posterior.mean, config.latent_noise, generator)
+        logits = self.decoder(inputs, latent)
         return {
             "reconstruction": token_losses(logits, ids[:, 1:], mask[:, 1:]).mean(),
             "kl": self._beta() * divergence_above(posterior, config.free_bits).mean(),
@@ -114,6 +130,19 @@ def drop_tokens(ids: Tensor, fraction: float, generator: Generator) -> Tensor:
     dropped = torch.rand(ids.shape, generator=generator, device=generator.device) < fraction
     dropped[:, 0] = False
     return ids.masked_fill(dropped.to(ids.device), 0)
+
+
+def noisy_latents(latent: Tensor, mean: Tensor, largest: float, generator: Generator) -> Tensor:
+    """Return latents ``batch width`` with Gaussian errors, whose size a decoder cannot know beforehand (method E8).
+
+    A text's errors have a standard deviation of up to ``largest``, drawn evenly, in units of the root mean square of
+    its posterior mean. In units of the latent a larger latent would escape them; in units of the text's own, a result
+    does not depend on the batch.
+    """
+    size = mean.detach().float().square().mean(1, keepdim=True).sqrt()
+    level = largest * torch.rand((len(latent), 1), generator=generator, device=generator.device)
+    error = torch.randn(latent.shape, generator=generator, device=generator.device)
+    return latent + size * (level * error).to(latent)
 
 
 def _encoder(config: TextAutoencoderConfig) -> BertModel:

@@ -12,8 +12,14 @@ from pydantic import ValidationError
 from core.contract.modality import Autoencoder
 from core.errors import MedWeaveWarning, UserError
 from core.nn import Decoding, TextAutoencoderConfig
-from core.nn.autoencoders.decoder import beam_search, draw_tokens
-from core.nn.autoencoders.optimus import cyclical_beta, divergence_above, feature_divergence, token_losses
+from core.nn.autoencoders.decoder import beam_search, draw_tokens, repeating_ids
+from core.nn.autoencoders.optimus import (
+    cyclical_beta,
+    divergence_above,
+    feature_divergence,
+    noisy_latents,
+    token_losses,
+)
 from core.types import Batch, LatentSpec, Posterior
 
 CONFIG = TextAutoencoderConfig(
@@ -220,7 +226,17 @@ def test_greedy_decoding_takes_the_most_likely_id(randomised):
 
 
 @pytest.mark.parametrize(
-    "how", [Decoding(), Decoding(top_k=5), Decoding(top_p=0.8, temperature=2.0), Decoding(beams=3)]
+    "how",
+    [
+        Decoding(),
+        Decoding(top_k=5),
+        Decoding(top_p=0.8, temperature=2.0),
+        Decoding(beams=3),
+        Decoding(no_repeat=2),
+        Decoding(beams=3, no_repeat=1),
+        Decoding(top_p=1.0, candidates=4),
+        Decoding(beams=4, candidates=3),
+    ],
 )
 def test_decoded_text_does_not_depend_on_the_batch(randomised, how):
     module = build(randomised).eval()
@@ -265,14 +281,83 @@ def likelihood(module, latent, text):
 
 def test_beam_search_returns_more_likely_texts(randomised):
     module, latent = build(randomised).eval(), latents(8)
-    assert torch.equal(beam_search(module.decoder, latent, 1), module.decode(latent).data)
+    single, eight = (beam_search(module.decoder, latent, Decoding(beams=beams)) for beams in (1, 8))
+    assert torch.equal(single, module.decode(latent).data)
     gains = []
-    for row, one, many in zip(
-        latent, beam_search(module.decoder, latent, 1), beam_search(module.decoder, latent, 8), strict=True
-    ):
+    for row, one, many in zip(latent, single, eight, strict=True):
         gains.append(likelihood(module, row, many[many != 0]) - likelihood(module, row, one[one != 0]))
     assert max(gains) > 0
     assert sum(gains) > 0
+
+
+def test_golden_repeats():
+    """Which ids would complete a pair, and which a sequence of one or of three, for the second time."""
+    ids = torch.tensor([[1, 5, 6, 5], [1, 7, 7, 8]])
+    assert [set(row) - {0} for row in repeating_ids(ids, 1).tolist()] == [{1, 5, 6}, {1, 7, 8}]
+    assert [set(row) - {0} for row in repeating_ids(ids, 2).tolist()] == [{6}, set()]
+    assert repeating_ids(ids, 3).eq(0).all()
+    assert [set(row) - {0} for row in repeating_ids(torch.tensor([[5, 6, 9, 5, 6]]), 3).tolist()] == [{9}]
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_no_sequence_occurs_twice_where_none_may(randomised, length, beams):
+    def repeats(how):
+        written = build(randomised).eval().decode(latents(40), how)
+        texts = [ids[mask].tolist() for ids, mask in zip(written.data, written.mask, strict=True)]
+        runs = [[tuple(text[start : start + length]) for start in range(len(text) - length)] for text in texts]
+        return sum(len(set(run)) < len(run) for run in runs)
+
+    assert repeats(Decoding(beams=beams)) > 0
+    assert repeats(Decoding(beams=beams, no_repeat=length)) == 0
+
+
+@pytest.mark.parametrize("how", [{"top_p": 1.0, "temperature": 3.0}, {"beams": 6}])
+def test_the_candidate_is_taken_whose_latent_is_nearest(randomised, how):
+    """One of the texts that are written without a choice, and none of them is nearer."""
+    module, wanted, num = build(randomised).eval(), latents(4), 6
+    generators = [draws(row) for row in range(4)] if "top_p" in how else []
+    if "beams" in how:
+        written = beam_search(module.decoder, wanted, Decoding(candidates=num, **how)).view(4, num, -1)
+    else:  # the candidates of a text take turns at its generator
+        shared = [generator for generator in generators for _ in range(num)]
+        written = module.decode(wanted.repeat_interleave(num, 0), Decoding(**how), shared).data.view(4, num, -1)
+        generators = [draws(row) for row in range(4)]
+    chosen = module.decode(wanted, Decoding(candidates=num, **how), generators)
+
+    def gap(ids, latent):
+        text = ids[ids != 0][None]
+        return float((module.encode(Batch(modality="", data=text)).mean[0] - latent).square().sum().detach())
+
+    for latent, texts, ids in zip(wanted, written, chosen.data, strict=True):
+        gaps = [gap(text, latent) for text in texts]
+        assert gap(ids, latent) == pytest.approx(min(gaps))
+        assert max(gaps) > min(gaps)
+
+
+def test_errors_on_latents_are_even_in_size_and_follow_the_text_s_latent():
+    mean = torch.tensor([[3.0, 4.0, 0.0, 0.0], [0.3, 0.4, 0.0, 0.0]]).repeat(4000, 1)
+    errors = noisy_latents(torch.zeros_like(mean), mean, 0.6, draws()).view(4000, 2, 4)
+    # Root mean squares 2.5 and 0.25; a level that is even in [0, 0.6] has a mean square of 0.6² / 3.
+    expected = torch.tensor([2.5, 0.25]) * 0.6 / 3**0.5
+    torch.testing.assert_close(errors.square().mean((0, 2)).sqrt(), expected, rtol=0.05, atol=0)
+    assert not torch.equal(errors[:, 0] / 2.5, errors[:, 1] / 0.25)
+
+
+def test_the_decoder_learns_with_errors_and_the_encoder_is_measured_without(randomised):
+    batch = batch_for()
+    plain, noisy = build(randomised), build(randomised, latent_noise=2.0)
+    losses = [module.loss(batch, draws(3)) for module in (plain, noisy)]
+    assert losses[0]["kl"] == losses[1]["kl"]
+    assert losses[0]["reconstruction"] != losses[1]["reconstruction"]
+    assert plain.eval().loss(batch, draws(3)) == noisy.eval().loss(batch, draws(3))
+
+
+def test_the_configuration_decides_how_a_text_is_written(randomised):
+    how = Decoding(beams=3, no_repeat=1)
+    module = build(randomised, decoding=how).eval()
+    assert torch.equal(module.decode(latents()).data, build(randomised).eval().decode(latents(), how).data)
+    assert not torch.equal(module.decode(latents()).data, module.decode(latents(), Decoding()).data)
 
 
 def test_too_many_tokens_and_wrong_settings_give_a_single_line(randomised):
@@ -283,6 +368,8 @@ def test_too_many_tokens_and_wrong_settings_give_a_single_line(randomised):
         module.decode(latents(), Decoding(top_k=2), [draws()])
     with pytest.raises(UserError, match="choose one of them"):
         Decoding(top_k=2, beams=2)
+    with pytest.raises(UserError, match=r"4 candidates need draws .* or as many beams, found beams 3"):
+        Decoding(beams=3, candidates=4)
     with pytest.raises(UserError, match=r"TextAutoencoderConfig: .*multiples of 3 \(num_heads\)"):
         build(randomised, num_heads=3, decoder_heads=2)
     with pytest.raises(UserError, match="cycle must be 0"):
