@@ -13,7 +13,8 @@ class MetricRow:
     """One row of the table: a metric on held-out studies, and what it is compared with.
 
     ``reference`` is its chance level, upper bound or starting value. ``low`` and ``high`` bound the 95 % confidence
-    interval by patient, where there is one.
+    interval by patient, where there is one. ``key`` names the metric, such as ``outline/real/ct+mri``, for those rows
+    that a verdict is built on (`core.evaluate.verdicts`).
     """
 
     phase: str
@@ -22,6 +23,7 @@ class MetricRow:
     reference: str = ""
     low: float | None = None
     high: float | None = None
+    key: str = ""
 
     @property
     def interval(self) -> str:
@@ -29,9 +31,9 @@ class MetricRow:
         return "" if self.low is None or self.high is None else f"[{self.low:.3f}, {self.high:.3f}]"
 
 
-def metric_row(what: str, measured: ConfidenceInterval, reference: str = "") -> MetricRow:
+def metric_row(what: str, measured: ConfidenceInterval, reference: str = "", *, key: str = "") -> MetricRow:
     """Return a row of the phase ``measure``, with its interval."""
-    return MetricRow("measure", what, measured.value, reference, measured.low, measured.high)
+    return MetricRow("measure", what, measured.value, reference, measured.low, measured.high, key)
 
 
 def as_text(table: Sequence[MetricRow]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -20,11 +21,26 @@ from core.evaluate.bootstrap import can_mismatch, interleave_patients, mismatche
 from core.evaluate.classification import best_thresholds, reliable_findings
 from core.evaluate.finding_classifier import FindingClassifier, classifier_scores, train_classifier
 from core.generate.bundle import Bundle
-from core.generate.conditioning import conditioning_graph
+from core.generate.conditioning import ConditioningGraph, conditioning_graph
 from core.generate.pipeline import BatchRequest, decoded, generate_latents, in_batches, restored
 from core.types import Batch
 
+UNPROMPTED, PROMPTED = "generated, no prompt", "generated, prompted"  # ways of `TestSet.joint_ways`
+
 TextFindings = Mapping[str, int]  # of one text, finding to 1 present or 0 absent; missing: not mentioned
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ways:
+    """How samples differ from those of their studies: partners or prompts of others, other noise."""
+
+    shuffled: bool
+    other_prompts: bool
+    seed: int
+
+    @property
+    def mismatched(self) -> bool:
+        return self.shuffled or self.other_prompts
 
 
 class TestSet:
@@ -39,6 +55,7 @@ class TestSet:
         self.sampler = _sampler(self.run.config.sampler, self.settings)
         self._pooled: dict[str, dict[int, Tensor]] = {}
         self._classifiers: dict[str, FindingClassifier] = {}
+        self._generated: dict[Hashable, dict[str, list[Batch]]] = {}
 
     @cached_property
     def centre(self) -> str | None:
@@ -118,36 +135,77 @@ class TestSet:
         given: Sequence[str] = (),
         couple: bool = True,
         shuffled: bool = False,
+        other_prompts: bool = False,
+        draw: int = 0,
         title: str = "",
     ) -> dict[str, list[Batch]]:
         """Return what the model generates for studies, in batches; sample ``i`` has the same noise on every call.
 
-        With ``shuffled`` each sample is conditioned on the partners of another patient of its batch.
+        With ``shuffled`` each sample is conditioned on the partners of another patient of its batch, with
+        ``other_prompts`` on the prompts of another patient. ``draw`` above 0 draws other noise. What was generated once
+        is returned again.
         """
-        graph = conditioning_graph(
-            self.bundle,
-            outputs,
-            prompts=prompts,
-            given=dict.fromkeys(given),
-            coupling="auto" if couple else "none",
-        )
-        batches: dict[str, list[Batch]] = {name: [] for name in outputs}
-        size = self._even_size(indices, shuffled)
-        with progress(f"measure {title or 'generate'}", len(indices), silent=not self.compute.is_main) as watch:
+        key = (*map(tuple, (outputs, indices, prompts, given)), couple, shuffled, other_prompts, draw)
+        key = (*key, self.sampler.model_dump_json())
+        if key not in self._generated:
+            graph = conditioning_graph(
+                self.bundle,
+                outputs,
+                prompts=prompts,
+                given=dict.fromkeys(given),
+                coupling="auto" if couple else "none",
+            )
+            ways = _Ways(shuffled=shuffled, other_prompts=other_prompts, seed=self.seed + draw)
+            self._generated[key] = self._sampled(graph, indices, prompts, given, ways, title or "generate")
+        return dict(self._generated[key])
+
+    def _sampled(
+        self,
+        graph: ConditioningGraph,
+        indices: Sequence[int],
+        prompts: Sequence[str],
+        given: Sequence[str],
+        ways: _Ways,
+        title: str,
+    ) -> dict[str, list[Batch]]:
+        batches: dict[str, list[Batch]] = {name: [] for name in graph.outputs}
+        size = self._even_size(indices, ways.mismatched)
+        with progress(f"measure {title}", len(indices), silent=not self.compute.is_main) as watch:
             for positions in in_batches(len(indices), size):
                 rows = [indices[position] for position in positions]
+                others = mismatched_patients(len(rows), self.patients(rows)) if ways.mismatched else None
+                prompted = [rows[other] for other in others] if others and ways.other_prompts else rows
                 request = BatchRequest(
                     graph=graph,
                     indices=positions,
-                    seed=self.seed,
-                    prompts={name: self.studies.batch(name, rows) for name in prompts},
+                    seed=ways.seed,
+                    prompts={name: self.studies.batch(name, prompted) for name in prompts},
                     given={name: self.studies.batch(name, rows) for name in given},
-                    partner_rows=mismatched_patients(len(rows), self.patients(rows)) if shuffled else None,
+                    partner_rows=others if ways.shuffled else None,
                 )
                 for name, latents in generate_latents(self.bundle, request, self.sampler).items():
                     batches[name].append(decoded(self.bundle, name, latents).to("cpu"))
                 watch(positions[-1] + 1)
         return batches
+
+    @cached_property
+    def joint_indices(self) -> list[int]:
+        """Return the test studies whose prompts whole studies are generated from (`comparable_indices`)."""
+        return self.comparable_indices(*(() if self.centre is None else (self.centre,)))
+
+    def joint_ways(self) -> dict[str, dict[str, list[Batch]]]:
+        """Return whole studies that are generated together, with no prompt and prompted by the centre of alignment.
+
+        Their samples belong to the studies `joint_indices`; empty where patients cannot be compared.
+        """
+        if not self.joint_indices:
+            return {}
+        outputs = self.run.outputs
+        ways = {UNPROMPTED: self.generated(outputs, self.joint_indices, title="studies, no prompt")}
+        if self.centre is not None and (rest := [name for name in outputs if name != self.centre]):
+            title = f"studies from {self.centre}"
+            ways[PROMPTED] = self.generated(rest, self.joint_indices, prompts=[self.centre], title=title)
+        return ways
 
     def _even_size(self, indices: Sequence[int], shuffled: bool) -> int:
         """Return the size of even batches; with ``shuffled``, of batches in which every patient can be mismatched."""

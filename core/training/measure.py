@@ -9,6 +9,8 @@ from core.config.preset import Phase
 from core.evaluate.agreement import agreement_rows
 from core.evaluate.coherence import coherence_rows
 from core.evaluate.coupling import coupling_rows
+from core.evaluate.images.intensity import intensity_rows
+from core.evaluate.images.outline import outline_rows
 from core.evaluate.reconstruction import reconstruction_rows, translation_rows
 from core.evaluate.report_findings import report_finding_rows
 from core.evaluate.retrieval import retrieval_rows
@@ -26,6 +28,8 @@ MEASURES: Mapping[str, tuple[tuple[Phase, ...], Callable[[TestSet], Iterable[Met
     "agreement": (("diffuse",), agreement_rows),
     "report findings": (("autoencoder", "diffuse"), report_finding_rows),
     "coupling": (("guide",), coupling_rows),
+    "outline": (("autoencoder", "diffuse"), outline_rows),
+    "intensity": (("autoencoder", "diffuse"), intensity_rows),
     "coherence": (("align", "guide"), coherence_rows),
     "translation": (("guide",), translation_rows),
     "sample sheets": (("autoencoder",), write_sample_sheets),
