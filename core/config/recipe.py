@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from core.config.preset import PHASES, OtherTraining, Phase
+from core.config.prompt import PromptChoice
 from core.config.sampler import SamplerChoice
 from core.config.toml import Table
 
@@ -54,8 +55,9 @@ class AlignChoice(Table):
     """Shared latent space (method section 1).
 
     ``centre`` is the modality that all others are aligned with (E2); it need not be in a user's flow.
-    ``encoders = "given"``: prompt encoders are trained before and stay frozen. ``image_encoder``: that of the paper;
-    presets choose their encoder. ``temperature``: initial value of the contrast, within CLIP's bounds.
+    ``encoders = "given"``: prompt encoders are trained before and stay frozen; ``MODALITY.prompt.init_from`` names
+    their folder. ``image_encoder``: the vision transformer of the stock image prompt encoders at the preset ``paper``;
+    other presets have their own, from scratch. ``temperature``: initial value of the contrast, within CLIP's bounds.
     ``equal_reports``: whether studies with the same report are ``negatives`` of each other or ``masked``. With
     ``soft``, the targets of a pair with a text are spread over the studies by the agreement of their labels and of the
     findings in their reports, the more evenly the higher ``target_temperature``; two images are masked
@@ -76,23 +78,6 @@ class AlignChoice(Table):
     findings_weight: float = Field(default=0.0, ge=0)
 
 
-class PromptChoice(Table):
-    """What a denoiser is prompted with (method section 2).
-
-    ``sources``: neighbours in either flow, in the align flow only, or the centre only (MediSyn; elsewhere an ablation).
-    ``sampling``: one of all non-empty subsets (E5), one prompt, or all that there are.
-    ``drop``: probability per sample of the null prompt (E6). ``pooled_only``: probability of the pooled vectors without
-    tokens, which prepares for prompts of modalities that were never paired with this one (E6b).
-    """
-
-    form: Literal["pooled_and_neighbour_tokens", "mixed_pooled", "pooled", "tokens_pooled_size"]
-    sampling: Literal["subsets", "single", "all"] = "subsets"
-    sources: Literal["any_flow", "align_flow", "centre"] = "any_flow"
-    null: Literal["learned", "empty_input", "empty_text"] = "learned"
-    drop: float = Field(default=0.1, ge=0, lt=1)
-    pooled_only: float = Field(default=0.0, ge=0, lt=1)
-
-
 class DiffuseChoice(Table):
     """Noise schedule, linear in the square root of beta (E9), objective (E10), and which modalities are outputs.
 
@@ -106,6 +91,7 @@ class DiffuseChoice(Table):
     zero_terminal_snr: bool = False
     min_snr_gamma: float | None = Field(default=None, gt=0)
     outputs: Literal["all", "all_but_centre"] = "all"
+    denoisers: Literal["each", "shared"] = "each"
 
 
 class GuideChoice(Table):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -47,6 +47,14 @@ class PartConfig(BaseModel):
     def build(self) -> Any:
         """Make the part. Heavy libraries are imported here. No network is needed."""
         raise TypeError(f"{type(self).__name__} does not define build()")
+
+    def for_recipe(self, switches: Mapping[str, str]) -> Self:
+        """Return the settings as the switches of a recipe change them; by default they change nothing.
+
+        ``switches``: ``align.image_encoder`` and ``prompt.form`` (`core.config.recipe`). What a user sets for this part
+        stands above them.
+        """
+        return self
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Literal
 from core.config.installation import Installation
 from core.config.overrides import readers_in, with_overrides
 from core.config.preset import Phase
+from core.config.recipe_parts import with_recipe
 from core.config.registry import DataSource, shipped_recipes
 from core.config.run_config import Flags, RunConfig
 from core.contract.modality import Modality, PartConfig, Parts
@@ -45,7 +46,7 @@ def start_run(
 
     `UserError` for a wrong flow or part setting, and where a shared part is declared in two ways.
     """
-    changed = with_overrides(modalities, config.preset, config.parts)
+    changed = with_overrides(with_recipe(modalities, config), config.preset, config.parts)
     align = parse_flow(config.flow.of("align"), changed, config.aliases, broken)
     same = config.flow.of("guide") == config.flow.of("align")
     guide = align if same else parse_flow(config.flow.of("guide"), changed, config.aliases, broken)

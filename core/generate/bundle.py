@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from pydantic import ValidationError
 
+from core.config.prompt import NullPrompt
 from core.config.run_config import RunConfig
 from core.config.toml import read_toml
-from core.contract.modality import Modality, token_width
+from core.contract.modality import Modality, pooled_width, token_width
 from core.diffuse.prompts import CentredPromptEncoder, PromptAssembly
 from core.engine.distributed import Compute
 from core.errors import UserError, format_validation_error
@@ -19,7 +21,8 @@ from core.flow.run import Run, start_run
 from core.generate.networks import Networks, homes_of, read_progress
 from core.guide.attention import GuidanceSites, attach_guidance
 from core.guide.context_encoder import ContextEncoder, new_context_encoder
-from core.types import LatentSpec
+from core.preprocess.collate import empty_input
+from core.types import LatentSpec, Prompt
 
 
 class CouplingDecision(NamedTuple):
@@ -56,10 +59,7 @@ class Bundle:
 
     def assembly(self, modality: str) -> Any:
         """Return the module that turns prompts into the conditioning of a modality's denoiser; trained with it."""
-        width, sources = self.part(modality, "denoiser").prompt_width, self.run.prompt_sources(modality)
-        widths = {source: token_width(self.part(source, "prompt")) for source in sources}
-        make = partial(PromptAssembly, width, widths, self.run.config.prompt.form)
-        return self.networks.of(assembly_key(modality), make)
+        return self.networks.of(assembly_key(modality), partial(self._new_assembly, modality))
 
     def prompt_encoder(self, modality: str) -> CentredPromptEncoder:
         """Return the prompt encoder of a modality as denoisers read it, without the mean of the modality (E6b)."""
@@ -70,6 +70,28 @@ class Bundle:
         """Return the mean pooled vector of a modality's training studies (method E6b); empty where the run has none."""
         means = self.networks.about(self.key(modality, "prompt")).get("means", {})
         return tuple(means.get(modality, ()))
+
+    def _new_assembly(self, modality: str) -> PromptAssembly:
+        denoiser, choice = self.part(modality, "denoiser"), self.run.config.prompt
+        encoders = {name: self.prompt_encoder(name).eval() for name in self.run.prompt_sources(modality)}
+        owners = self.networks.sets[self.key(modality, "denoiser")].owners
+        return PromptAssembly(
+            denoiser.prompt_width,
+            {name: encoder.token_width for name, encoder in encoders.items()},
+            choice.form,
+            shared_width=next((encoder.width for encoder in encoders.values()), None),
+            pooled_width=pooled_width(denoiser),
+            empty={} if choice.null == "learned" else self._empty_prompts(encoders, choice.null),
+            typed=len(set(owners) & set(self.run.outputs)) > 1,
+        )
+
+    def _empty_prompts(self, encoders: Mapping[str, CentredPromptEncoder], null: NullPrompt) -> dict[str, Prompt]:
+        """Return the prompt of an empty input of each source or, with ``empty_text``, of the texts among them."""
+        texts = [name for name in encoders if self.run.parts(name).data.kind == "tokens"]
+        chosen = texts if null == "empty_text" and texts else list(encoders)
+        to_device = self.networks.compute.to_device
+        with torch.no_grad():
+            return {name: encoders[name](to_device(empty_input(name, self.run.parts(name)))) for name in chosen}
 
     def context_encoder(self, modality: str) -> ContextEncoder:
         """Return the context encoder V of a modality (method E13)."""

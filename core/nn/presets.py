@@ -12,7 +12,7 @@ from core.contract.modality import Shared
 from core.errors import unknown_name
 from core.nn.autoencoders.config import GridAutoencoderConfig
 from core.nn.denoisers.config import GridDenoiserConfig
-from core.nn.prompts.config import GridPromptEncoderConfig
+from core.nn.prompts.config import GridPromptEncoderConfig, PaperPromptEncoderConfig
 from core.types import Space
 
 PROMPT_WIDTHS: Mapping[str, int] = {"tiny": 128, "tiny3d": 128, "small": 384, "paper": 768}
@@ -113,12 +113,12 @@ def _small(channels: int, prompt_width: int) -> _Networks:
 
 
 def _paper(channels: int, prompt_width: int) -> _Networks:
-    """Return networks for 512 pixels: autoencoder and denoiser of Stable Diffusion 1.5 as published, and ViT-L."""
+    """Return networks for 512 pixels: autoencoder and denoiser of Stable Diffusion 1.5 as published, and a ViT."""
     space = (512, 512)
     return (
         GridAutoencoderConfig(channels=channels, space=space, widths=(128, 256, 512, 512)),
-        # A patch of 32 gives 512 pixels the 256 tokens that ViT-L/14 has at 224.
-        GridPromptEncoderConfig(
+        # A patch of 32 gives 512 pixels the 256 tokens that ViT-L/14 has at 224; ViT-B/16 has 196.
+        PaperPromptEncoderConfig(
             channels=channels, space=space, patch=32, width=1024, depth=24, num_heads=16, prompt_width=prompt_width
         ),
         GridDenoiserConfig(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from core.contract.modality import Parts
+from core.errors import UserError
 from core.preprocess.grid import CANONICAL, sample_name
 from core.types import Batch, DataSpec, Sample
 
@@ -30,6 +32,23 @@ def collate(samples: Sequence[Sample], spec: DataSpec) -> Batch:
         data, mask = _pad(arrays)
         return Batch(modality=samples[0].modality, data=data, mask=mask)
     return Batch(modality=samples[0].modality, data=torch.from_numpy(np.stack(arrays)))
+
+
+def empty_input(name: str, parts: Parts) -> Batch:
+    """Return a batch of one empty input of a modality: an empty text, or data constant at their lowest value, -1.
+
+    Papers drop a prompt by giving its encoder such an input (method E6; MedCoDi-M, CoDi_XR).
+    """
+    import torch
+
+    spec = parts.data
+    if spec.kind != "tokens":
+        return Batch(modality=name, data=torch.full((1, spec.channels, *spec.space), -1.0))
+    if parts.preprocess is None:
+        raise UserError(
+            f"'{name}' has no preprocessor at this preset, which an empty text needs; set prompt.null=learned"
+        )
+    return collate([parts.preprocess.build().apply(Sample(modality=name, data=""))], spec)
 
 
 def uncollate(batch: Batch, like: Sequence[Sample] | None = None) -> list[Sample]:

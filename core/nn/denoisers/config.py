@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from pydantic import PositiveInt, model_validator
@@ -20,7 +21,8 @@ class GridDenoiserConfig(PartConfig):
     ``channels`` and ``space`` ``(H, W)`` or ``(D, H, W)`` of the latent; every axis a multiple of
     2**(levels - 1). ``widths``, ``attention`` and ``head_width`` (one number, or one per level) go by level; the
     middle block always attends. ``prompt_width`` features of a prompt token. ``pooled_width``: the network also
-    takes the pooled vector, through an MLP added to the time embedding, and requires one.
+    takes the pooled vector, through an MLP added to the time embedding, and requires one. ``size_width`` (2-D): the
+    MLP also takes ``size_ids``, each as so many sines and cosines (Stable Diffusion XL: 256).
 
     ``init_from`` (2-D): a local diffusers folder, or a pipeline folder with ``unet/`` in it. Its ``config.json``
     decides widths, blocks, heads and groups instead of the fields here; ``channels``, ``prompt_width`` and
@@ -42,6 +44,15 @@ class GridDenoiserConfig(PartConfig):
     gradient_checkpointing: bool = False
     init_from: str | None = None
     size_ids: tuple[int, int, int, int, int, int] | None = None
+    size_width: PositiveInt | None = None
+
+    def for_recipe(self, switches: Mapping[str, str]) -> Self:
+        """Return the settings with the inputs of the form ``tokens_pooled_size``, where the recipe has it (MediSyn)."""
+        if switches["prompt.form"] != "tokens_pooled_size" or self.init_from is not None:
+            return self
+        size_width = self.widths[0] if len(self.space) == 2 else None
+        pooled_width = self.pooled_width or self.prompt_width
+        return self.model_copy(update={"pooled_width": pooled_width, "size_width": size_width})
 
     @property
     def head_widths(self) -> tuple[int, ...]:
@@ -65,11 +76,22 @@ class GridDenoiserConfig(PartConfig):
         )
         require_multiples(name, "norm_groups", self.norm_groups, widths=self.widths)
         require_multiples(name, "sines and cosines of the timestep", 2, widths=self.widths[:1])
+        self._require_size_inputs(name)
         attends = (*self.attention[:-1], True)  # the middle block attends at the last level's width
         for width, head_width, attending in zip(self.widths, self.head_widths, attends, strict=True):
             if attending:
                 require_multiples(name, "head_width", head_width, widths=width)
         return self
+
+    def _require_size_inputs(self, name: str) -> None:
+        if self.size_width is None:
+            return
+        require_multiples(name, "sines and cosines of a size", 2, size_width=(self.size_width,))
+        if self.pooled_width is None or len(self.space) == 3:
+            raise UserError(
+                f"{name}: size_width needs pooled_width and a latent of two axes, found pooled_width"
+                f" {self.pooled_width} and space {self.space}; leave size_width out"
+            )
 
     def build(self) -> SitedDenoiser:
         """The denoiser, with random weights or those of ``init_from``. Raises `UserError` for a wrong folder."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from core.nn.denoisers.config import GridDenoiserConfig
 
 PIXELS_PER_LATENT = 8
+NUM_SIZE_IDS = 6  # original height and width, top and left of the crop, target height and width
 
 
 class PlaneDenoiser(SitedDenoiser):
@@ -73,6 +74,8 @@ def _from_scratch(config: GridDenoiserConfig) -> UNet2DConditionModel:
     heads = [max(width // head, 1) for width, head in zip(config.widths, config.head_widths, strict=True)]
     down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in config.attention]
     up = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(config.attention)]
+    sized = config.size_width is not None
+    embedded = None if config.pooled_width is None else config.pooled_width + NUM_SIZE_IDS * (config.size_width or 0)
     return UNet2DConditionModel(
         sample_size=(config.space[0], config.space[1]),
         in_channels=config.channels,
@@ -84,8 +87,10 @@ def _from_scratch(config: GridDenoiserConfig) -> UNet2DConditionModel:
         attention_head_dim=cast(Any, tuple(heads)),  # diffusers' name for the number of heads
         cross_attention_dim=config.prompt_width,
         norm_num_groups=config.norm_groups,
-        class_embed_type=None if config.pooled_width is None else "projection",
-        projection_class_embeddings_input_dim=config.pooled_width,
+        class_embed_type=None if config.pooled_width is None or sized else "projection",
+        addition_embed_type="text_time" if sized else None,  # diffusers' name for pooled vector and size ids (SDXL)
+        addition_time_embed_dim=config.size_width,
+        projection_class_embeddings_input_dim=embedded,
     )
 
 
@@ -105,7 +110,7 @@ def _pooled_width(stored: Any, where: str) -> int | None:
     """Return the width of the pooled vector that a network takes; `UserError` for unsupported embeddings."""
     kind, width = stored["addition_embed_type"], stored["projection_class_embeddings_input_dim"]
     if kind == "text_time":
-        return width - 6 * stored["addition_time_embed_dim"]  # SDXL joins six size ids to the vector
+        return width - NUM_SIZE_IDS * stored["addition_time_embed_dim"]  # SDXL joins them to the vector
     if kind is not None or stored["class_embed_type"] not in (None, "projection"):
         raise UserError(f"{where} needs added embeddings of a kind that MedWeave cannot provide: {kind}")
     return width if stored["class_embed_type"] == "projection" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, PositiveInt, model_validator
@@ -73,6 +74,20 @@ class GridPromptEncoderConfig(PartConfig):
         from core.nn.prompts.image import GridPromptEncoder
 
         return GridPromptEncoder(self)
+
+
+# Width, depth and heads of the papers' vision transformers.
+VISION_TRANSFORMERS = {"vit_l_14": (1024, 24, 16), "vit_b_16": (768, 12, 12)}
+
+
+class PaperPromptEncoderConfig(GridPromptEncoderConfig):
+    """The vision transformer of a recipe's paper, from scratch: ``align.image_encoder`` decides its size."""
+
+    def for_recipe(self, switches: Mapping[str, str]) -> Self:
+        """Return the settings with width, depth and heads of the recipe's vision transformer."""
+        sizes = VISION_TRANSFORMERS.get(switches["align.image_encoder"])
+        names = ("width", "depth", "num_heads")
+        return self if sizes is None else self.model_copy(update=dict(zip(names, sizes, strict=True)))
 
 
 class TextPromptEncoderConfig(PartConfig):

@@ -99,7 +99,7 @@ def test_no_prompt_is_the_null_prompt(assembly):
     empty, dropped = assembly({}, NONE), assembly({"text": prompt(1)}, ALL)
     assert empty.prompt.shape == (3, 1, WIDTH)
     assert torch.equal(empty.prompt, dropped.prompt[:, :1])
-    assert empty.prompt_mask.all()
+    assert empty.prompt_mask is None or empty.prompt_mask.all()
     assert torch.equal(empty.pooled, dropped.pooled)
 
 
@@ -163,3 +163,70 @@ def test_the_mean_of_a_modality_is_removed():
 def test_without_a_recorded_mean_a_prompt_stays_as_it_is():
     batch = Batch(modality="text", data=torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0)))
     assert torch.equal(CentredPromptEncoder(Encoder(), ())(batch).pooled, Encoder()(batch).pooled)
+
+
+# Forms of the papers -------------------------------------------------------------------------------------------------
+def test_tokens_pooled_and_size_pass_as_they_are_where_the_widths_agree():
+    """MediSyn, as Stable Diffusion XL: a pretrained denoiser reads its encoders' tokens, the first one too."""
+    with forked_rng(0):
+        assembly = PromptAssembly(
+            FEATURES, {"text": FEATURES}, "tokens_pooled_size", shared_width=WIDTH, empty={"text": prompt(9, rows=1)}
+        )
+    assert not list(assembly.parameters())
+    text, empty = prompt(1, masked=2), prompt(9, rows=1)
+    result = assembly({"text": text}, torch.tensor([False, True, False]))
+    assert torch.equal(result.prompt[0], text.tokens[0])
+    assert result.prompt_mask[0].tolist() == [True, True, False, False]
+    assert torch.equal(result.prompt[1], empty.tokens[0]), "the null prompt is an empty text"
+    assert torch.allclose(result.pooled[0], text.pooled[0] * WIDTH**0.5)
+    assert torch.allclose(result.pooled[1], empty.pooled[0] * WIDTH**0.5)
+
+
+def test_widths_of_encoder_tokens_pooled_vector_and_denoiser_may_all_differ():
+    with forked_rng(0):
+        assembly = PromptAssembly(8, {"text": FEATURES}, "tokens_pooled_size", shared_width=WIDTH, pooled_width=3)
+    result = assembly({"text": prompt(1)}, NONE)
+    assert result.prompt.shape == (3, 1 + 4, 8)
+    assert result.pooled.shape == (3, 3)
+    assert assembly({}, NONE).pooled.shape == (3, 3)
+
+
+@pytest.mark.parametrize("form", ["pooled_and_neighbour_tokens", "mixed_pooled"])
+def test_an_empty_input_of_each_prompting_modality_is_the_null_prompt(form):
+    """MedCoDi-M, CoDi_XR: dropping a prompt of text and image gives what their empty inputs give."""
+    empty = {"text": prompt(8, rows=1, length=2), "image": prompt(9, rows=1)}
+    assembly, text, image = new_assembly_with(empty, form), prompt(1), prompt(2)
+    dropped = assembly({"text": text, "image": image}, ALL)
+    of_empty = {
+        name: Prompt(
+            tokens=each.tokens.expand(3, -1, -1), pooled=each.pooled.expand(3, -1), mask=each.mask.expand(3, -1)
+        )
+        for name, each in empty.items()
+    }
+    expected = assembly(of_empty, NONE)
+    assert torch.allclose(dropped.pooled, expected.pooled)
+    length = expected.prompt.shape[1]
+    assert torch.allclose(dropped.prompt[:, :length], expected.prompt)
+    if dropped.prompt_mask is not None:
+        assert not dropped.prompt_mask[:, length:].any()
+    assert torch.allclose(assembly({}, NONE).pooled, expected.pooled), "without prompts, all of them"
+    alone = assembly({"text": text}, ALL)
+    assert torch.allclose(alone.pooled, empty["text"].pooled.expand(3, -1) * WIDTH**0.5)
+
+
+def new_assembly_with(empty, form):
+    with forked_rng(0):
+        return PromptAssembly(WIDTH, {"text": FEATURES, "image": FEATURES}, form, empty=empty)
+
+
+@pytest.mark.parametrize("form", ["pooled_and_neighbour_tokens", "mixed_pooled", "tokens_pooled_size"])
+def test_a_denoiser_of_several_modalities_is_given_the_one_to_generate(form):
+    """Whatever is prompted, and with the null prompt too: a report does not name the image it goes with."""
+    assembly = new_assembly(form=form, typed=True)
+    for prompts in ({}, {"text": prompt(1)}):
+        for drop in (NONE, ALL):
+            result = assembly(prompts, drop)
+            assert torch.equal(result.prompt[:, -1], assembly.type_token.expand(3, -1))
+            assert result.prompt_mask is None or result.prompt_mask[:, -1].all()
+    plain = assembly.null_pooled + assembly.type_pooled
+    assert torch.equal(assembly({}, NONE).pooled, plain.expand(3, -1))
