@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from core.config.autoencoder import AutoencoderChoice
 from core.config.preset import PHASES, OtherTraining, Phase
 from core.config.prompt import PromptChoice
 from core.config.sampler import SamplerChoice
@@ -137,6 +138,7 @@ class Recipe(Table):
     title: str = ""
     flow: FlowChoice
     phases: PhaseChoice = PhaseChoice()
+    autoencoder: AutoencoderChoice = AutoencoderChoice()
     align: AlignChoice
     prompt: PromptChoice
     diffuse: DiffuseChoice = DiffuseChoice()

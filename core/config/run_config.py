@@ -17,6 +17,7 @@ from typing import Any
 import tomli_w
 from pydantic import Field, ValidationError
 
+from core.config.autoencoder import AutoencoderChoice
 from core.config.overrides import PartOverrides
 from core.config.preset import PHASES, Preset
 from core.config.recipe import (
@@ -109,7 +110,7 @@ def _value(text: str) -> Any:
     return tables["value"] if len(tables) == 1 else text
 
 
-SWITCHES = ("flow", "phases", "align", "prompt", "diffuse", "guide", "sampler", "data")
+SWITCHES = ("flow", "phases", "autoencoder", "align", "prompt", "diffuse", "guide", "sampler", "data")
 
 
 class RunConfig(Table):
@@ -125,6 +126,7 @@ class RunConfig(Table):
     run: Path
     flow: FlowChoice
     phases: PhaseChoice
+    autoencoder: AutoencoderChoice = AutoencoderChoice()
     align: AlignChoice
     prompt: PromptChoice
     diffuse: DiffuseChoice

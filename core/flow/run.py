@@ -139,3 +139,15 @@ class Run:
         augmented = self.config.align.visual_invariance
         for phase in self.config.phases.run:
             require_parts(self.flows.of(phase), self.modalities, self.config.preset, phase, augmented=augmented)
+        if not self.config.autoencoder.train:
+            self._require_given_autoencoders()
+
+    def _require_given_autoencoders(self) -> None:
+        """Raise `UserError` where an autoencoder of images is to stay as it is, and nothing gives its weights."""
+        for weights in self.trained_once("autoencoder"):
+            is_image = self.parts(weights.owners[0]).data.kind == "grid"
+            if is_image and getattr(weights.config, "init_from", None) is None:
+                raise UserError(
+                    f"autoencoder.train = false: '{weights.key}' has no given weights to stay as they are; set"
+                    f" {weights.owners[0]}.autoencoder.init_from to a local folder, or leave autoencoder.train out"
+                )

@@ -38,9 +38,12 @@ def load_folder(kind: Any, source: str, subfolder: str) -> Any:
     if stored != kind.__name__:
         raise UserError(f"init_from '{folder}' holds a {stored}, needed is a {kind.__name__}")
     try:
-        network, report = kind.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False, output_loading_info=True
-        )
+        with warnings.catch_warnings():
+            # On torch's meta device, where plans and checks build networks, torch warns of every weight.
+            warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter")
+            network, report = kind.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False, output_loading_info=True
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"init_from '{folder}' cannot be loaded: {str(error)[:300]}") from error
     wrong = {name: report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[name]}
