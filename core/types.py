@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 Space = tuple[int, ...]
 Split = Literal["train", "validation", "test"]
+Objective = Literal["epsilon", "v", "clean", "rectified_flow"]  # what a denoiser predicts (method E10)
+ScheduleName = Literal["scaled_linear", "zero_terminal_snr", "cosine", "linear"]  # of noise levels (method E9)
+ENDS_IN_NOISE: tuple[ScheduleName, ...] = ("zero_terminal_snr", "linear")  # whose noisiest level holds no data
 LABEL_UNITS = "label"  # of label maps, whose numbers stand for names
 
 

@@ -14,6 +14,7 @@ from core.config.preset import PHASES, OtherTraining, Phase
 from core.config.prompt import PromptChoice
 from core.config.sampler import SamplerChoice
 from core.config.toml import Table
+from core.types import Objective, ScheduleName
 
 Pools = Literal["disjoint", "all"]
 
@@ -80,16 +81,26 @@ class AlignChoice(Table):
 
 
 class DiffuseChoice(Table):
-    """Noise schedule, linear in the square root of beta (E9), objective (E10), and which modalities are outputs.
+    """What denoisers predict, at which noise levels (E9, E10), and which modalities are outputs.
 
-    ``min_snr_gamma`` weighs the noise levels of the phase `diffuse`; the phase `guide` counts them equally.
+    ``objective``: the noise, the velocity, the clean latent, or noise minus clean latent. ``schedule``: the papers'
+    ``scaled_linear`` with ``timesteps``, ``beta_start`` and ``beta_end``; the same with ``zero_terminal_snr``;
+    ``cosine``; or ``linear``, the path of rectified flow. ``shift`` is added to the log-SNR of every level: below 0
+    there is more noise, as large latents need.
+    ``density`` of the training levels: ``uniform`` in time, or the sigmoid of a normal variable with
+    ``density_location`` and ``density_scale``. ``min_snr_gamma`` weighs the noise levels of the phase `diffuse`; the
+    phase `guide` counts them equally.
     """
 
-    objective: Literal["epsilon", "v", "rectified_flow"] = "epsilon"
+    objective: Objective = "epsilon"
+    schedule: ScheduleName = "scaled_linear"
     timesteps: int = Field(default=1000, ge=2)
     beta_start: float = Field(default=0.00085, gt=0, lt=1)
     beta_end: float = Field(default=0.0120, gt=0, lt=1)
-    zero_terminal_snr: bool = False
+    shift: float = Field(default=0.0, ge=-10, le=10)
+    density: Literal["uniform", "logit_normal"] = "uniform"
+    density_location: float = 0.0
+    density_scale: float = Field(default=1.0, gt=0)
     min_snr_gamma: float | None = Field(default=None, gt=0)
     outputs: Literal["all", "all_but_centre"] = "all"
     denoisers: Literal["each", "shared"] = "each"

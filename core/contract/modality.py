@@ -22,6 +22,7 @@ from core.types import (
     DataSpec,
     Geometry,
     LatentSpec,
+    Objective,
     Posterior,
     Prompt,
     Provenance,
@@ -304,6 +305,11 @@ class Denoiser(Protocol):
 def pooled_width(denoiser: Denoiser) -> int | None:
     """Return the width of the pooled vector that a denoiser takes; ``None`` where it takes none."""
     return getattr(denoiser, "pooled_width", None)
+
+
+def pretrained_objective(denoiser: Denoiser) -> Objective | None:
+    """Return what a denoiser was pretrained to predict (method E10); ``None`` from scratch, or where it is unknown."""
+    return getattr(denoiser, "pretrained_objective", None)
 
 
 @runtime_checkable

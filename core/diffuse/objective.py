@@ -3,19 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
 
-from core.nn import NUM_TIMESTEPS, alpha_sigma, log_snr_of_timestep
+from core.config.recipe import DiffuseChoice
+from core.nn import NoiseSchedule, Parameterisation, alpha_sigma
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
-def draw_levels(batch: int, generator: Generator) -> Tensor:
-    """Draw timesteps uniformly and return their log-SNR, float32 ``batch`` (method E10)."""
+@dataclass(frozen=True, kw_only=True)
+class Diffusion:
+    """The diffusion of a run: what denoisers predict, at which noise levels, and how errors weigh (method E9, E10).
+
+    ``logit_normal``: location and scale of the density of training times; uniform where it is ``None``.
+    ``min_snr_gamma`` weighs the levels of the phase `diffuse`.
+    """
+
+    parameterisation: Parameterisation = field(default_factory=Parameterisation)
+    schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
+    logit_normal: tuple[float, float] | None = None
+    min_snr_gamma: float | None = None
+
+    @classmethod
+    def of(cls, choice: DiffuseChoice) -> Self:
+        """Return the diffusion that a recipe chooses."""
+        density = (choice.density_location, choice.density_scale) if choice.density == "logit_normal" else None
+        schedule = NoiseSchedule(
+            name=choice.schedule,
+            timesteps=choice.timesteps,
+            beta_start=choice.beta_start,
+            beta_end=choice.beta_end,
+            shift=choice.shift,
+        )
+        return cls(
+            parameterisation=Parameterisation(choice.objective),
+            schedule=schedule,
+            logit_normal=density,
+            min_snr_gamma=choice.min_snr_gamma,
+        )
+
+    def draw_levels(self, batch: int, generator: Generator) -> Tensor:
+        """Draw times and return their log-SNR, float32 ``batch`` (method E10)."""
+        return self.schedule.log_snr_at(draw_times(batch, generator, self.logit_normal))
+
+    def errors(self, clean: Tensor, noise: Tensor, level: Tensor, prediction: Tensor) -> Tensor:
+        """Return the mean squared error of the prediction of each sample, ``batch`` (method E10; MedCoDi-M Eq. 2).
+
+        ``clean``, ``noise`` and ``prediction`` ``batch channel *space``; ``level`` log-SNR ``batch``.
+        """
+        target = self.parameterisation.target(clean, noise, level)
+        return (target - prediction.float()).square().flatten(1).mean(1)
+
+    def loss(self, clean: Tensor, noise: Tensor, level: Tensor, prediction: Tensor) -> Tensor:
+        """Return the objective of the phase `diffuse`: the mean of the `errors`, weighed by level (method E10)."""
+        errors = self.errors(clean, noise, level, prediction)
+        if self.min_snr_gamma is None:
+            return errors.mean()
+        return (errors * self.parameterisation.weight(level, self.min_snr_gamma)).mean()
+
+
+def draw_times(batch: int, generator: Generator, logit_normal: tuple[float, float] | None = None) -> Tensor:
+    """Draw times between 0 (clean) and 1 (noise), float32 ``batch``: uniform, or logit-normal (method E10).
+
+    ``logit_normal``: location and scale of the normal variable whose sigmoid is the time (Esser et al. 2024, Eq. 19).
+    """
     import torch
 
-    return log_snr_of_timestep(torch.randint(0, NUM_TIMESTEPS, (batch,), generator=generator))
+    if logit_normal is None:
+        return torch.rand(batch, generator=generator)
+    location, scale = logit_normal
+    return (location + scale * torch.randn(batch, generator=generator)).sigmoid()
 
 
 def noised(z: Tensor, level: Tensor, noise: Tensor) -> Tensor:
@@ -25,24 +84,6 @@ def noised(z: Tensor, level: Tensor, noise: Tensor) -> Tensor:
     """
     alpha, sigma = (factor.view(-1, *[1] * (z.ndim - 1)) for factor in alpha_sigma(level))
     return alpha * z + sigma * noise
-
-
-def noise_loss(noise: Tensor, predicted: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return the mean squared error of the predicted noise (method E10; MedCoDi-M Eq. 2, MedM2G Eq. 2).
-
-    Both ``batch channel *space``, the result a scalar. ``weight`` ``batch``: that of each sample, 1 where left out.
-    """
-    errors = (noise - predicted).square()
-    return errors.mean() if weight is None else (errors.flatten(1).mean(1) * weight).mean()
-
-
-def min_snr_weight(level: Tensor, gamma: float) -> Tensor:
-    """Return ``min(SNR, gamma) / SNR`` of each log-SNR, the weight of a predicted noise (method E10).
-
-    ``batch``: 1 for noisy levels, less for nearly clean ones, whose noise carries little information (Hang et al.
-    2023, section 3.4).
-    """
-    return (gamma * (-level).exp()).clamp(max=1)
 
 
 def guided(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from core.config.preset import Training
 from core.config.recipe import PromptChoice
 from core.data.studies import Studies
-from core.diffuse.objective import draw_levels, draw_prompts, min_snr_weight, noise_loss, noised
+from core.diffuse.objective import Diffusion, draw_prompts, noised
 from core.diffuse.study_prompts import StudyPrompts
 from core.engine.distributed import BatchShard
 from core.engine.loop import LossTerms, Metrics, Stage
@@ -50,13 +50,13 @@ def train_denoiser(
     training: Training,
     *,
     prompt: PromptChoice,
-    min_snr_gamma: float | None = None,
+    diffusion: Diffusion,
 ) -> list[list[float]]:
-    """Train a denoiser to predict the noise in scaled latents, conditioned on prompts that a study has.
+    """Train a denoiser on noisy scaled latents, conditioned on prompts that a study has.
 
-    ``prompt``: how prompts are drawn and dropped; ``min_snr_gamma`` weighs the noise levels. The targets of a shared
-    denoiser take turns. Returns the losses of every target's steps; the moving average stays in the denoiser and the
-    prompt assemblies.
+    ``prompt``: how prompts are drawn and dropped; ``diffusion``: what is predicted at which noise levels. The targets
+    of a shared denoiser take turns. Returns the losses of every target's steps; the moving average stays in the
+    denoiser and the prompt assemblies.
     """
     kind = studies.parts[targets[0].name].data.kind
     for target in targets:
@@ -65,7 +65,7 @@ def train_denoiser(
     steps = [_Step(trainer, denoiser, target, studies, training.batch_of(kind)) for target in targets]
 
     def losses(step: int, shard: BatchShard) -> tuple[LossTerms, Metrics]:
-        return steps[step % len(steps)].losses(step, shard, prompt, min_snr_gamma), {}
+        return steps[step % len(steps)].losses(step, shard, prompt, diffusion), {}
 
     totals = trainer.run(
         Stage(
@@ -107,21 +107,20 @@ class _Step:
             for source, encoder in target.encoders.items()
         }
 
-    def losses(self, step: int, shard: BatchShard, prompt: PromptChoice, gamma: float | None) -> dict[str, Tensor]:
-        """Return the noise term (method E10)."""
+    def losses(self, step: int, shard: BatchShard, prompt: PromptChoice, diffusion: Diffusion) -> dict[str, Tensor]:
+        """Return the objective (method E10)."""
         draws = make_generator(self.seed, "diffuse", self.target.name, step)
         sources, chosen = self._draw(draws, prompt.sampling)
         dropped, alone = torch.rand(2, self.size, generator=draws)
         dropped, alone = dropped < prompt.drop, alone < prompt.pooled_only
-        level = draw_levels(self.size, draws)
+        level = diffusion.draw_levels(self.size, draws)
         z = self.target.latents[chosen]
         noise = torch.randn(z.shape, generator=draws)
         rows = shard.rows(self.size)
         z, level, noise, dropped, alone = (self.to_device(value[rows]) for value in (z, level, noise, dropped, alone))
         conditioning = self.target.assembly(self._prompts(sources, chosen, rows), dropped, alone)
         predicted = self.denoiser(noised(z, level, noise), level, conditioning)
-        weight = None if gamma is None else min_snr_weight(level, gamma)
-        return shard.weighted({"noise": noise_loss(noise, predicted.float(), weight)}, self.size)
+        return shard.weighted({"denoising": diffusion.loss(z, noise, level, predicted)}, self.size)
 
     def _draw(self, draws: Generator, sampling: str) -> tuple[tuple[str, ...], list[int]]:
         """Draw prompts that a study has (method E5), and with replacement rows of studies that have them too."""

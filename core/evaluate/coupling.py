@@ -1,6 +1,6 @@
 """Does a partner improve denoising, and only the partner of the same patient? (method F1, F4)
 
-The mean squared error of the predicted noise is compared between three kinds of partner: the same patient's, another
+The mean squared error of the prediction is compared between three kinds of partner: the same patient's, another
 patient's, and none. On validation studies this decides by default which outputs are coupled; on test studies it gives
 the coupling matrix of the table.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from core.data.cohort import Cohort
 from core.data.studies import Studies
-from core.diffuse.objective import noised
+from core.diffuse.objective import Diffusion, noised
 from core.evaluate.bootstrap import (
     ConfidenceInterval,
     can_mismatch,
@@ -117,12 +117,13 @@ def flow_state(bundle: Bundle, studies: Studies, name: str, indices: Sequence[in
         denoiser=bundle.part(name, "denoiser").eval(),
         context_encoder=bundle.context_encoder(name).eval(),
         conditioning=null,
+        diffusion=Diffusion.of(bundle.run.config.diffuse),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartnerErrors:
-    """Mean squared error of the predicted noise, float64 ``study``, with three kinds of partner.
+    """Mean squared error of the prediction, float64 ``study``, with three kinds of partner.
 
     ``matched``: the same study's; ``mismatched``: another patient's; ``alone``: none.
     """
@@ -228,7 +229,10 @@ def partner_errors(
     patients: Sequence[Hashable] | None = None,
     batch: int = 64,
 ) -> PartnerErrors:
-    """Return the errors of ``receiver`` at ``timestep`` (of 1000) with each kind of partner (method E13, F1).
+    """Return the errors of ``receiver`` at ``timestep`` with each kind of partner (method E13, F1).
+
+    ``timestep`` of 1000 names a level of the papers' schedule, whatever the schedule of the run. All objectives have
+    the same relative errors: at one level they differ by a factor (method E10).
 
     Both flows hold the same studies, row by row; ``indices`` number them (their rows where left out). The noise of
     study ``i`` depends on (seed, i, flow, timestep) alone, so that neither ``batch`` nor the other studies change it.

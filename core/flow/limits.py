@@ -16,6 +16,7 @@ from core.config.registry import Registry
 from core.config.run_config import RunConfig
 from core.errors import MedWeaveWarning, UserError
 from core.flow.grammar import Flow
+from core.types import ENDS_IN_NOISE
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,6 @@ def _aligns(config: RunConfig) -> bool:
 
 
 UNSUPPORTED = (
-    Limit("diffuse.objective", "epsilon", _diffuses),
-    Limit("diffuse.timesteps", 1000, _diffuses),
-    Limit("diffuse.beta_start", 0.00085, _diffuses),
-    Limit("diffuse.beta_end", 0.0120, _diffuses),
-    Limit("diffuse.zero_terminal_snr", False, _diffuses),
     Limit("prompt.form", "pooled_and_neighbour_tokens", _diffuses),
     Limit("prompt.null", "learned", _diffuses),
     Limit("align.encoders", "trained", _aligns),  # without the phase, encoders stay as they are given
@@ -138,12 +134,42 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
         )
     if _aligns(config) and config.training.align.batch < 2:
         yield "training.align.batch = 1: a study needs another one to be compared with; set it to 2 or more"
+    if _diffuses(config):
+        yield from _level_conflicts(config)
     target, default = config.align.target_temperature, _default(config, "align.target_temperature")
     if config.align.equal_reports != "soft" and target != default:
         yield (
             f"align.target_temperature = {target} is used with align.equal_reports 'soft' only, found"
             f" '{config.align.equal_reports}'; set align.equal_reports=soft, or leave align.target_temperature out"
         )
+
+
+def _level_conflicts(config: RunConfig) -> Iterator[str]:
+    """Yield conflicts between objective, noise schedule and sampler (method E9, E10, E16)."""
+    chosen = config.diffuse
+    if chosen.objective == "epsilon" and chosen.schedule in ENDS_IN_NOISE:
+        yield (
+            f"diffuse.schedule = '{chosen.schedule}' ends in pure noise (zero terminal SNR), which needs the objective"
+            " 'v', 'clean' or 'rectified_flow', found 'epsilon'; set diffuse.objective to one of these, or"
+            " diffuse.schedule to 'scaled_linear' or 'cosine'"
+        )
+    if chosen.beta_end < chosen.beta_start:
+        yield (
+            f"diffuse.beta_end = {chosen.beta_end} is below diffuse.beta_start = {chosen.beta_start}; noise grows with"
+            " the timestep: exchange them"
+        )
+    if config.sampler.steps > chosen.timesteps:
+        yield (
+            f"sampler.steps = {config.sampler.steps}: the schedule has {chosen.timesteps} noise levels; set"
+            f" sampler.steps to {chosen.timesteps} or less, or raise diffuse.timesteps"
+        )
+    for field in ("density_location", "density_scale"):
+        value = getattr(chosen, field)
+        if chosen.density == "uniform" and value != _default(config, f"diffuse.{field}"):
+            yield (
+                f"diffuse.{field} = {value} is used with diffuse.density 'logit_normal' only, found 'uniform'; set"
+                f" diffuse.density=logit_normal, or leave diffuse.{field} out"
+            )
 
 
 def _pair_entries(registry: Registry, flow: Flow) -> Iterator[str]:

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from core.config.sampler import SamplerChoice
 from core.contract.modality import Denoiser
+from core.diffuse.objective import Diffusion
 from core.engine.rng import make_generator
 from core.errors import UserError, unknown_name
 from core.generate.guidance import PLAIN, PLAIN_MODEL, Branch, Guidance, guided_prediction, predict_branches
 from core.generate.solvers import Latents, solve
 from core.guide.context_encoder import ContextEncoder, joined
-from core.nn import NUM_TIMESTEPS, log_snr_of_timestep
+from core.nn import NoiseSchedule
 from core.types import Conditioning, Context
 
 CouplingGraph = Mapping[str, Collection[str]]  # partners by output
@@ -93,16 +94,17 @@ def sample_jointly(
     sampler: SamplerChoice,
     partners: CouplingGraph | None = None,
     partner_rows: Sequence[int] | None = None,
+    diffusion: Diffusion | None = None,
 ) -> dict[str, Tensor]:
     """Return the scaled latents of all outputs, ``batch channel *space`` by name (method E16).
 
     ``indices`` number the samples, the rows of every conditioning and given latent: noise of sample ``i`` depends on
     (seed, i, name, step) alone (method F6). ``partners`` by output, all where left out; an output that it does not
     name has none. ``partner_rows``: per row, the row whose partners it reads. Each output brings its guidance, that of
-    ``sampler`` is not used.
+    ``sampler`` is not used. ``diffusion``: that which the denoisers were trained in, the papers' where left out.
     Raises `UserError` for partners that do not take part, and for numbers of rows that differ.
     """
-    names, senders = tuple(outputs), resolve_partners(outputs, given, partners)
+    names, senders, diffusion = tuple(outputs), resolve_partners(outputs, given, partners), diffusion or Diffusion()
     _require_rows(outputs, given, len(indices))
     fixed = {name: partner.context() for name, partner in given.items()}
     absent = absent_contexts(outputs, given, senders, len(indices))
@@ -123,8 +125,9 @@ def sample_jointly(
     latents = solve(
         predict,
         tuple(noise(flow, "start") for flow in range(len(names))),
-        shared_schedule(sampler.steps),
+        shared_schedule(sampler.steps, diffusion.schedule),
         noise,
+        parameterisation=diffusion.parameterisation,
         solver=sampler.solver,
         eta=sampler.eta,
         points=[substep_indices(sampler.steps, output.steps or sampler.steps) for output in outputs.values()],
@@ -262,25 +265,27 @@ def sample_noise(seed: int, indices: Sequence[int], flow: str, step: int | str, 
     return torch.stack(rows)
 
 
-def shared_schedule(steps: int, spacing: Spacing = "trailing") -> Tensor:
+def shared_schedule(steps: int, schedule: NoiseSchedule | None = None, spacing: Spacing = "trailing") -> Tensor:
     """Return the log-SNR of ``steps`` decreasing noise levels, and +inf, a clean latent, last: float32 ``steps + 1``.
 
-    All flows step on this schedule together (method E16). ``trailing`` begins at the noisiest timestep that training
-    has seen (999, 979, ...); ``leading`` is that of the published Stable Diffusion (981, ..., 1); ``linspace`` has
-    both ends. Raises `UserError` unless
-    ``steps`` is between 1 and 1000.
+    All flows step on this schedule together (method E16): on that of their training, the papers' where left out.
+    ``trailing`` begins at the noisiest timestep that training has seen (999, 979, ...), minus infinity where that is
+    pure noise; ``leading`` is that of the published Stable Diffusion (981, ..., 1); ``linspace`` has both ends. Raises
+    `UserError` unless ``steps`` is between 1 and the schedule's timesteps.
     """
-    if not 1 <= steps <= NUM_TIMESTEPS:
-        raise UserError(f"the number of sampling steps must be between 1 and {NUM_TIMESTEPS}, found {steps}")
-    stride = NUM_TIMESTEPS / steps
+    schedule = schedule or NoiseSchedule()
+    total = schedule.timesteps
+    if not 1 <= steps <= total:
+        raise UserError(f"the number of sampling steps must be between 1 and {total}, found {steps}")
+    stride = total / steps
     if spacing == "trailing":
-        timesteps = (NUM_TIMESTEPS - torch.arange(steps) * stride).round() - 1
+        timesteps = (total - torch.arange(steps) * stride).round() - 1
     elif spacing == "leading":
-        offset = int(steps < NUM_TIMESTEPS)
+        offset = int(steps < total)
         timesteps = torch.arange(steps).flip(0) * math.floor(stride) + offset
     else:
-        timesteps = torch.linspace(0, NUM_TIMESTEPS - 1, steps).round().flip(0)
-    return torch.cat([log_snr_of_timestep(timesteps), torch.tensor([torch.inf])])
+        timesteps = torch.linspace(0, total - 1, steps).round().flip(0)
+    return torch.cat([schedule.log_snr(timesteps), torch.tensor([torch.inf])])
 
 
 def substep_indices(num: int, steps: int) -> tuple[int, ...]:

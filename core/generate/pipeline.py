@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from core.config.sampler import SamplerChoice
+from core.diffuse.objective import Diffusion
+from core.diffuse.prompts import mixing_shares
 from core.encode.latents import scaled, unscaled
 from core.errors import UserError
 from core.generate.bundle import Bundle
@@ -24,8 +26,9 @@ class BatchRequest:
     """What to generate in one batch.
 
     ``graph`` names the outputs and says which input reaches which. ``prompts`` and ``given`` are batches by modality,
-    row ``i`` of each for sample ``indices[i]``: a prompt describes a study, a given modality is part of the study and
-    takes part as a clean partner (method F3). ``partner_rows``: per row, the row whose partners it reads; with another
+    row ``i`` of each for sample ``indices[i]``: a prompt describes a study, a ``negative`` one stands for the null
+    prompt, and a given modality is part of the study and takes part as a clean partner (method E6, F3).
+    ``prompt_weights`` by modality, 1 where left out (method E4). ``partner_rows``: per row, the row whose partners it reads; with another
     patient's rows, what is left of coherence is its floor.
     """
 
@@ -33,6 +36,8 @@ class BatchRequest:
     indices: Sequence[int]
     seed: int = 0
     prompts: Mapping[str, Batch] = field(default_factory=dict)
+    negative: Mapping[str, Batch] = field(default_factory=dict)
+    prompt_weights: Mapping[str, float] = field(default_factory=dict)
     given: Mapping[str, Batch] = field(default_factory=dict)
     partner_rows: Sequence[int] | None = None
 
@@ -43,16 +48,19 @@ def generate_latents(bundle: Bundle, request: BatchRequest, sampler: SamplerChoi
     for name in graph.outputs:
         require_output(bundle, name)
     with torch.no_grad():
-        prompts = {name: encoded_prompt(bundle, name, batch) for name, batch in request.prompts.items()}
-        routed = {name: routed_prompts(bundle, graph.prompts[name], prompts) for name in graph.outputs}
+        prompts, negative = (
+            {name: encoded_prompt(bundle, name, batch) for name, batch in batches.items()}
+            for batches in (request.prompts, request.negative)
+        )
         return sample_jointly(
-            {name: _output(bundle, name, routed[name], len(request.indices), sampler) for name in graph.outputs},
+            {name: _output(bundle, name, request, prompts, negative, sampler) for name in graph.outputs},
             {name: _given(bundle, name, batch) for name, batch in request.given.items()},
             seed=request.seed,
             indices=request.indices,
             sampler=sampler,
             partners=graph.partners,
             partner_rows=request.partner_rows,
+            diffusion=Diffusion.of(bundle.run.config.diffuse),
         )
 
 
@@ -120,7 +128,7 @@ def conditionings(
     return assembly(prompts, no), assembly(prompts, ~no)
 
 
-def routed_prompts(bundle: Bundle, route: Mapping[str, str], prompts: Mapping[str, Prompt]) -> dict[str, Prompt]:
+def routed_prompts(route: Mapping[str, str], prompts: Mapping[str, Prompt]) -> dict[str, Prompt]:
     """Return the prompts that a denoiser reads (`route_prompts`).
 
     Of a modality that is none of its sources it reads the pooled vector alone (method E6b; `PromptAssembly`).
@@ -128,16 +136,43 @@ def routed_prompts(bundle: Bundle, route: Mapping[str, str], prompts: Mapping[st
     return {source: prompts[name] for source, name in route.items()}
 
 
-def _output(bundle: Bundle, name: str, prompts: Mapping[str, Prompt], rows: int, sampler: SamplerChoice) -> Output:
-    """Return an output with both halves of its prompt's guidance; without a prompt they are the same."""
-    coupled = bundle.coupled(name)
+def weighted_conditionings(
+    bundle: Bundle, name: str, prompts: Mapping[str, Prompt], rows: int, weights: Mapping[str, float]
+) -> tuple[tuple[float, Conditioning], ...]:
+    """Return what weighted prompts condition a denoiser on, with shares of sum 1 (method E4).
+
+    A recipe with one mixed vector mixes it by the weights: one conditioning. Tokens cannot be mixed, and attention to
+    some of them has no weight in stock networks. There each prompt conditions a prediction of its own, and guidance
+    adds them up (Liu et al. 2022, Eq. 11), so that each prompt has a scale of its own: its share of the whole.
+    """
+    assembly, no = bundle.assembly(name).eval(), torch.zeros(rows, dtype=torch.bool)
+    no = no.to(bundle.networks.compute.device)
+    if bundle.run.config.prompt.form in ("mixed_pooled", "pooled"):
+        return ((1.0, assembly(prompts, no, weights=weights)),)
+    shares = mixing_shares(prompts, weights)
+    return tuple((share, assembly({source: prompts[source]}, no)) for source, share in shares.items())
+
+
+def _output(
+    bundle: Bundle,
+    name: str,
+    request: BatchRequest,
+    prompts: Mapping[str, Prompt],
+    negative: Mapping[str, Prompt],
+    sampler: SamplerChoice,
+) -> Output:
+    """Return an output with both halves of its prompt's guidance; without any prompt they are the same."""
+    rows, graph, coupled = len(request.indices), request.graph, bundle.coupled(name)
     if coupled:
         bundle.sites(name)
-    prompted, null = conditionings(bundle, name, prompts, rows)
+    read, avoided = routed_prompts(graph.prompts[name], prompts), routed_prompts(graph.negative.get(name, {}), negative)
+    prompted, null = conditionings(bundle, name, read, rows)
+    weighted = len(read) > 1 and bool(request.prompt_weights)
     return Output(
         denoiser=bundle.part(name, "denoiser").eval(),
-        prompted=prompted if prompts else null,
-        null=null,
+        prompted=prompted if read else null,
+        null=conditionings(bundle, name, avoided, rows)[0] if avoided else null,
+        components=weighted_conditionings(bundle, name, read, rows, request.prompt_weights) if weighted else (),
         guidance=Guidance.of(sampler, name),
         absent=bundle.run.config.guide.partner_drop > 0,
         context_encoder=bundle.context_encoder(name).eval() if coupled else None,

@@ -1,7 +1,7 @@
 """Solvers of the reverse process on a tuple of latents over one shared schedule (method E16).
 
-Plain functions without state. Latents are variance preserving, levels are log-SNR, and networks
-predict the noise.
+Plain functions without state. Latents are variance preserving and levels are log-SNR. What networks predict becomes
+an estimate of the clean latent and of the noise, with which every solver works (`Parameterisation`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor, tensor
 
-from core.config.preset import Solver
+from core.config.sampler import Solver
 from core.errors import UserError
-from core.nn import alpha_sigma
+from core.nn import Parameterisation, alpha_sigma
 
 Latents = tuple[Tensor, ...]
 Predict = Callable[[Latents, tuple[Tensor, ...], tuple[int, ...]], tuple[Tensor, ...]]
@@ -24,25 +25,27 @@ Noise = Callable[[int, int], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """The state of a flow at one of its steps: level (log-SNR), latent and predicted noise ``eps``.
+    """The state of a flow at one of its steps: level (log-SNR), latent, and the estimates of ``clean`` and ``noise``.
 
-    Latent and noise are ``batch channel *space``, and so is every latent and slope below.
+    All of them, and every latent below, are ``batch channel *space``, with ``z = alpha clean + sigma noise``.
     """
 
     level: float
     z: Tensor
-    eps: Tensor
+    clean: Tensor
+    noise: Tensor
 
-    @property
-    def clean(self) -> Tensor:
-        """Return the clean estimate ``(z - sigma eps) / alpha``."""
-        alpha, sigma = _alpha_sigma(self.level)
-        return (self.z - sigma * self.eps) / alpha
+    @classmethod
+    def of(cls, level: float, z: Tensor, prediction: Tensor, parameterisation: Parameterisation) -> Estimate:
+        """Return what a prediction says of a latent (method E10)."""
+        exact = tensor(level, dtype=torch.float64)
+        clean = parameterisation.to_clean(z, prediction, exact)
+        return cls(level, z, clean, parameterisation.to_noise(z, prediction, exact))
 
     def at(self, level: float) -> Tensor:
-        """Return the latent at another level for the same clean estimate: ``alpha clean + sigma eps`` (method E16)."""
+        """Return the latent at another level for the same estimates: ``alpha clean + sigma noise`` (method E16)."""
         alpha, sigma = _alpha_sigma(level)
-        return alpha * self.clean + sigma * self.eps
+        return alpha * self.clean + sigma * self.noise
 
 
 def solve(
@@ -54,29 +57,36 @@ def solve(
     solver: Solver = "ddim",
     eta: float = 0.0,
     points: Sequence[Sequence[int]] | None = None,
+    parameterisation: Parameterisation | None = None,
 ) -> Latents:
     """Step all flows together from the first level of ``schedule`` to the last (method E16).
 
-    ``latents``: one ``batch channel *space`` per flow. ``schedule``: rising log-SNR ``point``, float32.
+    ``latents``: one ``batch channel *space`` per flow. ``schedule``: rising log-SNR ``point``, float32; it may begin at
+    minus infinity, pure noise, unless networks predict the noise.
 
-    ``predict(latents, levels, due)`` returns ``eps`` of the flows in ``due``, which read the current latents of all;
-    each of ``levels`` is a float32 scalar. ``noise(flow, step)`` is drawn for DDIM with ``eta`` above 0 only.
-    ``points``: for each flow the indices in ``schedule`` at which it steps, all of them where left out. Between its
-    steps a flow is read with its clean estimate unchanged, so it ends as it would on its coarser schedule alone.
-    Raises `UserError` for noise with a solver that draws none, `ValueError` for points that are no schedule.
+    ``predict(latents, levels, due)`` returns predictions of the flows in ``due``, which read the current latents of
+    all; each of ``levels`` is a float32 scalar. ``parameterisation`` says what they are, the noise where left out.
+    ``noise(flow, step)`` is drawn for DDIM with ``eta`` above 0 only. ``points``: for each flow the indices in
+    ``schedule`` at which it steps, all of them where left out. Between its steps a flow is read with its estimates
+    unchanged, so it ends as it would on its coarser schedule alone.
+    Raises `UserError` for noise with a solver that draws none and for predicted noise at minus infinity, `ValueError`
+    for points that are no schedule.
     """
+    parameterisation = parameterisation or Parameterisation()
     _require_valid(eta, solver, noise, points, len(latents), len(schedule))
+    _require_invertible(parameterisation, float(schedule[0]))
     levels = [float(level) for level in schedule]
     steps = [list(indices) for indices in points or [range(len(levels))] * len(latents)]
     current, histories = list(latents), [_History() for _ in latents]
     for step, level in enumerate(levels[:-1]):
         due = tuple(flow for flow, indices in enumerate(steps) if step in indices)
         seen = tuple(z if flow in due else histories[flow].now.at(level) for flow, z in enumerate(current))
-        for flow, eps in zip(due, predict(seen, _scalars(level, seen), due), strict=True):
-            histories[flow] = _History(Estimate(level, current[flow], eps), histories[flow].latest)
+        for flow, predicted in zip(due, predict(seen, _scalars(level, seen), due), strict=True):
+            estimate = Estimate.of(level, current[flow], predicted, parameterisation)
+            histories[flow] = _History(estimate, histories[flow].latest)
         following = {flow: levels[steps[flow][steps[flow].index(step) + 1]] for flow in due}
         if solver == "heun":
-            histories = _corrected(predict, histories, following)
+            histories = _corrected(predict, histories, following, parameterisation)
         for flow, level_next in following.items():
             drawn = noise(flow, step) if noise is not None and eta > 0 and level_next < math.inf else None
             current[flow] = _stepped(histories[flow], level_next, solver, eta, drawn)
@@ -90,29 +100,43 @@ def ddim_step(now: Estimate, level: float, eta: float = 0.0, noise: Tensor | Non
     """
     if eta == 0 or noise is None:
         return now.at(level)
-    alpha, sigma = _alpha_sigma(now.level)
+    _, sigma = _alpha_sigma(now.level)
     alpha_next, sigma_next = _alpha_sigma(level)
     # sqrt(1 - abar_t / abar_prev), written with the log-SNR so that neighbouring levels lose no digits.
-    shrink = math.sqrt(-math.expm1(math.log(alpha) * 2 - math.log(alpha_next) * 2))
+    shrink = math.sqrt(-math.expm1(_log_survival(now.level) - _log_survival(level)))
     std = eta * sigma_next / sigma * shrink
-    return alpha_next * now.clean + math.sqrt(max(sigma_next**2 - std**2, 0.0)) * now.eps + std * noise
+    return alpha_next * now.clean + math.sqrt(max(sigma_next**2 - std**2, 0.0)) * now.noise + std * noise
 
 
 def euler_step(now: Estimate, level: float) -> Tensor:
-    """Take an Euler step in ``z / alpha`` over ``sigma / alpha``, whose slope is ``eps`` (method E16).
+    """Take an Euler step to ``level``, ``batch channel *space`` (method E16; Karras et al., Alg. 1).
 
-    Returns the latent at ``level``, ``batch channel *space`` (Karras et al., Alg. 1).
+    In ``z / alpha`` over ``sigma / alpha`` the slope is the noise, and in ``z / (alpha + sigma)`` over
+    ``sigma / (alpha + sigma)`` (rectified flow) it is noise minus clean latent. Both hold the two estimates, so they
+    are one step, that of DDIM without noise.
     """
-    (alpha, sigma), (alpha_next, sigma_next) = _alpha_sigma(now.level), _alpha_sigma(level)
-    return alpha_next * (now.z / alpha + (sigma_next / alpha_next - sigma / alpha) * now.eps)
+    return now.at(level)
 
 
-def heun_slope(eps: Tensor, eps_next: Tensor) -> Tensor:
+def heun_slope(slope: Tensor, slope_next: Tensor) -> Tensor:
     """Return Heun's second-order slope: the mean of both ends of an Euler step (method E16).
 
     See Karras et al., Alg. 1. Both ends and the result ``batch channel *space``.
     """
-    return (eps + eps_next) / 2
+    return (slope + slope_next) / 2
+
+
+def heun_correction(now: Estimate, following: Estimate, parameterisation: Parameterisation) -> Estimate:
+    """Return ``now`` with Heun's slope between its level and that of ``following`` (method E16).
+
+    The slope is the noise, in ``z / alpha`` over ``sigma / alpha``, as Karras et al. have it. For rectified flow it is
+    noise minus clean latent, and from pure noise, where ``sigma / alpha`` is infinite, too.
+    """
+    if parameterisation.objective == "rectified_flow" or now.level == -math.inf:
+        slope = heun_slope(now.noise - now.clean, following.noise - following.clean)
+        return Estimate.of(now.level, now.z, slope, Parameterisation("rectified_flow"))
+    slope = heun_slope(now.noise, following.noise)
+    return Estimate.of(now.level, now.z, slope, Parameterisation("epsilon"))
 
 
 def dpmpp_2m_step(now: Estimate, before: Estimate | None, level: float) -> Tensor:
@@ -152,15 +176,18 @@ def _stepped(history: _History, level: float, solver: Solver, eta: float, noise:
     return euler_step(history.now, level)
 
 
-def _corrected(predict: Predict, histories: list[_History], following: dict[int, float]) -> list[_History]:
+def _corrected(
+    predict: Predict, histories: list[_History], following: dict[int, float], parameterisation: Parameterisation
+) -> list[_History]:
     """Evaluate a second time, as Heun does: all flows are read at the level to which some step; those are corrected."""
     corrected = list(histories)
     for level in sorted({level for level in following.values() if level < math.inf}):
         due = tuple(flow for flow, level_next in following.items() if level_next == level)
         seen = tuple(history.now.at(level) for history in histories)
-        for flow, eps in zip(due, predict(seen, _scalars(level, seen), due), strict=True):
-            now = histories[flow].now
-            corrected[flow] = _History(Estimate(now.level, now.z, heun_slope(now.eps, eps)), histories[flow].before)
+        for flow, predicted in zip(due, predict(seen, _scalars(level, seen), due), strict=True):
+            estimate = Estimate.of(level, seen[flow], predicted, parameterisation)
+            now = heun_correction(histories[flow].now, estimate, parameterisation)
+            corrected[flow] = _History(now, histories[flow].before)
     return corrected
 
 
@@ -169,8 +196,22 @@ def _alpha_sigma(level: float) -> tuple[float, float]:
     return float(alpha), float(sigma)
 
 
+def _log_survival(level: float) -> float:
+    """Return log(alpha^2) at a log-SNR; minus infinity for pure noise."""
+    return -math.inf if level == -math.inf else -math.log1p(math.exp(-level))
+
+
 def _scalars(level: float, like: Latents) -> tuple[Tensor, ...]:
     return tuple(tensor(level).to(z.device) for z in like)
+
+
+def _require_invertible(parameterisation: Parameterisation, first: float) -> None:
+    if first == -math.inf and not parameterisation.sees_pure_noise:
+        raise UserError(
+            "a schedule that begins with pure noise (zero terminal SNR) needs a denoiser that predicts 'v', 'clean' or"
+            " 'rectified_flow', found 'epsilon': set diffuse.objective to one of these, or diffuse.schedule to"
+            " 'scaled_linear' or 'cosine'"
+        )
 
 
 def _require_valid(

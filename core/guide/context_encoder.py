@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from core.config.recipe import GuideChoice
 from core.errors import UserError
 from core.guide.attention import NUM_FEATURES, grid_positions, heads_of, position_features
-from core.nn import timestep_of_log_snr
+from core.nn import universal_timestep
 from core.nn.denoisers.unet0d import Attention, timestep_features
 from core.types import Context, Geometry, LatentSpec, Prompt, Space
 
@@ -105,7 +105,7 @@ class ContextEncoder(nn.Module):
     def _encoded(self, noisy: Tensor, level: Tensor, clean: Tensor) -> Tensor:
         """Return the tokens of the latent, ``batch length width``, the summary first where there is one."""
         hidden = self.enter(patches(noisy, self.space)).reshape(len(noisy), -1, self.width)
-        time = self.level(timestep_features(timestep_of_log_snr(level), _LEVEL_FEATURES).to(hidden.dtype))
+        time = self.level(timestep_features(universal_timestep(level), _LEVEL_FEATURES).to(hidden.dtype))
         hidden = hidden + torch.where(clean[:, None], self.clean, time)[:, None] + self.sender
         hidden, f = hidden + self._position_embedding(), self._adaptation_tokens(len(noisy))
         if self.summary is not None:

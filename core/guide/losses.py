@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from core.align.losses import info_nce
 from core.config.recipe import GuideChoice
 from core.contract.modality import Denoiser
-from core.diffuse.objective import draw_levels, noised
+from core.diffuse.objective import Diffusion, noised
 from core.engine.distributed import BatchShard
 from core.guide.context_encoder import ContextEncoder, num_tokens, patch_width, patches
 from core.types import Conditioning, Context
@@ -23,12 +23,16 @@ INDEPENDENT_SHARE = 0.5  # of the studies whose two levels differ; the others pr
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FlowState:
-    """One modality of a batch: its scaled latent, denoiser, context encoder and prompt conditioning (method E6c)."""
+    """One modality of a batch: its scaled latent, denoiser, context encoder and prompt conditioning (method E6c).
+
+    ``diffusion`` is that of the run: what the denoiser predicts, at which levels.
+    """
 
     latent: Tensor
     denoiser: Denoiser
     context_encoder: ContextEncoder
     conditioning: Conditioning
+    diffusion: Diffusion = field(default_factory=Diffusion)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +109,7 @@ class NoisyPair:
         self.batch_rows, self.choice = batch_rows, choice
         size, shard = batch_rows.size, batch_rows.shard
         rows = shard.rows(size)
-        self.levels = draw_pair_levels(size, generator, choice)
+        self.levels = draw_pair_levels(size, generator, choice, self.flows[0].diffusion)
         with shard.noise(size):
             self.noisy = tuple(
                 at_level(flow.latent, level[rows], clean[rows], generator)
@@ -154,14 +158,14 @@ def _mean_noisy(errors: Tensor, clean: Tensor, batch_rows: BatchRows) -> Tensor:
 
 
 def draw_pair_levels(
-    batch: int, generator: Generator, choice: GuideChoice
+    batch: int, generator: Generator, choice: GuideChoice, diffusion: Diffusion
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Draw log-SNR (float32 ``batch``) and clean flag (bool ``batch``) of either flow of a pair (method F3).
 
     One level for both, or with ``levels = "independent"`` two for a share of the studies. With probability ``clean``
     one of the two flows, either with equal chance, is clean; never both.
     """
-    first, other = draw_levels(batch, generator), draw_levels(batch, generator)
+    first, other = diffusion.draw_levels(batch, generator), diffusion.draw_levels(batch, generator)
     apart, clean, which = torch.rand(3, batch, generator=generator)
     independent = apart < (INDEPENDENT_SHARE if choice.levels == "independent" else 0.0)
     is_clean, is_first = clean < choice.clean, which < 0.5
@@ -182,7 +186,7 @@ def cross_guidance_mse(receiver: FlowState, noisy: Noisy, context: Context | Non
     ``batch``: the mean per study, so that partners can be compared study by study (method F1).
     """
     predicted = receiver.denoiser(noisy.latent, noisy.level, replace(receiver.conditioning, context=context))
-    return (noisy.noise - predicted).square().flatten(1).mean(1)
+    return receiver.diffusion.errors(receiver.latent, noisy.noise, noisy.level, predicted)
 
 
 def encode_context(sender: FlowState, noisy: Noisy, absent: Tensor | None = None) -> Context:

@@ -14,15 +14,27 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from core.errors import MedWeaveWarning, UserError, join_choices
+from core.nn.schedule import BETA_END, BETA_START, log_snr_of_survival
 from core.nn.size_checks import require_equal
+from core.types import Objective
 
 _SPECIALS = 3
+_OBJECTIVES: dict[str, Objective] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "clean"}
+_BETA_SETTINGS = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+)
 _CONFIG = "TextAutoencoderConfig"
 _UNUSED = re.compile(r"pooler\.|cls\.|.*\.key\.bias$|.*position_ids$|.*\.attn\.(bias|masked_bias)$|lm_head\.")
 
@@ -58,6 +70,52 @@ def load_folder(kind: Any, source: str, subfolder: str) -> Any:
     return network.train()
 
 
+@dataclass(frozen=True, eq=False)
+class PretrainedLevels:
+    """The noise levels of a pretrained denoiser: log-SNR by timestep (float64), and what it predicts, if known."""
+
+    log_snr: Tensor
+    objective: Objective | None
+
+
+def load_levels(source: str, subfolder: str) -> PretrainedLevels:
+    """Read ``scheduler/scheduler_config.json`` beside a denoiser: the timesteps that it was trained on (method E10).
+
+    Where there is none, the schedule is that of Stable Diffusion, with a warning. Raises `UserError` for a schedule
+    that has no betas (flow matching, EDM), and for a damaged file.
+    """
+    root, network = Path(source).expanduser(), _folder_of(source, subfolder)
+    paths = [folder / "scheduler" / "scheduler_config.json" for folder in (root, network.parent)]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        message = (
+            f"init_from '{source}' has no scheduler/scheduler_config.json: its network is taken to know the timesteps"
+            " of Stable Diffusion"
+        )
+        warnings.warn(MedWeaveWarning(message), stacklevel=2)
+        return PretrainedLevels(_log_snr_of_scheduler({}), None)
+    try:
+        stored = dict(json.loads(path.read_text(encoding="utf-8")))
+        objective = _OBJECTIVES[stored.get("prediction_type", "epsilon")]
+        if "beta_schedule" not in stored and "trained_betas" not in stored:
+            raise ValueError(f"{stored.get('_class_name')} has no betas")
+        return PretrainedLevels(_log_snr_of_scheduler(stored), objective)
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+        raise UserError(
+            f"init_from '{source}': the schedule of {path} cannot be used ({type(error).__name__}: {error}); needed is"
+            f" one of betas, with prediction_type {join_choices(list(_OBJECTIVES))}"
+        ) from None
+
+
+def _log_snr_of_scheduler(stored: dict[str, Any]) -> Tensor:
+    """Return log-SNR by timestep of a diffusers scheduler; of that of Stable Diffusion where a setting is missing."""
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    settings: dict[str, Any] = {"beta_start": BETA_START, "beta_end": BETA_END, "beta_schedule": "scaled_linear"}
+    settings |= {name: stored[name] for name in _BETA_SETTINGS if name in stored}
+    return log_snr_of_survival(DDPMScheduler(**settings).alphas_cumprod.double())
+
+
 def _folder_of(source: str, subfolder: str) -> Path:
     root = Path(source).expanduser()
     for folder in (root / subfolder, root):
@@ -65,6 +123,21 @@ def _folder_of(source: str, subfolder: str) -> Path:
             return folder
     what = "has no config.json" if root.is_dir() else "is not a folder"
     raise UserError(f"init_from '{source}' {what}; give a diffusers folder or one with '{subfolder}/config.json' in it")
+
+
+def load_prompt_encoder(encoder: nn.Module, weights: Path) -> nn.Module:
+    """Return a prompt encoder with the weights of a run; `UserError` where they are those of other sizes."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        encoder.load_state_dict(load_file(weights), strict=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"init_from: {weights} does not hold this prompt encoder ({reason}); give a run of the same preset"
+        ) from error
+    return encoder
 
 
 def load_bert(network: nn.Module, source: str, length: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.contract.build import MissingPackageError, build_part
+from core.contract.modality import pretrained_objective
 from core.errors import UserError
 from core.flow.run import Run
 from core.plan.costs import NOT_COUNTABLE, build_on_meta
@@ -23,6 +24,7 @@ def require_compatible(run: Run) -> None:
     if "diffuse" in phases:
         for name in run.outputs:
             parts.require_prompts(name)
+            parts.require_objective(name)
     for pair in (pair for item in run.rounds["guide"] for pair in item.edge.coupled) if "guide" in phases else ():
         parts.require_same_context_width(*pair)
     for pair in (pair for item in run.rounds["align"] for pair in item.edge.pairs) if "align" in phases else ():
@@ -57,6 +59,16 @@ class _Built:
                     f" {width}; set {name}.denoiser.prompt_width, or the width of {source}.prompt"
                 )
 
+    def require_objective(self, name: str) -> None:
+        """Raise `UserError` where the denoiser was pretrained to predict something else (method E10)."""
+        trained, chosen = pretrained_objective(self.built(name, "denoiser")), self.run.config.diffuse.objective
+        if trained not in (None, chosen):
+            raise UserError(
+                f"'{name}': its denoiser was pretrained to predict '{trained}' (scheduler/scheduler_config.json of"
+                f" init_from), but diffuse.objective is '{chosen}'; set diffuse.objective to '{trained}', or leave"
+                f" {name}.denoiser.init_from out"
+            )
+
     def require_same_context_width(self, first: str, second: str) -> None:
         """Raise `UserError` where two partners have contexts of different widths, because they are concatenated.
 
@@ -80,16 +92,21 @@ class _Built:
 
     def read(self, name: str, part: str, attribute: str) -> Any:
         """Return an attribute of a part; `UserError` where the part lacks it."""
-        key = self.run.parts(name).weight_key(name, part)
-        if key not in self._cache:
-            self._cache[key] = self._build(key)
-        if not hasattr(self._cache[key], attribute):
-            kind = type(self._cache[key]).__name__
+        built = self.built(name, part)
+        if not hasattr(built, attribute):
+            kind, key = type(built).__name__, self.run.parts(name).weight_key(name, part)
             raise UserError(
                 f"part '{key}' of '{name}': {kind} has no '{attribute}', which the contract requires; see python -m"
                 f" core.check {name}"
             )
-        return getattr(self._cache[key], attribute)
+        return getattr(built, attribute)
+
+    def built(self, name: str, part: str) -> Any:
+        """Return a part of a modality."""
+        key = self.run.parts(name).weight_key(name, part)
+        if key not in self._cache:
+            self._cache[key] = self._build(key)
+        return self._cache[key]
 
     def _build(self, key: str) -> Any:
         weights = self.run.weight_sets[key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from core.diffuse.objective import Diffusion
 from core.diffuse.train import Target, train_denoiser
 from core.encode.latents import scaled
 from core.evaluate.table import MetricRow
@@ -31,7 +32,7 @@ def _train(session: TrainingSession, weights: WeightSet) -> Iterator[MetricRow]:
         session.cohort.training,
         config.training.diffuse,
         prompt=config.prompt,
-        min_snr_gamma=config.diffuse.min_snr_gamma,
+        diffusion=Diffusion.of(config.diffuse),
     )
     session.networks.save("diffuse", weights.key)
     for name in weights.owners:

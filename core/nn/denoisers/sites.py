@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from core.contract.modality import Site
 from core.errors import UserError, unknown_name
-from core.nn.schedule import timestep_of_log_snr
-from core.types import Conditioning, Context, Space
+from core.nn.schedule import angle, interpolated_timestep, universal_timestep
+from core.types import Conditioning, Context, Objective, Space
 
 ATTACHED = "context_attention"
 Block = TypeVar("Block", bound=nn.Module)
@@ -28,7 +28,12 @@ class SitedDenoiser(nn.Module, ABC):
     A site is named by the path of its block inside ``network``; what is attached there has the parameters
     ``network.{site}.context_attention.*``. Conditioning travels as an argument only, so that one denoiser can serve
     several threads.
+
+    The network receives its noise level as a timestep: `universal_timestep`, or with ``pretrained_log_snr`` (float64
+    ``timestep``) that of the schedule on which it was trained before. ``pretrained_objective``: what it predicts.
     """
+
+    pretrained_angles: Tensor | None
 
     def __init__(
         self,
@@ -39,9 +44,15 @@ class SitedDenoiser(nn.Module, ABC):
         space: Space,
         prompt_width: int,
         pooled_width: int | None = None,
+        pretrained_log_snr: Tensor | None = None,
+        pretrained_objective: Objective | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        angles = None if pretrained_log_snr is None else angle(pretrained_log_snr).float()
+        # It follows from the folder, so it is not among the weights.
+        self.register_buffer("pretrained_angles", angles, persistent=False)
+        self.pretrained_objective = pretrained_objective
         self._sites = tuple(sites)
         self.latent_shape = (channels, *space)
         self.prompt_width = prompt_width
@@ -65,7 +76,13 @@ class SitedDenoiser(nn.Module, ABC):
         Raises `UserError` where latent or conditioning differ from the configuration.
         """
         self._require_inputs(noisy, conditioning)
-        return self.predict(noisy, timestep_of_log_snr(level), conditioning)
+        return self.predict(noisy, self.timestep(level), conditioning)
+
+    def timestep(self, level: Tensor) -> Tensor:
+        """Return the timestep that the network receives at log-SNR ``level`` (method E10); float32, same shape."""
+        if self.pretrained_angles is None:
+            return universal_timestep(level)
+        return interpolated_timestep(self.pretrained_angles, level)
 
     @abstractmethod
     def predict(self, noisy: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:

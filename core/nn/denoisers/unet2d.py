@@ -11,7 +11,7 @@ from torch import Tensor, nn, tensor
 from core.contract.modality import Site
 from core.errors import UserError
 from core.nn.denoisers.sites import ContextSite, SitedDenoiser, halved, reclass, replace_each, unet_level
-from core.nn.pretrained import load_folder
+from core.nn.pretrained import load_folder, load_levels
 from core.nn.size_checks import require_equal, require_multiples
 from core.types import Conditioning
 
@@ -34,6 +34,7 @@ class PlaneDenoiser(SitedDenoiser):
         ]
         if config.gradient_checkpointing:
             network.enable_gradient_checkpointing()
+        trained = None if config.init_from is None else load_levels(config.init_from, "unet")
         super().__init__(
             network,
             sites,
@@ -41,6 +42,8 @@ class PlaneDenoiser(SitedDenoiser):
             space=config.space,
             prompt_width=config.prompt_width,
             pooled_width=config.pooled_width,
+            pretrained_log_snr=None if trained is None else trained.log_snr,
+            pretrained_objective=None if trained is None else trained.objective,
         )
         self._takes_size_ids = network.config["addition_embed_type"] == "text_time"
         target = tuple(PIXELS_PER_LATENT * size for size in config.space)

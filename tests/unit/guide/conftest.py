@@ -12,7 +12,7 @@ import torch
 
 import core  # noqa: F401
 from core.config.recipe import GuideChoice
-from core.diffuse.objective import draw_levels, noise_loss, noised
+from core.diffuse.objective import Diffusion, noised
 from core.engine.rng import make_generator
 from core.guide.attention import GuidanceSites, attach_guidance
 from core.guide.context_encoder import ContextEncoder, new_context_encoder
@@ -53,8 +53,9 @@ class ToyFlow:
         for step in range(steps):
             draws = make_generator(0, "alone", purpose, step)
             z = self.latents[torch.randint(0, len(self.latents), (64,), generator=draws)]
-            level, noise = draw_levels(64, draws), torch.randn(z.shape, generator=draws)
-            loss = noise_loss(noise, self.denoiser(noised(z, level, noise), level, no_prompt(64)))
+            diffusion = Diffusion()
+            level, noise = diffusion.draw_levels(64, draws), torch.randn(z.shape, generator=draws)
+            loss = diffusion.loss(z, noise, level, self.denoiser(noised(z, level, noise), level, no_prompt(64)))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -12,7 +12,7 @@ from torch import nn
 
 from core.contract.modality import Denoiser
 from core.errors import UserError
-from core.nn import ContextAttention, GridDenoiserConfig, VectorDenoiserConfig, log_snr_of_timestep
+from core.nn import ContextAttention, GridDenoiserConfig, VectorDenoiserConfig, universal_timestep
 
 PLANE = GridDenoiserConfig(
     channels=3,
@@ -121,14 +121,16 @@ def test_noise_level_prompt_and_context_all_count(config, randomised, new_condit
 
 def test_log_snr_becomes_the_network_s_timestep(randomised, new_conditioning):
     denoiser, conditioning = build(PLANE, randomised), replace(new_conditioning(), context=None)
-    timestep = torch.tensor([17.0, 903.0])
+    level = torch.tensor([7.5, -20.0])
+    timestep = universal_timestep(level)
+    assert timestep.tolist() == pytest.approx([14.954, 998.971], abs=0.001)
     expected = denoiser.network(
         latent(PLANE),
         timestep,
         conditioning.prompt,
         encoder_attention_mask=conditioning.prompt_mask,
     ).sample
-    found = denoiser(latent(PLANE), log_snr_of_timestep(timestep), conditioning)
+    found = denoiser(latent(PLANE), level, conditioning)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
