@@ -29,22 +29,22 @@ def _checked_scales(value: Any) -> Any:
 
 
 def _checked_interval(value: Any) -> Any:
-    """Return two rising fractions; `ValueError` for anything else."""
+    """Return two rising log-SNR; `ValueError` for anything else."""
     numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-    if len(numbers) != 2 or not all(isinstance(number, int | float) for number in numbers):
-        raise ValueError("an interval of guidance is two numbers, e.g. [0.1, 0.9]")
-    if not 0 <= numbers[0] < numbers[1] <= 1:
-        raise ValueError("an interval of guidance rises between 0 (clean) and 1 (noise)")
+    if len(numbers) != 2 or not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        raise ValueError("an interval of guidance is two log-SNR, e.g. [-4, 3]")
+    if numbers[0] >= numbers[1]:
+        raise ValueError("an interval of guidance rises, from the noisier log-SNR to the cleaner one")
     return value
 
 
 def _checked_lead(value: Any) -> Any:
-    """Return shares of the schedule by modality; `ValueError` for anything else."""
+    """Return shares of the steps by modality; `ValueError` for anything else."""
     if not isinstance(value, Mapping):
         raise ValueError("the lead is a table of numbers by modality, e.g. { text = 0.3 }")
     for name, number in value.items():
-        if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < 1:
-            raise ValueError(f"the lead of '{name}' is a share of the schedule, from 0 to below 1")
+        if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number <= 1:
+            raise ValueError(f"the lead of '{name}' is a share of the steps, from 0 to 1")
     return value
 
 
@@ -57,13 +57,13 @@ class SamplerChoice(Table):
     """Sampling of all outputs on one schedule of noise levels (E16), with guidance by prompts and partners (E6, F8).
 
     ``scale`` is that of the prompt and ``context_scale`` that of the partners: a number for all outputs, or numbers by
-    modality (``default`` for those it leaves out, else 1). Both 1 is the plain model. ``order`` says with which of the
-    two the sum of `core.generate.guidance.branch_weights` begins; with ``context_scale`` 1, ``context_first`` is the
-    guidance of the papers, whose two halves read the same partners.
+    modality (``default`` for those it leaves out, else 1). Both 1 is the plain model. ``guidance_order`` says with
+    which of the two the sum of `core.generate.guidance.branch_weights` begins; with ``context_scale`` 1,
+    ``context_first`` is the guidance of the papers, whose two halves read the same partners.
 
-    ``interval``: guidance acts between these fractions of the timesteps only, 0 clean and 1 noise. ``rescale``: share
-    phi of the contrast that guidance adds, which is taken back. ``lead``: share of the schedule by which an output
-    runs ahead of the others (F3).
+    ``interval``: guidance acts between these two log-SNR only (negative where noise prevails). ``rescale``: share phi
+    of the contrast that guidance adds, which is taken back. ``lead``: share of the steps by which an output runs ahead
+    of the others (F3).
     """
 
     solver: Solver = "ddim"
@@ -71,7 +71,7 @@ class SamplerChoice(Table):
     eta: float = Field(default=0.0, ge=0, le=1)
     scale: Scales = 1.0
     context_scale: Scales = 1.0
-    order: GuidanceOrder = "context_first"
+    guidance_order: GuidanceOrder = "context_first"
     interval: Interval | None = None
     rescale: float = Field(default=0.0, ge=0, le=1)
     lead: Lead = Field(default_factory=dict)
@@ -96,7 +96,7 @@ class OtherSampling(Table):
     eta: float | None = Field(default=None, ge=0, le=1)
     scale: Scales | None = None
     context_scale: Scales | None = None
-    order: GuidanceOrder | None = None
+    guidance_order: GuidanceOrder | None = None
     interval: Interval | None = None
     rescale: float | None = Field(default=None, ge=0, le=1)
     lead: Lead | None = None

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from core.cli.command import Parser, path, run
 from core.errors import MedWeaveWarning, UserError
+from core.generate.sampling_flags import add_sampling_flags, require_weights, sampler_with
 
 if TYPE_CHECKING:
-    from core.config.recipe import SamplerChoice
     from core.generate.bundle import Bundle
 
 
@@ -33,6 +33,13 @@ def parser() -> Parser:
         "--prompt", action="append", default=[], metavar="MODALITY=VALUE", help="a text or a file, repeatable"
     )
     flags.add_argument(
+        "--negative-prompt",
+        action="append",
+        default=[],
+        metavar="MODALITY=VALUE",
+        help="what guidance leads away from, in place of the null prompt; a text or a file, repeatable",
+    )
+    flags.add_argument(
         "--condition", action="append", default=[], metavar="MODALITY=FILE", help="a part of the study, repeatable"
     )
     flags.add_argument("--output", help="modalities to generate, comma-separated (default: all outputs of the run)")
@@ -40,9 +47,7 @@ def parser() -> Parser:
     flags.add_argument("--out", type=path, required=True, help="folder for the studies and the contact sheet")
     flags.add_argument("--run", type=path, help="the run folder (default: that of the default recipe and preset)")
     flags.add_argument("--seed", type=int, default=0, help="one number decides every draw (default: 0)")
-    flags.add_argument("--steps", type=int, help="sampling steps (default: the run's)")
-    flags.add_argument("--guidance-scale", type=float, help="classifier-free guidance scale (default: the run's)")
-    flags.add_argument("--solver", help="ddim, euler, heun or dpmpp_2m (default: the run's)")
+    add_sampling_flags(flags)
     flags.add_argument(
         "--coupling",
         type=_coupling,
@@ -76,6 +81,8 @@ def main(arguments: Sequence[str]) -> None:
     for name in ("num", "batch"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: must be 1 or more")
+    if options.seed < 0:
+        raise UserError(f"--seed {options.seed}: must be 0 or more")
     if options.num > _MOST:
         raise UserError(f"--num {options.num}: at most {_MOST} in one folder; use several, each with its own --seed")
 
@@ -91,13 +98,15 @@ def main(arguments: Sequence[str]) -> None:
     from core.generate.output_folder import SHEET
     from core.generate.write import GenerationRequest, write_studies
 
-    if options.guidance_scale == 0 and options.prompt:
-        raise UserError("--guidance-scale 0: leaves every prompt out; leave --prompt out, or give a scale above 0")
     prompts, given = _named_values("--prompt", options.prompt), _named_values("--condition", options.condition)
+    require_weights(options.prompt_weight, prompts)
     requested = options.output.split(",") if options.output is not None else None
+    outputs, config = _outputs(bundle, requested, tuple(given)), bundle.run.config
     request = GenerationRequest(
-        outputs=_outputs(bundle, requested, tuple(given)),
+        outputs=outputs,
         prompts=prompts,
+        negative=_named_values("--negative-prompt", options.negative_prompt),
+        prompt_weights=options.prompt_weight,
         given=given,
         num=options.num,
         seed=options.seed,
@@ -106,7 +115,7 @@ def main(arguments: Sequence[str]) -> None:
         keep_prompt=options.keep_prompt,
         overwrite=options.overwrite,
         format=options.format,
-        sampler=_sampler(bundle, options.steps, options.guidance_scale, options.solver),
+        sampler=sampler_with(config.sampler, options, outputs, config.aliases),
     )
     write_studies(bundle, request, options.out)
     written = "1 study" if request.num == 1 else f"{request.num} studies"
@@ -147,22 +156,6 @@ def _outputs(bundle: Bundle, requested: Sequence[str] | None, given: Sequence[st
     if not all(names):
         raise UserError(f"--output {','.join(requested)}: names modalities, comma-separated")
     return tuple(dict.fromkeys(names))
-
-
-def _sampler(bundle: Bundle, steps: int | None, scale: float | None, solver: str | None) -> SamplerChoice:
-    from pydantic import ValidationError
-
-    from core.config.recipe import SamplerChoice
-    from core.errors import format_validation_error
-
-    # Only DDIM draws noise during sampling: another solver replaces the run's without its eta.
-    eta = 0.0 if solver is not None and solver != "ddim" else None
-    requested = {"steps": steps, "scale": scale, "solver": solver, "eta": eta}
-    changed = {key: value for key, value in requested.items() if value is not None}
-    try:
-        return SamplerChoice.model_validate(bundle.run.config.sampler.model_dump() | changed)
-    except ValidationError as error:
-        raise format_validation_error(error, SamplerChoice, "command line") from None
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
+from core.config.sampler import SamplerChoice
 from core.errors import UserError, join_choices
 from core.generate.bundle import Bundle
 from core.guide.positions import known_axes
@@ -39,7 +40,8 @@ _PARTNER_REASONS = (Reason.TRAINED, Reason.BENEFICIAL, Reason.ALL)
 class ConditioningGraph:
     """What every output of one request is conditioned on, by output.
 
-    ``prompts``: the modality of the prompt by the prompt source that it stands for (method E6b). ``partners``: the
+    ``prompts``: the modality of the prompt by the prompt source that it stands for (method E6b). ``negative``: the same
+    for the prompts in place of the null prompt, and empty where no guidance reads them (method E6). ``partners``: the
     outputs and given modalities whose contexts the output attends to (method F1, F4), outputs first. ``reasons``: for
     every other modality of the request, why it is a partner or not. ``grids``: the given image whose grid is taken.
     """
@@ -48,6 +50,7 @@ class ConditioningGraph:
     partners: Mapping[str, tuple[str, ...]]
     reasons: Mapping[str, Mapping[str, Reason]]
     grids: Mapping[str, str]
+    negative: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -69,7 +72,8 @@ class ConditioningGraph:
     def _direct_inputs(self, output: str) -> set[str]:
         given = {partner for partner in self.partners[output] if partner not in self.partners}
         given |= {self.grids[output]} if output in self.grids else set()
-        return {*self.prompts[output].values(), *map(given_key, given)}
+        negative = map(negative_key, self.negative.get(output, {}).values())
+        return {*self.prompts[output].values(), *negative, *map(given_key, given)}
 
 
 def given_key(name: str) -> str:
@@ -77,25 +81,32 @@ def given_key(name: str) -> str:
     return f"given {name}"
 
 
+def negative_key(name: str) -> str:
+    """Return the name of a negative prompt in provenance."""
+    return f"negative {name}"
+
+
 def conditioning_graph(
     bundle: Bundle,
     outputs: Sequence[str],
     *,
     prompts: Collection[str] = (),
+    negative: Collection[str] = (),
     given: Mapping[str, Geometry | None] | None = None,
     coupling: Coupling = "auto",
 ) -> ConditioningGraph:
     """Decide which inputs reach which output (method E6b, F4).
 
-    ``prompts`` are modalities, ``given`` modalities with the geometry of their image. ``coupling``: the pairs that a
-    guide round has trained and no validation study speaks against ("auto"), all trained pairs, all pairs, or none. A
-    given modality is requested by name, so "auto" takes it wherever it is trained.
+    ``prompts`` and ``negative`` prompts are modalities, ``given`` modalities with the geometry of their image.
+    ``coupling``: the pairs that a guide round has trained and no validation study speaks against ("auto"), all trained
+    pairs, all pairs, or none. A given modality is requested by name, so "auto" takes it wherever it is trained.
     """
     given = given or {}
     reasons = {name: _partner_reasons(bundle, name, outputs, tuple(given), coupling) for name in outputs}
     images = {name: _grid_source(bundle, name, given) for name in outputs}
     return ConditioningGraph(
         prompts={name: route_prompts(bundle, name, prompts) for name in outputs},
+        negative={name: route_prompts(bundle, name, negative) for name in outputs},
         partners={
             name: tuple(other for other, reason in others.items() if reason in _PARTNER_REASONS)
             for name, others in reasons.items()
@@ -166,15 +177,37 @@ def given_grid(default: Geometry | None, given: Iterable[Geometry | None]) -> Ge
     return None
 
 
-def require_used_prompts(bundle: Bundle, graph: ConditioningGraph, prompts: Iterable[str]) -> None:
+def require_used_prompts(
+    bundle: Bundle, graph: ConditioningGraph, prompts: Iterable[str], flag: str = "prompt"
+) -> None:
     """Raise `UserError` for a prompt that conditions no output: files would name it as used (method E6b)."""
+    routes = graph.prompts if flag == "prompt" else graph.negative
     for prompt in prompts:
-        if not any(prompt in route.values() for route in graph.prompts.values()):
+        if not any(prompt in route.values() for route in routes.values()):
             sources = _by_output({name: bundle.run.prompt_sources(name) for name in graph.outputs})
             raise UserError(
-                f"--prompt {prompt}: is not used by any output (prompts by output: {sources}); prompt with one of"
+                f"--{flag} {prompt}: is not used by any output (prompts by output: {sources}); prompt with one of"
                 " these, choose another --output, or leave it out"
             )
+
+
+def with_guidance(graph: ConditioningGraph, sampler: SamplerChoice) -> ConditioningGraph:
+    """Return the graph without the negative prompts of outputs at guidance scale 1, which do not read them (E6).
+
+    Raises `UserError` for a prompt that no guidance reads, at scale 0, and for a negative prompt that none reads.
+    """
+    for name in graph.outputs:
+        if graph.prompts[name] and sampler.scale_of(name) == 0:
+            raise UserError(
+                f"--guidance-scale 0: leaves every prompt of {name} out; leave --prompt out, or give a scale above 0"
+            )
+    negative = {name: {} if sampler.scale_of(name) == 1 else route for name, route in graph.negative.items()}
+    if any(graph.negative.values()) and not any(negative.values()):
+        raise UserError(
+            "--negative-prompt: stands for the null prompt, which --guidance-scale 1 does not use; give another scale,"
+            " or leave it out"
+        )
+    return replace(graph, negative=negative)
 
 
 def require_used_conditions(bundle: Bundle, graph: ConditioningGraph, given: Iterable[str], coupling: Coupling) -> None:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from core.config.sampler import GuidanceOrder, SamplerChoice
 from core.contract.modality import Denoiser
-from core.nn import NUM_TIMESTEPS, timestep_of_log_snr
 from core.types import Conditioning, Context
 
 STACKED_ROWS = 8  # samples up to which one forward of all branches is faster than a forward for each
@@ -36,8 +35,8 @@ PLAIN = Branch(prompted=True, coupled=True)
 class Guidance:
     """The guidance of an output: the scales of prompt and context (method F8), and where they act.
 
-    ``interval``: fractions of the timesteps, 0 clean and 1 noise, outside which the plain model predicts. ``rescale``:
-    phi of `rescaled`. See `SamplerChoice`.
+    ``interval``: two log-SNR, outside which the plain model predicts. ``rescale``: phi of `rescaled`. See
+    `SamplerChoice`.
     """
 
     scale: float = 1.0
@@ -52,7 +51,7 @@ class Guidance:
         return cls(
             scale=sampler.scale_of(modality),
             context_scale=sampler.context_scale_of(modality),
-            order=sampler.order,
+            order=sampler.guidance_order,
             interval=sampler.interval,
             rescale=sampler.rescale,
         )
@@ -64,10 +63,7 @@ class Guidance:
 
     def acts_at(self, level: Tensor) -> bool:
         """Return whether a log-SNR (scalar) lies in the interval (Kynkaanniemi et al. 2024, Eq. 5)."""
-        if self.interval is None:
-            return True
-        fraction = float(timestep_of_log_snr(level)) / (NUM_TIMESTEPS - 1)
-        return self.interval[0] <= fraction <= self.interval[1]
+        return self.interval is None or self.interval[0] <= float(level) <= self.interval[1]
 
     def weights_at(self, level: Tensor, *, prompted: bool, coupled: bool) -> dict[Branch, float]:
         """Return the `branch_weights` at a level: outside the interval the plain model alone."""

@@ -28,8 +28,8 @@ class BatchRequest:
     ``graph`` names the outputs and says which input reaches which. ``prompts`` and ``given`` are batches by modality,
     row ``i`` of each for sample ``indices[i]``: a prompt describes a study, a ``negative`` one stands for the null
     prompt, and a given modality is part of the study and takes part as a clean partner (method E6, F3).
-    ``prompt_weights`` by modality, 1 where left out (method E4). ``partner_rows``: per row, the row whose partners it reads; with another
-    patient's rows, what is left of coherence is its floor.
+    ``prompt_weights`` by modality, 1 where left out (method E4). ``partner_rows``: per row, the row whose partners it
+    reads; with another patient's rows, what is left of coherence is its floor.
     """
 
     graph: ConditioningGraph
@@ -128,7 +128,7 @@ def conditionings(
     return assembly(prompts, no), assembly(prompts, ~no)
 
 
-def routed_prompts(route: Mapping[str, str], prompts: Mapping[str, Prompt]) -> dict[str, Prompt]:
+def routed_prompts(bundle: Bundle, route: Mapping[str, str], prompts: Mapping[str, Prompt]) -> dict[str, Prompt]:
     """Return the prompts that a denoiser reads (`route_prompts`).
 
     Of a modality that is none of its sources it reads the pooled vector alone (method E6b; `PromptAssembly`).
@@ -165,9 +165,10 @@ def _output(
     rows, graph, coupled = len(request.indices), request.graph, bundle.coupled(name)
     if coupled:
         bundle.sites(name)
-    read, avoided = routed_prompts(graph.prompts[name], prompts), routed_prompts(graph.negative.get(name, {}), negative)
+    read = routed_prompts(bundle, graph.prompts[name], prompts)
+    avoided = routed_prompts(bundle, graph.negative.get(name, {}), negative)
     prompted, null = conditionings(bundle, name, read, rows)
-    weighted = len(read) > 1 and bool(request.prompt_weights)
+    weighted = len(set(mixing_shares(read, request.prompt_weights).values())) > 1
     return Output(
         denoiser=bundle.part(name, "denoiser").eval(),
         prompted=prompted if read else null,

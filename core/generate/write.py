@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from core.config.recipe import SamplerChoice
+from core.config.sampler import SamplerChoice
 from core.contract.build import build_part, package_versions
 from core.engine.progress import progress
 from core.errors import UserError, join_choices, nearest, unknown_name
@@ -23,8 +23,10 @@ from core.generate.conditioning import (
     Coupling,
     conditioning_graph,
     given_key,
+    negative_key,
     require_used_conditions,
     require_used_prompts,
+    with_guidance,
 )
 from core.generate.contact_sheet import contact_sheet, write_sheet
 from core.generate.inputs import InputBatch, read_input
@@ -44,13 +46,13 @@ from core.types import Batch, Provenance, Sample
 
 _MOST_SHOWN = 16  # studies on the contact sheet
 _PACKAGES = ("medweave", "torch", "diffusers", "monai")
-_RECORDED_COUPLING = {"auto": "helpful"}  # the name that files of earlier versions have for it
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """What `write_studies` generates. ``prompts`` and ``given`` by modality: a path, or for text the text itself.
+    """What `write_studies` generates. Prompts and ``given`` by modality: a path, or for text the text itself.
 
+    ``negative`` prompts stand for the null prompt; ``prompt_weights`` by modality, 1 where left out (method E4, E6).
     ``format``: that of every output, by the name of an export; ``None``: each modality's default.
     """
 
@@ -58,6 +60,8 @@ class GenerationRequest:
     sampler: SamplerChoice
     prompts: Mapping[str, str]
     given: Mapping[str, str]
+    negative: Mapping[str, str] = field(default_factory=dict)
+    prompt_weights: Mapping[str, float] = field(default_factory=dict)
     num: int = 4
     seed: int = 0
     batch: int = 16
@@ -77,6 +81,7 @@ class ResolvedRequest:
     bundle: Bundle
     request: GenerationRequest
     prompts: Mapping[str, InputBatch]
+    negative: Mapping[str, InputBatch]
     given: Mapping[str, InputBatch]
     graph: ConditioningGraph
     inputs: Mapping[str, Collection[str]]
@@ -107,26 +112,32 @@ def resolve_request(bundle: Bundle, request: GenerationRequest) -> ResolvedReque
     Raises `UserError` for whatever is wrong with it, before the first step.
     """
     _require_modalities(bundle, request)
-    prompts, given = _read(bundle, "--prompt", request), _read(bundle, "--condition", request)
+    prompts, negative, given = (
+        {name: read_input(bundle, flag, name, value, keep=request.keep_prompt) for name, value in values.items()}
+        for flag, values in _inputs_by_flag(request).items()
+    )
     with torch.no_grad():
-        for name, prompt in prompts.items():
+        for name, prompt in (*prompts.items(), *negative.items()):
             encoded_prompt(bundle, name, prompt.batch)  # raises where this modality, or this prompt, cannot be one
     graph = conditioning_graph(
         bundle,
         request.outputs,
         prompts=tuple(prompts),
+        negative=tuple(negative),
         given={name: condition.geometry for name, condition in given.items()},
         coupling=request.coupling,
     )
     require_used_prompts(bundle, graph, prompts)
+    require_used_prompts(bundle, graph, negative, "negative-prompt")
     require_used_conditions(bundle, graph, given, request.coupling)
     return ResolvedRequest(
         bundle=bundle,
         request=request,
         prompts=prompts,
+        negative=negative,
         given=given,
-        graph=graph,
-        inputs=graph.inputs(),
+        graph=(acting := with_guidance(graph, request.sampler)),
+        inputs=acting.inputs(),
         writers=writers_of(bundle.run, request.outputs, request.format),
         weights=_weights(bundle),
     )
@@ -171,14 +182,13 @@ def _require_modalities(bundle: Bundle, request: GenerationRequest) -> None:
         require_output(bundle, name)
         if name in request.given:
             raise UserError(f"'{name}' is both given and to be generated; leave it out of --condition or of --output")
-    for name in (*request.prompts, *request.given):
+    for name in (*request.prompts, *request.negative, *request.given):
         if name not in bundle.run.flows.union.modalities:
             raise unknown_name("modality of this run", name, bundle.run.flows.union.modalities)
 
 
-def _read(bundle: Bundle, flag: str, request: GenerationRequest) -> dict[str, InputBatch]:
-    values = request.prompts if flag == "--prompt" else request.given
-    return {name: read_input(bundle, flag, name, value, keep=request.keep_prompt) for name, value in values.items()}
+def _inputs_by_flag(request: GenerationRequest) -> dict[str, Mapping[str, str]]:
+    return {"--prompt": request.prompts, "--negative-prompt": request.negative, "--condition": request.given}
 
 
 def _write_missing(resolved: ResolvedRequest, output: OutputFolder) -> list[dict[str, Sample]]:
@@ -209,6 +219,8 @@ def _generate(resolved: ResolvedRequest, indices: Sequence[int]) -> dict[str, Ba
         indices=indices,
         seed=request.seed,
         prompts={name: _repeated(prompt.batch, rows) for name, prompt in resolved.prompts.items()},
+        negative={name: _repeated(prompt.batch, rows) for name, prompt in resolved.negative.items()},
+        prompt_weights=request.prompt_weights,
         given={name: _repeated(condition.batch, rows) for name, condition in resolved.given.items()},
     )
     latents = generate_latents(bundle, batch_request, request.sampler)
@@ -254,26 +266,37 @@ def _command(resolved: ResolvedRequest) -> Command:
 
 def _inputs(resolved: ResolvedRequest) -> dict[str, InputBatch]:
     """Return all prompts and given modalities, named as in provenance."""
-    return {**resolved.prompts, **{given_key(name): condition for name, condition in resolved.given.items()}}
+    negative = {negative_key(name): prompt for name, prompt in resolved.negative.items()}
+    given = {given_key(name): condition for name, condition in resolved.given.items()}
+    return {**resolved.prompts, **negative, **given}
 
 
 def _provenance(resolved: ResolvedRequest, index: int, inputs: Mapping[str, InputBatch]) -> Provenance:
     """Return how a file was generated; ``inputs``: what its output depends on."""
     request, config = resolved.request, resolved.bundle.run.config
-    sampling = {key: str(value) for key, value in request.sampler.model_dump().items()}
+    settings = {**request.sampler.model_dump(), "coupling": request.coupling, "prompt_weights": request.prompt_weights}
     return Provenance(
         model=config.run.resolve().name,
         recipe=config.recipe,
         prompts={name: batch.shown for name, batch in inputs.items()},
         seed=request.seed,
         index=index,
-        sampling={**sampling, "couple": _RECORDED_COUPLING.get(request.coupling, request.coupling)},
+        sampling={key: _shown(value) for key, value in settings.items()},
         versions={
             **package_versions(_PACKAGES),
             "weights": resolved.weights,
             "order": _inputs_digest(resolved),
         },
     )
+
+
+def _shown(value: object) -> str:
+    """Return a setting as provenance shows it; a table as ``ct=2.0,mri=4.0``, and "none" for one that is empty."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={number}" for name, number in sorted(value.items())) or "none"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "none" if value is None else str(value)
 
 
 def _inputs_digest(resolved: ResolvedRequest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -19,7 +20,6 @@ from core.generate.guidance import (
     stacked,
 )
 from core.generate.joint_sampling import Contexts, Output, joint_predictions, sample_jointly
-from core.nn import log_snr_of_timestep
 from core.types import Conditioning, Context
 
 NONE, PROMPT, PARTNER = Branch(False, False), Branch(True, False), Branch(False, True)
@@ -191,20 +191,20 @@ def test_a_sample_does_not_depend_on_its_batch_under_guidance(new_output, new_gi
 
 
 def test_guidance_acts_in_its_interval_alone():
-    """Fractions of the 1,000 timesteps: 0 is clean, 1 is noise."""
-    guidance = Guidance(scale=3.0, context_scale=2.0, interval=(0.2, 0.8))
-    for timestep, guided in ((0, False), (150, False), (250, True), (750, True), (850, False), (999, False)):
-        level = log_snr_of_timestep(torch.tensor(timestep))
+    """The noise levels of Kynkaanniemi et al. 2024 for EDM-XXL, sigma 0.28 to 5.42, are log-SNR 2.5 to -3.4."""
+    guidance = Guidance(scale=3.0, context_scale=2.0, interval=(-3.4, 2.5))
+    shift = P_NULL + 3 * (P_PROMPT - P_NULL) + C_NONE + 2 * (C_PARTNER - C_NONE)
+    for sigma, guided in ((0.1, False), (0.27, False), (0.3, True), (5.4, True), (5.5, False), (80.0, False)):
         one = output(guidance=guidance)
-        shift = P_NULL + 3 * (P_PROMPT - P_NULL) + C_NONE + 2 * (C_PARTNER - C_NONE)
+        level = torch.tensor(-2 * math.log(sigma))
         assert torch.allclose(predicted(one, level=level), Z + (shift if guided else P_PROMPT + C_PARTNER))
         assert one.denoiser.rows == ([9] if guided else [3])
 
 
 def test_an_interval_counts_the_steps_of_sampling():
-    one = output(guidance=Guidance(scale=3.0, interval=(0.25, 1.0)), denoiser=Linear())
+    one = output(guidance=Guidance(scale=3.0, interval=(-10.0, 0.0)))
     sample_jointly({"a": one}, {}, seed=0, indices=(0, 1, 2), sampler=SamplerChoice(steps=4))
-    assert one.denoiser.rows == [6, 6, 6, 3], "timesteps 999, 749, 499 and 249 of 999"
+    assert one.denoiser.rows == [6, 6, 6, 3], "log-SNR -5.4, -2.8, -1.0 and 0.7"
 
 
 def test_rescaling_by_hand():

@@ -1,11 +1,13 @@
 """What a generated file names as its inputs: what its output depends on, and no more."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from core.config.recipe import SamplerChoice
+from core.errors import UserError
 from core.generate import write
 from core.generate.inputs import InputBatch
 from core.io.dicom.new_instance import patient_id, study_uid
@@ -64,8 +66,8 @@ def recorded_by(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(write, "_weights", lambda bundle: "w")
 
-    def call(bundle, **request):
-        sampler = SamplerChoice(solver="ddim", steps=2, eta=0.0, scale=2.0)
+    def call(bundle, sampler=None, **request):
+        sampler = sampler or SamplerChoice(solver="ddim", steps=2, eta=0.0, scale=2.0)
         settings = {"outputs": OUTPUTS, "sampler": sampler, "given": {}, **request}
         resolved = write.resolve_request(bundle, write.GenerationRequest(**settings))
         write._write(resolved, 3, dict.fromkeys(OUTPUTS), tmp_path)
@@ -78,14 +80,14 @@ def recorded_by(monkeypatch, tmp_path):
     return call
 
 
-@pytest.mark.parametrize(("coupling", "recorded"), [("auto", "helpful"), ("trained", "trained")])
-def test_a_file_names_the_inputs_of_its_output(recorded_by, coupling, recorded):
+@pytest.mark.parametrize("coupling", ["auto", "trained"])
+def test_a_file_names_the_inputs_of_its_output(recorded_by, coupling):
     given = {"ct": "scan"}
     files, command = recorded_by(new_bundle(), prompts={"text": "words", "ct": "other"}, given=given, coupling=coupling)
     assert files == {"xray": {"text": "words"}, "mri": {"ct": "other", "given ct": "scan"}}
-    # What decides whether a folder is resumed; "helpful" as in the files of earlier versions.
+    # What decides whether a folder is resumed.
     assert command["prompts"] == {"text": "words", "ct": "other", "given ct": "scan"}
-    assert command["sampling"]["couple"] == recorded
+    assert command["sampling"]["coupling"] == coupling
 
 
 def test_with_all_pairs_coupled_every_trained_output_depends_on_all_that_is_given(recorded_by):
@@ -107,3 +109,51 @@ def test_the_image_whose_grid_is_taken_is_named(recorded_by):
     """The MRI has no trained attention, and lies where the slice does all the same."""
     request = {"prompts": {}, "given": {"ct": "slice"}, "coupling": "all"}
     assert recorded_by(new_bundle(uncoupled=("mri",)), **request)[0]["mri"] == {"given ct": "slice"}
+
+
+def test_all_settings_of_guidance_are_recorded(recorded_by):
+    sampler = SamplerChoice(
+        steps=2, scale={"mri": 4, "default": 2.5}, context_scale=3, interval=(-4, 3), rescale=0.7, lead={"xray": 0.5}
+    )
+    request = {"prompts": {"text": "words", "ct": "scan"}, "prompt_weights": {"text": 2.0}, "coupling": "none"}
+    _, command = recorded_by(new_bundle(), sampler=sampler, **request)
+    assert command["sampling"] == {
+        "solver": "ddim",
+        "steps": "2",
+        "eta": "0.0",
+        "scale": "default=2.5,mri=4.0",
+        "context_scale": "3.0",
+        "guidance_order": "context_first",
+        "interval": "-4.0,3.0",
+        "rescale": "0.7",
+        "lead": "xray=0.5",
+        "coupling": "none",
+        "prompt_weights": "text=2.0",
+    }
+    assert "interval" in recorded_by(new_bundle(), prompts={}, coupling="none")[1]["sampling"]
+
+
+def test_a_negative_prompt_is_recorded_where_guidance_reads_it(recorded_by):
+    request = {"prompts": {}, "negative": {"text": "words", "ct": "scan"}, "coupling": "none"}
+    files, command = recorded_by(new_bundle(), sampler=SamplerChoice(scale={"xray": 3.0}), **request)
+    assert files == {"xray": {"negative text": "words"}, "mri": {}}, "the scale of mri is 1"
+    assert command["prompts"] == {"negative text": "words", "negative ct": "scan"}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "request_", "message"),
+    [
+        (SamplerChoice(), {"negative": {"text": "words"}}, "--negative-prompt: stands for the null prompt, which"),
+        (SamplerChoice(scale=2), {"negative": {"xray": "a"}}, "--negative-prompt xray: is not used by any output"),
+        (
+            SamplerChoice(scale={"xray": 0}),
+            {"prompts": {"text": "a"}},
+            "--guidance-scale 0: leaves every prompt of xray",
+        ),
+    ],
+)
+def test_a_prompt_that_no_guidance_reads_is_refused(recorded_by, sampler, request_, message):
+    bundle = new_bundle()
+    bundle.run.flows.union.modalities = ("text", "xray", "ct", "mri")
+    with pytest.raises(UserError, match=re.escape(message)):
+        recorded_by(bundle, sampler=sampler, **{"prompts": {}, "coupling": "none", **request_})
