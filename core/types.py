@@ -212,19 +212,51 @@ class Prompt:
     mask: Tensor
 
 
+class AxisCells(NamedTuple):
+    """The cells of a grid along one axis of the patient: their number, the centre of the first, and the step, mm."""
+
+    num: int
+    first_mm: float
+    step_mm: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatientGrid:
+    """A grid whose axes run along those of the patient (method F7).
+
+    ``cells`` along R, A and S; ``None`` along an axis whose positions are unknown. ``order``: the patient's axis (0 R,
+    1 A, 2 S) along which each array axis runs.
+    """
+
+    cells: tuple[AxisCells | None, AxisCells | None, AxisCells | None]
+    order: tuple[int, ...]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Context:
     """What other outputs that are being generated contribute to this one (method E13).
 
     ``tokens`` ``batch length width``; ``mask`` bool ``batch length``; ``position_mm`` ``batch length 3`` in (R, A, S);
     ``axes`` bool ``batch length 3``, which of the three a token knows: a frontal projection R and S, a lateral one A
-    and S, a slice or volume all three, text none. Token 0 is never masked and holds nothing.
+    and S, a slice or volume all three, text none. Token 0 is never masked and holds nothing. ``aligned``: features
+    ``batch width *grid`` of the senders, by the grid on which they lie; 0 where the sender is absent (method F7).
     """
 
     tokens: Tensor
     mask: Tensor
     position_mm: Tensor
     axes: Tensor
+    aligned: Mapping[PatientGrid, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, index: Any) -> Context:
+        """Return the context of the chosen rows (a slice, a list or an index tensor)."""
+        return Context(
+            tokens=self.tokens[index],
+            mask=self.mask[index],
+            position_mm=self.position_mm[index],
+            axes=self.axes[index],
+            aligned={grid: features[index] for grid, features in self.aligned.items()},
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -323,7 +355,7 @@ class Provenance(BaseModel):
     """How a file was generated; written into the file and into ``<path>.json``.
 
     A prompt that came from a file is written as modality and SHA-256, not as content, unless the user wishes it.
-    ``sampling`` holds how it was drawn: steps, scale, solver, eta, couple.
+    ``sampling`` holds how it was drawn: solver, steps, the settings of guidance, coupling, and weights of prompts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

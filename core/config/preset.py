@@ -13,6 +13,7 @@ from core.config.toml import Table
 Phase = Literal["autoencoder", "align", "diffuse", "guide"]
 Schedule = Literal["cosine", "constant"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
+TrainingName = Literal["autoencoder", "align", "diffuse", "guide", "joint"]  # the joint round is the last of ``guide``
 
 
 class Training(Table):
@@ -114,6 +115,7 @@ class Extended(Table):
     align: OtherTraining = OtherTraining()
     diffuse: OtherTraining = OtherTraining()
     guide: OtherTraining = OtherTraining()
+    joint: OtherTraining | None = None
     measure: OtherMeasuring = OtherMeasuring()
 
 
@@ -121,7 +123,8 @@ class Preset(Table):
     """Sizes of training. The sizes of networks stand in the plugins.
 
     ``log_every`` and ``save_every`` count optimiser steps. With ``--extended``, the values of ``extended`` replace the
-    others. The values of ``sampler`` replace those of the recipe.
+    others. The values of ``sampler`` replace those of the recipe. ``joint``: training of the last round of ``guide``
+    where a recipe has one (``phases.freeze``), that of ``guide`` where left out.
     """
 
     title: str = ""
@@ -131,10 +134,11 @@ class Preset(Table):
     align: Training
     diffuse: Training
     guide: Training
+    joint: Training | None = None
     measure: Measuring = Measuring()
     extended: Extended | None = None
     sampler: OtherSampling | None = None
 
-    def of(self, phase: Phase) -> Training:
-        """Return the training of one phase."""
-        return getattr(self, phase)
+    def of(self, phase: TrainingName) -> Training:
+        """Return the training of one phase, or of the joint round."""
+        return self.joint or self.guide if phase == "joint" else getattr(self, phase)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from core.config.autoencoder import AutoencoderChoice
-from core.config.preset import PHASES, OtherTraining, Phase
+from core.config.preset import PHASES, OtherTraining, Phase, TrainingName
 from core.config.prompt import PromptChoice
 from core.config.sampler import SamplerChoice
 from core.config.toml import Table
@@ -40,10 +40,15 @@ class FlowChoice(Table):
 
 
 class PhaseChoice(Table):
-    """Which phases run (put in their order), and whether earlier rounds are frozen in later ones (E2, E15)."""
+    """Which phases run (put in their order), and what is frozen in the rounds of a flow.
+
+    ``freeze``: ``earlier_rounds`` freezes what earlier rounds trained (E2, E15). ``then_joint`` does so too, and a last
+    round of ``guide`` trains all coupled flows together (F9). ``joint`` is that last round alone: ``guide`` has no
+    other, ``align`` is as with ``earlier_rounds``.
+    """
 
     run: tuple[Phase, ...] = PHASES
-    freeze: Literal["earlier_rounds", "none"] = "earlier_rounds"
+    freeze: Literal["earlier_rounds", "none", "then_joint", "joint"] = "earlier_rounds"
 
     @field_validator("run")
     @classmethod
@@ -112,8 +117,14 @@ class GuideChoice(Table):
     ``context``: tokens that a partner sends (F2). ``adaptation``: the learned tokens f of E12. ``contrast``: E14.
     ``description``: context encoders learn to reconstruct their modality too (docs/decisions/0012), with spatial
     context only.
-    ``levels``: one noise level for a pair or one per modality (F3). ``clean``: probability of a clean partner.
-    ``null_prompt``: E6c. ``partner_drop``: F4.
+    ``levels``: one noise level for a study, or in a share ``independent`` of the studies one per modality (F3).
+    ``clean``: probability that some of the modalities are clean. ``null_prompt``: E6c. ``partner_drop``: probability
+    that a flow reads no partner (F4, F8).
+    ``studies``: pairs of modalities take turns, or ``whole`` studies are denoised (F9). ``trains``: the context
+    encoders and what is attached to the denoisers, or ``all``, the denoisers and their prompts too (F9).
+    ``own_latents``: probability per step that partners read the model's clean estimate of a flow (F9).
+    ``aligned``: partners that have positions in the patient also send ``aligned_width`` features at the resolution of
+    their latents, ``beside`` their tokens or ``alone`` (F7). A report has no positions and always sends tokens.
     """
 
     context: Literal["none", "pooled", "spatial"]
@@ -124,8 +135,19 @@ class GuideChoice(Table):
     description_weight: float = Field(default=1.0, ge=0)
     levels: Literal["equal", "independent"] = "equal"
     clean: float = Field(default=0.0, ge=0, le=1)
+    independent: float = Field(default=0.5, ge=0, le=1)
     null_prompt: float = Field(default=0.5, ge=0, le=1)
     partner_drop: float = Field(default=0.0, ge=0, lt=1)
+    studies: Literal["pairs", "whole"] = "pairs"
+    trains: Literal["sublayers", "all"] = "sublayers"
+    own_latents: float = Field(default=0.0, ge=0, le=1)
+    aligned: Literal["none", "beside", "alone"] = "none"
+    aligned_width: int = Field(default=32, ge=1)
+
+    @property
+    def features_width(self) -> int | None:
+        """Return the width of aligned features; ``None`` where none are sent."""
+        return None if self.aligned == "none" else self.aligned_width
 
 
 class DataChoice(Table):
@@ -156,4 +178,4 @@ class Recipe(Table):
     guide: GuideChoice
     sampler: SamplerChoice
     data: DataChoice = DataChoice()
-    train: dict[str, dict[Phase, OtherTraining]] = Field(default_factory=dict)
+    train: dict[str, dict[TrainingName, OtherTraining]] = Field(default_factory=dict)

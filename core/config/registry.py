@@ -181,11 +181,6 @@ def load_registry(path: Path | None = None) -> Registry:
     return _read(tuple(file for file in (first, first.with_name(LOCAL)) if file.is_file()))
 
 
-def shipped_recipes() -> dict[str, Recipe]:
-    """Return the recipes that MedWeave ships, whatever the registry of a run says."""
-    return _read((_shipped(),)).recipes
-
-
 def _read(sources: tuple[Path, ...]) -> Registry:
     """Read and check the merged files, later ones on top."""
     tables: dict[str, Any] = {}

@@ -162,6 +162,10 @@ class DatasetAdapter:
 
     ``details_of(text)`` extracts details of a finding, such as side and grade: ``FINDING/DETAIL`` to 1 or 0, without
     those that the report does not mention. Alignment uses it.
+
+    ``measurements_of(record)`` gives measurements of a study's anatomy, such as the width of the thorax, by name and in
+    any unit, without those that are unknown. It reads tables or parameters, never pixels. Measures train readers of
+    images on them, and compare what is read on two outputs of one study.
     """
 
     name: str
@@ -173,6 +177,7 @@ class DatasetAdapter:
     make: Callable[..., None] | None = None
     findings_of: Callable[[str], Mapping[str, int]] | None = None
     details_of: Callable[[str], Mapping[str, int]] | None = None
+    measurements_of: Callable[[Record], Mapping[str, float]] | None = None
     dicom: Callable[..., None] | None = None
 
     def write_dicom(self, root: Path, out: Path, patients: int, **options: Any) -> None:
@@ -184,15 +189,18 @@ class DatasetAdapter:
 
 @dataclass(frozen=True)
 class Site:
-    """A point of a denoiser where context attention can be attached.
+    """A point of a denoiser where a module can be attached that reads the context of the partners.
 
-    ``grid`` is the spatial shape of the hidden tokens there, in their order: ``(8, 8)`` means 64 tokens, row by row. A
-    denoiser of vectors has positions that lie nowhere in the patient, e.g. ``(4,)``.
+    ``kind = "attention"``: ``module(hidden, context)`` returns the update of hidden tokens ``batch tokens width``.
+    ``grid`` is their spatial shape, in their order: ``(8, 8)`` means 64 tokens, row by row. A denoiser of vectors has
+    positions that lie nowhere in the patient, e.g. ``(4,)``. ``kind = "residual"``: ``module(context)`` returns
+    ``batch width *grid``, which is added to a hidden state of that shape (method F7); a denoiser may have none.
     """
 
     name: str
     width: int
     grid: Space
+    kind: Literal["attention", "residual"] = "attention"
 
 
 @runtime_checkable
@@ -294,11 +302,11 @@ class Denoiser(Protocol):
         ...
 
     def context_sites(self) -> Sequence[Site]:
-        """Return where context attention may be attached; no name repeats."""
+        """Return where modules that read the context may be attached; no name repeats."""
         ...
 
     def attach(self, site: str, module: Module) -> None:
-        """Register ``module(hidden, context) -> update`` to be added at the site."""
+        """Register ``module(hidden, context)``, or ``module(context)`` at a residual site, whose update is added."""
         ...
 
 

@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -101,13 +101,15 @@ def _without_shared_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return separate
 
 
-def save_weights(module: Module, folder: Path, about: Mapping[str, Any]) -> None:
+def save_weights(module: Module, folder: Path, about: Mapping[str, Any], attached: Iterable[Tensor] = ()) -> None:
     """Write the module's state and its description into a folder; an interruption leaves the old weights or the new.
 
     The description stands in the header of the weights, so that the two always agree; ``about.json`` is a readable
-    copy.
+    copy. ``attached``: parameters and buffers of other weight sets that hang in the module, and are left out.
     """
-    write_tensors(folder / WEIGHTS, module.state_dict(), about)
+    others = {id(tensor) for tensor in attached}
+    state = {name: value for name, value in module.state_dict(keep_vars=True).items() if id(value) not in others}
+    write_tensors(folder / WEIGHTS, {name: value.detach() for name, value in state.items()}, about)
     write_json(folder / ABOUT, about)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from core.config.preset import Phase, Training
+from core.config.preset import Training, TrainingName
 from core.engine.checkpoint import require_same_tensors
 from core.engine.distributed import BatchShard, Compute
 from core.engine.optimiser import (
@@ -41,7 +41,7 @@ class Stage:
     position in the data. ``whole``: the terms compare all rows with each other, which rules out accumulation.
     """
 
-    phase: Phase
+    phase: TrainingName
     name: str
     modules: Mapping[str, nn.Module]
     losses: Callable[[int, BatchShard], tuple[LossTerms, Metrics]]

@@ -7,16 +7,18 @@ of E12) and ``sites.<denoiser weight set>`` (the context attention in that denoi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from core.config.preset import Phase
 from core.contract.modality import Modality, PartConfig, Shared
 from core.errors import UserError
-from core.flow.grammar import Edge, Flow
+from core.flow.grammar import Edge, Flow, Item
 
 RoundPhase = Literal["align", "guide"]
+_ASSEMBLY = "prompt_assembly"
+JOINT = "joint"  # the name of the joint round in stages, plans and tables
 
 PART_OF: Mapping[Phase, str] = {
     "autoencoder": "autoencoder",
@@ -34,7 +36,11 @@ NEEDED: Mapping[Phase, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Round:
-    """The training of one edge. ``index`` counts from 1, and is the ``Record.pool`` of its patients."""
+    """The training of one edge. ``index`` counts from 1, and is the ``Record.pool`` of its patients.
+
+    A ``joint`` round, the last of phase ``guide``, trains all coupled flows of a run together (method F9). Its edge has
+    every modality as an end of its own.
+    """
 
     index: int
     phase: Phase
@@ -42,6 +48,7 @@ class Round:
     modalities: tuple[str, ...]
     trains: tuple[str, ...]
     frozen: tuple[str, ...]
+    joint: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,22 +62,38 @@ class WeightSet:
 
 
 def plan_rounds(
-    flow: Flow, sets: Mapping[str, WeightSet], phase: RoundPhase, *, freeze: bool = True
+    flow: Flow, sets: Mapping[str, WeightSet], phase: RoundPhase, *, freeze: bool = True, denoisers: bool = False
 ) -> tuple[Round, ...]:
     """Return the rounds of a phase in the order of the flow; with ``freeze``, what an earlier round trained is frozen.
 
     ``sets``: the `weight_sets` of the flow's modalities. A part that a modality lacks gives none: `require_parts` makes
-    that an error before training. A round may train nothing: its edge closed a cycle.
+    that an error before training. A round may train nothing: its edge closed a cycle. ``denoisers``: a round of
+    ``guide`` trains them too, with their prompt assemblies.
     """
     known: set[str] = set()
     rounds = []
     for index, edge in enumerate(flow.edges, start=1):
-        present = _weights_of_phase(edge.modalities, sets, phase)
+        present = _weights_of_phase(edge.modalities, sets, phase, denoisers=denoisers)
         frozen = tuple(key for key in present if freeze and key in known)
         trains = tuple(key for key in present if key not in frozen)
         known.update(trains)
         rounds.append(Round(index, phase, edge, edge.modalities, trains, frozen))
     return tuple(rounds)
+
+
+def joint_round(
+    names: Sequence[str], sets: Mapping[str, WeightSet], index: int, *, denoisers: bool = False
+) -> tuple[Round, ...]:
+    """Return the round that trains all coupled flows together, what earlier rounds froze too (method F9).
+
+    None where fewer than two modalities are coupled. Other arguments are those of `plan_rounds`.
+    """
+    if len(names) < 2:
+        return ()
+    trains = _weights_of_phase(names, sets, "guide", denoisers=denoisers)
+    ends = [Item(name, (name,)) for name in names]
+    edge = Edge(tuple(ends[:-1]), ends[-1], JOINT)
+    return (Round(index, "guide", edge, tuple(names), trains, (), joint=True),)
 
 
 def trained_once(sets: Mapping[str, WeightSet], phase: Literal["autoencoder", "diffuse"]) -> tuple[WeightSet, ...]:
@@ -121,15 +144,31 @@ def _difference(first: PartConfig, second: PartConfig) -> str:
     return "; ".join(f"{name} = {getattr(first, name)!r}, {getattr(second, name)!r}"[:80] for name in fields)
 
 
-def _weights_of_phase(names: Iterable[str], sets: Mapping[str, WeightSet], phase: RoundPhase) -> tuple[str, ...]:
+def _weights_of_phase(
+    names: Iterable[str], sets: Mapping[str, WeightSet], phase: RoundPhase, *, denoisers: bool = False
+) -> tuple[str, ...]:
     """Return the keys that a round of these modalities touches, each once, in order."""
     key_of = {
         name: weights.key for weights in sets.values() if weights.part == PART_OF[phase] for name in weights.owners
     }
     keys: list[str] = []
     for name in (name for name in names if name in key_of):
-        keys += [f"context.{name}", f"sites.{key_of[name]}"] if phase == "guide" else [key_of[name]]
+        if phase == "align":
+            keys.append(key_of[name])
+            continue
+        keys += [f"context.{name}", f"sites.{key_of[name]}"]
+        keys += [key_of[name], assembly_key(name)] if denoisers else []
     return tuple(dict.fromkeys(keys))
+
+
+def assembly_key(modality: str) -> str:
+    """Return the weight set of a prompt assembly, which is trained with the denoiser of the modality."""
+    return f"{modality}.{_ASSEMBLY}"
+
+
+def modality_of_assembly(key: str) -> str:
+    """Return the modality of a prompt assembly: the inverse of `assembly_key`."""
+    return key.removesuffix(f".{_ASSEMBLY}")
 
 
 def missing_parts(

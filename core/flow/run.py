@@ -11,15 +11,24 @@ from core.config.installation import Installation
 from core.config.overrides import readers_in, with_overrides
 from core.config.preset import Phase
 from core.config.recipe_parts import with_recipe
-from core.config.registry import DataSource, shipped_recipes
+from core.config.registry import DataSource
 from core.config.run_config import Flags, RunConfig
 from core.contract.modality import Modality, PartConfig, Parts
 from core.errors import UserError
 from core.flow.grammar import Flow, parse_flow
-from core.flow.limits import apply_limits, require_consistency
+from core.flow.limits import require_consistency
 from core.flow.patient_pools import visible
 from core.flow.prompt_sources import prompt_sources
-from core.flow.rounds import Round, RoundPhase, WeightSet, plan_rounds, require_parts, trained_once, weight_sets
+from core.flow.rounds import (
+    Round,
+    RoundPhase,
+    WeightSet,
+    joint_round,
+    plan_rounds,
+    require_parts,
+    trained_once,
+    weight_sets,
+)
 from core.types import Record
 
 
@@ -30,12 +39,13 @@ def resolve_run(installation: Installation, flags: Flags) -> Run:
     warning for each plugin that failed to load and is not needed.
     """
     registry, catalog = installation.registry, installation.catalog
-    config = apply_limits(installation.resolve(flags), shipped_recipes())
+    config = installation.resolve(flags)
     run = start_run(config, catalog.modalities, catalog.unusable)
     installation.warn_of_broken_plugins()  # the flow does not need them, or start_run would have stopped
     if not catalog.unusable:  # otherwise some installed names are not known
         registry.require_known_pairs(catalog.modalities)
     require_consistency(config, registry, run.flows.union)
+    run.require_given_encoders()
     return run
 
 
@@ -95,9 +105,18 @@ class Run:
     @cached_property
     def rounds(self) -> Mapping[RoundPhase, tuple[Round, ...]]:
         """The rounds of both phases that are trained in rounds, in the order of their flow."""
-        freeze = self.config.phases.freeze == "earlier_rounds"
         phases: tuple[RoundPhase, ...] = ("align", "guide")
-        return {phase: plan_rounds(self.flows.of(phase), self.weight_sets, phase, freeze=freeze) for phase in phases}
+        return {phase: self._rounds(phase) for phase in phases}
+
+    def _rounds(self, phase: RoundPhase) -> tuple[Round, ...]:
+        flow, sets, freeze = self.flows.of(phase), self.weight_sets, self.config.phases.freeze
+        denoisers = self.config.guide.trains == "all"
+        planned = plan_rounds(flow, sets, phase, freeze=freeze != "none", denoisers=denoisers)
+        if phase == "align" or freeze not in ("then_joint", "joint"):
+            return planned
+        coupled = [name for name in self.flows.guide.modalities if name in self.outputs]
+        joint = joint_round(coupled, sets, len(planned) + 1, denoisers=denoisers)
+        return joint if freeze == "joint" else planned + joint
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
@@ -133,6 +152,25 @@ class Run:
         """Return the modalities of a study that training may see, in the order of the flows."""
         # Disjoint pools have one flow for both phases, so that the union has its rounds.
         return visible(record, self.flows.union, self.config.data.pools)
+
+    def given_encoders(self) -> dict[str, WeightSet]:
+        """Return the prompt encoders that are given, by weight set: those that prompt an output (method section 0)."""
+        if self.config.align.encoders == "trained":
+            return {}
+        prompting = {source for name in self.outputs for source in self.prompt_sources(name)}
+        sets = self.weight_sets.items()
+        return {key: weights for key, weights in sets if weights.part == "prompt" and prompting & set(weights.owners)}
+
+    def require_given_encoders(self) -> None:
+        """Raise `UserError` where a prompt encoder has to be given and no folder is named."""
+        for key, weights in self.given_encoders().items():
+            if getattr(weights.config, "init_from", None) is None:
+                name = weights.owners[0]
+                raise UserError(
+                    f"align.encoders = 'given' needs a folder for '{key}': give --set {name}.prompt.init_from=FOLDER"
+                    " with CLIP text encoders (such as those of Stable Diffusion XL), or with a run that trained one"
+                    " (python -m core.train --recipe medm2g --phase align --run FOLDER)"
+                )
 
     def require_parts(self) -> None:
         """Raise `UserError` where a phase of the run lacks a part."""

@@ -17,6 +17,7 @@ from core.contract.modality import Modality, pooled_width, token_width
 from core.diffuse.prompts import CentredPromptEncoder, PromptAssembly
 from core.engine.distributed import Compute
 from core.errors import UserError, format_validation_error
+from core.flow.rounds import assembly_key, modality_of_assembly
 from core.flow.run import Run, start_run
 from core.generate.networks import Networks, homes_of, read_progress
 from core.guide.attention import GuidanceSites, attach_guidance
@@ -102,12 +103,16 @@ class Bundle:
         return self.networks.of(f"sites.{self.key(modality, 'denoiser')}", partial(self._attached, modality))
 
     def guidance(self, key: str) -> Any:
-        """Return what phase ``guide`` trains as ``context.<modality>`` or ``sites.<denoiser weight set>``."""
+        """Return what phase ``guide`` trains as a weight set (`core.flow.rounds`).
+
+        That is ``context.<modality>``, ``sites.<denoiser weight set>``, a denoiser or a prompt assembly.
+        """
         kind, _, name = key.partition(".")
         if kind == "context":
             return self.context_encoder(name)
-        owners = self.networks.sets[name].owners
-        return self.sites(owners[0])
+        if kind == "sites":
+            return self.sites(self.networks.sets[name].owners[0])
+        return self.networks.of(key) if key in self.networks.sets else self.assembly(modality_of_assembly(key))
 
     def coupled(self, modality: str) -> bool:
         """Return whether context attention and context encoder of a modality are trained."""
@@ -121,8 +126,9 @@ class Bundle:
         for name in (name for name in self.run.outputs if self.coupled(name)):
             recorded = self.networks.about(f"context.{name}").get("pairs", ())
             learned |= {frozenset(pair) for pair in recorded}
-        pairs = dict.fromkeys(pair for edge in self.run.flows.guide.edges for pair in edge.coupled)
-        return tuple(pair for pair in pairs if frozenset(pair) in learned)
+        pairs = dict.fromkeys(pair for step in self.run.rounds["guide"] for pair in step.edge.coupled)
+        unique = {frozenset(pair): pair for pair in reversed(pairs)}  # the earliest round decides the order of a pair
+        return tuple(pair for pair in pairs if frozenset(pair) in learned and unique[frozenset(pair)] == pair)
 
     def beneficial(self, receiver: str, sender: str) -> bool:
         """Return whether no validation result speaks against a trained partner; true where none was measured."""
@@ -149,16 +155,16 @@ class Bundle:
         owner = self.networks.sets[self.key(modality, "denoiser")].owners[0]
         geometry = self.run.parts(owner).data.default_geometry
         denoiser = self.part(modality, "denoiser")
-        return attach_guidance(denoiser, geometry, context_width=self._context_width(modality))
+        return attach_guidance(
+            denoiser,
+            geometry,
+            context_width=self._context_width(modality),
+            aligned_width=self.run.config.guide.features_width,
+        )
 
     def _context_width(self, modality: str) -> int:
         """Return the one width of all contexts, which are joined: that of the shared space."""
         return int(self.part(modality, "denoiser").prompt_width)
-
-
-def assembly_key(modality: str) -> str:
-    """Return the weight set of a prompt assembly."""
-    return f"{modality}.prompt_assembly"
 
 
 def open_bundle(

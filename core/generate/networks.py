@@ -54,11 +54,13 @@ class Networks:
         return self._about.get(key, {})
 
     def save(self, phase: str, key: str, **about: Any) -> None:
-        """Write a trained weight set under its phase."""
+        """Write a trained weight set under its phase; what `core.guide.attention` attached to it is a set of its own."""
         owners = list(self.sets[key].owners) if key in self.sets else []
         self._about[key] = {"weight_set": key, "modalities": owners, **about}
+        sites = self._modules.get(f"sites.{key}")
+        attached = [] if sites is None else [*sites.parameters(), *sites.buffers()]
         if self.compute.is_main:
-            save_weights(self.of(key), self.folder / phase / key, self._about[key])
+            save_weights(self.of(key), self.folder / phase / key, self._about[key], attached)
 
 
 def read_progress(folder: Path) -> dict[str, Any] | None:

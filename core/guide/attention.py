@@ -1,14 +1,15 @@
-"""Context attention whose queries have positions in the patient, and its sites in a denoiser (method E13, F2)."""
+"""Context attention whose queries have positions in the patient, and the sites of a denoiser (method E13, F2, F7)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from core.contract.modality import Denoiser, Site
+from core.guide.aligned import AlignedUpdate, new_aligned_update
 from core.guide.position_bias import PositionBias
 from core.guide.positions import NUM_FEATURES, WAVELENGTHS_MM, grid_positions, position_features, spacing_mm
 from core.nn.context_attention import ContextAttention, repeated
@@ -60,21 +61,24 @@ class GuidanceAttention(ContextAttention):
         return bias if mask is None else bias.masked_fill(~mask, -torch.inf)
 
 
+SiteModule = GuidanceAttention | AlignedUpdate
+
+
 class GuidanceSites(nn.Module):
     """The modules that `attach_guidance` put into one denoiser: exactly what a round may train there.
 
     A mapping from site name to module. Weights are named by the site with ``/`` for its dots.
     """
 
-    def __init__(self, modules: dict[str, GuidanceAttention]) -> None:
+    def __init__(self, modules: Mapping[str, SiteModule]) -> None:
         super().__init__()
         self._paths = {name: name.replace(".", "/") for name in modules}
         for name, module in modules.items():
             self.add_module(self._paths[name], module)
 
-    def __getitem__(self, site: str) -> GuidanceAttention:
+    def __getitem__(self, site: str) -> SiteModule:
         module = self._modules[self._paths[site]]
-        assert isinstance(module, GuidanceAttention)  # noqa: S101 - nothing else is ever added
+        assert isinstance(module, GuidanceAttention | AlignedUpdate)  # noqa: S101 - nothing else is ever added
         return module
 
     def __iter__(self) -> Iterator[str]:
@@ -84,20 +88,34 @@ class GuidanceSites(nn.Module):
         return len(self._paths)
 
 
-def attach_guidance(denoiser: Denoiser, geometry: Geometry | None, *, context_width: int) -> GuidanceSites:
-    """Attach a fresh `GuidanceAttention` at every site and freeze all else of the denoiser (method E13).
+def attach_guidance(
+    denoiser: Denoiser, geometry: Geometry | None, *, context_width: int, aligned_width: int | None = None
+) -> GuidanceSites:
+    """Attach fresh modules at the sites and freeze all else of the denoiser (method E13).
 
+    A `GuidanceAttention` at every attention site, and with ``aligned_width``, the width of aligned features, an
+    `AlignedUpdate` at every residual site that has a grid in the patient (method F7).
     ``geometry`` is the receiving modality's default one, ``None`` for a modality without space. The modules become
     submodules of the denoiser too: load and save the denoiser's own weights before.
     """
     if isinstance(denoiser, nn.Module):
         denoiser.requires_grad_(False)
-    modules = {}
+    modules: dict[str, SiteModule] = {}
     for site in denoiser.context_sites():
-        same_axes = geometry is not None and len(site.grid) == len(geometry.shape)
-        modules[site.name] = GuidanceAttention(site, geometry if same_axes else None, context_width)
-        denoiser.attach(site.name, modules[site.name])
+        module = _new_module(site, geometry, context_width, aligned_width)
+        if module is not None:
+            modules[site.name] = module
+            denoiser.attach(site.name, module)
     return GuidanceSites(modules)
+
+
+def _new_module(
+    site: Site, geometry: Geometry | None, context_width: int, aligned_width: int | None
+) -> SiteModule | None:
+    if site.kind == "residual":
+        return None if aligned_width is None else new_aligned_update(site, geometry, aligned_width)
+    same_axes = geometry is not None and len(site.grid) == len(geometry.shape)
+    return GuidanceAttention(site, geometry if same_axes else None, context_width)
 
 
 def heads_of(width: int) -> int:

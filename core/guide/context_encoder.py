@@ -13,10 +13,13 @@ from torch import Generator, Tensor, nn
 
 from core.config.recipe import GuideChoice
 from core.errors import UserError
-from core.guide.attention import NUM_FEATURES, grid_positions, heads_of, position_features
+from core.guide.aligned import AlignedBranch, AlignedFeatures, masked_features, summed_features
+from core.guide.attention import heads_of
+from core.guide.patient_grid import patient_grid
+from core.guide.positions import NUM_FEATURES, grid_positions, position_features
 from core.nn import universal_timestep
 from core.nn.denoisers.unet0d import Attention, timestep_features
-from core.types import Context, Geometry, LatentSpec, Prompt, Space
+from core.types import Context, Geometry, LatentSpec, PatientGrid, Prompt, Space
 
 NUM_PARAMETERS = 8  # of the guided adaptation
 LARGEST_GRID = {1: 64, 2: 8, 3: 4}  # tokens along each axis, by the number of axes
@@ -32,6 +35,9 @@ class ContextEncoder(nn.Module):
     none; ``contrast`` adds the projection of E14, which in spatial form reads a summary token of its own: pulled
     together with its partners' means, the spatial tokens would lose what a later round needs of them. Everything that
     is particular to the sender B is trained here, so that a frozen receiver can read a new sender.
+
+    With ``aligned_width`` a sender that has a grid in the patient sends features of that width too, at the resolution
+    of its latent (method F7), and where ``aligned_alone`` its tokens of the latent are masked for its partners.
     """
 
     position: Tensor
@@ -47,6 +53,8 @@ class ContextEncoder(nn.Module):
         form: Literal["pooled", "spatial"] = "spatial",
         adaptation: AdaptationTokens | None = None,
         contrast: bool = False,
+        aligned_width: int | None = None,
+        aligned_alone: bool = False,
     ) -> None:
         super().__init__()
         self.shape, self.space, self.form, self.width = (spec.channels, *spec.space), spec.space, form, width
@@ -61,6 +69,7 @@ class ContextEncoder(nn.Module):
         summarised = contrast and form == "spatial"
         self.summary = nn.Parameter(torch.randn(width) * 0.02) if summarised else None
         self._add_positions(geometry)
+        self._add_aligned(patient_grid(geometry, spec.space), aligned_width, aligned_alone)
 
     def _add_positions(self, geometry: Geometry | None) -> None:
         """Take the positions of the tokens from the geometry; tokens without one learn an embedding each."""
@@ -77,6 +86,15 @@ class ContextEncoder(nn.Module):
         self.register_buffer("position", position, persistent=False)
         self.register_buffer("axes", axes, persistent=False)
 
+    def _add_aligned(self, grid: PatientGrid | None, width: int | None, alone: bool) -> None:
+        """Add the branch of aligned features, where the sender has a grid in the patient (method F7)."""
+        self.grid = None if width is None else grid
+        self.sends_tokens = self.grid is None or not alone
+        branch = None
+        if self.grid is not None and width is not None:
+            branch = AlignedBranch(self.shape[0], self.space, width, self.width)
+        self.register_module("aligned", branch)
+
     def forward(self, noisy: Tensor, level: Tensor, clean: Tensor, absent: Tensor | None = None) -> Context:
         """``noisy`` scaled latent ``batch channel *space`` at ``level`` log-SNR ``batch``; ``clean`` bool ``batch``.
 
@@ -86,11 +104,12 @@ class ContextEncoder(nn.Module):
         """
         if tuple(noisy.shape[1:]) != self.shape:
             raise UserError(f"this context encoder reads latents {self.shape}, found {tuple(noisy.shape[1:])}")
-        tokens = self._encoded(noisy, level, clean)
+        embedding = self._level_embedding(level, clean)
+        tokens = self._encoded(noisy, embedding)
         if self.form == "pooled":
             tokens = tokens.mean(1, keepdim=True)
         present = torch.ones(len(noisy), dtype=torch.bool, device=noisy.device) if absent is None else ~absent
-        return self._context(tokens, present)
+        return self._context(tokens, present, self._aligned_features(noisy, embedding, present))
 
     def pooled(self, context: Context) -> Tensor:
         """Return a context of this encoder as one vector of unit norm, ``batch width``."""
@@ -102,11 +121,33 @@ class ContextEncoder(nn.Module):
         start = 1 + (self.summary is not None)
         return context.tokens[:, start : start + (num_tokens(self.space) if self.form == "spatial" else 1)]
 
-    def _encoded(self, noisy: Tensor, level: Tensor, clean: Tensor) -> Tensor:
+    def readable(self, context: Context, read: Tensor) -> Context:
+        """Return a context of this encoder in which the latent is absent where not ``read`` (bool ``batch``; E12, F4).
+
+        There f_B stands for it: the same as with ``absent`` in `forward`, for one receiver of several.
+        """
+        num = 0 if self.f_B is None else NUM_PARAMETERS
+        content = torch.ones(context.tokens.shape[1], dtype=torch.bool, device=context.mask.device)
+        content[0], content[len(content) - num :] = False, False
+        mask = context.mask & (read.to(context.mask.device)[:, None] | ~content)
+        return replace(context, mask=mask, aligned=masked_features(context.aligned, read))
+
+    def _level_embedding(self, level: Tensor, clean: Tensor) -> Tensor:
+        """Return what every token and feature is told of level, clean flag and sender, ``batch width``."""
+        time = self.level(timestep_features(universal_timestep(level), _LEVEL_FEATURES).to(self.clean.dtype))
+        return torch.where(clean[:, None], self.clean, time) + self.sender
+
+    def _aligned_features(self, noisy: Tensor, embedding: Tensor, present: Tensor) -> AlignedFeatures:
+        """Return the features of the latent on its grid in the patient, 0 where absent (method F7)."""
+        branch = self._modules["aligned"]
+        if branch is None or self.grid is None:
+            return {}
+        return masked_features({self.grid: branch(noisy.to(embedding.dtype), embedding)}, present)
+
+    def _encoded(self, noisy: Tensor, embedding: Tensor) -> Tensor:
         """Return the tokens of the latent, ``batch length width``, the summary first where there is one."""
         hidden = self.enter(patches(noisy, self.space)).reshape(len(noisy), -1, self.width)
-        time = self.level(timestep_features(universal_timestep(level), _LEVEL_FEATURES).to(hidden.dtype))
-        hidden = hidden + torch.where(clean[:, None], self.clean, time)[:, None] + self.sender
+        hidden = hidden + embedding[:, None].to(hidden.dtype)
         hidden, f = hidden + self._position_embedding(), self._adaptation_tokens(len(noisy))
         if self.summary is not None:
             hidden = torch.cat([self.summary.to(hidden.dtype).expand(len(hidden), 1, -1), hidden], 1)
@@ -125,19 +166,20 @@ class ContextEncoder(nn.Module):
             return self.sender.new_zeros(batch, 0, self.width)
         return (self.f_B() + self.sender).expand(batch, -1, -1)
 
-    def _context(self, latent: Tensor, present: Tensor) -> Context:
+    def _context(self, latent: Tensor, present: Tensor, aligned: AlignedFeatures) -> Context:
         """Return ``[null, tokens of the latent, f_B]``; the latent's are masked where B is not ``present``."""
         batch, length = latent.shape[:2]
         f = self._adaptation_tokens(batch)
         tokens = torch.cat([self.null.to(latent.dtype).expand(batch, 1, -1), latent, f.to(latent.dtype)], 1)
         always = torch.ones(batch, 1 + f.shape[1], dtype=torch.bool, device=latent.device)
-        mask = torch.cat([always[:, :1], present[:, None].expand(-1, length), always[:, 1:]], 1)
+        sent = present if self.sends_tokens else torch.zeros_like(present)
+        mask = torch.cat([always[:, :1], sent[:, None].expand(-1, length), always[:, 1:]], 1)
         position = tokens.new_zeros(*tokens.shape[:2], 3, dtype=torch.float32)
         axes = torch.zeros(*tokens.shape[:2], 3, dtype=torch.bool, device=latent.device)
         if self.form == "spatial":
             with_position = slice(1 + length - len(self.position), 1 + length)
             position[:, with_position], axes[:, with_position] = self.position.float(), self.axes
-        return Context(tokens=tokens, mask=mask, position_mm=position, axes=axes)
+        return Context(tokens=tokens, mask=mask, position_mm=position, axes=axes, aligned=aligned)
 
 
 class _Block(nn.Module):
@@ -167,7 +209,15 @@ def new_context_encoder(
         raise UserError("guide.context = 'none': this recipe trains no context encoder; leave the phase 'guide' out")
     adaptation = AdaptationTokens(NUM_PARAMETERS, prompt_width, width) if choice.adaptation else None
     return ContextEncoder(
-        spec, geometry, width=width, depth=depth, form=choice.context, adaptation=adaptation, contrast=choice.contrast
+        spec,
+        geometry,
+        width=width,
+        depth=depth,
+        form=choice.context,
+        adaptation=adaptation,
+        contrast=choice.contrast,
+        aligned_width=choice.features_width,
+        aligned_alone=choice.aligned == "alone",
     )
 
 
@@ -182,6 +232,7 @@ def joined(contexts: Sequence[Context]) -> Context:
         mask=torch.cat([context.mask for context in contexts], 1),
         position_mm=torch.cat([context.position_mm for context in contexts], 1),
         axes=torch.cat([context.axes for context in contexts], 1),
+        aligned=summed_features([context.aligned for context in contexts]),
     )
 
 

@@ -1,9 +1,9 @@
-"""The loss of one step of a guide round: each flow of a pair is denoised with the context of the other (method E13)."""
+"""The terms of phase ``guide``: cross-guidance, contrast of contexts, and their self-reconstruction (E13, E14)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,14 +11,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from core.align.losses import info_nce
-from core.config.recipe import GuideChoice
 from core.contract.modality import Denoiser
 from core.diffuse.objective import Diffusion, noised
 from core.engine.distributed import BatchShard
 from core.guide.context_encoder import ContextEncoder, num_tokens, patch_width, patches
 from core.types import Conditioning, Context
-
-INDEPENDENT_SHARE = 0.5  # of the studies whose two levels differ; the others practise joint sampling (method F3)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,116 +59,6 @@ class Noisy:
     clean: Tensor
 
 
-def guide_losses(
-    flows: Mapping[str, FlowState],
-    pairs: Iterable[tuple[str, str]],
-    generator: Generator,
-    choice: GuideChoice,
-    contrast: ContextContrast | None = None,
-    batch_rows: BatchRows | None = None,
-    self_reconstruction: SelfReconstructionHead | None = None,
-) -> dict[str, Tensor]:
-    """Return the named loss terms of one step, for every pair both directions (method E13, E14; MedM2G Eq. 6).
-
-    All draws come from ``generator``, for the whole batch, and the rows of ``batch_rows`` are computed: the mean over
-    all shards is the loss of the whole batch. Modules that require a gradient are trained; a direction without any is
-    left out. Raises `ValueError` where ``choice.contrast`` is true and there is no ``contrast``; the same for
-    ``choice.description`` and ``self_reconstruction`` (docs/decisions/0012).
-    """
-    if choice.contrast and contrast is None:
-        raise ValueError("choice.contrast is true: give the ContextContrast of the round")
-    if choice.description and self_reconstruction is None:
-        raise ValueError("choice.description is true: give the SelfReconstructionHead of the round")
-    terms: dict[str, Tensor] = {}
-    for a, b in pairs:
-        rows = batch_rows or BatchRows(size=len(flows[a].latent))
-        pair = NoisyPair((a, flows[a]), (b, flows[b]), rows, generator, choice)
-        terms |= pair.cross_guidance_terms()
-        if contrast is not None and choice.contrast:
-            terms |= pair.contrast_term(contrast)
-        if self_reconstruction is not None and choice.description:
-            terms |= pair.self_reconstruction_terms(self_reconstruction)
-    return terms
-
-
-class NoisyPair:
-    """The two flows of a pair at their levels, with their contexts: everything of a step that is drawn."""
-
-    def __init__(
-        self,
-        first: tuple[str, FlowState],
-        second: tuple[str, FlowState],
-        batch_rows: BatchRows,
-        generator: Generator,
-        choice: GuideChoice,
-    ) -> None:
-        self.names, self.flows = (first[0], second[0]), (first[1], second[1])
-        self.batch_rows, self.choice = batch_rows, choice
-        size, shard = batch_rows.size, batch_rows.shard
-        rows = shard.rows(size)
-        self.levels = draw_pair_levels(size, generator, choice, self.flows[0].diffusion)
-        with shard.noise(size):
-            self.noisy = tuple(
-                at_level(flow.latent, level[rows], clean[rows], generator)
-                for flow, (level, clean) in zip(self.flows, self.levels, strict=True)
-            )
-        absent = (torch.rand(2, size, generator=generator) < choice.partner_drop)[:, rows]
-        self.contexts = tuple(
-            encode_context(flow, noisy, gone.to(flow.latent.device))
-            for flow, noisy, gone in zip(self.flows, self.noisy, absent, strict=True)
-        )
-
-    def cross_guidance_terms(self) -> dict[str, Tensor]:
-        """Denoise each flow with the context of the other (method E13)."""
-        terms = {}
-        for to, by in ((0, 1), (1, 0)):
-            if trainable(self.flows[to].denoiser, self.flows[by].context_encoder):
-                errors = cross_guidance_mse(self.flows[to], self.noisy[to], self.contexts[by])
-                mean = _mean_noisy(errors, self.levels[to][1], self.batch_rows)
-                terms[f"{self.names[to]} given {self.names[by]}"] = mean
-        return terms
-
-    def contrast_term(self, contrast: ContextContrast) -> dict[str, Tensor]:
-        """Contrast the pooled contexts: those of one study resemble each other (method E14)."""
-        if not trainable(*(flow.context_encoder for flow in self.flows)):
-            return {}
-        rows = (flow.context_encoder.pooled(context) for flow, context in zip(self.flows, self.contexts, strict=True))
-        pooled = [self.batch_rows.gather(vectors, self.batch_rows.size) for vectors in rows]
-        loss = contrast(pooled[0], pooled[1], self.batch_rows.equal)
-        return {f"contrast {'-'.join(self.names)}": self.choice.contrast_weight * loss}
-
-    def self_reconstruction_terms(self, head: SelfReconstructionHead) -> dict[str, Tensor]:
-        """Reconstruct each latent from the context of its trained encoder (docs/decisions/0012)."""
-        terms, scale = {}, self.choice.description_weight * self.batch_rows.shard.count / self.batch_rows.size
-        for name, flow, context in zip(self.names, self.flows, self.contexts, strict=True):
-            if trainable(flow.context_encoder):
-                errors = head(name, flow.context_encoder, context, flow.latent)
-                terms[f"{name} self-reconstruction, {'-'.join(self.names)}"] = scale * errors.sum()
-        return terms
-
-
-def _mean_noisy(errors: Tensor, clean: Tensor, batch_rows: BatchRows) -> Tensor:
-    """Return the mean over the studies that are not ``clean`` (bool, of the whole batch), as this shard's share."""
-    noisy = ~clean
-    counted = noisy[batch_rows.shard.rows(batch_rows.size)].to(errors.device)
-    return (errors * counted).sum() * batch_rows.shard.count / noisy.sum().clamp(min=1).to(errors.device)
-
-
-def draw_pair_levels(
-    batch: int, generator: Generator, choice: GuideChoice, diffusion: Diffusion
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Draw log-SNR (float32 ``batch``) and clean flag (bool ``batch``) of either flow of a pair (method F3).
-
-    One level for both, or with ``levels = "independent"`` two for a share of the studies. With probability ``clean``
-    one of the two flows, either with equal chance, is clean; never both.
-    """
-    first, other = diffusion.draw_levels(batch, generator), diffusion.draw_levels(batch, generator)
-    apart, clean, which = torch.rand(3, batch, generator=generator)
-    independent = apart < (INDEPENDENT_SHARE if choice.levels == "independent" else 0.0)
-    is_clean, is_first = clean < choice.clean, which < 0.5
-    return (first, is_clean & is_first), (torch.where(independent, other, first), is_clean & ~is_first)
-
-
 def at_level(z: Tensor, level: Tensor, clean: Tensor, generator: Generator) -> Noisy:
     """Return the latent with drawn noise at its level, unchanged where ``clean`` (method E9, F3)."""
     noise = torch.randn(z.shape, generator=generator).to(z)
@@ -183,10 +70,19 @@ def at_level(z: Tensor, level: Tensor, clean: Tensor, generator: Generator) -> N
 def cross_guidance_mse(receiver: FlowState, noisy: Noisy, context: Context | None) -> Tensor:
     """Return ``||eps - eps_theta(z_A, level, c, V_B([z_B, f_B]))||^2`` (method E13; MedM2G Eq. 6, MedCoDi-M Eq. 3).
 
+    For another objective, its target takes the place of the noise (method E10).
     ``batch``: the mean per study, so that partners can be compared study by study (method F1).
     """
     predicted = receiver.denoiser(noisy.latent, noisy.level, replace(receiver.conditioning, context=context))
     return receiver.diffusion.errors(receiver.latent, noisy.noise, noisy.level, predicted)
+
+
+@torch.no_grad()
+def own_estimate(receiver: FlowState, noisy: Noisy, context: Context | None) -> Tensor:
+    """Return the model's clean estimate of a flow, ``batch channel *space``; where given, the latent (method F9)."""
+    predicted = receiver.denoiser(noisy.latent, noisy.level, replace(receiver.conditioning, context=context)).float()
+    estimate = receiver.diffusion.parameterisation.to_clean(noisy.latent, predicted, noisy.level)
+    return torch.where(noisy.clean.view(-1, *[1] * (predicted.ndim - 1)), receiver.latent, estimate)
 
 
 def encode_context(sender: FlowState, noisy: Noisy, absent: Tensor | None = None) -> Context:

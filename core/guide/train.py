@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-from core.config.preset import Training
+from core.config.preset import Training, TrainingName
 from core.config.recipe import GuideChoice
 from core.data.studies import Studies
-from core.diffuse.objective import draw_subset
+from core.diffuse.objective import Diffusion, draw_subset
 from core.diffuse.study_prompts import StudyPrompts
 from core.engine.distributed import BatchShard
 from core.engine.loop import LossTerms, Metrics, Stage
@@ -21,7 +21,9 @@ from core.engine.rng import forked_rng, make_generator
 from core.engine.trainer import Trainer
 from core.flow.prompt_sources import guide_sources
 from core.guide.context_encoder import ContextEncoder
-from core.guide.losses import BatchRows, ContextContrast, FlowState, SelfReconstructionHead, guide_losses
+from core.guide.draws import draw_participants
+from core.guide.losses import BatchRows, ContextContrast, FlowState, SelfReconstructionHead
+from core.guide.noisy_study import guide_losses
 
 NUM_DRAWN_PROMPTS = 32  # whose tokens the adaptation tokens f start from (method E12)
 
@@ -52,7 +54,10 @@ class RoundModality:
 
 @dataclass(frozen=True, kw_only=True)
 class GuideRound:
-    """The parts of a round. ``trained``: context encoders and attention by weight set; all else is frozen."""
+    """The parts of a round. ``trained``: modules by weight set; all else is frozen.
+
+    ``pairs`` are those that the round may couple. ``phase`` and ``name`` are those of the stage.
+    """
 
     name: str
     members: Mapping[str, RoundModality]
@@ -61,13 +66,16 @@ class GuideRound:
     studies: Studies
     training: Training
     choice: GuideChoice
+    diffusion: Diffusion = field(default_factory=Diffusion)
+    phase: TrainingName = "guide"
 
 
 def train_guide_round(trainer: Trainer, guide_round: GuideRound) -> list[tuple[str, str]]:
     """Train what is new in a round, and return the pairs it was trained on (method E13, E15).
 
-    The pairs of the round take turns, each on studies that hold both; those without a study are left out. The moving
-    average stays in what was trained.
+    Its pairs take turns, each on studies that hold both, or with ``choice.studies = "whole"`` every step draws a study
+    and denoises what it holds (method F9). Pairs without a study are left out. The moving average stays in what was
+    trained.
     """
     _freeze_all_but_trained(guide_round)
     choice, training = guide_round.choice, guide_round.training
@@ -77,12 +85,12 @@ def train_guide_round(trainer: Trainer, guide_round: GuideRound) -> list[tuple[s
     step = _Step(trainer, guide_round, contrast, head)
     trainer.run(
         Stage(
-            phase="guide",
+            phase=guide_round.phase,
             name=guide_round.name,
             modules={**guide_round.trained, **{key: module for key, module in only_here.items() if module is not None}},
             losses=step.losses,
             training=training,
-            steps=sum(training.num_steps(len(step.indices[pair])) for pair in step.pairs),
+            steps=step.num_steps,
             learning_rate=training.learning_rate,
             whole=contrast is not None,
         )
@@ -157,51 +165,71 @@ class _Step:
     ) -> None:
         self.trainer, self.guide_round, self.compute = trainer, guide_round, trainer.compute
         self.contrast, self.head, self.studies = contrast, head, guide_round.studies
-        self.batch = guide_round.training.batch
+        self.batch, self.whole = guide_round.training.batch, guide_round.choice.studies == "whole"
         self.indices = {pair: self.studies.indices_with(*pair) for pair in guide_round.pairs}
         self.pairs = learned_pairs(guide_round)
         if not self.pairs:
             self.studies.require_indices_with(*guide_round.pairs[0])
+        self._used = sorted({index for pair in self.pairs for index in self.indices[pair]})
         self._eligible: dict[tuple[str, ...], list[int]] = {}
         self._prompts = self._encode_prompts()
 
+    @property
+    def num_steps(self) -> int:
+        """The steps of the round: those of each pair, or where studies are whole those of the round."""
+        training = self.guide_round.training
+        if self.whole:
+            return training.num_steps(len(self._used))
+        return sum(training.num_steps(len(self.indices[pair])) for pair in self.pairs)
+
     def _encode_prompts(self) -> dict[str, StudyPrompts]:
         """Encode once the prompts of every source that may prompt a flow of this round."""
-        studies, used = self.studies, {index for pair in self.pairs for index in self.indices[pair]}
         members = self.guide_round.members.values()
         encoders = {name: encoder for member in members for name, encoder in member.encoders.items()}
+        visible = self.studies.visible
         return {
             name: StudyPrompts(
-                encoder, name, [index for index in used if name in studies.visible[index]], studies, self.compute
+                encoder, name, [index for index in self._used if name in visible[index]], self.studies, self.compute
             )
             for name, encoder in encoders.items()
         }
 
     def losses(self, step: int, shard: BatchShard) -> tuple[LossTerms, Metrics]:
-        """Return the terms of the pair whose turn it is: cross-guidance, contrast, self-reconstruction (E13, E14)."""
-        pair, choice = self.pairs[step % len(self.pairs)], self.guide_round.choice
-        draws = make_generator(self.trainer.seed, "guide", self.guide_round.name, step)
-        first = self.indices[pair][int(torch.randint(0, len(self.indices[pair]), (1,), generator=draws))]
-        prompts = {name: self._draw_prompt(name, partner, first, draws) for name, partner in (pair, pair[::-1])}
-        indices = self._draw_studies((*pair, *(name for sources, _ in prompts.values() for name in sources)), draws)
+        """Return the terms of one step: cross-guidance, contrast, self-reconstruction (E13, E14)."""
+        choice = self.guide_round.choice
+        draws = make_generator(self.trainer.seed, self.guide_round.phase, self.guide_round.name, step)
+        names, first = self._draw_flows(step, draws)
+        prompts = {name: self._draw_prompt(name, names, first, draws) for name in names}
+        indices = self._draw_studies((*names, *(name for sources, _ in prompts.values() for name in sources)), draws)
         rows = shard.rows(self.batch)
         flows = {
             name: self._state(name, sources, indices[rows], null[rows]) for name, (sources, null) in prompts.items()
         }
         batch_rows = BatchRows(
-            size=self.batch, shard=shard, gather=self.compute.all_gather, equal=self._equal(pair, indices)
+            size=self.batch, shard=shard, gather=self.compute.all_gather, equal=self._equal(names, indices)
         )
-        return guide_losses(flows, [pair], draws, choice, self.contrast, batch_rows, self.head), {}
+        return guide_losses(flows, draws, choice, self.contrast, batch_rows, self.head), {}
 
-    def _equal(self, pair: tuple[str, str], indices: Sequence[int]) -> Tensor:
+    def _draw_flows(self, step: int, draws: Generator) -> tuple[tuple[str, ...], int]:
+        """Return the modalities that this step denoises together, and a drawn study that holds them."""
+        if not self.whole:
+            pair = self.pairs[step % len(self.pairs)]
+            return pair, self.indices[pair][int(torch.randint(0, len(self.indices[pair]), (1,), generator=draws))]
+        first = self._used[int(torch.randint(0, len(self._used), (1,), generator=draws))]
+        visible = self.studies.visible[first]
+        return draw_participants([name for name in self.guide_round.members if name in visible], draws), first
+
+    def _equal(self, names: Sequence[str], indices: Sequence[int]) -> Tensor:
         """Return bool ``batch batch``: studies with the same text, and a study that was drawn twice."""
         index = torch.tensor(list(indices))
-        return self.compute.to_device(self.studies.same_text_mask(pair, indices) | (index[:, None] == index))
+        return self.compute.to_device(self.studies.same_text_mask(names, indices) | (index[:, None] == index))
 
-    def _draw_prompt(self, name: str, partner: str, first: int, draws: Generator) -> tuple[tuple[str, ...], Tensor]:
+    def _draw_prompt(
+        self, name: str, names: Sequence[str], first: int, draws: Generator
+    ) -> tuple[tuple[str, ...], Tensor]:
         """Draw the prompt sources of a flow, of those in a drawn study, and the rows with a null prompt (E6c)."""
         member, visible = self.guide_round.members[name], self.studies.visible[first]
-        sources = guide_sources(name, {partner}, [source for source in member.encoders if source in visible])
+        sources = guide_sources(name, names, [source for source in member.encoders if source in visible])
         return draw_guide_prompt(sources, self.batch, draws, self.guide_round.choice.null_prompt)
 
     def _draw_studies(self, names: tuple[str, ...], draws: Generator) -> list[int]:
@@ -217,10 +245,10 @@ class _Step:
         member, to_device = self.guide_round.members[name], self.compute.to_device
         with torch.no_grad():
             prompts = {source: self._prompts[source].prompts_of(indices) for source in sources}
-            conditioning = member.assembly(prompts, to_device(null))
         return FlowState(
             latent=to_device(member.latents[[member.row_of[index] for index in indices]]),
             denoiser=member.denoiser,
             context_encoder=member.context_encoder,
-            conditioning=conditioning,
+            conditioning=member.assembly(prompts, to_device(null)),
+            diffusion=self.guide_round.diffusion,
         )

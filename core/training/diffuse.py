@@ -9,17 +9,24 @@ from core.diffuse.objective import Diffusion
 from core.diffuse.train import Target, train_denoiser
 from core.encode.latents import scaled
 from core.evaluate.table import MetricRow
-from core.flow.rounds import WeightSet
-from core.generate.bundle import assembly_key
+from core.flow.rounds import WeightSet, assembly_key
 from core.training.autoencoder import latents_of
 from core.training.session import TrainingSession
 
 
 def diffuse(session: TrainingSession) -> None:
-    """Train the denoisers of the outputs."""
+    """Train the denoisers of the outputs; prompt encoders that are given are stored with the run."""
+    for key in session.run.given_encoders():
+        session.stage("align", f"given {key}", [key], partial(_store_given, session, key))
     for weights in session.run.trained_once("diffuse"):
         keys = [weights.key, *(assembly_key(name) for name in weights.owners)]
         session.stage("diffuse", weights.key, keys, partial(_train, session, weights))
+
+
+def _store_given(session: TrainingSession, key: str) -> Iterator[MetricRow]:
+    session.networks.of(key)
+    session.networks.save("align", key)
+    yield from ()
 
 
 def _train(session: TrainingSession, weights: WeightSet) -> Iterator[MetricRow]:

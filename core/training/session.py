@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
-from core.config.preset import Phase
+from core.config.preset import TrainingName
 from core.config.registry import Registry
 from core.contract.modality import DatasetAdapter
 from core.data.cohort import gather_cohort
@@ -43,7 +43,7 @@ class TrainingSession:
 
     def stage(
         self,
-        phase: Phase | Literal["measure"],
+        phase: TrainingName | Literal["measure"],
         name: str,
         weights: Sequence[str],
         train: Callable[[], Iterable[MetricRow]],

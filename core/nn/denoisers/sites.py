@@ -2,7 +2,8 @@
 
 A site is a transformer block of a library whose instance is *reclassed*: its class is replaced by a subclass, while
 parameters, submodules and buffers keep their names. A state dict of the original network therefore loads strictly, and
-an attached module adds exactly the parameters ``{site}.context_attention.*``.
+an attached module adds exactly the parameters ``{site}.context_attention.*``. Residual sites (method F7) are in
+`core.nn.denoisers.residual_sites`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class SitedDenoiser(nn.Module, ABC):
     """A network behind the `Denoiser` protocol (method E10). Subclasses run it in ``predict``.
 
     A site is named by the path of its block inside ``network``; what is attached there has the parameters
-    ``network.{site}.context_attention.*``. Conditioning travels as an argument only, so that one denoiser can serve
+    ``network.{site}.context_attention.*``, at a residual site ``residual_context.{site}.*`` with ``/`` for dots.
+    Conditioning travels as an argument only, so that one denoiser can serve
     several threads.
 
     The network receives its noise level as a timestep: `universal_timestep`, or with ``pretrained_log_snr`` (float64
@@ -54,21 +56,43 @@ class SitedDenoiser(nn.Module, ABC):
         self.register_buffer("pretrained_angles", angles, persistent=False)
         self.pretrained_objective = pretrained_objective
         self._sites = tuple(sites)
+        self.residual_context = nn.ModuleDict()
         self.latent_shape = (channels, *space)
         self.prompt_width = prompt_width
         self.pooled_width = pooled_width
 
     def context_sites(self) -> Sequence[Site]:
-        """Return every transformer block, with its width and the grid of its tokens."""
+        """Return every transformer block, with its width and the grid of its tokens, and the residual sites."""
         return self._sites
 
     def attach(self, site: str, module: nn.Module) -> None:
-        """Register ``module(hidden, context) -> update`` at a site.
+        """Register ``module(hidden, context) -> update``, or ``module(context) -> update`` at a residual site.
 
         Raises `UserError` for an unknown site and for an occupied one.
         """
-        blocks = {known.name: self.network.get_submodule(known.name) for known in self._sites}
-        attach_at({name: block for name, block in blocks.items() if isinstance(block, ContextSite)}, site, module)
+        known = {each.name: each for each in self._sites}
+        if site not in known:
+            raise unknown_name("site", site, known)
+        if known[site].kind == "attention":
+            block = self.network.get_submodule(site)
+            attach_at({site: block} if isinstance(block, ContextSite) else {}, site, module)
+            return
+        if _residual_name(site) in self.residual_context:
+            raise occupied(site)
+        self.residual_context[_residual_name(site)] = module
+
+    def updates(self, noisy: Tensor, context: Context | None) -> dict[str, Tensor]:
+        """Return the updates of the residual sites that hold a module, by site, as many rows as ``noisy`` has."""
+        if context is None or not self.residual_context:
+            return {}
+        updates = {}
+        for site in self._sites:
+            name = _residual_name(site.name)
+            if site.kind == "residual" and name in self.residual_context:
+                update = self.residual_context[name](context).to(noisy.dtype)
+                # Branches of guidance, one after the other, share the context.
+                updates[site.name] = update.repeat(len(noisy) // len(update), *[1] * (update.ndim - 1))
+        return updates
 
     def forward(self, noisy: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
         """Predict from ``noisy`` ``batch channel *space`` at log-SNR ``level`` ``batch``; same shape as ``noisy``.
@@ -111,7 +135,7 @@ class ContextSite(nn.Module):
     def attach(self, module: nn.Module) -> None:
         """Register ``module`` as the submodule ``context_attention``; `UserError` where the site is occupied."""
         if self._attached() is not None:
-            raise UserError(f"site '{self.site}' already holds a module; a site holds one at most")
+            raise occupied(self.site)
         self.add_module(ATTACHED, module)
 
     def joined(self, hidden: Tensor, context: Context | None) -> Tensor:
@@ -128,6 +152,15 @@ def attach_at(sites: Mapping[str, ContextSite], site: str, module: nn.Module) ->
     if site not in sites:
         raise unknown_name("site", site, sites)
     sites[site].attach(module)
+
+
+def occupied(site: str) -> UserError:
+    """Return the error for a site that holds a module already."""
+    return UserError(f"site '{site}' already holds a module; a site holds one at most")
+
+
+def _residual_name(site: str) -> str:
+    return site.replace(".", "/")
 
 
 def reclass(original: nn.Module, kind: type[Block]) -> Block:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from core.contract.modality import Site
+from core.nn.attention import attend, by_head, heads_joined
 from core.nn.denoisers.sites import ContextSite, SitedDenoiser
 from core.types import Conditioning
 
@@ -221,12 +222,10 @@ class Attention(nn.Module):
     def forward(self, hidden: Tensor, source: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend to source tokens where ``mask`` bool ``batch length`` is true; shape of ``hidden`` out."""
         query, key, value = (
-            features.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            by_head(features, self.num_heads)
             for features in (self.to_query(hidden), self.to_key(source), self.to_value(source))
         )
-        attention = None if mask is None else mask[:, None, None, :]
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=attention)
-        return self.to_out(attended.transpose(1, 2).flatten(2))
+        return self.to_out(heads_joined(attend(query, key, value, None if mask is None else mask[:, None, None, :])))
 
 
 class VectorResidual(nn.Module):

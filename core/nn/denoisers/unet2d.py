@@ -10,6 +10,13 @@ from torch import Tensor, nn, tensor
 
 from core.contract.modality import Site
 from core.errors import UserError
+from core.nn.denoisers.residual_sites import (
+    INPUT,
+    UpdatedInput,
+    install_residual_sites,
+    residual_arguments,
+    with_update,
+)
 from core.nn.denoisers.sites import ContextSite, SitedDenoiser, halved, reclass, replace_each, unet_level
 from core.nn.pretrained import load_folder, load_levels
 from core.nn.size_checks import require_equal, require_multiples
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from core.nn.denoisers.config import GridDenoiserConfig
 
 PIXELS_PER_LATENT = 8
+_MIDDLE = "mid_block"
 NUM_SIZE_IDS = 6  # original height and width, top and left of the crop, target height and width
 
 
@@ -27,11 +35,12 @@ class PlaneDenoiser(SitedDenoiser):
 
     def __init__(self, config: GridDenoiserConfig) -> None:
         network = _from_scratch(config) if config.init_from is None else _from_folder(config, config.init_from)
-        num_levels = len(network.config["block_out_channels"])
+        widths = network.config["block_out_channels"]
         sites = [
-            Site(path, block.dim, halved(config.space, unet_level(path, num_levels)))
+            Site(path, block.dim, halved(config.space, unet_level(path, len(widths))))
             for path, block in install_diffusers_sites(network).items()
         ]
+        sites += install_residual_sites(network, UpdatedConv2d, widths, config.space, _MIDDLE)
         if config.gradient_checkpointing:
             network.enable_gradient_checkpointing()
         trained = None if config.init_from is None else load_levels(config.init_from, "unet")
@@ -52,13 +61,15 @@ class PlaneDenoiser(SitedDenoiser):
     def predict(self, noisy: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the network; same shape as ``noisy``."""
         context = conditioning.context
+        updates = self.updates(noisy, context)
         return self.network(
-            noisy,
+            with_update(noisy, updates.get(INPUT)),
             timestep,
             encoder_hidden_states=conditioning.prompt,
             encoder_attention_mask=conditioning.prompt_mask,
             cross_attention_kwargs=None if context is None else {"context": context},
             return_dict=False,
+            **residual_arguments(self.network, updates, _MIDDLE),
             **self._pooled_arguments(conditioning),
         )[0]
 
@@ -71,6 +82,10 @@ class PlaneDenoiser(SitedDenoiser):
             return {"class_labels": pooled}
         ids = tensor(self._size_ids, device=conditioning.prompt.device).expand(len(conditioning.prompt), -1)
         return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}}
+
+
+class UpdatedConv2d(UpdatedInput, nn.Conv2d):
+    """diffusers' first convolution with an update."""
 
 
 def _from_scratch(config: GridDenoiserConfig) -> UNet2DConditionModel:

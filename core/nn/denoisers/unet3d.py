@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
+from monai.networks.blocks.convolutions import Convolution
 from monai.networks.blocks.crossattention import CrossAttentionBlock
 from monai.networks.nets.diffusion_model_unet import (
     DiffusionModelUNet,
@@ -20,11 +21,21 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from core.contract.modality import Site
+from core.nn.denoisers.residual_sites import (
+    INPUT,
+    UpdatedInput,
+    install_residual_sites,
+    residual_arguments,
+    with_update,
+)
 from core.nn.denoisers.sites import ContextSite, SitedDenoiser, halved, reclass, replace_each, unet_level
 from core.types import Conditioning
 
 if TYPE_CHECKING:
     from core.nn.denoisers.config import GridDenoiserConfig
+
+
+_MIDDLE = "middle_block"
 
 
 class VolumeDenoiser(SitedDenoiser):
@@ -37,6 +48,7 @@ class VolumeDenoiser(SitedDenoiser):
             Site(path, block.norm1.normalized_shape[0], halved(config.space, unet_level(path, len(config.widths))))
             for path, block in blocks.items()
         ]
+        sites += install_residual_sites(network, UpdatedConvolution, config.widths, config.space, _MIDDLE)
         super().__init__(
             network,
             sites,
@@ -49,8 +61,18 @@ class VolumeDenoiser(SitedDenoiser):
     def predict(self, noisy: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the network; same shape as ``noisy``."""
         pooled = None if self.pooled_width is None else conditioning.pooled
-        # MONAI passes its context on unread; the sites read the whole conditioning from it.
-        return self.network(noisy, timestep, context=cast(Any, conditioning), class_labels=pooled)
+        updates = self.updates(noisy, conditioning.context)
+        return self.network(
+            with_update(noisy, updates.get(INPUT)),
+            timestep,
+            context=cast(Any, conditioning),  # MONAI passes it on unread; the sites read the whole conditioning from it
+            class_labels=pooled,
+            **residual_arguments(self.network, updates, _MIDDLE),
+        )
+
+
+class UpdatedConvolution(UpdatedInput, Convolution):
+    """MONAI's first convolution with an update."""
 
 
 def _from_scratch(config: GridDenoiserConfig) -> DiffusionModelUNet:

@@ -6,7 +6,8 @@ import torch
 from core.config.recipe import GuideChoice
 from core.engine.distributed import BatchShard
 from core.engine.rng import make_generator
-from core.guide.losses import BatchRows, ContextContrast, SelfReconstructionHead, guide_losses
+from core.guide.losses import BatchRows, ContextContrast, SelfReconstructionHead
+from core.guide.noisy_study import guide_losses
 
 SIZE = 7
 CHOICE = GuideChoice(context="spatial", adaptation=True, levels="independent", clean=0.3, partner_drop=0.3)
@@ -29,7 +30,7 @@ def gradients(flows, shard: BatchShard, choice=CHOICE, contrast=None, equal=None
     rows = shard.rows(SIZE)
     states = {name: flow.state(rows) for name, flow in flows.items()}
     batch_rows = BatchRows(size=SIZE, shard=shard, equal=equal)
-    terms = guide_losses(states, [("vector", "grid")], make_generator(0, "shares"), choice, contrast, batch_rows, head)
+    terms = guide_losses(states, make_generator(0, "shares"), choice, contrast, batch_rows, head)
     loss = torch.stack(list(terms.values())).sum()
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
     return loss.detach(), [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]

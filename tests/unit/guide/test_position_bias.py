@@ -12,6 +12,7 @@ from core.contract.modality import Site
 from core.errors import UserError
 from core.guide import position_bias
 from core.guide.attention import GuidanceAttention
+from core.guide.position_bias import PositionBias
 from core.guide.positions import WAVELENGTHS_MM
 from core.io.geometry import centred
 from core.nn.attention import by_head
@@ -95,6 +96,18 @@ def test_a_changed_gain_and_another_sender_are_seen(module):
         assert torch.allclose(changed, written_out(module, hidden(), context()), atol=1e-5)
         module.gain.sub_(0.5)
         assert torch.allclose(module(hidden(), context()), first, atol=1e-5)
+
+
+def test_the_bias_of_one_distance():
+    """Both know S, 16 mm apart: the cosine is 1 at wavelengths of 8 and 16 mm, -1 at 32 and 0 at 64."""
+    axes = torch.tensor([[False, True, True]])
+    bias = PositionBias(torch.tensor([[0.0, 5.0, 20.0]]), axes)
+    read = replace(
+        context(1, 1), position_mm=torch.tensor([[[3.0, 0.0, 36.0]]]), axes=torch.tensor([[[True, False, True]]])
+    )
+    gain = torch.zeros(2, len(WAVELENGTHS_MM))
+    gain[0, 0], gain[0, 1], gain[1, 2], gain[1, 3] = 1.0, 2.0, 3.0, 5.0
+    assert torch.allclose(bias(gain, read)[0, :, 0, 0], torch.tensor([3.0, -3.0]), atol=1e-5)
 
 
 @torch.no_grad()

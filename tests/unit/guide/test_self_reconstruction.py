@@ -6,7 +6,8 @@ import torch
 from core.config.recipe import GuideChoice
 from core.engine.rng import make_generator
 from core.guide.context_encoder import patches
-from core.guide.losses import SelfReconstructionHead, guide_losses
+from core.guide.losses import SelfReconstructionHead
+from core.guide.noisy_study import guide_losses
 
 SPATIAL = GuideChoice(context="spatial", levels="independent")
 RECONSTRUCTED = SPATIAL.model_copy(update={"description": True, "contrast": False})
@@ -45,20 +46,19 @@ def test_only_new_encoders_are_reconstructed_from_and_weight_scales_it(flows):
     head = new_head(flows)
     flows["vector"].context_encoder.requires_grad_(False)
     states = {name: flow.state(slice(0, 6)) for name, flow in flows.items()}
-    pair = [("vector", "grid")]
 
     def terms(weight):
         choice = RECONSTRUCTED.model_copy(update={"description_weight": weight})
-        return guide_losses(states, pair, make_generator(0, "described"), choice, self_reconstruction=head)
+        return guide_losses(states, make_generator(0, "described"), choice, self_reconstruction=head)
 
     one, half = terms(1.0), terms(0.5)
     (key,) = (name for name in one if "self-reconstruction" in name)
     assert key.startswith("grid")
     assert torch.allclose(half[key], one[key] / 2)
-    plain = guide_losses(states, pair, make_generator(0, "described"), SPATIAL)
+    plain = guide_losses(states, make_generator(0, "described"), SPATIAL)
     assert not any("self-reconstruction" in name for name in plain)
     with pytest.raises(ValueError, match="give the SelfReconstructionHead"):
-        guide_losses(states, pair, make_generator(0, "described"), RECONSTRUCTED)
+        guide_losses(states, make_generator(0, "described"), RECONSTRUCTED)
 
 
 def test_a_grid_in_one_token_is_refused(new_flow):
