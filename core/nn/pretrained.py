@@ -96,11 +96,13 @@ def load_levels(source: str, subfolder: str) -> PretrainedLevels:
         return PretrainedLevels(_log_snr_of_scheduler({}), None)
     try:
         stored = dict(json.loads(path.read_text(encoding="utf-8")))
-        objective = _OBJECTIVES[stored.get("prediction_type", "epsilon")]
+        kind = stored.get("prediction_type", "epsilon")
+        if kind not in _OBJECTIVES:
+            raise ValueError(f"prediction_type is '{kind}'")
         if "beta_schedule" not in stored and "trained_betas" not in stored:
             raise ValueError(f"{stored.get('_class_name')} has no betas")
-        return PretrainedLevels(_log_snr_of_scheduler(stored), objective)
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+        return PretrainedLevels(_log_snr_of_scheduler(stored), _OBJECTIVES[kind])
+    except (OSError, ValueError, TypeError, NotImplementedError) as error:
         raise UserError(
             f"init_from '{source}': the schedule of {path} cannot be used ({type(error).__name__}: {error}); needed is"
             f" one of betas, with prediction_type {join_choices(list(_OBJECTIVES))}"

@@ -99,3 +99,24 @@ def test_a_part_that_does_not_say_its_size():
 def test_a_part_that_cannot_be_built():
     with pytest.raises(UserError, match=r"part 'toy_grid\.denoiser' cannot be built: ValueError: sizes do not divide"):
         fit(denoiser=Computes(good=False))
+
+
+class Pretrained(PartConfig):
+    """A denoiser that knows what it was trained to predict before."""
+
+    objective: str | None
+
+    def build(self):
+        from core.testing.toy import ToyDenoiserConfig
+
+        denoiser = ToyDenoiserConfig(channels=2, space=(4, 4)).build()
+        denoiser.pretrained_objective = self.objective
+        return denoiser
+
+
+def test_another_objective_than_that_of_the_pretrained_weights_is_refused():
+    for known, chosen in (("v", "v"), (None, "v"), ("epsilon", "epsilon")):
+        fit(f"diffuse.objective={chosen}", denoiser=Pretrained(objective=known))
+    with pytest.raises(UserError, match=r"pretrained to predict 'v' .*, but diffuse\.objective is 'epsilon'; set"):
+        fit("diffuse.objective=epsilon", denoiser=Pretrained(objective="v"))
+    fit("diffuse.objective=epsilon", phase="autoencoder", denoiser=Pretrained(objective="v"))
