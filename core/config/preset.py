@@ -83,6 +83,9 @@ class OtherTraining(Table):
     length_buckets: int | None = Field(default=None, ge=1)
     optimiser: Literal["adam", "adamw"] | None = None
     weight_decay: float | None = Field(default=None, ge=0)
+    warmup: int | None = Field(default=None, ge=0)
+    clip: float | None = Field(default=None, gt=0)
+    ema: float | None = Field(default=None, ge=0, lt=1)
     schedule: Schedule | None = None
     precision: Literal["fp32", "bf16"] | None = None
 
