@@ -32,6 +32,7 @@ from core.evaluate.bootstrap import (
 from core.evaluate.table import MetricRow, metric_row
 from core.evaluate.test_set import TestSet
 from core.generate.bundle import Bundle, CouplingDecision
+from core.generate.guidance import stacked_contexts
 from core.generate.joint_sampling import context_of, sample_noise
 from core.generate.pipeline import conditionings, encoded_latent
 from core.guide.losses import FlowState, Noisy, cross_guidance_mse, encode_context
@@ -244,7 +245,7 @@ def partner_errors(
     slices = [slice(start, start + batch) for start in range(0, num, batch)]
     received = _at_level(receiver.latent, timestep, seed, indices, "receiver", False)
     sent = _at_level(sender.latent, timestep, seed, indices, "sender", clean)
-    contexts = _concatenated([encode_context(_flow_rows(sender, rows), _noisy_rows(sent, rows)) for rows in slices])
+    contexts = stacked_contexts([encode_context(_flow_rows(sender, rows), _noisy_rows(sent, rows)) for rows in slices])
 
     def errors(context: Context | None) -> np.ndarray:
         parts = []
@@ -277,10 +278,3 @@ def _flow_rows(flow: FlowState, rows: slice) -> FlowState:
     mask, pooled = (None if value is None else value[rows] for value in (whole.prompt_mask, whole.pooled))
     conditioning = replace(whole, prompt=whole.prompt[rows], prompt_mask=mask, pooled=pooled)
     return replace(flow, latent=flow.latent[rows], conditioning=conditioning)
-
-
-def _concatenated(parts: Sequence[Context]) -> Context:
-    """Return the contexts of several batches of studies as one."""
-    return Context(
-        **{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Context)}
-    )

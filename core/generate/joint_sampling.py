@@ -153,14 +153,7 @@ def context_of(context: Context, rows: Sequence[int] | None) -> Context:
     """Return the context with the rows of other samples, unchanged where ``rows`` is ``None``."""
     if rows is None:
         return context
-    order = list(rows)
-    return replace(
-        context,
-        tokens=context.tokens[order],
-        mask=context.mask[order],
-        position_mm=context.position_mm[order],
-        axes=context.axes[order],
-    )
+    return context[list(rows)]
 
 
 def current_contexts(outputs: Mapping[str, Output], state: State, senders: Collection[str]) -> dict[str, Context]:

@@ -6,8 +6,8 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from core.nn import ContextAttention
 from core.testing.checks import CheckContext, NotApplicable, check, forked_rng, generator, randomised, require
+from core.testing.context_modules import new_module, probe
 from core.types import Conditioning, Context
 
 _WIDTH = 16  # of the contexts that the checks attach
@@ -40,7 +40,7 @@ def _context(batch: int = 3, length: int = 6, seed: int = 0) -> Context:
 
 def _attach_all(denoiser: Any, seed: int = 0) -> dict[str, Any]:
     with forked_rng(seed):
-        modules = {site.name: ContextAttention(site.width, _WIDTH, 1) for site in denoiser.context_sites()}
+        modules = {site.name: new_module(site, _WIDTH) for site in denoiser.context_sites()}
     for name, module in modules.items():
         denoiser.attach(name, module.eval())
     return modules
@@ -87,19 +87,11 @@ def _row(conditioning: Conditioning, row: int) -> Conditioning:
     def chosen(value: Any) -> Any:
         return None if value is None else value[row : row + 1]
 
-    context = conditioning.context
     return Conditioning(
         prompt=chosen(conditioning.prompt),
         prompt_mask=chosen(conditioning.prompt_mask),
         pooled=chosen(conditioning.pooled),
-        context=None
-        if context is None
-        else Context(
-            tokens=chosen(context.tokens),
-            mask=chosen(context.mask),
-            position_mm=chosen(context.position_mm),
-            axes=chosen(context.axes),
-        ),
+        context=chosen(conditioning.context),
     )
 
 
@@ -160,29 +152,29 @@ def prompt_and_level_count_after_training(ctx: CheckContext) -> None:
 
 @check
 def sites_are_what_they_say(ctx: CheckContext) -> None:
-    """There is at least one site; names are unique; hidden tokens have the stated width and grid."""
+    """There is at least one attention site; names are unique; hidden states have the stated width and grid."""
     import torch
 
     denoiser = _denoiser(ctx)
     sites = list(denoiser.context_sites())
-    require(bool(sites), "no site: no partner could guide this denoiser")
+    require(any(site.kind == "attention" for site in sites), "no attention site: no partner could guide this denoiser")
     require(len({site.name for site in sites}) == len(sites), "two sites share a name")
     seen: dict[str, tuple[int, ...]] = {}
     for site in sites:
-        denoiser.attach(site.name, _Probe(site.name, seen))
+        denoiser.attach(site.name, probe(site, seen))
     with torch.no_grad():
         denoiser(ctx.latent(), torch.zeros(3), replace(ctx.conditioning(), context=_context()))
     for site in sites:
-        expected = (3, math.prod(site.grid), site.width)
+        expected = (3, site.width, *site.grid) if site.kind == "residual" else (3, math.prod(site.grid), site.width)
         require(
             seen.get(site.name) == expected,
-            f"site {site.name} has hidden tokens {seen.get(site.name)}, declared {expected}",
+            f"site {site.name} has a hidden state {seen.get(site.name)}, declared {expected}",
         )
 
 
 @check
 def attaching_leaves_the_output_bit_equal(ctx: CheckContext) -> None:
-    """Fresh context attention adds exactly its own parameters and changes no bit of the output."""
+    """Fresh modules add exactly their own parameters and change no bit of the output."""
     import torch
 
     denoiser, conditioning = _denoiser(ctx), ctx.conditioning()
@@ -206,7 +198,7 @@ def every_site_counts(ctx: CheckContext) -> None:
     for site in _denoiser(ctx).context_sites():
         denoiser = _denoiser(ctx)
         with forked_rng(0):
-            module = ContextAttention(site.width, _WIDTH, 1)
+            module = new_module(site, _WIDTH)
         denoiser.attach(site.name, randomised(module, std=0.5))
         with torch.no_grad():
             gap = _gap(_predict(denoiser, ctx, conditioning), _predict(denoiser, ctx, guided))
@@ -244,16 +236,3 @@ def _only_first(mask: Any) -> Any:
 
 def _gap(first: Any, second: Any) -> float:
     return float((first - second).abs().max())
-
-
-def _Probe(name: str, seen: dict[str, tuple[int, ...]]) -> Any:  # noqa: N802 - makes an instance of a local class
-    import torch
-
-    class Probe(torch.nn.Module):
-        """Notes the shape of what it is given and adds nothing."""
-
-        def forward(self, hidden: Any, context: Context) -> Any:
-            seen[name] = tuple(hidden.shape)
-            return torch.zeros_like(hidden)
-
-    return Probe()

@@ -44,9 +44,13 @@ def latent(config, seed=1):
     return torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed))
 
 
+def attention_sites(denoiser):
+    return [site for site in denoiser.context_sites() if site.kind == "attention"]
+
+
 def attach_everywhere(denoiser, randomised, *, trained=True):
     torch.manual_seed(1)
-    for site in denoiser.context_sites():
+    for site in attention_sites(denoiser):
         module = ContextAttention(site.width, 10, 2)
         denoiser.attach(site.name, randomised(module) if trained else module)
 
@@ -73,7 +77,7 @@ def test_it_implements_the_protocol_and_the_shape(config, randomised, new_condit
 
 def test_every_site_states_its_true_width_and_grid(config, randomised, new_conditioning):
     denoiser = build(config, randomised)
-    probes = {site: Probe() for site in denoiser.context_sites()}
+    probes = {site: Probe() for site in attention_sites(denoiser)}
     for site, probe in probes.items():
         denoiser.attach(site.name, probe)
     denoiser(latent(config), LEVEL, new_conditioning())
@@ -83,7 +87,7 @@ def test_every_site_states_its_true_width_and_grid(config, randomised, new_condi
 
 
 def test_grids_are_listed_level_by_level():
-    grids = {site.name.split(".attentions")[0]: site.grid for site in PLANE.build().context_sites()}
+    grids = {site.name.split(".attentions")[0]: site.grid for site in attention_sites(PLANE.build())}
     assert grids == {
         "down_blocks.0": (8, 4),
         "down_blocks.1": (4, 2),
@@ -91,7 +95,7 @@ def test_grids_are_listed_level_by_level():
         "up_blocks.1": (4, 2),
         "up_blocks.2": (8, 4),
     }
-    assert {site.grid for site in VOLUME.build().context_sites()} == {(2, 4, 2), (1, 2, 1)}
+    assert {site.grid for site in attention_sites(VOLUME.build())} == {(2, 4, 2), (1, 2, 1)}
     assert {site.grid for site in VECTOR.build().context_sites()} == {(4,)}
 
 
@@ -103,7 +107,7 @@ def test_attaching_is_bit_equal_and_adds_what_the_docstring_says(config, randomi
     assert torch.equal(before, denoiser(latent(config), LEVEL, conditioning))
     added = set(dict(denoiser.named_parameters())) - names
     prefixes = {name.split(".context_attention.")[0] for name in added}
-    assert prefixes == {f"network.{site.name}" for site in denoiser.context_sites()}
+    assert prefixes == {f"network.{site.name}" for site in attention_sites(denoiser)}
 
 
 def test_noise_level_prompt_and_context_all_count(config, randomised, new_conditioning, new_context):
@@ -219,7 +223,8 @@ def test_the_stable_diffusion_shape_can_be_configured():
     with torch.device("meta"):
         denoiser = config.build()
     assert sum(parameter.numel() for parameter in denoiser.parameters()) == 859_520_964
-    assert len(denoiser.context_sites()) == 16
+    assert len(attention_sites(denoiser)) == 16
+    assert len(denoiser.context_sites()) == 16 + 1 + 4 + 1, "input, every resolution, middle"
 
 
 def test_the_versatile_diffusion_text_unet_has_1708_85_million_parameters():
