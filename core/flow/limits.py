@@ -1,31 +1,17 @@
-"""Find switches that training does not support yet, and settings that contradict each other.
-
-A recipe has the switches of its paper; `UNSUPPORTED` lists those of which one value works so far.
-"""
+"""Find settings of a run that contradict each other, before anything is trained."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from core.config.preset import Phase
-from core.config.recipe import Recipe
 from core.config.registry import Registry
 from core.config.run_config import RunConfig
 from core.errors import MedWeaveWarning, UserError
 from core.flow.grammar import Flow
 from core.types import ENDS_IN_NOISE
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A switch of which only one value works. ``applies``: whether the run uses it at all."""
-
-    key: str
-    works: Any
-    applies: Callable[[RunConfig], bool] = lambda config: True
 
 
 def _diffuses(config: RunConfig) -> bool:
@@ -36,50 +22,8 @@ def _aligns(config: RunConfig) -> bool:
     return "align" in config.phases.run
 
 
-UNSUPPORTED = (
-    Limit("prompt.form", "pooled_and_neighbour_tokens", _diffuses),
-    Limit("prompt.null", "learned", _diffuses),
-    Limit("align.encoders", "trained", _aligns),  # without the phase, encoders stay as they are given
-)
-
-# Switches that training does not read, and what to set instead.
-NOT_READ = {"align.image_encoder": "the preset of a modality chooses its prompt encoder: set MODALITY.prompt.FIELD"}
-
 # A phase continues from the weights that these have trained in the same run.
 NEEDS: Mapping[Phase, tuple[Phase, ...]] = {"diffuse": ("autoencoder",), "guide": ("autoencoder", "diffuse")}
-
-
-def apply_limits(config: RunConfig, shipped: Mapping[str, Recipe]) -> RunConfig:
-    """Return the configuration as training supports it.
-
-    A switch of a shipped recipe that is not supported gets the value that works, with one warning line. A value that
-    the user has set is not changed: `UserError` names the switch, the value and the value that works.
-    """
-    values = [(limit, _value(config, limit.key)) for limit in UNSUPPORTED if limit.applies(config)]
-    replaced = [(limit, value) for limit, value in values if value != limit.works]
-    recipe = shipped.get(config.recipe)
-    _require_read_settings(config, recipe)
-    chosen = [(limit, value) for limit, value in replaced if recipe is None or _value(recipe, limit.key) != value]
-    if chosen:
-        raise UserError(
-            f"{_current(chosen)}: this version of MedWeave trains with {_working(chosen)} only; leave it out, or set"
-            " that"
-        )
-    if replaced:
-        message = (
-            f"recipe '{config.recipe}' has {_current(replaced)}, which this version of MedWeave does not do yet: it"
-            f" trains with {_working(replaced)}"
-        )
-        warnings.warn(MedWeaveWarning(message), stacklevel=2)
-    return _with(config, {limit.key: limit.works for limit, _ in replaced})
-
-
-def _require_read_settings(config: RunConfig, recipe: Recipe | None) -> None:
-    for key, instead in NOT_READ.items():
-        value = _value(config, key)
-        known = _default(config, key) if recipe is None else _value(recipe, key)
-        if value != known:
-            raise UserError(f"{key} = {_shown(value)} is not read; {instead}, and leave {key} out")
 
 
 def require_consistency(config: RunConfig, registry: Registry, flow: Flow) -> None:
@@ -87,7 +31,7 @@ def require_consistency(config: RunConfig, registry: Registry, flow: Flow) -> No
     faults = [*_missing_phases(config), *_conflicts(config), *_pair_entries(registry, flow)]
     if faults:
         raise UserError("; ".join(faults))
-    if _diffuses(config) and not _aligns(config):
+    if _diffuses(config) and not _aligns(config) and config.align.encoders == "trained":
         message = (
             "phase 'align' is left out: the prompt encoders stay as they are built, and without given weights their"
             " prompts carry little information"
@@ -126,6 +70,11 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
         yield (
             "guide.description = true: one pooled token cannot describe a grid; set guide.context to 'spatial', or"
             " guide.description to false"
+        )
+    if _aligns(config) and config.align.encoders == "given":
+        yield (
+            "align.encoders = 'given' leaves phase 'align' nothing to train; leave the phase out, or set align.encoders"
+            " to 'trained'"
         )
     if _aligns(config) and config.training.align.accumulate > 1:
         yield (
@@ -182,32 +131,6 @@ def _pair_entries(registry: Registry, flow: Flow) -> Iterator[str]:
             )
 
 
-def _value(table: RunConfig | Recipe, key: str) -> Any:
-    group, _, field = key.partition(".")
-    return getattr(getattr(table, group), field)
-
-
 def _default(config: RunConfig, key: str) -> Any:
     group, _, field = key.partition(".")
     return type(getattr(config, group)).model_fields[field].default
-
-
-def _with(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration with values at dotted keys."""
-    for key, value in values.items():
-        group, _, field = key.partition(".")
-        config = config.model_copy(update={group: getattr(config, group).model_copy(update={field: value})})
-    return config
-
-
-def _current(limits: list[tuple[Limit, Any]]) -> str:
-    return ", ".join(f"{limit.key} = {_shown(value)}" for limit, value in limits)
-
-
-def _working(limits: list[tuple[Limit, Any]]) -> str:
-    return ", ".join(f"{limit.key} = {_shown(limit.works)}" for limit, _ in limits)
-
-
-def _shown(value: Any) -> str:
-    """Return a value as TOML writes it."""
-    return f"'{value}'" if isinstance(value, str) else str(value).lower()

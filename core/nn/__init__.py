@@ -28,6 +28,8 @@ _HOME = {
     "core.nn.prompts.config": ("GridPromptEncoderConfig", "TextPromptEncoderConfig"),
     "core.nn.denoisers.sites": ("ContextSite", "SitedDenoiser", "attach_at"),
     "core.nn.presets": ("PROMPT_WIDTHS", "GridNetworks", "grid_networks"),
+    "core.nn.pretrained": ("load_prompt_encoder",),
+    "core.nn.prompts.clip": ("ClipTextEncoders",),
     "core.nn.autoencoders.decoding": ("Decoding",),
     "core.nn.denoisers.unet0d": ("VectorUNet",),
 }
@@ -35,6 +37,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "NUM_TIMESTEPS",
     "PROMPT_WIDTHS",
+    "ClipTextEncoders",
     "ContextAttention",
     "ContextSite",
     "Decoding",
@@ -54,6 +57,7 @@ __all__ = [
     "grid_networks",
     "install_diffusers_sites",
     "install_monai_sites",
+    "load_prompt_encoder",
     "log_snr_of_timestep",
     "scaled_linear_betas",
     "timestep_of_log_snr",
@@ -88,6 +92,8 @@ if TYPE_CHECKING:
     from core.nn.denoisers.unet2d import install_diffusers_sites
     from core.nn.denoisers.unet3d import install_monai_sites
     from core.nn.presets import PROMPT_WIDTHS, GridNetworks, grid_networks
+    from core.nn.pretrained import load_prompt_encoder
+    from core.nn.prompts.clip import ClipTextEncoders
     from core.nn.prompts.config import GridPromptEncoderConfig, TextPromptEncoderConfig
     from core.nn.parameterisation import Parameterisation
     from core.nn.schedule import (

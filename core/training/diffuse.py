@@ -29,6 +29,12 @@ def _store_given(session: TrainingSession, key: str) -> Iterator[MetricRow]:
     yield from ()
 
 
+def _store_given(session: TrainingSession, key: str) -> Iterator[MetricRow]:
+    session.networks.of(key)
+    session.networks.save("align", key)
+    yield from ()
+
+
 def _train(session: TrainingSession, weights: WeightSet) -> Iterator[MetricRow]:
     config = session.run.config
     losses = train_denoiser(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from core.api import Modality, Parts
 from core.io import DicomReportWriterConfig, TextReaderConfig, TextWriterConfig
-from core.nn import TextAutoencoderConfig, TextPromptEncoderConfig, VectorDenoiserConfig
+from core.nn import TextAutoencoderConfig, VectorDenoiserConfig
 from plugins.text.preprocess import ReportTokenizerConfig
+from plugins.text.prompt import ReportPromptEncoderConfig
 
 NAME = "text"
 # Trained on synthetic chest reports, see the README; another one replaces it by `text.preprocess.path`.
@@ -25,7 +26,8 @@ def _parts(
         data=tokenizer.spec,
         reader=TextReaderConfig(modality=NAME),
         preprocess=tokenizer,
-        prompt=TextPromptEncoderConfig(
+        prompt=ReportPromptEncoderConfig(
+            tokenizer=tokenizer,
             vocabulary=tokenizer.vocabulary,
             length=tokenizer.length,
             width=width,
