@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from core.config.autoencoder import AutoencoderChoice
 from core.config.preset import PHASES, OtherTraining, Phase, TrainingName
@@ -114,7 +114,8 @@ class DiffuseChoice(Table):
 class GuideChoice(Table):
     """Cross-guidance (method section 5).
 
-    ``context``: tokens that a partner sends (F2). ``adaptation``: the learned tokens f of E12. ``contrast``: E14.
+    ``context``: tokens that a partner sends (F2), at most ``tokens`` of them along each axis of a sequence, a plane and
+    a volume. ``adaptation``: the learned tokens f of E12. ``contrast``: E14.
     ``description``: context encoders learn to reconstruct their modality too (docs/decisions/0012), with spatial
     context only.
     ``levels``: one noise level for a study, or in a share ``independent`` of the studies one per modality (F3).
@@ -128,6 +129,7 @@ class GuideChoice(Table):
     """
 
     context: Literal["none", "pooled", "spatial"]
+    tokens: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 8, 4)
     adaptation: bool = False
     contrast: bool = False
     contrast_weight: float = Field(default=1.0, ge=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -15,15 +14,14 @@ from core.config.recipe import GuideChoice
 from core.errors import UserError
 from core.guide.aligned import AlignedBranch, AlignedFeatures, masked_features, summed_features
 from core.guide.attention import heads_of
+from core.guide.patches import MOST_TOKENS, PatchGrid
 from core.guide.patient_grid import patient_grid
 from core.guide.positions import NUM_FEATURES, grid_positions, position_features
 from core.nn import universal_timestep
 from core.nn.denoisers.unet0d import Attention, timestep_features
-from core.types import Context, Geometry, LatentSpec, PatientGrid, Prompt, Space
+from core.types import Context, Geometry, LatentSpec, PatientGrid, Prompt
 
 NUM_PARAMETERS = 8  # of the guided adaptation
-LARGEST_GRID = {1: 64, 2: 8, 3: 4}  # tokens along each axis, by the number of axes
-NUM_VECTOR_TOKENS = 4
 _LEVEL_FEATURES = 64
 
 
@@ -31,10 +29,11 @@ class ContextEncoder(nn.Module):
     """``V_B([z_B, f_B])`` of one sender B (method E13; MedM2G Eq. 6, MedCoDi-M Eq. 3).
 
     ``spec`` and ``geometry`` are those of modality B. ``form = "spatial"``: a token per patch of the latent, with its
-    position; ``"pooled"``: their mean alone, as in the papers. ``adaptation`` is f_B, and left out where a recipe has
-    none; ``contrast`` adds the projection of E14, which in spatial form reads a summary token of its own: pulled
-    together with its partners' means, the spatial tokens would lose what a later round needs of them. Everything that
-    is particular to the sender B is trained here, so that a frozen receiver can read a new sender.
+    position; ``"pooled"``: their mean alone, as in the papers. ``most_tokens`` limits them along each axis
+    (`PatchGrid`). ``adaptation`` is f_B, and left out where a recipe has none; ``contrast`` adds the projection of E14,
+    which in spatial form reads a summary token of its own: pulled together with its partners' means, the spatial tokens
+    would lose what a later round needs of them. Everything that is particular to the sender B is trained here, so that
+    a frozen receiver can read a new sender.
 
     With ``aligned_width`` a sender that has a grid in the patient sends features of that width too, at the resolution
     of its latent (method F7), and where ``aligned_alone`` its tokens of the latent are masked for its partners.
@@ -53,6 +52,7 @@ class ContextEncoder(nn.Module):
         form: Literal["pooled", "spatial"] = "spatial",
         adaptation: AdaptationTokens | None = None,
         contrast: bool = False,
+        most_tokens: tuple[int, int, int] = MOST_TOKENS,
         aligned_width: int | None = None,
         aligned_alone: bool = False,
     ) -> None:
@@ -60,7 +60,8 @@ class ContextEncoder(nn.Module):
         self.shape, self.space, self.form, self.width = (spec.channels, *spec.space), spec.space, form, width
         self.null = nn.Parameter(torch.randn(width) * 0.02)
         self.sender = nn.Parameter(torch.randn(width) * 0.02)
-        self.enter = nn.Linear(patch_width(spec.channels, spec.space), width * (1 if spec.space else NUM_VECTOR_TOKENS))
+        self.patches = PatchGrid(spec.space, most_tokens)
+        self.enter = nn.Linear(self.patches.width(spec.channels), width * self.patches.tokens_per_patch)
         self.level = nn.Sequential(nn.Linear(_LEVEL_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
         self.clean = nn.Parameter(torch.randn(width) * 0.02)
         self.f_B = adaptation
@@ -73,13 +74,13 @@ class ContextEncoder(nn.Module):
 
     def _add_positions(self, geometry: Geometry | None) -> None:
         """Take the positions of the tokens from the geometry; tokens without one learn an embedding each."""
-        length = num_tokens(self.space)
+        length = self.patches.num_tokens
         if geometry is None:
             position, axes = torch.zeros(length, 3), torch.zeros(length, 3, dtype=torch.bool)
             self.slots = nn.Parameter(torch.randn(length, self.width) * 0.02)
             embedding = None
         else:
-            position, axes = grid_positions(geometry, token_grid(self.space))
+            position, axes = grid_positions(geometry, self.patches.grid)
             self.register_parameter("slots", None)
             embedding = nn.Linear(NUM_FEATURES, self.width, bias=False)
         self.register_module("to_place", embedding)  # the name of its weights in files
@@ -113,13 +114,13 @@ class ContextEncoder(nn.Module):
 
     def pooled(self, context: Context) -> Tensor:
         """Return a context of this encoder as one vector of unit norm, ``batch width``."""
-        length = num_tokens(self.space) if self.form == "spatial" and self.summary is None else 1
+        length = self.patches.num_tokens if self.form == "spatial" and self.summary is None else 1
         return F.normalize(self.to_pooled(context.tokens[:, 1 : 1 + length].mean(1)).float(), dim=-1)
 
     def latent_tokens(self, context: Context) -> Tensor:
         """Return the tokens of the latent in a context of this encoder, ``batch length width``."""
         start = 1 + (self.summary is not None)
-        return context.tokens[:, start : start + (num_tokens(self.space) if self.form == "spatial" else 1)]
+        return context.tokens[:, start : start + (self.patches.num_tokens if self.form == "spatial" else 1)]
 
     def readable(self, context: Context, read: Tensor) -> Context:
         """Return a context of this encoder in which the latent is absent where not ``read`` (bool ``batch``; E12, F4).
@@ -146,7 +147,7 @@ class ContextEncoder(nn.Module):
 
     def _encoded(self, noisy: Tensor, embedding: Tensor) -> Tensor:
         """Return the tokens of the latent, ``batch length width``, the summary first where there is one."""
-        hidden = self.enter(patches(noisy, self.space)).reshape(len(noisy), -1, self.width)
+        hidden = self.enter(self.patches.cut(noisy)).reshape(len(noisy), -1, self.width)
         hidden = hidden + embedding[:, None].to(hidden.dtype)
         hidden, f = hidden + self._position_embedding(), self._adaptation_tokens(len(noisy))
         if self.summary is not None:
@@ -216,6 +217,7 @@ def new_context_encoder(
         form=choice.context,
         adaptation=adaptation,
         contrast=choice.contrast,
+        most_tokens=choice.tokens,
         aligned_width=choice.features_width,
         aligned_alone=choice.aligned == "alone",
     )
@@ -271,39 +273,3 @@ def draw_parameters(prompt: Prompt, num: int, generator: Generator) -> Tensor:
     rounds = -(-num // len(tokens))
     order = torch.cat([torch.randperm(len(tokens), generator=generator) for _ in range(rounds)])
     return tokens[order[:num].to(tokens.device)]
-
-
-def patches(latent: Tensor, space: Space) -> Tensor:
-    """Cut ``batch channel *space`` into ``batch length (channel *patch)``, row by row; a vector is one patch (F2)."""
-    batch, channels = latent.shape[:2]
-    if not space:
-        return latent[:, None]
-    edges = patch_sizes(space)
-    split = [size for side, edge in zip(space, edges, strict=True) for size in (side // edge, edge)]
-    cells = latent.reshape(batch, channels, *split)
-    axes = range(len(space))
-    order = (0, *(2 + 2 * axis for axis in axes), 1, *(3 + 2 * axis for axis in axes))
-    return cells.permute(order).reshape(batch, num_tokens(space), patch_width(channels, space))
-
-
-def patch_sizes(space: Space) -> tuple[int, ...]:
-    """Return the edge of a patch along each axis: the smallest divisor that leaves at most `LARGEST_GRID` tokens."""
-    return tuple(
-        next(edge for edge in range(1, side + 1) if side % edge == 0 and side // edge <= LARGEST_GRID[len(space)])
-        for side in space
-    )
-
-
-def token_grid(space: Space) -> Space:
-    """Return the tokens along each axis; ``()`` for a vector, whose `NUM_VECTOR_TOKENS` have no position."""
-    return tuple(side // edge for side, edge in zip(space, patch_sizes(space), strict=True))
-
-
-def num_tokens(space: Space) -> int:
-    """Return the number of tokens of a latent."""
-    return math.prod(token_grid(space)) if space else NUM_VECTOR_TOKENS
-
-
-def patch_width(channels: int, space: Space) -> int:
-    """Return how many numbers one patch holds."""
-    return channels * math.prod(patch_sizes(space))

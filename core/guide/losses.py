@@ -14,7 +14,7 @@ from core.align.losses import info_nce
 from core.contract.modality import Denoiser
 from core.diffuse.objective import Diffusion, noised
 from core.engine.distributed import BatchShard
-from core.guide.context_encoder import ContextEncoder, num_tokens, patch_width, patches
+from core.guide.context_encoder import ContextEncoder
 from core.types import Conditioning, Context
 
 
@@ -130,13 +130,12 @@ class SelfReconstructionHead(nn.Module):
 
     def forward(self, name: str, context_encoder: ContextEncoder, context: Context, latent: Tensor) -> Tensor:
         """Return the mean squared error per study, ``batch``, of the clean ``latent`` ``batch channel *space``."""
-        wanted = patches(latent, context_encoder.space)
+        wanted = context_encoder.patches.cut(latent)
         tokens = context_encoder.latent_tokens(context).reshape(*wanted.shape[:2], -1)
         return (self.heads[name](tokens).float() - wanted.float()).square().flatten(1).mean(1)
 
 
 def _head(context_encoder: ContextEncoder) -> nn.Linear:
     """Return a layer that reads a vector from all its tokens together, a grid from each token alone."""
-    together = 1 if context_encoder.space else num_tokens(())
-    space = context_encoder.space
-    return nn.Linear(together * context_encoder.width, patch_width(context_encoder.shape[0], space))
+    patches = context_encoder.patches
+    return nn.Linear(patches.tokens_per_patch * context_encoder.width, patches.width(context_encoder.shape[0]))

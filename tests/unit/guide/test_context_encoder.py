@@ -16,11 +16,8 @@ from core.guide.context_encoder import (
     draw_parameters,
     joined,
     new_context_encoder,
-    num_tokens,
-    patch_sizes,
-    patches,
-    token_grid,
 )
+from core.guide.patches import PatchGrid
 from core.io.geometry import centred
 from core.types import LatentSpec, Prompt
 
@@ -66,13 +63,25 @@ def rows(*values: bool) -> torch.Tensor:
     ],
 )
 def test_the_grid_of_tokens_is_small_and_divides_the_latent(space, grid):
-    assert token_grid(space) == grid
-    assert all(side == cells * edge for side, cells, edge in zip(space, grid, patch_sizes(space), strict=True))
+    patches = PatchGrid(space)
+    assert patches.grid == grid
+    assert all(side == cells * edge for side, cells, edge in zip(space, grid, patches.edges, strict=True))
+
+
+def test_a_recipe_may_ask_for_a_token_per_cell_of_the_latent():
+    choice = GuideChoice(context="spatial", tokens=(64, 16, 8))
+    for kind, num in (("plane", 256), ("volume", 512)):
+        space, geometry = KINDS[kind]
+        module = new_context_encoder(choice, LatentSpec(channels=3, space=space), geometry, width=24, prompt_width=10)
+        context = module(*inputs(module))
+        assert context.tokens.shape[1] == 1 + num
+        spacing = geometry.resized(space).spacing_mm[0]
+        assert (context.position_mm[0, 1] - context.position_mm[0, 2]).norm().item() == pytest.approx(spacing)
 
 
 def test_patches_are_the_latent_cut_up_row_by_row():
     z = torch.arange(2 * 3 * 16 * 8.0).reshape(2, 3, 16, 8)
-    cut = patches(z, (16, 8))
+    cut = PatchGrid((16, 8)).cut(z)
     assert cut.shape == (2, 64, 6)
     assert torch.equal(cut[1, 0], z[1, :, :2, :1].flatten())
     assert torch.equal(cut[0, 8 * 3 + 5], z[0, :, 6:8, 5:6].flatten())
@@ -83,7 +92,7 @@ def test_patches_are_the_latent_cut_up_row_by_row():
 def test_a_context_of_every_latent(kind, form):
     module = context_encoder(kind, form)
     context = module(*inputs(module))
-    length = 1 + num_tokens(KINDS[kind][0]) if form == "spatial" else 1  # the summary, then the patches
+    length = 1 + PatchGrid(KINDS[kind][0]).num_tokens if form == "spatial" else 1  # the summary, then the patches
     assert context.tokens.shape == (3, 1 + length + NUM_PARAMETERS, 24)
     assert context.mask.shape == context.tokens.shape[:2]
     assert context.mask.all()
@@ -101,7 +110,7 @@ def test_a_frontal_view_tells_r_and_s_and_a_volume_all_three():
         context = context_encoder(kind)(*inputs(context_encoder(kind)))
         assert not context.axes[0, 1].any(), "the summary has no place"
         assert context.axes[0, 2].tolist() == axes
-        length = math.prod(token_grid(KINDS[kind][0]))
+        length = math.prod(PatchGrid(KINDS[kind][0]).grid)
         assert context.position_mm[0, 2 : 2 + length].std() > 10
         assert not context.axes[0, 2 + length :].any()
 

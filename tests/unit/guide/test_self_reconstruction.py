@@ -5,7 +5,6 @@ import torch
 
 from core.config.recipe import GuideChoice
 from core.engine.rng import make_generator
-from core.guide.context_encoder import patches
 from core.guide.losses import SelfReconstructionHead
 from core.guide.noisy_study import guide_losses
 
@@ -38,7 +37,7 @@ def test_the_error_is_that_of_a_linear_reading_of_the_tokens(flows, name):
     head = reconstruction.heads[name]
     rows = tokens.flatten(1)[:, None] if name == "vector" else tokens
     read = rows @ head.weight.T + head.bias
-    expected = ((read - patches(z, context_encoder.space)) ** 2).flatten(1).mean(1)
+    expected = ((read - context_encoder.patches.cut(z)) ** 2).flatten(1).mean(1)
     assert torch.allclose(errors, expected, atol=1e-6)
 
 
