@@ -6,11 +6,17 @@ join with +, and an alias of registry.toml stands for a group. --plan shows what
 
 from __future__ import annotations
 
+import os
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from core.cli.command import Parser, path, run
+
+if TYPE_CHECKING:
+    from core.config.installation import Installation
+    from core.flow.run import Run
 
 
 def parser() -> Parser:
@@ -30,6 +36,7 @@ def parser() -> Parser:
     flags.add_argument("--steps", type=int, help="steps of every phase")
     flags.add_argument("--extended", action="store_true", help="the preset's extended training")
     flags.add_former_name("--long", "--extended")
+    flags.add_argument("--processes", type=int, help="processes that divide a CPU's work (default: one per thread)")
     flags.add_argument("--plan", action="store_true", help="print rounds, data and costs, and stop")
     return flags
 
@@ -37,6 +44,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> None:
     """Parse the flags, check the run, and train it."""
     options = parser().parse_args(arguments)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or several processes warn of weights that a step leaves out
 
     from core.config.installation import load_installation
     from core.config.run_config import Flags
@@ -46,20 +54,32 @@ def main(arguments: Sequence[str]) -> None:
     from core.plan.describe import describe_plan
 
     installation = load_installation(options.registry)
-    choices = {name: value for name, value in vars(options).items() if name not in ("plan", "registry")}
+    choices = {name: value for name, value in vars(options).items() if name not in ("plan", "registry", "processes")}
     resolved = resolve_run(installation, Flags(**choices))
     config = resolved.config
-    resolve_device(config.device)
-    registry, datasets = installation.registry, installation.catalog.datasets
+    device = resolve_device(config.device)
     if options.plan:
+        registry, datasets = installation.registry, installation.catalog.datasets
         print(f"{describe_plan(resolved, registry, datasets)}\nnothing was trained: leave --plan out to do it")
         return
     resolved.require_parts()
     require_compatible(resolved)
 
+    from core.engine.processes import companions, follow_parent, num_processes, started_by_others
+
+    follow_parent()
+    number = 1 if started_by_others() else num_processes(options.processes, config.training, device.type)
+    with companions(number, "core.train", arguments):
+        _train(resolved, installation)
+
+
+def _train(resolved: Run, installation: Installation) -> None:
+    """Train the run and print its table."""
     from core.engine.distributed import Compute
+    from core.plan.describe import describe_plan
     from core.training import TrainingSession, as_text, train
 
+    config, registry, datasets = resolved.config, installation.registry, installation.catalog.datasets
     compute = Compute(config.device)
     session = TrainingSession(resolved, registry, datasets, compute)
     session.folder.write_plan(partial(describe_plan, resolved, registry, datasets))

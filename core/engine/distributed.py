@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from core.types import Batch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt
 _LARGEST = 2**31 - 1
+_LONGEST_WAIT = timedelta(days=7)
 
 
 class Compute:
@@ -28,14 +30,15 @@ class Compute:
     """
 
     def __init__(self, device: str = "auto") -> None:
-        from accelerate import Accelerator, DistributedDataParallelKwargs
+        from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
         self.device = resolve_device(device)
         if self.device.type == "cpu":
             keep_freed_memory()
         # A step may leave weights without gradient: modalities take turns in a shared network, and prompts are drawn.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self._accelerator = Accelerator(cpu=self.device.type == "cpu", kwargs_handlers=[unused])
+        patient = InitProcessGroupKwargs(timeout=_LONGEST_WAIT)  # while the main process measures
+        self._accelerator = Accelerator(cpu=self.device.type == "cpu", kwargs_handlers=[unused, patient])
         self.index, self.count = self._accelerator.process_index, self._accelerator.num_processes
         if self.count > 1 and self.device.type == "cuda":
             if self.device.index is not None:
@@ -99,6 +102,17 @@ class Compute:
         """Let the main process run the block before the others."""
         with self._accelerator.main_process_first():
             yield
+
+    @contextmanager
+    def main_alone(self) -> Iterator[None]:
+        """Give the threads of all processes of a CPU to the main one, for work that the others wait for."""
+        threads = torch.get_num_threads()
+        if self.is_main and self.device.type == "cpu":
+            torch.set_num_threads(threads * self.count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
     def forget(self) -> None:
         """Release what was wrapped for a finished stage."""

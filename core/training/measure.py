@@ -9,10 +9,14 @@ from core.config.preset import Phase
 from core.evaluate.agreement import agreement_rows
 from core.evaluate.coherence import coherence_rows
 from core.evaluate.coupling import coupling_rows
+from core.evaluate.images.anatomy import anatomy_rows
+from core.evaluate.images.fidelity import fidelity_rows
 from core.evaluate.images.intensity import intensity_rows
 from core.evaluate.images.outline import outline_rows
+from core.evaluate.images.response import response_rows
 from core.evaluate.reconstruction import reconstruction_rows, translation_rows
 from core.evaluate.report_findings import report_finding_rows
+from core.evaluate.report_quality import report_quality_rows
 from core.evaluate.retrieval import retrieval_rows
 from core.evaluate.sample_sheets import write_sample_sheets
 from core.evaluate.table import MetricRow
@@ -27,9 +31,13 @@ MEASURES: Mapping[str, tuple[tuple[Phase, ...], Callable[[TestSet], Iterable[Met
     "reconstruction": (("autoencoder",), reconstruction_rows),
     "agreement": (("diffuse",), agreement_rows),
     "report findings": (("autoencoder", "diffuse"), report_finding_rows),
+    "report quality": (("autoencoder", "diffuse"), report_quality_rows),
     "coupling": (("guide",), coupling_rows),
     "outline": (("autoencoder", "diffuse"), outline_rows),
+    "anatomy": (("autoencoder", "diffuse"), anatomy_rows),
+    "fidelity": (("autoencoder", "diffuse"), fidelity_rows),
     "intensity": (("autoencoder", "diffuse"), intensity_rows),
+    "response": (("autoencoder", "diffuse"), response_rows),
     "coherence": (("align", "guide"), coherence_rows),
     "translation": (("guide",), translation_rows),
     "sample sheets": (("autoencoder",), write_sample_sheets),
@@ -37,10 +45,12 @@ MEASURES: Mapping[str, tuple[tuple[Phase, ...], Callable[[TestSet], Iterable[Met
 
 
 def measure(session: TrainingSession) -> None:
-    """Run every measure whose phases have run, each once."""
+    """Run every measure whose phases have run, each once, in the main process; the others wait."""
     if not session.cohort.test.records:
         return
     test_set = TestSet(session.bundle, session.cohort)
-    for name, (phases, rows) in MEASURES.items():
-        if set(phases) <= set(session.run.config.phases.run):
-            session.stage("measure", name, [], partial(rows, test_set))
+    with session.compute.main_alone():
+        for name, (phases, rows) in MEASURES.items():
+            if set(phases) <= set(session.run.config.phases.run):
+                measured = partial(rows, test_set) if session.compute.is_main else list
+                session.stage("measure", name, [], measured)
