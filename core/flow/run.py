@@ -46,7 +46,6 @@ def resolve_run(installation: Installation, flags: Flags) -> Run:
         registry.require_known_pairs(catalog.modalities)
     require_consistency(config, registry, run.flows.union)
     run.require_given_encoders()
-    run.require_given_encoders()
     return run
 
 
@@ -153,25 +152,6 @@ class Run:
         """Return the modalities of a study that training may see, in the order of the flows."""
         # Disjoint pools have one flow for both phases, so that the union has its rounds.
         return visible(record, self.flows.union, self.config.data.pools)
-
-    def given_encoders(self) -> dict[str, WeightSet]:
-        """Return the prompt encoders that are given, by weight set: those that prompt an output (method section 0)."""
-        if self.config.align.encoders == "trained":
-            return {}
-        prompting = {source for name in self.outputs for source in self.prompt_sources(name)}
-        sets = self.weight_sets.items()
-        return {key: weights for key, weights in sets if weights.part == "prompt" and prompting & set(weights.owners)}
-
-    def require_given_encoders(self) -> None:
-        """Raise `UserError` where a prompt encoder has to be given and no folder is named."""
-        for key, weights in self.given_encoders().items():
-            if getattr(weights.config, "init_from", None) is None:
-                name = weights.owners[0]
-                raise UserError(
-                    f"align.encoders = 'given' needs a folder for '{key}': give --set {name}.prompt.init_from=FOLDER"
-                    " with CLIP text encoders (such as those of Stable Diffusion XL), or with a run that trained one"
-                    " (python -m core.train --recipe medm2g --phase align --run FOLDER)"
-                )
 
     def given_encoders(self) -> dict[str, WeightSet]:
         """Return the prompt encoders that are given, by weight set: those that prompt an output (method section 0)."""

@@ -142,21 +142,6 @@ def load_prompt_encoder(encoder: nn.Module, weights: Path) -> nn.Module:
     return encoder
 
 
-def load_prompt_encoder(encoder: nn.Module, weights: Path) -> nn.Module:
-    """Return a prompt encoder with the weights of a run; `UserError` where they are those of other sizes."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        encoder.load_state_dict(load_file(weights), strict=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"init_from: {weights} does not hold this prompt encoder ({reason}); give a run of the same preset"
-        ) from error
-    return encoder
-
-
 def load_bert(network: nn.Module, source: str, length: int) -> None:
     """Fill a ``BertModel`` without pooler from a folder. Raises `UserError` where they do not fit."""
     sizes = {"width": "hidden_size", "depth": "num_hidden_layers", "num_heads": "num_attention_heads"}

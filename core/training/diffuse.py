@@ -29,12 +29,6 @@ def _store_given(session: TrainingSession, key: str) -> Iterator[MetricRow]:
     yield from ()
 
 
-def _store_given(session: TrainingSession, key: str) -> Iterator[MetricRow]:
-    session.networks.of(key)
-    session.networks.save("align", key)
-    yield from ()
-
-
 def _train(session: TrainingSession, weights: WeightSet) -> Iterator[MetricRow]:
     config = session.run.config
     losses = train_denoiser(
@@ -58,7 +52,7 @@ def _target(session: TrainingSession, name: str) -> Target:
     spec = session.bundle.latent_spec(name)
     return Target(
         name=name,
-        indices=session.cohort.training.require_indices_with(name),
+        indices=session.cohort.whole.require_indices_with(name),
         latents=scaled(latents_of(session, name).mean, spec),
         assembly=session.bundle.assembly(name),
         encoders={source: session.bundle.prompt_encoder(source) for source in session.run.prompt_sources(name)},
