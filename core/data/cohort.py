@@ -25,9 +25,10 @@ class Cohort:
     """Training and held-out studies; ``fingerprint`` changes with who is in them and what may be seen of whom.
 
     ``held_out`` (split ``validation``) is measured during training, ``test`` once at the end; a data set without a test
-    split gives its validation split. ``whole`` is the training split with nothing hidden, for the finding classifiers
-    that judge generated data and are no part of the model. ``findings_of`` and ``details_of`` read texts, by data set,
-    where its adapter can.
+    split gives its validation split. ``whole`` is the training split with nothing hidden, study by study that of
+    ``training``: for what learns one modality alone, and for the finding classifiers that judge generated data.
+    ``findings_of`` and ``details_of`` read texts, and ``measurements_of`` the anatomy of a study, by data set, where
+    its adapter can.
     """
 
     training: Studies
@@ -37,6 +38,7 @@ class Cohort:
     fingerprint: str
     findings_of: Mapping[str, Callable[[str], Mapping[str, int]]] = field(default_factory=dict)
     details_of: Mapping[str, Callable[[str], Mapping[str, int]]] = field(default_factory=dict)
+    measurements_of: Mapping[str, Callable[[Record], Mapping[str, float]]] = field(default_factory=dict)
 
 
 def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter], compute: Compute) -> Cohort:
@@ -69,7 +71,7 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
         training=training,
         held_out=held_out,
         test=test,
-        whole=studies([replace(record, pool=None) for record in records], split="train"),
+        whole=_with_nothing_hidden(run, training),
         fingerprint=_fingerprint(training, held_out, test),
         findings_of={
             source.name: source.adapter.findings_of for source in sources if source.adapter.findings_of is not None
@@ -77,7 +79,18 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
         details_of={
             source.name: source.adapter.details_of for source in sources if source.adapter.details_of is not None
         },
+        measurements_of={
+            source.name: source.adapter.measurements_of
+            for source in sources
+            if source.adapter.measurements_of is not None
+        },
     )
+
+
+def _with_nothing_hidden(run: Run, training: Studies) -> Studies:
+    """Return the training studies outside of any pool."""
+    records = [replace(record, pool=None) for record in training.records]
+    return training.seen_as(records, [run.visible(record) for record in records])
 
 
 def _drop_unreadable(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from copy import copy
 from hashlib import blake2b
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,12 @@ class Studies:
         self._prepared = dict(prepared or {})
         self._counted: set[tuple[str, int]] = set()  # prepared texts that were cut
         self.cut: dict[str, int] = {}  # by modality, how many texts were longer than the networks read
+
+    def seen_as(self, records: Sequence[Record], visible: Sequence[tuple[str, ...]]) -> Studies:
+        """Return the same studies with other modalities visible; what was read is shared with these."""
+        other = copy(self)
+        other.records, other.visible = records, visible
+        return other
 
     def indices_with(self, *names: str) -> list[int]:
         """Return the indices of the studies in which all of these modalities may be seen."""

@@ -26,7 +26,8 @@ from core.types import Prompt
 class Target:
     """A modality that a denoiser learns to generate.
 
-    ``latents`` ``sample channel *space``, scaled, on the CPU, row by row those of the studies ``indices``.
+    ``latents`` ``sample channel *space``, scaled, on the CPU, row by row those of the studies ``indices``. A study that has no
+    prompt, or whose modality may not be paired with another, is learned from under the null prompt.
     ``encoders``: frozen prompt encoders of the modalities that prompt this one in the flow; the target is not one.
     """
 
@@ -88,7 +89,8 @@ class _Step:
         self.seed, self.to_device = trainer.seed, trainer.compute.to_device
         self.denoiser, self.target, self.studies, self.size = denoiser, target, studies, size
         # A study without any of the prompts is left out, unless no modality prompts this one.
-        prompted = [index for index in target.indices if set(target.encoders) & set(studies.visible[index])]
+        paired = [index for index in target.indices if target.name in studies.visible[index]]
+        prompted = [index for index in paired if set(target.encoders) & set(studies.visible[index])]
         self._prompted = prompted if target.encoders else target.indices
         if not self._prompted:
             raise UserError(
@@ -114,7 +116,8 @@ class _Step:
         dropped, alone = torch.rand(2, self.size, generator=draws)
         dropped, alone = dropped < prompt.drop, alone < prompt.pooled_only
         level = diffusion.draw_levels(self.size, draws)
-        z = self.target.latents[chosen]
+        unprompted = torch.randint(0, len(self.target.indices), (self.size,), generator=draws)
+        z = self.target.latents[torch.where(dropped, unprompted, torch.tensor(chosen))]
         noise = torch.randn(z.shape, generator=draws)
         rows = shard.rows(self.size)
         z, level, noise, dropped, alone = (self.to_device(value[rows]) for value in (z, level, noise, dropped, alone))
@@ -129,7 +132,8 @@ class _Step:
         available = [source for source in self.target.encoders if source in visible[first]]
         sources = draw_prompts(available, sampling, draws)
         if sources not in self._rows_with:
-            self._rows_with[sources] = [row for row, index in enumerate(indices) if set(sources) <= set(visible[index])]
+            needed = {self.target.name, *sources} if sources else set()
+            self._rows_with[sources] = [row for row, index in enumerate(indices) if needed <= set(visible[index])]
         rows = self._rows_with[sources]
         return sources, [rows[number] for number in torch.randint(0, len(rows), (self.size,), generator=draws).tolist()]
 

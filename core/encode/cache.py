@@ -15,7 +15,7 @@ from core.types import Posterior
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SHARD = 1024  # samples per file: what an interruption can cost, and what a process computes at a time
+_SHARD = 256  # samples per file: what an interruption can cost, and what a process computes at a time
 
 
 def cached_latents(

@@ -33,7 +33,7 @@ def autoencoder(session: TrainingSession) -> None:
 
 
 def _train(session: TrainingSession, weights: WeightSet) -> Iterator[MetricRow]:
-    module, studies, config = session.networks.of(weights.key), session.cohort.training, session.run.config
+    module, studies, config = session.networks.of(weights.key), session.cohort.whole, session.run.config
     is_image = session.run.parts(weights.owners[0]).data.kind == "grid"
     if config.autoencoder.train or not is_image:
         further = _further_losses(session, weights) if is_image else NO_FURTHER
@@ -89,8 +89,12 @@ def _prompt_features(session: TrainingSession, folder: Path, modality: str) -> P
 
 
 def latents_of(session: TrainingSession, modality: str) -> Posterior:
-    """Return the latents of all training studies of a modality, ``sample channel *space``, in the order of indices."""
-    studies = session.cohort.training
+    """Return the latents of all training studies of a modality, ``sample channel *space``, in the order of indices.
+
+    Disjoint pools hide modalities from pairing, not from what learns one modality alone: studies are those of
+    `Cohort.whole`.
+    """
+    studies = session.cohort.whole
     module, indices = session.bundle.part(modality, "autoencoder"), studies.require_indices_with(modality)
     return cached_latents(module, modality, indices, studies, session.folder.path / "latents", session.compute)
 

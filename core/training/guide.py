@@ -88,7 +88,7 @@ def _member(session: TrainingSession, name: str) -> RoundModality:
     sources, bundle = session.run.prompt_sources(name), session.bundle
     return RoundModality(
         name=name,
-        indices=session.cohort.training.require_indices_with(name),
+        indices=session.cohort.whole.require_indices_with(name),
         latents=scaled(latents_of(session, name).mean, bundle.latent_spec(name)),
         denoiser=bundle.part(name, "denoiser"),
         context_encoder=bundle.context_encoder(name),
