@@ -26,8 +26,8 @@ from core.types import Prompt
 class Target:
     """A modality that a denoiser learns to generate.
 
-    ``latents`` ``sample channel *space``, scaled, on the CPU, row by row those of the studies ``indices``. A study that has no
-    prompt, or whose modality may not be paired with another, is learned from under the null prompt.
+    ``latents`` ``sample channel *space``, scaled, on the CPU, row by row those of the studies ``indices``. A study
+    without prompt, or whose modality may not be paired with another, is learned from under the null prompt.
     ``encoders``: frozen prompt encoders of the modalities that prompt this one in the flow; the target is not one.
     """
 
