@@ -130,7 +130,8 @@ def heun_correction(now: Estimate, following: Estimate, parameterisation: Parame
     """Return ``now`` with Heun's slope between its level and that of ``following`` (method E16).
 
     The slope is the noise, in ``z / alpha`` over ``sigma / alpha``, as Karras et al. have it. For rectified flow it is
-    noise minus clean latent, and from pure noise, where ``sigma / alpha`` is infinite, too.
+    noise minus clean latent, and from pure noise, where ``sigma / alpha`` is infinite, too. All latents
+    ``batch channel *space``.
     """
     if parameterisation.objective == "rectified_flow" or now.level == -math.inf:
         slope = heun_slope(now.noise - now.clean, following.noise - following.clean)

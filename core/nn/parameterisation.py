@@ -74,12 +74,12 @@ class Parameterisation:
         epsilon: noise (method E10; DDPM Eq. 12). v: ``alpha noise - sigma clean`` (Salimans & Ho 2022, section 4).
         clean: the clean latent. rectified_flow: ``noise - clean`` (Liu et al. 2023, Eq. 1, with time reversed).
         """
-        one, none = torch.ones_like(alpha), torch.zeros_like(alpha)
+        unit, zero = torch.ones_like(alpha), torch.zeros_like(alpha)
         return {
-            "epsilon": (one, none),
+            "epsilon": (unit, zero),
             "v": (alpha, -sigma),
-            "clean": (none, one),
-            "rectified_flow": (one, -one),
+            "clean": (zero, unit),
+            "rectified_flow": (unit, -unit),
         }[self.objective]
 
 

@@ -12,7 +12,7 @@ from diffusers import (
 )
 
 from core.generate.joint_sampling import shared_schedule
-from core.generate.solvers import Estimate, ddim_step, dpmpp_2m_step, euler_step, heun_slope, solve
+from core.generate.solvers import Estimate, ddim_step, dpmpp_2m_step, euler_step, heun_correction, heun_slope, solve
 from core.nn import NoiseSchedule, Parameterisation, alpha_sigma, log_snr_of_timestep
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.0120, "beta_schedule": "scaled_linear"}
@@ -213,6 +213,24 @@ def test_a_first_step_from_pure_noise_keeps_the_noise(step, objective):
 
 def test_heun_takes_the_mean_of_both_slopes():
     assert torch.equal(heun_slope(torch.tensor([1.0]), torch.tensor([3.0])), torch.tensor([2.0]))
+
+
+@pytest.mark.parametrize(
+    ("objective", "level", "slope"),
+    [
+        ("v", -2.0, lambda state: state.noise),
+        ("rectified_flow", -2.0, lambda state: state.noise - state.clean),
+        ("v", -torch.inf, lambda state: state.noise - state.clean),
+    ],
+)
+def test_heun_corrects_the_slope_of_its_path_and_keeps_the_latent(objective, level, slope):
+    chosen = Parameterisation(objective)
+    now = Estimate.of(level, start(), start(1), chosen)
+    following = Estimate.of(0.5, start(2), start(3), chosen)
+    corrected = heun_correction(now, following, chosen)
+    assert torch.allclose(slope(corrected), (slope(now) + slope(following)) / 2, atol=1e-5)
+    assert torch.equal(corrected.z, now.z)
+    assert torch.allclose(corrected.at(level), now.z, atol=1e-5)
 
 
 @pytest.mark.parametrize("solver", ["ddim", "euler", "heun", "dpmpp_2m"])

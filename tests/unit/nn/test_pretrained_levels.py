@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscr
 from core.contract.modality import pretrained_objective
 from core.errors import MedWeaveWarning, UserError
 from core.nn import GridDenoiserConfig, log_snr_of_timestep, universal_timestep
+from core.nn.pretrained import load_levels
 
 DENOISER = {"channels": 3, "space": (8, 4), "prompt_width": 12}
 BETAS = {"beta_start": 0.00085, "beta_end": 0.0120, "beta_schedule": "scaled_linear"}
@@ -69,6 +70,7 @@ def test_a_network_alone_is_read_with_the_scheduler_beside_it(folder):
     DDIMScheduler(**BETAS, prediction_type="v_prediction").save_pretrained(folder / "scheduler")
     denoiser = GridDenoiserConfig(**DENOISER, init_from=str(folder / "unet")).build()
     assert pretrained_objective(denoiser) == "v"
+    assert load_levels(str(folder / "unet"), "unet").objective == "v"
 
 
 def test_without_a_scheduler_it_is_said_what_is_assumed(folder):

@@ -14,6 +14,7 @@ from core.nn import (
     timestep_of_log_snr,
     universal_timestep,
 )
+from core.nn.schedule import cosine_log_snr, with_zero_terminal_snr
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,8 @@ def test_zero_terminal_snr_is_the_rescaling_of_diffusers():
     assert level[-1] == -torch.inf
     assert level[-2].isfinite()
     torch.testing.assert_close(level[0], log_snr_of_timestep(torch.tensor(0)))
+    root = with_zero_terminal_snr(torch.tensor([0.81, 0.49, 0.01])).sqrt()
+    torch.testing.assert_close(root, torch.tensor([0.9, 0.9 * 0.6 / 0.8, 0.0]))
     between = NoiseSchedule(name="zero_terminal_snr").log_snr(torch.tensor([998.5]))
     assert level[-2] > between > -torch.inf
 
@@ -124,6 +127,7 @@ def test_the_cosine_is_that_of_simple_diffusion():
     expected = -2 * torch.log(torch.tan(t_min + time * (t_max - t_min))) + shift
     found = NoiseSchedule(name="cosine", shift=float(shift)).log_snr_at(time)
     torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(cosine_log_snr(time, float(shift)), expected)
     assert found[[0, -1]].tolist() == pytest.approx([15, -15], abs=1e-3)
 
 
