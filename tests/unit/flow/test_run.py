@@ -61,3 +61,32 @@ def test_pairs_of_unknown_modalities_are_an_error_where_every_name_is_known():
     registry = REGISTRY.model_copy(update={"pairs": {"text-ct": REGISTRY.pair("text", "ct")}})
     with pytest.raises(UserError, match=r"pairs\.text-ct: no modality 'text'"):
         resolve_run(Installation(registry, CATALOG), FLAGS)
+
+
+def rounds_with(run, **switches):
+    phases = run.config.phases.model_copy(update={"freeze": switches.get("freeze", "earlier_rounds")})
+    guide = run.config.guide.model_copy(update={"trains": switches.get("trains", "sublayers")})
+    return replace(run, config=run.config.model_copy(update={"phases": phases, "guide": guide})).rounds["guide"]
+
+
+def test_a_joint_round_trains_what_the_rounds_froze(run):
+    """Method F9: after the rounds, or in their place, all coupled flows learn together."""
+    sublayers = {f"context.{name}" for name in TOYS} | {f"sites.{name}.denoiser" for name in TOYS}
+    first, last = rounds_with(run, freeze="then_joint")
+    assert (first.joint, last.joint) == (False, True)
+    assert set(last.modalities) == set(TOYS)
+    assert set(last.trains) == sublayers
+    assert last.edge.coupled == (("toy_vector", "toy_grid"),)
+    (alone,) = rounds_with(run, freeze="joint", trains="all")
+    assert alone.joint
+    learned = {f"{name}.denoiser" for name in TOYS} | {f"{name}.prompt_assembly" for name in TOYS}
+    assert set(alone.trains) == sublayers | learned
+    assert not any(item.joint for item in rounds_with(run, freeze="none"))
+    assert set(rounds_with(run, trains="all")[0].trains) == sublayers | learned
+
+
+def test_alignment_has_no_joint_round(run):
+    for freeze in ("then_joint", "joint"):
+        phases = run.config.phases.model_copy(update={"freeze": freeze})
+        changed = replace(run, config=run.config.model_copy(update={"phases": phases}))
+        assert [item.joint for item in changed.rounds["align"]] == [False]
