@@ -77,7 +77,7 @@ def _train(resolved: Run, installation: Installation) -> None:
     """Train the run and print its table."""
     from core.engine.distributed import Compute
     from core.plan.describe import describe_plan
-    from core.training import TrainingSession, as_text, train
+    from core.training import TrainingSession, as_text, head_text, train
 
     config, registry, datasets = resolved.config, installation.registry, installation.catalog.datasets
     compute = Compute(config.device)
@@ -87,6 +87,8 @@ def _train(resolved: Run, installation: Installation) -> None:
     if compute.is_main:
         if not session.trained_any:
             print(f"{config.run} is finished already, nothing was trained; its table:\n")
+        if head := head_text(table):
+            print(f"{head}\n")
         print(f"{as_text(table)}\n\nweights, log and configuration: {config.run}; look at {config.run / 'report.html'}")
         if "diffuse" in config.phases.run:
             print(f"next: python -m core.generate --run {config.run} --out generated")

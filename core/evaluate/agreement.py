@@ -7,7 +7,7 @@ absent, NaN unknown.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,10 @@ from core.evaluate.classification import auroc, aurocs
 from core.evaluate.retrieval import Retrieval, retrieval
 from core.evaluate.table import MetricRow, metric_row
 from core.evaluate.test_set import TestSet, joined, reliable_on_validation
+from core.generate.conditioning import route_prompts
 
 CHANCE = 0.5  # AUROC
+FEWEST = 3  # samples with a detail, below which a finding is left out of it
 _K = 5
 
 
@@ -34,9 +36,11 @@ def agreement_rows(test_set: TestSet) -> Iterator[MetricRow]:
     for name in test_set.grids:
         if centre in test_set.run.prompt_sources(name):
             yield from _rows_of(test_set, centre, name)
+        elif route_prompts(test_set.bundle, name, [centre]):
+            yield from _rows_of(test_set, centre, name, ", never paired in training")
 
 
-def _rows_of(test_set: TestSet, centre: str, name: str) -> Iterator[MetricRow]:
+def _rows_of(test_set: TestSet, centre: str, name: str, note: str = "") -> Iterator[MetricRow]:
     indices = test_set.comparable_indices(centre, name)
     if not indices or not test_set.can_classify(name):
         return
@@ -60,7 +64,8 @@ def _rows_of(test_set: TestSet, centre: str, name: str) -> Iterator[MetricRow]:
         for way, values in scores.items()
     }
     for way, mean in means.items():
-        yield metric_row(f"{name}: findings, mean AUROC, {way}", mean.macro, _by_finding(mean, reliable))
+        what = f"{name}: findings, mean AUROC, {way}"
+        yield metric_row(what, mean.macro, _by_finding(mean, reliable))
     if not means["reconstructed"].macro.low > CHANCE:  # nothing to be relative to
         return
     ratio = agreement_ratio(
@@ -71,7 +76,52 @@ def _rows_of(test_set: TestSet, centre: str, name: str) -> Iterator[MetricRow]:
         patients=patients,
         seed=test_set.seed,
     )
-    yield metric_row(f"{name}: agreement with {centre}, AUROC relative to reconstruction", ratio)
+    what = f"{name}: agreement with {centre}{note}, AUROC relative to reconstruction"
+    yield metric_row(what, ratio, key=f"agreement{note}/generated/{name}")
+    texts = test_set.texts(centre, list(test_set.studies.batches(centre, indices)))
+    details = test_set.text_details(texts, indices)
+    by_detail = detail_labels(details, test_set.findings, labels, reliable)
+    for detail, values in by_detail.items():
+        what, key = f"{name}: agreement with {centre}{note}, {detail}", f"agreement by detail{note}/{detail}/{name}"
+        yield from _detail_row(test_set, what, key, scores, values, patients)
+
+
+def detail_labels(
+    details: Sequence[Mapping[str, int]], findings: Sequence[str], labels: np.ndarray, reliable: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return labels ``sample finding`` by detail, such as a grade: 1 the finding has it, 0 the finding is absent.
+
+    Details are ``FINDING/DETAIL`` of every text (`DatasetAdapter.details_of`). NaN: the finding is present without the
+    detail, or not reliable, or fewer than `FEWEST` samples have the detail.
+    """
+    names = sorted({key.partition("/")[2] for each in details for key in each})
+    chosen: dict[str, np.ndarray] = {}
+    for detail in names:
+        has = np.array([[each.get(f"{finding}/{detail}", 0) == 1 for finding in findings] for each in details])
+        values = np.where(has, 1.0, np.where(labels == 0, 0.0, np.nan))
+        values[:, ~reliable | (has.sum(0) < FEWEST)] = np.nan
+        if not np.isnan(aurocs(values, values)).all():
+            chosen[detail] = values
+    return chosen
+
+
+def _detail_row(
+    test_set: TestSet,
+    what: str,
+    key: str,
+    scores: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    patients: Sequence[Hashable],
+) -> Iterator[MetricRow]:
+    """Yield the AUROC above chance of studies with a detail, such as a grade, relative to that of reconstructions."""
+    known = ~np.isnan(aurocs(labels, labels))
+    means = {way: _mean_auroc(values[:, known], labels[:, known]) for way, values in scores.items()}
+    if means["reconstructed"] <= CHANCE:
+        return
+    sides = scores["generated"], scores["reconstructed"]
+    ratio = agreement_ratio(*sides, labels, reliable=known, patients=patients, seed=test_set.seed)
+    reference = ", ".join(f"{way} {mean:.2f}" for way, mean in means.items())
+    yield metric_row(f"{what}, AUROC relative to reconstruction", ratio, reference, key=key)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,12 +19,13 @@ from core.engine.progress import progress
 from core.errors import UserError
 from core.evaluate.bootstrap import can_mismatch, interleave_patients, mismatched_patients, patients_of, sample_studies
 from core.evaluate.classification import best_thresholds, reliable_findings
-from core.evaluate.finding_classifier import FindingClassifier, classifier_scores, train_classifier
+from core.evaluate.finding_classifier import FindingClassifier, classifier_scores, image_features, train_classifier
 from core.generate.bundle import Bundle
 from core.generate.conditioning import ConditioningGraph, conditioning_graph
 from core.generate.pipeline import BatchRequest, decoded, generate_latents, in_batches, restored
 from core.types import Batch
 
+REMEMBERED = 2**31  # bytes of generated data that later measures may use again
 UNPROMPTED, PROMPTED = "generated, no prompt", "generated, prompted"  # ways of `TestSet.joint_ways`
 
 TextFindings = Mapping[str, int]  # of one text, finding to 1 present or 0 absent; missing: not mentioned
@@ -54,7 +55,7 @@ class TestSet:
         self.seed = self.run.config.seed
         self.sampler = _sampler(self.run.config.sampler, self.settings)
         self._pooled: dict[str, dict[int, Tensor]] = {}
-        self._classifiers: dict[str, FindingClassifier] = {}
+        self._classifiers: dict[tuple[str, bool], FindingClassifier] = {}
         self._generated: dict[Hashable, dict[str, list[Batch]]] = {}
 
     @cached_property
@@ -156,8 +157,14 @@ class TestSet:
                 coupling="auto" if couple else "none",
             )
             ways = _Ways(shuffled=shuffled, other_prompts=other_prompts, seed=self.seed + draw)
-            self._generated[key] = self._sampled(graph, indices, prompts, given, ways, title or "generate")
+            self._remember(key, self._sampled(graph, indices, prompts, given, ways, title or "generate"))
         return dict(self._generated[key])
+
+    def _remember(self, key: Hashable, batches: dict[str, list[Batch]]) -> None:
+        """Keep what was generated, and drop the oldest of it beyond `REMEMBERED` bytes."""
+        self._generated[key] = batches
+        while len(self._generated) > 1 and sum(map(_num_bytes, self._generated.values())) > REMEMBERED:
+            del self._generated[next(iter(self._generated))]
 
     def _sampled(
         self,
@@ -220,25 +227,36 @@ class TestSet:
         """Return the finding classifier's logits ``sample finding``."""
         return classifier_scores(self.classifier(name), data).numpy()
 
-    def classifier(self, name: str) -> FindingClassifier:
-        """Return the finding classifier of a modality, trained on real training images and stored in the run folder."""
-        if name not in self._classifiers:
-            with self.compute.main_first():  # the others load what the first has trained
-                self._classifiers[name] = self._classifier(name)
-        return self._classifiers[name]
+    def features(self, name: str, data: Tensor) -> np.ndarray:
+        """Return features ``sample feature`` of a finding classifier that sees brightness and contrast."""
+        return image_features(self.classifier(name, standardise=False), data).double().numpy()
 
-    def _classifier(self, name: str) -> FindingClassifier:
-        folder = self.run.config.run / "measure" / f"finding_classifier.{name}"
+    def classifier(self, name: str, *, standardise: bool = True) -> FindingClassifier:
+        """Return the finding classifier of a modality, trained on real training images and stored in the run folder.
+
+        Without ``standardise`` it sees brightness and contrast.
+        """
+        key = (name, standardise)
+        if key not in self._classifiers:
+            with self.compute.main_first():  # the others load what the first has trained
+                self._classifiers[key] = self._classifier(name, standardise)
+        return self._classifiers[key]
+
+    def _classifier(self, name: str, standardise: bool) -> FindingClassifier:
+        kind = "finding_classifier" if standardise else "feature_classifier"
+        folder = self.run.config.run / "measure" / f"{kind}.{name}"
         studies = self.cohort.whole
         if (folder / WEIGHTS).is_file():
-            spec = self.run.parts(name).data
-            classifier = FindingClassifier(spec.channels, len(self.findings), dims=len(spec.space))
+            spec, num = self.run.parts(name).data, len(self.findings)
+            classifier = FindingClassifier(spec.channels, num, dims=len(spec.space), standardise=standardise)
             load_weights(classifier, folder)
             return classifier.eval()
         indices = [index for index in studies.indices_with(name) if studies.records[index].labels]
         labels = torch.from_numpy(self.labels(studies, indices)).float()
+        # What only embeds images need not recognise findings as well as it could.
+        epochs = self.settings.judge_epochs if standardise else -(-self.settings.judge_epochs // 2)
         data = self.data(name, indices, studies)
-        classifier = train_classifier(data, labels, seed=self.seed, epochs=self.settings.judge_epochs)
+        classifier = train_classifier(data, labels, seed=self.seed, epochs=epochs, standardise=standardise)
         if self.compute.is_main:
             save_weights(classifier, folder, {"modality": name, "findings": list(self.findings)})
         return classifier
@@ -252,12 +270,21 @@ class TestSet:
         extractors = [self.cohort.findings_of.get(self.studies.records[index].dataset) for index in indices]
         return [{} if extract is None else extract(text) for extract, text in zip(extractors, texts, strict=True)]
 
+    def text_details(self, texts: Sequence[str], indices: Sequence[int]) -> list[TextFindings]:
+        """Return the details of findings in each text, ``FINDING/DETAIL``, as `text_findings` returns the findings."""
+        extractors = [self.cohort.details_of.get(self.studies.records[index].dataset) for index in indices]
+        return [{} if extract is None else extract(text) for extract, text in zip(extractors, texts, strict=True)]
+
 
 def _sampler(recipe: SamplerChoice, settings: Measuring) -> SamplerChoice:
     """Return the run's sampler with the preset's settings for measuring; solvers other than DDIM draw no noise."""
     solver = settings.solver or recipe.solver
     eta = recipe.eta if solver == "ddim" else 0.0
     return recipe.model_copy(update={"solver": solver, "eta": eta, "steps": settings.steps or recipe.steps})
+
+
+def _num_bytes(batches: Mapping[str, Sequence[Batch]]) -> int:
+    return sum(batch.data.nbytes for each in batches.values() for batch in each)
 
 
 def joined(batches: Iterable[Batch]) -> Tensor:
@@ -294,8 +321,13 @@ def predicted_findings(test_set: TestSet, name: str, batches: Sequence[Batch], i
     reliable = reliable_on_validation(test_set, name)
     if not reliable.any():
         return unknown
-    thresholds = best_thresholds(*_validation(test_set, name))
-    return np.where(reliable, test_set.scores(name, joined(batches)) > thresholds, unknown)
+    shown = test_set.scores(name, joined(batches)) > validation_thresholds(test_set, name)
+    return np.where(reliable, shown, unknown)
+
+
+def validation_thresholds(test_set: TestSet, name: str) -> np.ndarray:
+    """Return the classifier's thresholds of best F1 on validation studies, float64 ``finding``."""
+    return best_thresholds(*_validation(test_set, name))
 
 
 def reliable_on_validation(test_set: TestSet, name: str) -> np.ndarray:

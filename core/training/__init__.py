@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from core.config.preset import Phase
 from core.evaluate.table import MetricRow, as_text
+from core.evaluate.verdicts import head_text
 from core.training.align import align
 from core.training.autoencoder import autoencoder
 from core.training.diffuse import diffuse
@@ -14,7 +15,7 @@ from core.training.measure import measure
 from core.training.report import write_report
 from core.training.session import TrainingSession
 
-__all__ = ["PHASES", "MetricRow", "TrainingSession", "as_text", "train"]
+__all__ = ["PHASES", "MetricRow", "TrainingSession", "as_text", "head_text", "train"]
 
 PHASES: Mapping[Phase, Callable[[TrainingSession], None]] = {
     "autoencoder": autoencoder,

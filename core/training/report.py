@@ -11,6 +11,7 @@ from pathlib import Path
 from core.config.run_config import RunConfig
 from core.evaluate.sample_sheets import FOLDER
 from core.evaluate.table import MetricRow
+from core.evaluate.verdicts import head_cells
 from core.io import atomic_write
 
 REPORT = "report.html"
@@ -19,6 +20,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto
 table { border-collapse: collapse; width: 100% } td, th { padding: .2rem .6rem; text-align: left; vertical-align: top }
 tr:nth-child(even) { background: #f4f6f8 } td.number { text-align: right; font-variant-numeric: tabular-nums }
 figure { margin: 1.5rem 0 } img { max-width: 100%; border: 1px solid #ccd } figcaption { color: #555 }
+td.good { color: #1a6b34 } td.limited { color: #8a5a00 } td.poor { color: #9b1c1c } td.not_measured { color: #777 }
 svg { width: 100%; height: 9rem; background: #fafbfc; border: 1px solid #ccd } .note { color: #7a1f1f }
 """
 _CAPTIONS = {
@@ -32,7 +34,9 @@ _POINTS = 200  # at most, of a curve
 
 def write_report(config: RunConfig, table: Sequence[MetricRow]) -> Path:
     """Write the report of a finished run and return its path."""
-    body = "\n".join((*_head(config), *_table(table), *_pictures(config.run / FOLDER), *_curves(config.run)))
+    body = "\n".join(
+        (*_head(config), *_verdicts(table), *_table(table), *_pictures(config.run / FOLDER), *_curves(config.run))
+    )
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>MedWeave run</title>'
         f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
@@ -53,6 +57,18 @@ def _head(config: RunConfig) -> Iterator[str]:
         "pools": config.data.pools,
     }
     yield "<p>" + " · ".join(f"{key}: {escape(str(value))}" for key, value in settings.items()) + "</p>"
+
+
+def _verdicts(table: Sequence[MetricRow]) -> Iterator[str]:
+    """Yield the head of the table, where there is one."""
+    cells = head_cells(table)
+    if not cells:
+        return
+    yield "<h2>In brief</h2><table><tr><th>verdict</th><th>question</th><th>value</th><th>of and beside</th></tr>"
+    for grade, title, value, rest in cells:
+        first = f'<td class="{grade.replace(" ", "_")}">{escape(grade)}</td><td>{escape(title)}</td>'
+        yield f'<tr>{first}<td class="number">{value}</td><td>{escape(rest)}</td></tr>'
+    yield "</table>"
 
 
 def _table(table: Sequence[MetricRow]) -> Iterator[str]:

@@ -52,6 +52,13 @@ def details_of(text: str) -> dict[str, int]:
     return read_details(text)
 
 
+def measurements_of(record: Record) -> dict[str, float]:
+    """Return the numbers that generated a patient's body; see `plugins.phantom.measurements.measurements_of`."""
+    from plugins.phantom.measurements import measurements_of as read
+
+    return read(record)
+
+
 PHANTOM = DatasetAdapter(
     name="phantom",
     title="Computed torsos with known findings",
@@ -63,4 +70,5 @@ PHANTOM = DatasetAdapter(
     dicom=write_dicom,
     findings_of=findings_of,
     details_of=details_of,
+    measurements_of=measurements_of,
 )

@@ -55,7 +55,7 @@ def _rows_of(test_set: TestSet, name: str, indices: Sequence[int], others: Mappi
         real = statistic(data)
         for way, images in others.items():
             sides = _Sides(real, statistic(images), patients)
-            key = f"intensity/{what}/{way}/{name}"
+            key = f"spread of {what}/{way}/{name}"
             yield _spread_row(f"{name}: {what}, spread between studies beside real, {way}", sides, seed, key)
             yield _mean_row(f"{name}: {what}, mean minus real, {way}", sides, seed)
     for way, images in others.items():

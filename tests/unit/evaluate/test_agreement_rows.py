@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.evaluate.agreement import agreement_rows
+from core.evaluate.agreement import agreement_rows, detail_labels
 from core.types import Batch, Record
 
 NUM, FINDINGS = 120, ("effusion", "nodule")
@@ -23,14 +23,18 @@ class FakeTestSet:
         self.images["generated"] = fidelity * self.truth + noise[2]
         self.centre, self.grids, self.findings, self.seed = "report", ("picture",), FINDINGS, 0
         self.run = SimpleNamespace(prompt_sources=lambda name: ("report",))
-        self.requests = []
+        self.requests, self.details = [], {}
         self.hold(self.truth)
 
     def hold(self, truth):
         """Test and validation studies of these labels."""
         self.truth = truth
         records = [Record(patient=str(index), study=str(index)) for index in range(len(truth))]
-        self.studies = SimpleNamespace(records=records, indices_with=lambda *names: list(range(len(truth))))
+        self.studies = SimpleNamespace(
+            records=records,
+            indices_with=lambda *names: list(range(len(truth))),
+            batches=lambda name, indices: [list(indices)],
+        )
         self.cohort = SimpleNamespace(held_out=self.studies)
 
     def comparable_indices(self, *names):
@@ -50,6 +54,14 @@ class FakeTestSet:
 
     def scores(self, name, data):
         return data.numpy()
+
+    def texts(self, name, batches):
+        assert name == "report"
+        return [index for batch in batches for index in batch]
+
+    def text_details(self, texts, indices):
+        assert texts == list(indices)
+        return [self.details.get(index, {}) for index in indices]
 
     def reconstructed(self, name, indices):
         return [Batch(modality=name, data=torch.from_numpy(self.images["reconstructed"]))]
@@ -137,3 +149,46 @@ def test_means_are_of_the_findings_in_the_reference():
     for row in agreement_rows(test_set):
         if ", mean AUROC, " in row.what:
             assert row.reference == f"effusion {row.value:.2f}"
+
+
+def test_details_are_measured_against_studies_without_the_finding():
+    """Severe effusions are generated plainly and mild ones not at all; both are plain in reconstructions."""
+    test_set = FakeTestSet(2.0)
+    present = np.flatnonzero(test_set.truth[:, 0])
+    test_set.details = {
+        index: {"effusion/severe": int(row % 2), "effusion/mild": 1 - row % 2} for row, index in enumerate(present)
+    }
+    mild = present[::2]
+    test_set.images["generated"][mild, 0] -= 2.0
+    found = {row.what: row for row in agreement_rows(test_set)}
+    severe, weak = (
+        found[f"picture: agreement with report, {grade}, AUROC relative to reconstruction"]
+        for grade in ("severe", "mild")
+    )
+    assert severe.value > 0.8
+    assert weak.value < 0.35
+    assert severe.key == "agreement by detail/severe/picture"
+
+
+def test_labels_of_a_detail_leave_out_other_presences_and_rare_details():
+    labels = columns([1, 1, 1, 1, 0], [1, 1, 0, 0, 0])
+    details = [{"a/left": 1, "b/left": 1}, {"a/left": 1, "b/left": 1}, {"a/left": 1}, {"a/left": 0}, {}]
+    by_detail = detail_labels(details, ("a", "b"), labels, np.array([True, True]))
+    assert list(by_detail) == ["left"]
+    expected = columns([1, 1, 1, np.nan, 0], [np.nan] * 5)  # two of `b` are too few
+    assert np.array_equal(by_detail["left"], expected, equal_nan=True)
+    assert detail_labels(details, ("a", "b"), labels, np.array([False, True])) == {}
+
+
+def test_an_image_that_was_never_paired_with_the_prompt_is_measured_and_marked():
+    test_set = FakeTestSet(2.0)
+    test_set.run.prompt_sources = lambda name: ("scan",)
+    test_set.run.config = SimpleNamespace(prompt=SimpleNamespace(form="pooled_and_neighbour_tokens"))
+    test_set.bundle = SimpleNamespace(run=test_set.run, mean_prompt=lambda name: (0.0, 1.0))
+    row = {row.what: row for row in agreement_rows(test_set)}[
+        "picture: agreement with report, never paired in training, AUROC relative to reconstruction"
+    ]
+    assert row.value > 0.8
+    assert row.key == "agreement, never paired in training/generated/picture"
+    test_set.bundle.mean_prompt = lambda name: ()  # no such prompt reaches it
+    assert list(agreement_rows(test_set)) == []

@@ -41,7 +41,7 @@ def test_the_spread_of_brightness_is_that_of_real_images_times_the_planted_facto
     row = rows_of(factor)["mri: brightness, spread between studies beside real, generated, prompted"]
     assert row.value == pytest.approx(factor, rel=1e-5)
     assert row.low == pytest.approx(row.high) == pytest.approx(factor, rel=1e-5)  # the same patients on both sides
-    assert row.key == "intensity/brightness/generated, prompted/mri"
+    assert row.key == "spread of brightness/generated, prompted/mri"
 
 
 def test_a_planted_shift_is_the_mean_difference():

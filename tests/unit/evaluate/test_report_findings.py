@@ -19,7 +19,7 @@ class FakeTestSet:
         draw = np.random.default_rng(0)
         self.truth = draw.integers(0, 2, (NUM, 3)).astype(float)
         self.garbled, self.draw, self.extractor = garbled, draw, extractor
-        self.findings, self.grids, self.seed = FINDINGS, ("picture",), 0
+        self.findings, self.grids, self.seed, self.classified = FINDINGS, ("picture",), 0, False
         self.run = SimpleNamespace(
             outputs=("report", "picture"),
             parts=lambda name: SimpleNamespace(data=SimpleNamespace(kind="tokens" if name == "report" else "grid")),
@@ -33,6 +33,16 @@ class FakeTestSet:
     def written(self, indices):
         letters = [(("E" if row[0] else "e") + ("N" if row[1] else "n")) for row in self.truth]
         return [letters[index] for index in indices]
+
+    def can_classify(self, name):
+        return self.classified
+
+    def data(self, name, indices, studies=None):
+        return np.array(indices)
+
+    def scores(self, name, data):
+        """Logits of a classifier that sees `effusion`, and `nodule` in no image."""
+        return np.stack([self.truth[data, 0], np.zeros(len(data)), np.zeros(len(data))], 1)
 
     def comparable_indices(self, *names):
         return list(range(NUM))
@@ -88,3 +98,15 @@ def test_without_an_extractor_nothing_is_generated():
     test_set = FakeTestSet(extractor=False)
     test_set.generated = None
     assert rows(test_set) == {}
+
+
+def test_a_classifier_reads_the_same_images_at_thresholds_from_validation():
+    test_set = FakeTestSet()
+    test_set.classified = True
+    test_set.cohort = SimpleNamespace(held_out=SimpleNamespace(indices_with=lambda name: list(range(100))))
+    found = rows(test_set)["report from picture: report findings, micro F1, a classifier on the same images"]
+    # Of `nodule` every score is alike: the threshold of best F1 lies below, and every image is a positive prediction.
+    hits = test_set.truth[:, 0].sum() + test_set.truth[:, 1].sum()
+    claims = test_set.truth[:, 0].sum() + NUM
+    assert found.value == pytest.approx(2 * hits / (claims + hits))
+    assert found.key == "findings/classifier/report+picture"

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from core.evaluate.test_set import predicted_findings, reliable_on_validation
-from core.types import Batch
+from core.config.recipe import SamplerChoice
+from core.evaluate import test_set as module
+from core.evaluate.test_set import TestSet, predicted_findings, reliable_on_validation
+from core.types import Batch, Record
 
 FINDINGS = ("effusion", "nodule", "heart")
 KINDS = {"report": "tokens", "picture": "grid", "measured": "vector"}
@@ -118,3 +120,59 @@ def test_no_findings_no_columns():
     assert predicted_findings(test_set, "report", [["E", ""]], [0, 1]).shape == (2, 0)
     assert predicted_findings(test_set, "picture", [images([9, 9, 9])], [0]).shape == (1, 0)
     assert predicted_findings(FakeTestSet(), "report", [], []).shape == (0, 3)
+
+
+@pytest.fixture
+def sampling(monkeypatch):
+    """A test set of six studies whose samples are their numbers, and the requests that were sampled."""
+    requests = []
+
+    def generate(bundle, request, sampler):
+        requests.append(request)
+        return {name: torch.tensor([*request.indices]).float() for name in request.graph.outputs}
+
+    graph = SimpleNamespace
+    monkeypatch.setattr(module, "conditioning_graph", lambda bundle, outputs, **_: graph(outputs=tuple(outputs)))
+    monkeypatch.setattr(module, "generate_latents", generate)
+    monkeypatch.setattr(module, "decoded", lambda bundle, name, latents: Batch(modality=name, data=latents))
+    test_set = TestSet.__new__(TestSet)
+    records = [Record(patient=str(row), study=str(row)) for row in range(6)]
+    test_set.studies = SimpleNamespace(records=records, batch=lambda name, rows: list(rows))
+    test_set.bundle, test_set.seed, test_set.sampler, test_set._generated = None, 3, SamplerChoice(), {}
+    test_set.compute = SimpleNamespace(is_main=False)
+    return test_set, requests
+
+
+def test_what_was_generated_once_is_returned_again(sampling):
+    test_set, requests = sampling
+    first = test_set.generated(["ct"], [0, 1], prompts=["text"], title="one measure")
+    assert test_set.generated(["ct"], [0, 1], prompts=["text"], title="another")["ct"] is first["ct"]
+    assert len(requests) == 1
+    test_set.sampler = test_set.sampler.model_copy(update={"steps": 3})
+    test_set.generated(["ct"], [0, 1], prompts=["text"])
+    test_set.generated(["ct"], [1, 0], prompts=["text"])
+    test_set.generated(["ct"], [0, 1])
+    assert len(requests) == 4
+
+
+def test_seed_prompts_and_partners_are_exchanged_one_by_one(sampling):
+    test_set, requests = sampling
+    inputs = {"prompts": ["text"], "given": ["mri"]}
+    for changed in ({}, {"draw": 2}, {"other_prompts": True}, {"shuffled": True}):
+        test_set.generated(["ct"], [5, 4, 3], **inputs, **changed)
+    plain, seeded, prompted, shuffled = requests
+    assert [request.seed for request in requests] == [3, 5, 3, 3]
+    assert plain.prompts["text"] == seeded.prompts["text"] == shuffled.prompts["text"] == [5, 4, 3]
+    assert all(request.given["mri"] == [5, 4, 3] for request in requests)
+    assert sorted(prompted.prompts["text"]) == [3, 4, 5]
+    assert all(other != row for other, row in zip(prompted.prompts["text"], [5, 4, 3], strict=True))
+    assert [request.partner_rows for request in requests[:3]] == [None] * 3
+    assert sorted(shuffled.partner_rows) == [0, 1, 2]
+
+
+def test_the_oldest_data_are_dropped(sampling, monkeypatch):
+    test_set, requests = sampling
+    monkeypatch.setattr(module, "REMEMBERED", 8)  # two numbers of four bytes
+    for indices in ([0, 1], [2, 3], [2, 3], [0, 1]):
+        test_set.generated(["ct"], indices)
+    assert len(requests) == 3
