@@ -16,6 +16,7 @@ from torch import Tensor
 
 from core.config.sampler import GuidanceOrder, SamplerChoice
 from core.contract.modality import Denoiser
+from core.nn import Parameterisation, alpha_sigma
 from core.types import Conditioning, Context
 
 STACKED_ROWS = 8  # samples up to which one forward of all branches is faster than a forward for each
@@ -105,17 +106,25 @@ def branch_weights(
     return {branch: weight for branch, weight in weights.items() if weight != 0}
 
 
-def guided_prediction(
-    predictions: Mapping[Branch, Tensor], weights: Mapping[Branch, float], rescale: float = 0.0
-) -> Tensor:
-    """Return the weighted sum of the branches, ``batch channel *space`` (method F8), rescaled where it is asked for.
-
-    The prediction of a single branch is returned as it is.
-    """
+def guided_prediction(predictions: Mapping[Branch, Tensor], weights: Mapping[Branch, float]) -> Tensor:
+    """Return the weighted sum of the branches, ``batch channel *space`` (method F8); a single branch as it is."""
     if tuple(weights.values()) == (1.0,):
         return predictions[next(iter(weights))]
-    combined = torch.stack([weight * predictions[branch] for branch, weight in weights.items()]).sum(0)
-    return rescaled(combined, predictions[PLAIN], rescale) if rescale else combined
+    return torch.stack([weight * predictions[branch] for branch, weight in weights.items()]).sum(0)
+
+
+def rescaled_prediction(
+    guided: Tensor, plain: Tensor, z: Tensor, level: Tensor, parameterisation: Parameterisation, phi: float
+) -> Tensor:
+    """Return the prediction whose clean estimate is that of ``guided``, `rescaled` to that of ``plain`` (method F8).
+
+    Lin et al. rescale the velocity, which is minus the clean latent at pure noise. The clean estimate itself is the
+    same whatever a network predicts, and its range is what guidance widens. ``z`` is the latent, ``level`` its log-SNR
+    (scalar); all others ``batch channel *space``.
+    """
+    clean = rescaled(*(parameterisation.to_clean(z, prediction, level) for prediction in (guided, plain)), phi)
+    alpha, sigma = alpha_sigma(level)
+    return parameterisation.target(clean, (z - alpha * clean) / sigma, level)
 
 
 def rescaled(guided: Tensor, plain: Tensor, phi: float) -> Tensor:

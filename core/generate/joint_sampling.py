@@ -15,10 +15,18 @@ from core.contract.modality import Denoiser
 from core.diffuse.objective import Diffusion
 from core.engine.rng import make_generator
 from core.errors import UserError, unknown_name
-from core.generate.guidance import PLAIN, PLAIN_MODEL, Branch, Guidance, guided_prediction, predict_branches
+from core.generate.guidance import (
+    PLAIN,
+    PLAIN_MODEL,
+    Branch,
+    Guidance,
+    guided_prediction,
+    predict_branches,
+    rescaled_prediction,
+)
 from core.generate.solvers import Latents, solve
 from core.guide.context_encoder import ContextEncoder, joined
-from core.nn import NoiseSchedule
+from core.nn import NoiseSchedule, Parameterisation
 from core.types import Conditioning, Context
 
 CouplingGraph = Mapping[str, Collection[str]]  # partners by output
@@ -120,17 +128,20 @@ def sample_jointly(
         current = current_contexts(outputs, state, {sender for name in wanted for sender in senders[name]})
         contexts = {name: context_of(context, partner_rows) for name, context in {**current, **fixed}.items()}
         both = Contexts(present=contexts, absent=absent)
-        return tuple(joint_predictions(outputs, senders, both, state, wanted).values())
+        predicted = joint_predictions(outputs, senders, both, state, wanted, diffusion.parameterisation)
+        return tuple(predicted.values())
 
+    points = [substep_indices(sampler.steps, output.steps or sampler.steps) for output in outputs.values()]
+    delays = lead_delays(names, sampler.steps, sampler.lead)
     latents = solve(
         predict,
         tuple(noise(flow, "start") for flow in range(len(names))),
-        shared_schedule(sampler.steps, diffusion.schedule),
+        delayed_schedule(shared_schedule(sampler.steps, diffusion.schedule), delays),
         noise,
         parameterisation=diffusion.parameterisation,
         solver=sampler.solver,
         eta=sampler.eta,
-        points=[substep_indices(sampler.steps, output.steps or sampler.steps) for output in outputs.values()],
+        points=[[delay + index for index in indices] for delay, indices in zip(delays, points, strict=True)],
     )
     return dict(zip(names, latents, strict=True))
 
@@ -157,12 +168,12 @@ def context_of(context: Context, rows: Sequence[int] | None) -> Context:
 
 
 def current_contexts(outputs: Mapping[str, Output], state: State, senders: Collection[str]) -> dict[str, Context]:
-    """Return the contexts of the outputs among ``senders``, of their latents at their levels (method E13, F1)."""
+    """Return the contexts of the outputs among ``senders``, of their latents at their levels (method E13, F1, F3)."""
     contexts = {}
     for name, output in outputs.items():
         if name in senders and output.context_encoder is not None:
             z, level = state[name]
-            clean = torch.zeros(len(z), dtype=torch.bool, device=z.device)
+            clean = level.isposinf().expand(len(z))  # one that ran ahead is a clean partner from its end on
             contexts[name] = output.context_encoder(z, level.expand(len(z)), clean)
     return contexts
 
@@ -194,19 +205,33 @@ def joint_predictions(
     contexts: Contexts,
     state: State,
     due: Collection[str],
+    parameterisation: Parameterisation | None = None,
 ) -> dict[str, Tensor]:
     """Return the guided predictions of the flows in ``due`` (method E6, E16, F8).
 
     ``state``: latent and level (scalar) of every flow. All branches of a flow are at one latent, so one context of it
-    serves its partners' branches.
+    serves its partners' branches. ``parameterisation`` says what denoisers predict, the noise where left out.
     """
-    return {name: _prediction(outputs[name], partners[name], contexts, *state[name]) for name in due}
+    predicted = {}
+    for name in due:
+        guided, plain = _predictions(outputs[name], partners[name], contexts, *state[name])
+        if plain is not None:
+            (z, level), phi = state[name], outputs[name].guidance.rescale
+            guided = rescaled_prediction(guided, plain, z, level, parameterisation or Parameterisation(), phi)
+        predicted[name] = guided
+    return predicted
 
 
-def _prediction(output: Output, senders: Collection[str], contexts: Contexts, z: Tensor, level: Tensor) -> Tensor:
-    """Return the guided prediction of one flow, ``batch channel *space``."""
+def _predictions(
+    output: Output, senders: Collection[str], contexts: Contexts, z: Tensor, level: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Return the guided prediction of one flow, and that of the plain model where it is rescaled to it.
+
+    Both ``batch channel *space``.
+    """
     weights = output.guidance.weights_at(level, prompted=output.has_prompt, coupled=bool(senders))
-    extra = [PLAIN] if output.guidance.rescale and len(weights) > 1 and PLAIN not in weights else []
+    rescales = output.guidance.rescale > 0 and len(weights) > 1
+    extra = [PLAIN] if rescales and PLAIN not in weights else []
     parts = [
         (branch, share, replace(conditioning, context=_branch_context(output, branch, senders, contexts)))
         for branch in (*weights, *extra)
@@ -217,7 +242,7 @@ def _prediction(output: Output, senders: Collection[str], contexts: Contexts, z:
     for (branch, share, _), prediction in zip(parts, predicted, strict=True):
         scaled = prediction if share == 1 else share * prediction
         predictions[branch] = predictions[branch] + scaled if branch in predictions else scaled
-    return guided_prediction(predictions, weights, output.guidance.rescale)
+    return guided_prediction(predictions, weights), predictions[PLAIN] if rescales else None
 
 
 def _branch_context(output: Output, branch: Branch, senders: Collection[str], contexts: Contexts) -> Context | None:
@@ -279,6 +304,25 @@ def shared_schedule(steps: int, schedule: NoiseSchedule | None = None, spacing: 
     else:
         timesteps = torch.linspace(0, total - 1, steps).round().flip(0)
     return torch.cat([schedule.log_snr(timesteps), torch.tensor([torch.inf])])
+
+
+def lead_delays(names: Sequence[str], steps: int, lead: Mapping[str, float]) -> list[int]:
+    """Return by how many steps each flow begins after the one that leads; a lead is a share of ``steps`` (method F3).
+
+    Where none leads, all begin together.
+    """
+    ahead = [round(lead.get(name, 0.0) * steps) for name in names]
+    return [max(ahead) - number for number in ahead]
+
+
+def delayed_schedule(schedule: Tensor, delays: Sequence[int]) -> Tensor:
+    """Return the log-SNR of each flow, ``flow point``: its noisiest before it begins, +inf after its end (method F3).
+
+    Models that are trained with a level per modality read one that leads as a partner with less noise, or none.
+    """
+    last = max(delays)
+    rows = [torch.cat([schedule[:1].expand(delay), schedule, schedule[-1:].expand(last - delay)]) for delay in delays]
+    return torch.stack(rows)
 
 
 def substep_indices(num: int, steps: int) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from core.nn import Parameterisation, alpha_sigma
 Latents = tuple[Tensor, ...]
 Predict = Callable[[Latents, tuple[Tensor, ...], tuple[int, ...]], tuple[Tensor, ...]]
 Noise = Callable[[int, int], Tensor]
+LARGEST_SIGMA = 80.0  # sigma / alpha at the noisiest level of Karras et al. (Table 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,35 +60,38 @@ def solve(
     points: Sequence[Sequence[int]] | None = None,
     parameterisation: Parameterisation | None = None,
 ) -> Latents:
-    """Step all flows together from the first level of ``schedule`` to the last (method E16).
+    """Step all flows together from the first level of ``schedule`` to the last (method E16, F3).
 
-    ``latents``: one ``batch channel *space`` per flow. ``schedule``: rising log-SNR ``point``, float32; it may begin at
-    minus infinity, pure noise, unless networks predict the noise.
+    ``latents``: one ``batch channel *space`` per flow. ``schedule``: rising log-SNR, float32, ``point`` for all flows
+    or ``flow point``; it may begin at minus infinity, pure noise, unless networks predict the noise.
 
     ``predict(latents, levels, due)`` returns predictions of the flows in ``due``, which read the current latents of
     all; each of ``levels`` is a float32 scalar. ``parameterisation`` says what they are, the noise where left out.
     ``noise(flow, step)`` is drawn for DDIM with ``eta`` above 0 only. ``points``: for each flow the indices in
-    ``schedule`` at which it steps, all of them where left out. Between its steps a flow is read with its estimates
-    unchanged, so it ends as it would on its coarser schedule alone.
+    ``schedule`` at which it steps, those where its level changes where left out. Between its steps a flow is read with
+    its estimates unchanged, so it ends as it would on its coarser schedule alone; before the first it is read as it
+    is, and after the last as a clean latent.
     Raises `UserError` for noise with a solver that draws none and for predicted noise at minus infinity, `ValueError`
     for points that are no schedule.
     """
     parameterisation = parameterisation or Parameterisation()
-    _require_valid(eta, solver, noise, points, len(latents), len(schedule))
-    _require_invertible(parameterisation, float(schedule[0]))
-    levels = [float(level) for level in schedule]
-    steps = [list(indices) for indices in points or [range(len(levels))] * len(latents)]
+    levels = schedule.expand(len(latents), -1).tolist()
+    steps = [_changes(row) for row in levels] if points is None else [list(indices) for indices in points]
+    _require_valid(eta, solver, noise, steps, levels)
+    _require_invertible(parameterisation, min(row[0] for row in levels))
     current, histories = list(latents), [_History() for _ in latents]
-    for step, level in enumerate(levels[:-1]):
-        due = tuple(flow for flow, indices in enumerate(steps) if step in indices)
-        seen = tuple(z if flow in due else histories[flow].now.at(level) for flow, z in enumerate(current))
-        for flow, predicted in zip(due, predict(seen, _scalars(level, seen), due), strict=True):
-            estimate = Estimate.of(level, current[flow], predicted, parameterisation)
+    for step in range(schedule.shape[-1] - 1):
+        due = tuple(flow for flow, indices in enumerate(steps) if step in indices[:-1])
+        now = [row[step] for row in levels]
+        seen = tuple(z if flow in due else histories[flow].at(now[flow], z) for flow, z in enumerate(current))
+        for flow, predicted in zip(due, predict(seen, _scalars(now, seen), due), strict=True):
+            estimate = Estimate.of(now[flow], current[flow], predicted, parameterisation)
             histories[flow] = _History(estimate, histories[flow].latest)
-        following = {flow: levels[steps[flow][steps[flow].index(step) + 1]] for flow in due}
+        following = {flow: steps[flow][steps[flow].index(step) + 1] for flow in due}
         if solver == "heun":
-            histories = _corrected(predict, histories, following, parameterisation)
-        for flow, level_next in following.items():
+            histories = _corrected(predict, current, histories, following, levels, parameterisation)
+        for flow, index in following.items():
+            level_next = levels[flow][index]
             drawn = noise(flow, step) if noise is not None and eta > 0 and level_next < math.inf else None
             current[flow] = _stepped(histories[flow], level_next, solver, eta, drawn)
     return tuple(current)
@@ -130,10 +134,10 @@ def heun_correction(now: Estimate, following: Estimate, parameterisation: Parame
     """Return ``now`` with Heun's slope between its level and that of ``following`` (method E16).
 
     The slope is the noise, in ``z / alpha`` over ``sigma / alpha``, as Karras et al. have it. For rectified flow it is
-    noise minus clean latent, and from pure noise, where ``sigma / alpha`` is infinite, too. All latents
-    ``batch channel *space``.
+    noise minus clean latent, and from levels beyond theirs up to pure noise too: there ``sigma / alpha`` grows without
+    end, and with it what an error of the slope does to the clean estimate. All latents ``batch channel *space``.
     """
-    if parameterisation.objective == "rectified_flow" or now.level == -math.inf:
+    if parameterisation.objective == "rectified_flow" or now.level < -2 * math.log(LARGEST_SIGMA):
         slope = heun_slope(now.noise - now.clean, following.noise - following.clean)
         return Estimate.of(now.level, now.z, slope, Parameterisation("rectified_flow"))
     slope = heun_slope(now.noise, following.noise)
@@ -168,6 +172,16 @@ class _History:
             raise ValueError("a flow has no estimate before its first level")
         return self.latest
 
+    def at(self, level: float, z: Tensor) -> Tensor:
+        """Return the flow as it is read at a level between its steps: ``z``, its latent, before the first."""
+        return z if self.latest is None else self.latest.at(level)
+
+
+def _changes(levels: Sequence[float]) -> list[int]:
+    """Return the indices at which a flow steps: from where its level first changes to where it last has."""
+    rising = [index for index, (a, b) in enumerate(pairwise(levels)) if a != b]
+    return [*rising, rising[-1] + 1] if rising else [0]
+
 
 def _stepped(history: _History, level: float, solver: Solver, eta: float, noise: Tensor | None) -> Tensor:
     if solver == "ddim":
@@ -178,17 +192,24 @@ def _stepped(history: _History, level: float, solver: Solver, eta: float, noise:
 
 
 def _corrected(
-    predict: Predict, histories: list[_History], following: dict[int, float], parameterisation: Parameterisation
+    predict: Predict,
+    current: Sequence[Tensor],
+    histories: list[_History],
+    following: dict[int, int],
+    levels: Sequence[Sequence[float]],
+    parameterisation: Parameterisation,
 ) -> list[_History]:
-    """Evaluate a second time, as Heun does: all flows are read at the level to which some step; those are corrected."""
+    """Evaluate a second time, as Heun does: all flows are read at the index to which some step; those are corrected."""
     corrected = list(histories)
-    for level in sorted({level for level in following.values() if level < math.inf}):
-        due = tuple(flow for flow, level_next in following.items() if level_next == level)
-        seen = tuple(history.now.at(level) for history in histories)
-        for flow, predicted in zip(due, predict(seen, _scalars(level, seen), due), strict=True):
-            estimate = Estimate.of(level, seen[flow], predicted, parameterisation)
-            now = heun_correction(histories[flow].now, estimate, parameterisation)
-            corrected[flow] = _History(now, histories[flow].before)
+    noisy = {flow: index for flow, index in following.items() if levels[flow][index] < math.inf}
+    for index in sorted(set(noisy.values())):
+        due = tuple(flow for flow, index_next in noisy.items() if index_next == index)
+        now = [row[index] for row in levels]
+        seen = tuple(histories[flow].at(now[flow], z) for flow, z in enumerate(current))
+        for flow, predicted in zip(due, predict(seen, _scalars(now, seen), due), strict=True):
+            estimate = Estimate.of(now[flow], seen[flow], predicted, parameterisation)
+            slope = heun_correction(histories[flow].now, estimate, parameterisation)
+            corrected[flow] = _History(slope, histories[flow].before)
     return corrected
 
 
@@ -202,8 +223,8 @@ def _log_survival(level: float) -> float:
     return -math.inf if level == -math.inf else -math.log1p(math.exp(-level))
 
 
-def _scalars(level: float, like: Latents) -> tuple[Tensor, ...]:
-    return tuple(tensor(level).to(z.device) for z in like)
+def _scalars(levels: Sequence[float], like: Latents) -> tuple[Tensor, ...]:
+    return tuple(tensor(level).to(z.device) for level, z in zip(levels, like, strict=True))
 
 
 def _require_invertible(parameterisation: Parameterisation, first: float) -> None:
@@ -216,14 +237,19 @@ def _require_invertible(parameterisation: Parameterisation, first: float) -> Non
 
 
 def _require_valid(
-    eta: float, solver: Solver, noise: Noise | None, points: Sequence[Sequence[int]] | None, flows: int, length: int
+    eta: float,
+    solver: Solver,
+    noise: Noise | None,
+    points: Sequence[Sequence[int]],
+    levels: Sequence[Sequence[float]],
 ) -> None:
     if eta > 0 and solver != "ddim":
         raise UserError(f"solver '{solver}' draws no noise: set sampler.eta to 0, or take solver 'ddim' (eta {eta})")
     if eta > 0 and noise is None:
         raise ValueError("eta is above 0: give the noise to draw")
-    for indices in points or ():
-        if indices[0] != 0 or indices[-1] != length - 1 or any(b <= a for a, b in pairwise(indices)):
-            raise ValueError(f"step indices must rise from 0 to {length - 1}, found {tuple(indices)}")
-    if points is not None and len(points) != flows:
-        raise ValueError(f"{flows} flows need as many rows of step indices, found {len(points)}")
+    if len(points) != len(levels):
+        raise ValueError(f"{len(levels)} flows need as many rows of step indices, found {len(points)}")
+    for indices, row in zip(points, levels, strict=True):
+        whole = (row[indices[0]], row[indices[-1]]) == (row[0], row[-1])
+        if not whole or any(b <= a for a, b in pairwise(indices)):
+            raise ValueError(f"step indices must rise from the first level to the last, found {tuple(indices)}")

@@ -17,9 +17,11 @@ from core.generate.guidance import (
     guided_prediction,
     predict_branches,
     rescaled,
+    rescaled_prediction,
     stacked,
 )
 from core.generate.joint_sampling import Contexts, Output, joint_predictions, sample_jointly
+from core.nn import Parameterisation, alpha_sigma
 from core.types import Conditioning, Context
 
 NONE, PROMPT, PARTNER = Branch(False, False), Branch(True, False), Branch(False, True)
@@ -216,17 +218,38 @@ def test_rescaling_by_hand():
     assert torch.equal(rescaled(guided, plain, 0.0), guided)
 
 
-def test_guided_predictions_are_rescaled_to_the_plain_model():
+def test_guidance_is_the_weighted_sum_of_the_branches():
     predictions = {NONE: torch.tensor([[0.0, 1.0]]), PLAIN: torch.tensor([[0.0, 3.0]])}
-    weights = {NONE: -1.0, PLAIN: 2.0}
-    assert torch.allclose(guided_prediction(predictions, weights), torch.tensor([[0.0, 5.0]]))
-    assert torch.allclose(guided_prediction(predictions, weights, 1.0), torch.tensor([[0.0, 3.0]]))
-    assert torch.allclose(guided_prediction(predictions, weights, 0.5), torch.tensor([[0.0, 4.0]]))
+    assert torch.allclose(guided_prediction(predictions, {NONE: -1.0, PLAIN: 2.0}), torch.tensor([[0.0, 5.0]]))
+    assert guided_prediction(predictions, {PLAIN: 1.0}) is predictions[PLAIN]
+
+
+@pytest.mark.parametrize("level", [-3.0, 0.0, 3.0])
+def test_rescaling_is_the_same_in_every_parameterisation(level):
+    """The clean estimate is rescaled, whether a network predicts it, the noise, or anything between."""
+    draws = torch.Generator().manual_seed(0)
+    z, guided, plain = torch.randn(3, 4, 6, generator=draws) * torch.tensor([1.0, 3.0, 1.0]).view(3, 1, 1)
+    at, expected = torch.tensor(level), rescaled(guided, plain, 0.7)
+    alpha, sigma = alpha_sigma(at)
+    for objective in ("epsilon", "v", "clean", "rectified_flow"):
+        parameterisation = Parameterisation(objective)
+        first, second = (parameterisation.target(x, (z - alpha * x) / sigma, at) for x in (guided, plain))
+        result = rescaled_prediction(first, second, z, at, parameterisation, 0.7)
+        assert torch.allclose(parameterisation.to_clean(z, result, at), expected, atol=1e-4)
+
+
+def test_pure_noise_is_rescaled_too():
+    """At log-SNR minus infinity a velocity is minus the clean latent (Lin et al. 2024)."""
+    z, guided, plain = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0))
+    result = rescaled_prediction(guided, plain, z, torch.tensor(-torch.inf), Parameterisation("v"), 1.0)
+    assert torch.allclose(result, rescaled(guided, plain, 1.0), atol=1e-6)
 
 
 def test_the_plain_model_is_computed_for_rescaling_where_its_weight_is_0():
     one = output(guidance=Guidance(scale=0.0, context_scale=2.0, rescale=1.0))
-    assert torch.allclose(predicted(one).std(1), (Z + P_PROMPT + C_PARTNER).std(1))
+    clean = Parameterisation().to_clean(Z, predicted(one), LEVEL)
+    plain = Parameterisation().to_clean(Z, Z + P_PROMPT + C_PARTNER, LEVEL)
+    assert torch.allclose(clean.std(1), plain.std(1), atol=1e-5)
     assert one.denoiser.rows == [9]
 
 

@@ -16,7 +16,9 @@ from core.generate.joint_sampling import (
     Output,
     absent_contexts,
     current_contexts,
+    delayed_schedule,
     joint_predictions,
+    lead_delays,
     resolve_partners,
     sample_jointly,
     sample_noise,
@@ -235,6 +237,42 @@ def test_an_output_may_take_fewer_steps(new_output):
     latents = sample(outputs, sampler=SamplerChoice(steps=4))
     assert calls == {"a": 2, "b": 4}, "both halves at once in every step"
     assert all(z.isfinite().all() for z in latents.values())
+
+
+def test_an_output_that_leads_is_a_clean_partner_of_the_others(new_output, new_given):
+    """Wholly ahead, it does not differ from a given modality for those that follow (F3)."""
+    outputs = {name: new_output(name) for name in "bc"}
+    sampler = SamplerChoice(solver="dpmpp_2m", steps=4, lead={"c": 1.0})
+    together = sample(outputs, sampler=sampler, partners={"b": ["c"], "c": []})
+    alone = sample({"c": outputs["c"]}, sampler=sampler)
+    assert torch.allclose(together["c"], alone["c"], atol=1e-5)
+    partner = {"c": replace(new_given("c"), latent=together["c"])}
+    follows = sample({"b": outputs["b"]}, partner, sampler=SamplerChoice(solver="dpmpp_2m", steps=4))
+    assert torch.allclose(together["b"], follows["b"], atol=1e-4)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "euler", "heun", "dpmpp_2m"])
+def test_outputs_that_lead_by_some_steps_take_as_many_steps(new_output, solver):
+    outputs = {name: new_output(name, scale=1.0) for name in "abc"}
+    seen = {name: [] for name in outputs}
+    for name, output in outputs.items():
+        output.denoiser.register_forward_pre_hook(lambda _, arguments, name=name: seen[name].append(arguments[1][0]))
+    plain = sample(outputs, sampler=SamplerChoice(solver=solver, steps=4))
+    levels = {name: [float(level) for level in found] for name, found in seen.items()}
+    for found in seen.values():
+        found.clear()
+    lead = SamplerChoice(solver=solver, steps=4, lead={"a": 0.5, "b": 0.25})
+    ahead = sample(outputs, sampler=lead)
+    assert {name: [float(level) for level in found] for name, found in seen.items()} == levels
+    assert all((ahead[name] - plain[name]).abs().max() > 1e-3 for name in "abc"), "they read other levels"
+    assert all(z.isfinite().all() for z in ahead.values())
+
+
+def test_steps_of_outputs_that_lead():
+    assert lead_delays("abc", 8, {"a": 0.5, "b": 0.25}) == [0, 2, 4]
+    assert lead_delays("abc", 8, {}) == lead_delays("abc", 8, {"d": 0.5}) == [0, 0, 0]
+    rows = delayed_schedule(torch.tensor([-5.0, 0.0, torch.inf]), [0, 2]).tolist()
+    assert rows == [[-5.0, 0.0, torch.inf, torch.inf, torch.inf], [-5.0, -5.0, -5.0, 0.0, torch.inf]]
 
 
 def test_stock_denoisers_sample_together(new_context_encoder_of, randomised):

@@ -187,7 +187,7 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(UserError, match="draws no noise"):
         solve(predict, start(0), shared_schedule(2), lambda *_: torch.zeros(1), solver="heun", eta=1.0)
     for points in ([(0, 1)], [(1, 2)], [(0, 0, 2)]):
-        with pytest.raises(ValueError, match="must rise from 0 to 2"):
+        with pytest.raises(ValueError, match="must rise from the first level to the last"):
             solve(predict, start(0), shared_schedule(2), points=points)
     with pytest.raises(ValueError, match="1 flows need as many rows"):
         solve(predict, start(0), shared_schedule(2), points=[(0, 2), (0, 2)])
