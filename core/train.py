@@ -80,7 +80,7 @@ def _train(resolved: Run, installation: Installation) -> None:
     from core.training import TrainingSession, as_text, head_text, train
 
     config, registry, datasets = resolved.config, installation.registry, installation.catalog.datasets
-    compute = Compute(config.device)
+    compute = Compute(config.device, config.attention)
     session = TrainingSession(resolved, registry, datasets, compute)
     session.folder.write_plan(partial(describe_plan, resolved, registry, datasets))
     table = train(session)

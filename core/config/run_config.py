@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import Field, ValidationError
@@ -123,6 +123,7 @@ class RunConfig(Table):
     preset: str
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
+    attention: Literal["auto", "sdpa", "xformers", "flash"] = "auto"
     run: Path
     flow: FlowChoice
     phases: PhaseChoice

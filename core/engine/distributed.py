@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from core.errors import UserError
+from core.nn.attention import AttentionKernel, use_attention
 from core.types import Batch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt
@@ -26,13 +27,15 @@ class Compute:
     """The device of this process and its index among the processes that torchrun started.
 
     accelerate starts the processes, wraps modules for averaged gradients and gathers tensors. Its checkpoints are not
-    used, since they pickle. ``device``: auto, cpu, cuda, cuda:1, mps.
+    used, since they pickle. ``device``: auto, cpu, cuda, cuda:1, mps. ``attention``: the kernel of all denoisers in
+    this process (`use_attention`).
     """
 
-    def __init__(self, device: str = "auto") -> None:
+    def __init__(self, device: str = "auto", attention: AttentionKernel = "auto") -> None:
         from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
         self.device = resolve_device(device)
+        self.attention = use_attention(attention, self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
         # A step may leave weights without gradient: modalities take turns in a shared network, and prompts are drawn.

@@ -15,13 +15,14 @@ from core.config.run_config import RunConfig
 from core.config.toml import read_toml
 from core.contract.modality import Modality, pooled_width, token_width
 from core.diffuse.prompts import CentredPromptEncoder, PromptAssembly
-from core.engine.distributed import Compute
+from core.engine.distributed import Compute, resolve_device
 from core.errors import UserError, format_validation_error
 from core.flow.rounds import assembly_key, modality_of_assembly
 from core.flow.run import Run, start_run
 from core.generate.networks import Networks, homes_of, read_progress
 from core.guide.attention import GuidanceSites, attach_guidance
 from core.guide.context_encoder import ContextEncoder, new_context_encoder
+from core.nn.attention import usable
 from core.preprocess.collate import empty_input
 from core.types import LatentSpec, Prompt
 
@@ -183,7 +184,8 @@ def open_bundle(
     if progress is None:
         raise UserError(f"{folder}: no stage of this run is finished yet; resume it: --run {folder}")
     homes = homes_of(progress, folder)
-    return Bundle(run, Networks(run.weight_sets, homes, folder, config.seed, Compute(device)))
+    compute = Compute(device, usable(config.attention, resolve_device(device)))
+    return Bundle(run, Networks(run.weight_sets, homes, folder, config.seed, compute))
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -309,5 +309,5 @@ def _weights(bundle: Bundle) -> str:
     """Return a name for the weights of the run; training that continues changes it."""
     config = bundle.run.config
     stages = read_progress(bundle.networks.folder)
-    state = json.dumps([config.model_dump(mode="json", exclude={"run", "device"}), stages], sort_keys=True)
+    state = json.dumps([config.model_dump(mode="json", exclude={"run", "device", "attention"}), stages], sort_keys=True)
     return f"sha256:{hashlib.sha256(state.encode()).hexdigest()}"

@@ -22,7 +22,7 @@ from core.io import atomic_write
 from core.io.lock import lock_file
 
 _PACKAGES = ("medweave", "torch", "diffusers", "transformers", "monai", "timm")
-_FREE = ("run", "device")  # where a run lies and what it computes on may change
+_FREE = ("run", "device", "attention")  # where a run lies and what it computes with may change
 _MOST = 12  # differences shown
 
 

@@ -30,13 +30,14 @@ class DiffusersAttention(AttnProcessor2_0):
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         if _is_special(attn) or hidden_states.ndim != 3 or not _is_row_mask(attention_mask, source):
             return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs)
+        layers: Any = attn
         attended = attend(
-            by_head(attn.to_q(hidden_states), attn.heads),
-            by_head(attn.to_k(source), attn.heads),
-            by_head(attn.to_v(source), attn.heads),
+            by_head(layers.to_q(hidden_states), attn.heads),
+            by_head(layers.to_k(source), attn.heads),
+            by_head(layers.to_v(source), attn.heads),
             None if attention_mask is None else attention_mask[:, None],
         )
-        out = attn.to_out[1](attn.to_out[0](heads_joined(attended)))
+        out = layers.to_out[1](layers.to_out[0](heads_joined(attended)))
         out = out + hidden_states if attn.residual_connection else out
         return out if attn.rescale_output_factor == 1 else out / attn.rescale_output_factor
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn, tensor
 
 from core.contract.modality import Site
 from core.errors import UserError
+from core.nn.denoisers.diffusers_attention import use_shared_attention
 from core.nn.denoisers.residual_sites import (
     INPUT,
     UpdatedInput,
@@ -176,6 +177,7 @@ def install_diffusers_sites(network: UNet2DConditionModel) -> dict[str, Diffuser
 
     def site_at(path: str, block: nn.Module) -> DiffusersTransformerSite:
         sites[path] = reclass(block, DiffusersTransformerSite)
+        use_shared_attention(block)
         sites[path].site = path
         return sites[path]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-import torch.nn.functional as F
 from monai.networks.blocks.convolutions import Convolution
 from monai.networks.blocks.crossattention import CrossAttentionBlock
 from monai.networks.nets.diffusion_model_unet import (
@@ -21,6 +20,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from core.contract.modality import Site
+from core.nn.attention import attend
+from core.nn.denoisers.monai_attention import MonaiSelfAttention
 from core.nn.denoisers.residual_sites import (
     INPUT,
     UpdatedInput,
@@ -113,6 +114,7 @@ def install_monai_sites(
         sites[path] = reclass(block, MonaiTransformerSite)
         sites[path].site = path
         sites[path].checkpointed = gradient_checkpointing
+        sites[path].attn1 = reclass(sites[path].attn1, MonaiSelfAttention)
         sites[path].attn2 = reclass(sites[path].attn2, MaskedCrossAttention)
         return sites[path]
 
@@ -164,11 +166,11 @@ class MaskedCrossAttention(CrossAttentionBlock):
         key = self.input_rearrange(self.to_k(prompt))
         value = self.input_rearrange(self.to_v(prompt))
         dtype = self.attention_dtype or value.dtype
-        attended = F.scaled_dot_product_attention(
+        attended = attend(
             query.to(dtype),
             key.to(dtype),
             value.to(dtype),
-            attn_mask=mask[:, None, None, :],
+            mask[:, None, None, :],
             dropout_p=self.dropout_rate if self.training else 0.0,
             scale=self.scale,
         )
