@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain, islice
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.align.losses import finding_loss
 from core.data.studies import Studies
 from core.engine.rng import forked_rng
 from core.errors import UserError
@@ -22,6 +22,17 @@ _SCALE = 10.0  # of pooled vectors, which have unit norm: the probe needs no lar
 FindingExtractor = Callable[[str], Mapping[str, int]]
 
 
+def finding_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the binary cross-entropy, the mean over the known labels; 0 where none is known.
+
+    It trains the finding probe of alignment (method E1; ours, docs/decisions/0017) and the finding classifiers of
+    evaluation. Both are ``batch finding``; a label is 1 present, 0 absent, NaN unknown.
+    """
+    known = ~labels.isnan()
+    losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0).to(logits), reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
 class FindingProbe(nn.Module):
     """A linear layer from the pooled vector of any modality to the logits of the findings; dropped after its round.
 
@@ -29,10 +40,13 @@ class FindingProbe(nn.Module):
     in the image point the same way. ``names``: findings, and details of them such as side and grade.
     """
 
-    def __init__(self, names: Sequence[str], studies: StudyFindings, width: int, seed: int) -> None:
+    def __init__(
+        self, names: Sequence[str], studies: StudyFindings, width: int, seed: int, round_name: str = ""
+    ) -> None:
         super().__init__()
         self.names, self._studies = names, studies
-        with forked_rng(seed, "findings"):
+        # Every round starts at directions of its own: at common ones, rounds would agree by their draw.
+        with forked_rng(seed, "findings", round_name):
             self.read = nn.Linear(width, len(names))
         nn.init.zeros_(self.read.bias)
 

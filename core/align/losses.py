@@ -1,4 +1,4 @@
-"""Losses of the shared space: contrast (method E1), also with soft targets, findings, and visual invariance (E3)."""
+"""Losses of the shared space: contrast (method E1) with its temperature, and visual invariance (E3)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def info_nce(a: Tensor, b: Tensor, logit_scale: Tensor, equal: Tensor | None = N
     import torch
     import torch.nn.functional as F
 
-    logits = _logits(a, b, logit_scale)
+    logits = scaled_cosines(a, b, logit_scale)
     if equal is not None:
         off_diagonal = ~torch.eye(len(a), dtype=torch.bool, device=a.device)
         logits = logits.masked_fill(equal & off_diagonal, float("-inf"))
@@ -30,36 +30,9 @@ def info_nce(a: Tensor, b: Tensor, logit_scale: Tensor, equal: Tensor | None = N
     return F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
 
 
-def semantic_matching(a: Tensor, b: Tensor, logit_scale: Tensor, similarity: Tensor, temperature: float) -> Tensor:
-    """Return InfoNCE with soft targets, both directions summed (method E1; MedCLIP, Wang et al. 2022).
-
-    As `info_nce`, but the target of a row is spread over all entries in proportion to ``softmax(similarity /
-    temperature)``; ``similarity`` ``batch batch``, symmetric, 1 for studies of equal content. The lower the
-    ``temperature`` of the targets and the less similar the studies, the nearer it is to `info_nce`.
-    """
-    import torch.nn.functional as F
-
-    logits = _logits(a, b, logit_scale)
-    target = F.softmax(similarity / temperature, dim=1)
-    return F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
-
-
-def _logits(a: Tensor, b: Tensor, logit_scale: Tensor) -> Tensor:
+def scaled_cosines(a: Tensor, b: Tensor, logit_scale: Tensor) -> Tensor:
     """Return cosines over the temperature, within CLIP's bounds."""
     return a @ b.T * logit_scale.clamp(0, math.log(100)).exp()
-
-
-def finding_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the binary cross-entropy, the mean over the known labels; 0 where none is known.
-
-    It trains the finding probe of alignment (method E1; ours, docs/decisions/0017) and the finding classifiers of
-    evaluation. Both are ``batch finding``; a label is 1 present, 0 absent, NaN unknown.
-    """
-    import torch.nn.functional as F
-
-    known = ~labels.isnan()
-    losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0).to(logits), reduction="none")
-    return (losses * known).sum() / known.sum().clamp(min=1)
 
 
 def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal_weight: float = 0.0051) -> Tensor:

@@ -1,17 +1,18 @@
-"""Phase ``align``: one round of central alignment (method E1 to E3), with findings where a recipe uses them."""
+"""Phase ``align``: one round of central alignment (method E1 to E3); labels take part by `core.align.supervision`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from core.align.findings import FindingExtractor, FindingProbe, StudyFindings
+from core.align.findings import FindingExtractor, StudyFindings
 from core.align.invariance import Invariance, gradient_norms
-from core.align.losses import Temperature, info_nce, semantic_matching
+from core.align.losses import Temperature
+from core.align.supervision import Key, LabelSupervision
 from core.config.preset import Training
 from core.config.recipe import AlignChoice
 from core.data.studies import Studies
@@ -20,8 +21,6 @@ from core.engine.loop import LossTerms, Metrics, Stage
 from core.engine.rng import make_generator
 from core.engine.trainer import Trainer
 from core.types import Batch
-
-Key = tuple[str, int]  # a modality, and the number of the draw that its studies come from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,23 +78,20 @@ class _Contrast:
         self.temperature = Temperature(choice.temperature)
         viewed = align_round.trained if choice.visual_invariance else {}
         self.invariance = Invariance(align_round.encoders, viewed, studies, trainer.seed)
-        readers = align_round.findings_of, align_round.details_of
-        self.study_findings = StudyFindings(studies, _texts(align_round), *readers)
         in_pairs = {index for indices in self.paired for index in indices}
-        self.probe = _finding_probe(align_round, self.study_findings, in_pairs, trainer.seed)
+        self.supervision = _supervision(align_round, in_pairs, trainer)
         # A draw for each pair, then one of the unpaired studies whose findings are known.
-        self.unpaired = {} if self.probe is None else _unpaired(align_round, self.study_findings, in_pairs)
-        self.drawn_from = [*self.paired, *self.unpaired.values()]
+        unpaired = self.supervision.unpaired
+        self.drawn_from = [*self.paired, *unpaired.values()]
         self.keys = [(name, draw) for pair, draw in self.draw_of.items() for name in pair]
-        self.keys += [(name, len(self.paired) + number) for number, name in enumerate(self.unpaired)]
+        self.keys += [(name, len(self.paired) + number) for number, name in enumerate(unpaired)]
         modules = align_round.trained.values()
         self.parameters = list(dict.fromkeys(weight for module in modules for weight in module.parameters()))
 
     @property
     def modules(self) -> dict[str, Any]:
         """The modules that train along with the encoders, and are dropped after the round."""
-        probe = {} if self.probe is None else {"findings": self.probe}
-        return {"temperature": self.temperature, **self.invariance.modules, **probe}
+        return {"temperature": self.temperature, **self.invariance.modules, **self.supervision.modules}
 
     def losses(self, step: int, shard: BatchShard) -> tuple[LossTerms, Metrics]:
         """Return the contrast of every pair, the invariance of every trained image, and the loss of the probe."""
@@ -107,14 +103,15 @@ class _Contrast:
         for pair, draw in self.draw_of.items():
             for pooled in views:
                 with torch.autocast(self.compute.device.type, enabled=False):
-                    term, masked = self._contrast(pair, drawn[draw], *(pooled[name, draw] for name in pair))
+                    vectors, scale = [pooled[name, draw] for name in pair], self.temperature.logit_scale
+                    term, masked = self.supervision.contrast(pair, drawn[draw], *vectors, scale)
                 title = f"contrast {'-'.join(pair)}"
                 contrasts[title] = contrasts.get(title, 0) + term / len(views)
                 metrics |= masked
         if self.trainer.due(step) and invariances:
             groups = {"contrast": [*contrasts.values()], "invariance": [*invariances.values()]}
             metrics |= gradient_norms(groups, self.parameters, self.compute)
-        terms = contrasts | invariances | self._probe_losses(views, drawn)
+        terms = contrasts | invariances | self.supervision.losses(views, drawn)
         return terms, metrics | {"temperature": self.temperature.logit_scale.detach().neg().exp()}
 
     def _draw(self, step: int) -> list[list[int]]:
@@ -181,35 +178,6 @@ class _Contrast:
             groups.setdefault((id(self.round.encoders[key[0]]), shape), []).append(key)
         return list(groups.values())
 
-    def _probe_losses(self, views: Sequence[Mapping[Key, Tensor]], drawn: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """Return the loss of the finding probe by modality: the mean over views, the sum over draws."""
-        terms: dict[str, Tensor] = {}
-        if self.probe is None:
-            return terms
-        for (name, draw), vectors in (item for pooled in views for item in pooled.items()):
-            with torch.autocast(self.compute.device.type, enabled=False):
-                term = self.round.choice.findings_weight * self.probe.loss(vectors, drawn[draw])
-            terms[f"findings {name}"] = terms.get(f"findings {name}", 0) + term / len(views)
-        return terms
-
-    def _contrast(
-        self, pair: tuple[str, str], indices: Sequence[int], a: Tensor, b: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the contrast of a pair and, where pairs of studies are masked as negatives, their number.
-
-        Soft targets are for a text and something else. Two images share more than findings, and are masked instead.
-        """
-        choice, studies, scale = self.round.choice, self.round.studies, self.temperature.logit_scale
-        has_text = any(studies.parts[name].data.kind == "tokens" for name in pair)
-        if choice.equal_reports == "soft" and has_text:
-            findings = [self.study_findings.all_of(index) for index in indices]
-            similarity = self.compute.to_device(studies.similarity(pair, indices, findings))
-            return semantic_matching(a, b, scale, similarity, choice.target_temperature), {}
-        if choice.equal_reports == "negatives":
-            return info_nce(a, b, scale), {}
-        equal = self.compute.to_device(studies.same_text_mask(pair, indices))
-        return info_nce(a, b, scale, equal), {f"masked {'-'.join(pair)}": (equal.sum() - len(indices)) / 2}
-
 
 def _is_trained(align_round: AlignRound, encoder: object) -> bool:
     return any(encoder is module for module in align_round.trained.values())
@@ -220,22 +188,19 @@ def _texts(align_round: AlignRound) -> list[str]:
     return [name for name in align_round.encoders if align_round.studies.parts[name].data.kind == "tokens"]
 
 
-def _finding_probe(
-    align_round: AlignRound, study_findings: StudyFindings, paired: Iterable[int], seed: int
-) -> FindingProbe | None:
-    """Return the finding probe, where the recipe uses one and the studies differ in some finding."""
-    names = study_findings.differing(paired) if align_round.choice.findings_weight else ()
-    width = next(iter(align_round.encoders.values())).width
-    return FindingProbe(names, study_findings, width, seed) if names else None
-
-
-def _unpaired(
-    align_round: AlignRound, study_findings: StudyFindings, paired: Collection[int]
-) -> dict[str, tuple[int, ...]]:
-    """Return by trained modality the unpaired studies whose findings are known."""
-    trained = [name for name, encoder in align_round.encoders.items() if _is_trained(align_round, encoder)]
-    unpaired = {name: study_findings.unpaired(name, paired) for name in trained}
-    return {name: indices for name, indices in unpaired.items() if indices}
+def _supervision(align_round: AlignRound, paired: Collection[int], trainer: Trainer) -> LabelSupervision:
+    studies, encoders = align_round.studies, align_round.encoders
+    return LabelSupervision(
+        align_round.choice,
+        studies,
+        StudyFindings(studies, _texts(align_round), align_round.findings_of, align_round.details_of),
+        paired=paired,
+        trained=[name for name, encoder in encoders.items() if _is_trained(align_round, encoder)],
+        width=next(iter(encoders.values())).width,
+        name=align_round.name,
+        seed=trainer.seed,
+        compute=trainer.compute,
+    )
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from core.align.losses import finding_loss
+from core.align.findings import finding_loss
 from core.engine.rng import forked_rng, make_generator
 from core.errors import UserError
 

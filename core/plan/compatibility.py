@@ -49,7 +49,12 @@ class _Built:
             )
 
     def require_prompts(self, name: str) -> None:
-        """Raise `UserError` where the denoiser takes prompts of another width than those of its neighbours."""
+        """Raise `UserError` where the denoiser takes prompts of another width than those of its neighbours.
+
+        Encoders that are given have the widths that they have; the prompt assembly fits them to the denoiser.
+        """
+        if self.run.config.align.encoders == "given":
+            return
         expected = self.read(name, "denoiser", "prompt_width")
         for source in self.run.prompt_sources(name):
             width = self.read(source, "prompt", "width")

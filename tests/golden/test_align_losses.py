@@ -7,7 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from core.align.losses import barlow_twins, finding_loss, info_nce, semantic_matching
+from core.align.findings import finding_loss
+from core.align.losses import barlow_twins, info_nce
+from core.align.supervision import semantic_matching
 
 GENERATOR = torch.Generator().manual_seed(0)
 

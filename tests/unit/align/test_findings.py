@@ -1,8 +1,9 @@
 """The findings of studies: labels, what reports mention where there are none, and details of what is present."""
 
 import pytest
+import torch
 
-from core.align.findings import StudyFindings
+from core.align.findings import FindingProbe, StudyFindings
 from core.contract.modality import Parts
 from core.data.studies import Studies
 from core.errors import UserError
@@ -96,3 +97,13 @@ def test_a_detail_that_names_no_finding_is_refused():
     wrong._detail_extractors = {"d": lambda text: {"left": 1}}
     with pytest.raises(UserError, match="'d': details_of returns 'left', which names no finding"):
         wrong.all_of(0)
+
+
+def test_the_probe_of_every_round_starts_elsewhere():
+    """At common directions, encoders of different rounds would agree by the draw of their probes."""
+    first, again, second = (
+        FindingProbe(("found",), None, 4, seed=0, round_name=name).read.weight
+        for name in ("1 text-xray", "1 text-xray", "2 text-ct")
+    )
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, second)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import core.align.train
+import core.align.supervision
 from core.align.findings import FindingProbe, StudyFindings
 from core.align.invariance import Projector
 from core.align.losses import Temperature, info_nce
@@ -83,7 +83,7 @@ def test_contrast_is_the_mean_over_the_views(rows, monkeypatch, views):
         terms.append(info_nce(*vectors))
         return terms[-1]
 
-    monkeypatch.setattr("core.align.train.info_nce", noted)
+    monkeypatch.setattr("core.align.supervision.info_nce", noted)
     first, *_ = rows(visual_invariance=views)
     seen = [float(term.detach()) for term in terms[: 2 if views else 1]]
     assert len(set(seen)) == len(seen)
@@ -254,8 +254,8 @@ def test_soft_targets_are_for_texts(reported, choice, masked):
 @pytest.mark.usefixtures("blind")
 def test_details_of_reports_are_probed_in_all_and_tell_studies_apart(reported, monkeypatch):
     """Half of the findings are on the left: the other half is no longer as good for such a report."""
-    asked, match = [], core.align.train.semantic_matching
-    monkeypatch.setattr("core.align.train.semantic_matching", lambda *a: asked.append(a[3]) or match(*a))
+    asked, match = [], core.align.supervision.semantic_matching
+    monkeypatch.setattr("core.align.supervision.semantic_matching", lambda *a: asked.append(a[3]) or match(*a))
     first = reported(
         {"": lambda text: {"finding/left": int(text in "abcd")}}, equal_reports="soft", findings_weight=1.0
     )

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import core  # noqa: F401
-from core.align.losses import finding_loss
+from core.align.findings import finding_loss
 from core.errors import UserError
 from core.evaluate.finding_classifier import FindingClassifier, augment, classifier_scores, train_classifier
 
