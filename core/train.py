@@ -23,7 +23,7 @@ def parser() -> Parser:
     """The flags of ``core.train``; everything else is TOML or ``--set``."""
     flags = Parser(prog="python -m core.train", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     flags.add_argument("--flow", help="edges in the order of training, e.g. text-xray,text-ct,ct-mri")
-    flags.add_argument("--recipe", help="the method: medm2g, medcodi_m, codi_xr, medisyn or one of your registry")
+    flags.add_argument("--recipe", help="the method: medweave, medm2g, medcodi_m, codi_xr, medisyn or your own")
     flags.add_argument("--preset", help="the sizes: tiny, tiny3d, small, paper")
     flags.add_argument("--data", help="data sets of registry.toml, comma-separated")
     flags.add_argument("--phase", help="phases to run, comma-separated: autoencoder,align,diffuse,guide")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from core.contract.modality import Denoiser, Site
 from core.guide.aligned import AlignedUpdate, new_aligned_update
-from core.guide.position_bias import PositionBias
+from core.guide.position_bias import PositionBias, has_positions
 from core.guide.positions import NUM_FEATURES, WAVELENGTHS_MM, grid_positions, position_features, spacing_mm
 from core.nn.context_attention import ContextAttention, repeated
 from core.types import Context, Geometry
@@ -55,7 +55,7 @@ class GuidanceAttention(ContextAttention):
     def score_mask(self, context: Context, num: int) -> Tensor | None:
         """Return the bias of the positions, minus infinity where a token is masked; ``row head query length``."""
         mask = super().score_mask(context, num)
-        if self.gain is None:
+        if self.gain is None or not has_positions(context):
             return mask
         bias = repeated(self.position_bias(self.gain, context), num)
         return bias if mask is None else bias.masked_fill(~mask, -torch.inf)

@@ -36,7 +36,8 @@ class ContextEncoder(nn.Module):
     a frozen receiver can read a new sender.
 
     With ``aligned_width`` a sender that has a grid in the patient sends features of that width too, at the resolution
-    of its latent (method F7), and where ``aligned_alone`` its tokens of the latent are masked for its partners.
+    of its latent (method F7). Where ``aligned_alone`` its partners read no tokens of the latent: there are none, unless
+    the contrast reads them or they are ``described`` (docs/decisions/0012), which masks them for the partners.
     """
 
     position: Tensor
@@ -55,6 +56,7 @@ class ContextEncoder(nn.Module):
         most_tokens: tuple[int, int, int] = MOST_TOKENS,
         aligned_width: int | None = None,
         aligned_alone: bool = False,
+        described: bool = False,
     ) -> None:
         super().__init__()
         self.shape, self.space, self.form, self.width = (spec.channels, *spec.space), spec.space, form, width
@@ -71,6 +73,7 @@ class ContextEncoder(nn.Module):
         self.summary = nn.Parameter(torch.randn(width) * 0.02) if summarised else None
         self._add_positions(geometry)
         self._add_aligned(patient_grid(geometry, spec.space), aligned_width, aligned_alone)
+        self.has_tokens = self.sends_tokens or contrast or described
 
     def _add_positions(self, geometry: Geometry | None) -> None:
         """Take the positions of the tokens from the geometry; tokens without one learn an embedding each."""
@@ -106,8 +109,8 @@ class ContextEncoder(nn.Module):
         if tuple(noisy.shape[1:]) != self.shape:
             raise UserError(f"this context encoder reads latents {self.shape}, found {tuple(noisy.shape[1:])}")
         embedding = self._level_embedding(level, clean)
-        tokens = self._encoded(noisy, embedding)
-        if self.form == "pooled":
+        tokens = self._encoded(noisy, embedding) if self.has_tokens else embedding[:, None][:, :0]
+        if self.form == "pooled" and self.has_tokens:
             tokens = tokens.mean(1, keepdim=True)
         present = torch.ones(len(noisy), dtype=torch.bool, device=noisy.device) if absent is None else ~absent
         return self._context(tokens, present, self._aligned_features(noisy, embedding, present))
@@ -177,7 +180,7 @@ class ContextEncoder(nn.Module):
         mask = torch.cat([always[:, :1], sent[:, None].expand(-1, length), always[:, 1:]], 1)
         position = tokens.new_zeros(*tokens.shape[:2], 3, dtype=torch.float32)
         axes = torch.zeros(*tokens.shape[:2], 3, dtype=torch.bool, device=latent.device)
-        if self.form == "spatial":
+        if self.form == "spatial" and self.has_tokens:
             with_position = slice(1 + length - len(self.position), 1 + length)
             position[:, with_position], axes[:, with_position] = self.position.float(), self.axes
         return Context(tokens=tokens, mask=mask, position_mm=position, axes=axes, aligned=aligned)
@@ -220,6 +223,7 @@ def new_context_encoder(
         most_tokens=choice.tokens,
         aligned_width=choice.features_width,
         aligned_alone=choice.aligned == "alone",
+        described=choice.description,
     )
 
 

@@ -82,6 +82,11 @@ def weighted(gain: Tensor, cosines: Tensor) -> Tensor:
     return rearrange(summed, "row head (query length) -> row head query length", length=length).to(gain.dtype)
 
 
+def has_positions(context: Context) -> bool:
+    """Return whether some token of a context knows an axis: without one, no distance adds anything."""
+    return bool(context_positions(context).axes.any())
+
+
 def context_positions(context: Context) -> Positions:
     """Return the positions of a context; computed once, since every site of a forward reads the same context."""
     known = _positions_of_contexts.get(context)

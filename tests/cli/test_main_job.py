@@ -50,7 +50,7 @@ def vector(trained):
 
 
 def rows(folder):
-    return [json.loads(line) for line in (folder / "runs/medm2g-tiny/metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "runs/medweave-tiny/metrics.jsonl").read_text().splitlines()]
 
 
 def test_it_learns(trained):
@@ -89,7 +89,7 @@ def test_the_table_has_every_measure_that_the_toys_allow(trained):
 
 
 def test_the_run_folder_is_complete(trained):
-    run = trained / "runs/medm2g-tiny"
+    run = trained / "runs/medweave-tiny"
     names = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
     other = [name for name in names if not name.endswith((".safetensors", ".json", ".jsonl", ".toml"))]
     pictures = [f"samples/{name}.png" for name in ("real", "reconstructed", "unprompted")]
@@ -97,7 +97,7 @@ def test_the_run_folder_is_complete(trained):
     with Image.open(run / pictures[0]) as real, Image.open(run / pictures[-1]) as generated:
         assert not real.text
         made = json.loads(generated.text["MedWeave command"])
-    assert (made["recipe"], made["seed"], made["sampling"]["solver"]) == ("medm2g", 0, "dpmpp_2m")
+    assert (made["recipe"], made["seed"], made["sampling"]["solver"]) == ("medweave", 0, "dpmpp_2m")
     report = (run / "report.html").read_text()
     assert "toy_grid → toy_vector retrieval" in report
     assert report.count("data:image/png;base64,") == 3
@@ -105,14 +105,14 @@ def test_the_run_folder_is_complete(trained):
     assert "autoencoder/toy_grid.autoencoder/weights.safetensors" in names
     about = json.loads((run / "autoencoder/toy_grid.autoencoder/about.json").read_text())
     assert len(about["latents"]["toy_grid"]["scale"]) == 2
-    assert tomllib.loads((run / "config.toml").read_text())["recipe"] == "medm2g"
+    assert tomllib.loads((run / "config.toml").read_text())["recipe"] == "medweave"
 
 
 def test_the_configuration_repeats_the_run_bit_for_bit(trained, run):
     result = run(
         "core.train",
         "--config",
-        "runs/medm2g-tiny/config.toml",
+        "runs/medweave-tiny/config.toml",
         "--run",
         "again",
         "--phase",

@@ -39,11 +39,11 @@ def trained(run, folder):
 
 
 def test_every_phase_and_measure_ran(trained):
-    stages = json.loads((trained / "runs/medm2g-tiny/progress.json").read_text())["stages"]
+    stages = json.loads((trained / "runs/medweave-tiny/progress.json").read_text())["stages"]
     assert [name for name in stages if name.startswith(("align", "guide"))] == [
         f"{phase} {edge}" for phase in ("align", "guide") for edge in ("1 text-xray", "2 text-ct", "3 ct-mri")
     ]
-    assert (trained / "runs/medm2g-tiny/plan.txt").read_text().startswith("MedWeave plan")
+    assert (trained / "runs/medweave-tiny/plan.txt").read_text().startswith("MedWeave plan")
     table = (trained / "out.txt").read_text()
     for phrase in (
         "xray_frontal → mri retrieval, R@5, never paired",
@@ -62,7 +62,7 @@ def test_the_first_losses_of_every_stage_are_the_golden_ones(trained):
     """Ten losses of `tiny` a stage: whoever changes what is computed must say so by writing them anew."""
     golden = json.loads(GOLDEN_LOSSES.read_text())
     losses = {}
-    for line in (trained / "runs/medm2g-tiny/metrics.jsonl").read_text().splitlines():
+    for line in (trained / "runs/medweave-tiny/metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
         losses.setdefault(row["phase"], []).append(row["loss"])
     assert list(losses) == list(golden)

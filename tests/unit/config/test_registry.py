@@ -39,8 +39,8 @@ def adapter(name: str) -> DatasetAdapter:
 
 def test_shipped_recipes_match_the_table_of_the_method():
     registry = load_registry(SHIPPED)
-    assert set(registry.recipes) == {"medm2g", "medcodi_m", "codi_xr", "medisyn"}
-    assert registry.default_recipe == "medm2g"
+    assert set(registry.recipes) == {"medweave", "medm2g", "medcodi_m", "codi_xr", "medisyn"}
+    assert registry.default_recipe == "medweave"
     table = {
         name: (
             recipe.align.visual_invariance,
@@ -58,6 +58,7 @@ def test_shipped_recipes_match_the_table_of_the_method():
     }
     tokens = "pooled_and_neighbour_tokens"
     assert table == {
+        "medweave": (True, tokens, "learned", "spatial", False, "independent", "dpmpp_2m", 25, 0.0, 2.0),
         "medm2g": (True, tokens, "learned", "spatial", True, "independent", "ddim", 50, 1.0, 2.0),
         "medcodi_m": (False, "mixed_pooled", "empty_input", "pooled", False, "equal", "ddim", 50, 1.0, 7.5),
         "codi_xr": (False, "pooled", "empty_input", "pooled", True, "equal", "ddim", 50, 0.0, 7.5),
@@ -74,8 +75,10 @@ def test_shipped_presets():
 
 
 def test_published_numbers_are_for_paper_only():
-    for recipe in load_registry(SHIPPED).recipes.values():
-        assert set(recipe.train) == {"paper"}
+    recipes = load_registry(SHIPPED).recipes
+    assert {name: set(recipe.train) for name, recipe in recipes.items() if name != "medweave"} == dict.fromkeys(
+        ("medm2g", "medcodi_m", "codi_xr", "medisyn"), {"paper"}
+    )
     published = load_registry(SHIPPED).recipe("medm2g").train["paper"]
     assert published["diffuse"].learning_rate_tokens == 5e-5
     assert published["diffuse"].batch_tokens == 1024
@@ -114,7 +117,7 @@ def test_missing_file(place):
 
 
 def test_default_must_exist(place):
-    message = refusal(shipped_with(place, replace=('default_recipe = "medm2g"', 'default_recipe = "medm2"')))
+    message = refusal(shipped_with(place, replace=('default_recipe = "medweave"', 'default_recipe = "medm2"')))
     assert "default_recipe: no recipe 'medm2'" in message
     assert "did you mean 'medm2g'?" in message
 

@@ -63,11 +63,21 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def test_defaults():
     plain = config()
-    assert (plain.recipe, plain.preset, plain.seed, plain.device) == ("medm2g", "tiny", 0, "auto")
+    assert (plain.recipe, plain.preset, plain.seed, plain.device) == ("medweave", "tiny", 0, "auto")
     assert plain.flow.of("align") == plain.flow.of("guide") == "text-xray,text-ct,ct-mri"
-    assert plain.run == Path("runs/medm2g-tiny")
+    assert plain.run == Path("runs/medweave-tiny")
     assert plain.data.names == ("phantom",)
+    plain = config(recipe="medm2g")
     assert plain.training == REGISTRY.preset("tiny").model_copy(update={"extended": None, "sampler": None})
+
+
+def test_settings_of_a_recipe_for_a_size_are_laid_over_those_of_the_preset():
+    """The joint round is as the others of `guide` where the recipe leaves a value out."""
+    joint, preset = config().training.joint, REGISTRY.preset("tiny")
+    assert joint is not None
+    assert joint.steps == REGISTRY.recipe("medweave").train["tiny"]["joint"].steps
+    assert (joint.ema, joint.precision) == (preset.guide.ema, preset.guide.precision)
+    assert config(recipe="medm2g").training.of("joint") == preset.guide
 
 
 def test_each_layer_wins_over_the_one_below(tmp_path):
@@ -113,9 +123,9 @@ def test_long_and_steps():
 
 def test_a_preset_may_part_the_halves_of_guidance_further_than_the_paper_and_take_fewer_steps():
     tiny = REGISTRY.preset("tiny").sampler.model_dump(exclude_none=True)
-    assert config().sampler == REGISTRY.recipe("medm2g").sampler.model_copy(update=tiny)
+    assert config().sampler == REGISTRY.recipe("medweave").sampler.model_copy(update=tiny)
     assert config(recipe="medcodi_m").sampler == REGISTRY.recipe("medcodi_m").sampler.model_copy(update=tiny)
-    assert config(preset="paper").sampler == REGISTRY.recipe("medm2g").sampler
+    assert config(preset="paper").sampler == REGISTRY.recipe("medweave").sampler
     assert config(set=["sampler.scale=3"]).sampler == config().sampler.model_copy(update={"scale": 3})
     with pytest.raises(UserError, match=r"training.sampler: only presets of the registry have one; set sampler.KEY"):
         config(set=["training.sampler.scale=3"])
@@ -156,7 +166,9 @@ def test_prompt_sources_follow_the_recipe():
 
 
 def test_rounds_of_the_recipes():
-    assert [item.edge.text for item in started().rounds["guide"]] == ["text-xray", "text-ct", "ct-mri"]
+    assert [item.edge.text for item in started().rounds["guide"]] == ["joint"]
+    rounds = started(recipe="medm2g").rounds["guide"]
+    assert [item.edge.text for item in rounds] == ["text-xray", "text-ct", "ct-mri"]
     first, second = started(recipe="medcodi_m").rounds["guide"]
     assert "context.xray_frontal" in first.trains
     assert second.trains == ("context.text", "sites.text.denoiser")

@@ -28,7 +28,7 @@ def run() -> Run:
 def test_rounds_weight_sets_and_outputs_are_computed_once(run):
     for name in ("rounds", "weight_sets", "outputs"):
         assert getattr(run, name) is getattr(run, name)
-    assert [item.edge.text for item in run.rounds["guide"]] == ["toy_vector-toy_grid"]
+    assert [item.edge.text for item in run.rounds["align"]] == ["toy_vector-toy_grid"]
 
 
 def test_a_changed_run_computes_anew(run):

@@ -93,7 +93,7 @@ def cohort(patients: int, names: tuple[str, ...] = NAMES, test: int = 2) -> Data
 def plan(tmp_path, modalities=MODALITIES, datasets=None, entries=None, registry=SHIPPED, **flags) -> str:
     entries = entries or {"phantom": DatasetEntry(adapter="phantom", root=str(tmp_path), deal=True)}
     registry = registry.model_copy(update={"datasets": {**registry.datasets, **entries}})
-    run = start_run(resolve(registry, modalities, Flags(**flags)), modalities)
+    run = start_run(resolve(registry, modalities, Flags(**{"recipe": "medm2g", **flags})), modalities)
     return describe_plan(run, registry, {"phantom": cohort(12)} if datasets is None else datasets, rate=1e9)
 
 

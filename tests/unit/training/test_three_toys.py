@@ -75,7 +75,17 @@ def watched(tmp_path_factory):
         module = import_module("core.training.diffuse")
         patch.setattr(module, "train_denoiser", keep(module.train_denoiser))
         main(
-            ["--flow", "toy_vector-toy_grid,toy_grid-toy_view", "--data", "three_toys", "--steps", "6", "--run", "run"]
+            [
+                "--flow",
+                "toy_vector-toy_grid,toy_grid-toy_view",
+                "--recipe",
+                "medm2g",
+                "--data",
+                "three_toys",
+                "--steps",
+                "6",
+            ]
+            + ["--run", "run"]
         )
     return SimpleNamespace(rounds=rounds, targets=targets, folder=folder)
 
