@@ -238,8 +238,8 @@ class TestSet:
         """
         key = (name, standardise)
         if key not in self._classifiers:
-            with self.compute.main_first():  # the others load what the first has trained
-                self._classifiers[key] = self._classifier(name, standardise)
+            # Without waiting for other processes: measures run in the main process alone.
+            self._classifiers[key] = self._classifier(name, standardise)
         return self._classifiers[key]
 
     def _classifier(self, name: str, standardise: bool) -> FindingClassifier:

@@ -83,13 +83,9 @@ def measurements(test_set: TestSet, studies: Studies, indices: Sequence[int], na
 def trained_reader(test_set: TestSet, name: str, names: Sequence[str]) -> MeasurementReader | None:
     """Return the reader of a modality, trained on real training images and stored in the run folder.
 
-    ``None`` where fewer than two training studies have measurements.
+    ``None`` where fewer than two training studies have measurements. No process waits for others: measures run in the
+    main process alone.
     """
-    with test_set.compute.main_first():  # the others load what the first has trained
-        return _trained_reader(test_set, name, names)
-
-
-def _trained_reader(test_set: TestSet, name: str, names: Sequence[str]) -> MeasurementReader | None:
     folder = test_set.run.config.run / "measure" / f"measurement_reader.{name}"
     spec, studies = test_set.run.parts(name).data, test_set.cohort.whole
     if (folder / WEIGHTS).is_file():

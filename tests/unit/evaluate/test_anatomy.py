@@ -1,6 +1,5 @@
 """Readers of measurements on planted discs, and the agreement of two outputs of the same and of other bodies."""
 
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -60,7 +59,7 @@ def rows(tmp_path_factory):
 
     test_set.data = data
     test_set.studies = studies_of(real)
-    test_set.compute = SimpleNamespace(main_first=nullcontext, is_main=True)
+    test_set.compute = SimpleNamespace(is_main=True)
     test_set.run.config = SimpleNamespace(run=tmp_path_factory.mktemp("run"))
     known = {
         record.study: measured for studies in (whole, held_out, test_set.studies) for record, measured in studies.known
