@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.contract.modality import Parts, Reader
-from core.errors import UserError
+from core.errors import MedWeaveWarning, UserError
 from core.generate.bundle import Bundle
 from core.preprocess.collate import collate
 from core.types import Batch, DataFile, FileRef, Geometry, Sample, file_ref, path_on_disk
 
 _SHOWN = 60  # characters of a value in a message
+_ENDS = 2  # tokens of a canonical text that stand for its begin and end
 _SETTING = re.compile(r"\bset \w+ = ")  # how an error of a reader names one
 
 
@@ -41,7 +43,22 @@ def read_input(bundle: Bundle, flag: str, name: str, value: str, *, keep: bool) 
     else:
         sample = _read(reader, flag, name, value)
         shown = sample.data if keep and isinstance(sample.data, str) else _digest(file_ref(Path(value)))
-    return InputBatch(batch=_canonical(flag, sample, value, parts), shown=shown, geometry=sample.geometry)
+    canonical = _canonical(flag, sample, value, parts)
+    if cut := int(canonical.meta.get("cut_tokens", 0)):
+        read = str(parts.preprocess.build().invert(canonical).data)
+        _warn_of_cut(flag, name, cut, len(canonical.data), read)
+        shown = read if shown == sample.data else shown  # provenance states what was read, and no more
+    return InputBatch(batch=collate([canonical], parts.data), shown=shown, geometry=sample.geometry)
+
+
+def _warn_of_cut(flag: str, name: str, cut: int, length: int, read: str) -> None:
+    """Warn once that a text is longer than what is read of it."""
+    whole = length - _ENDS + cut
+    message = (
+        f"{flag} {name}: {length - _ENDS} of {whole} tokens are read, to '…{read[-_SHOWN // 2 :].strip()}'; what comes"
+        f" after it has no effect: shorten the text, or train with a larger {name}.preprocess.length"
+    )
+    warnings.warn(MedWeaveWarning(" ".join(message.split())), stacklevel=2)
 
 
 def _read(reader: Reader, flag: str, name: str, value: str) -> Sample:
@@ -82,10 +99,13 @@ def _require_no_path(flag: str, name: str, value: str, reader: Reader) -> None:
         raise UserError(f"{what}: no such file; correct the path, or write a text that does not look like a file name")
 
 
-def _canonical(flag: str, sample: Sample, value: str, parts: Parts) -> Batch:
+def _canonical(flag: str, sample: Sample, value: str, parts: Parts) -> Sample:
+    """Return the sample in canonical form; `UserError` where it does not fit its modality."""
     assert parts.preprocess is not None  # noqa: S101  # read_input has checked
     try:
-        return collate([parts.preprocess.build().apply(sample)], parts.data)
+        canonical = parts.preprocess.build().apply(sample)
+        collate([canonical], parts.data)
+        return canonical
     except (ValueError, UserError) as error:
         raise UserError(
             f"{flag} {sample.modality}={value[:_SHOWN]}: does not fit modality '{sample.modality}' ({error}); give a"

@@ -1,13 +1,15 @@
 """What is read of prompts, and how provenance shows them: never a path."""
 
 import hashlib
+import re
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from core.contract.discovery import discover
-from core.errors import UserError
+from core.errors import MedWeaveWarning, UserError
 from core.generate.inputs import read_input
 from core.io import NiftiWriterConfig, centred
 from core.types import Provenance, Sample
@@ -25,11 +27,27 @@ def read(bundle, value, keep=False):
     return read_input(bundle, "--prompt", "text", value, keep=keep)
 
 
-@pytest.mark.parametrize("text", [TEXT, "Effusion", "No effusion and/or mass.", TEXT * 100])
+@pytest.mark.parametrize("text", [TEXT, "Effusion", "No effusion and/or mass."])
 def test_a_text_stands_for_itself(bundle, text):
     batch = read(bundle, text)
     assert batch.shown == text
     assert len(batch.batch) == 1
+
+
+def test_what_is_cut_is_counted_and_not_named_as_read(bundle):
+    """A finding behind the cut changes nothing, so that the files do not name it (a report cut without a word)."""
+    with pytest.warns(MedWeaveWarning) as caught:
+        batch = read(bundle, TEXT * 100 + " Large mass.")
+    (line,) = [str(each.message) for each in caught]
+    read_tokens, whole = map(int, re.match(r"--prompt text: (\d+) of (\d+) tokens are read", line).groups())
+    assert read_tokens == int(batch.batch.mask.sum()) - 2
+    assert whole > 3 * read_tokens
+    assert "\n" not in line
+    assert TEXT in batch.shown
+    assert "mass" not in batch.shown
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read(bundle, batch.shown).shown == batch.shown
 
 
 def test_of_a_text_file_the_digest_or_the_text_is_shown(bundle, tmp_path):
