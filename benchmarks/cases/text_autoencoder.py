@@ -10,6 +10,7 @@ that other processes do not count.
 from __future__ import annotations
 
 import math
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -65,14 +66,39 @@ def drawn_batches(samples: list[Any], spec: Any) -> Iterator[Any]:
         yield collate([samples[place] for place in rng.integers(len(samples), size=BATCH)], spec)
 
 
-def survival(tokenizer: Any, found: Any, originals: list[Any], texts: list[str]) -> dict[str, Any]:
-    """Shares: tokens at their place, whole texts, reports whose every statement is read as before, findings alone."""
+def sentences(report: str) -> list[str]:
+    """Sentences without the titles of sections."""
+    return [part.strip() for part in re.split(r"(?<=[.])\s+|Findings:|Impression:", report) if part.strip()]
+
+
+def soundness(written: list[str], known: set[str]) -> dict[str, float]:
+    """Shares: sentences that training reports have; reports that contradict themselves, and that repeat a word."""
+    from plugins.phantom.report.reading import read_report
+
+    parts = [sentences(report) for report in written]
+    read = [[read_report(sentence) for sentence in part] for part in parts]
+    present = [{name for one in all_of for name, about in one.items() if about.present} for all_of in read]
+    absent = [{name for one in all_of for name, about in one.items() if not about.present} for all_of in read]
+    count = len(written)
+    return {
+        "known": round(sum(sentence in known for part in parts for sentence in part) / sum(map(len, parts)), 4),
+        "contradictions": round(sum(bool(a & b) for a, b in zip(present, absent, strict=True)) / count, 4),
+        "repeated_words": round(sum(bool(re.search(r"(?i)\b(\w+) \1\b", report)) for report in written) / count, 4),
+    }
+
+
+def survival(tokenizer: Any, found: Any, originals: list[Any], texts: list[str], known: set[str]) -> dict[str, Any]:
+    """Shares: tokens at their place, whole texts, reports whose every statement is read as before, findings alone.
+
+    With them the soundness of what is written.
+    """
     from core.preprocess import uncollate
     from plugins.phantom.report.reading import read_report
 
     tokens = exact = statements = findings = total = 0
-    for row, original, text in zip(uncollate(found), originals, texts, strict=True):
-        written, same = tokenizer.invert(row).data, min(len(row.data), len(original.data))
+    reports_written = [str(tokenizer.invert(row).data) for row in uncollate(found)]
+    for row, written, original, text in zip(uncollate(found), reports_written, originals, texts, strict=True):
+        same = min(len(row.data), len(original.data))
         tokens += int((row.data[:same] == original.data[:same]).sum())
         total += len(original.data)
         exact += written == text
@@ -80,7 +106,8 @@ def survival(tokenizer: Any, found: Any, originals: list[Any], texts: list[str])
         statements += before == after
         findings += {n for n, s in before.items() if s.present} == {n for n, s in after.items() if s.present}
     shares = {"tokens": tokens / total, "exact": exact / len(texts), "statements": statements / len(texts)}
-    return {name: round(value, 4) for name, value in {**shares, "findings": findings / len(texts)}.items()}
+    shares["findings"] = findings / len(texts)
+    return {**{name: round(value, 4) for name, value in shares.items()}, **soundness(reports_written, known)}
 
 
 def measure() -> list[dict[str, Any]]:
@@ -94,7 +121,9 @@ def measure() -> list[dict[str, Any]]:
     torch.manual_seed(0)
     parts = TEXT.parts("tiny")
     module, tokenizer = parts.autoencoder.build(), parts.preprocess.build()
-    steps = train(module, drawn_batches(canonical(parts, reports(TRAINED, 1)), parts.data), CPU_S)
+    trained_on = reports(TRAINED, 1)
+    known = {sentence for report in trained_on for sentence in sentences(report)}
+    steps = train(module, drawn_batches(canonical(parts, trained_on), parts.data), CPU_S)
     texts = reports(HELD_OUT, 2)
     originals = canonical(parts, texts)
     module.eval()
@@ -108,8 +137,10 @@ def measure() -> list[dict[str, Any]]:
         start = time.perf_counter()
         found = module.decode(mean + noise * spread * torch.randn(mean.shape, generator=draws))
         seconds = round(time.perf_counter() - start, 2)
-        rows.append({"noise": noise, **survival(tokenizer, found, originals, texts), "decode_s": seconds, **about})
-    floor = survival(tokenizer, module.decode(mean.roll(1, 0)), originals, texts)
+        rows.append(
+            {"noise": noise, **survival(tokenizer, found, originals, texts, known), "decode_s": seconds, **about}
+        )
+    floor = survival(tokenizer, module.decode(mean.roll(1, 0)), originals, texts, known)
     return [*rows, {"noise": "another report", **floor}]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.api import Modality, Parts
 from core.io import DicomReportWriterConfig, TextReaderConfig, TextWriterConfig
-from core.nn import TextAutoencoderConfig, VectorDenoiserConfig
+from core.nn import Decoding, TextAutoencoderConfig, VectorDenoiserConfig
 from plugins.text.preprocess import ReportTokenizerConfig
 from plugins.text.prompt import ReportPromptEncoderConfig
 
@@ -47,7 +47,16 @@ _TINY = _parts(
     ReportTokenizerConfig(length=128, path=_SHIPPED, vocabulary=1024),
     (128, 3, 4),
     TextAutoencoderConfig(
-        vocabulary=1024, length=128, latent_width=64, width=128, depth=2, num_heads=4, pool="mean", beta=0.01
+        vocabulary=1024,
+        length=128,
+        latent_width=64,
+        width=128,
+        depth=2,
+        num_heads=4,
+        pool="mean",
+        beta=0.01,
+        latent_noise=0.7,  # decision 20
+        decoding=Decoding(beams=4),
     ),
     VectorDenoiserConfig(
         width=64,
