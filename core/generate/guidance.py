@@ -160,7 +160,10 @@ def predict_branches(
 
 
 def stacked(conditionings: Sequence[Conditioning]) -> Conditioning:
-    """Return conditionings as one of all their rows; shorter prompts are padded with masked tokens."""
+    """Return conditionings as one of all their rows; shorter prompts are padded with masked tokens.
+
+    A context that all of them share stays as it is: its rows are then a divisor of the others (`ContextAttention`).
+    """
     if len(conditionings) == 1:
         return conditionings[0]
     length = max(each.prompt.shape[1] for each in conditionings)
@@ -170,8 +173,14 @@ def stacked(conditionings: Sequence[Conditioning]) -> Conditioning:
         prompt=torch.cat([_padded(each.prompt, length) for each in conditionings]),
         prompt_mask=torch.cat([_padded_mask(each, length) for each in conditionings]),
         pooled=torch.cat(pooled) if pooled else None,
-        context=stacked_contexts(contexts) if contexts else None,
+        context=_stacked_or_shared(contexts),
     )
+
+
+def _stacked_or_shared(contexts: Sequence[Context]) -> Context | None:
+    if all(context is contexts[0] for context in contexts):
+        return contexts[0] if contexts else None
+    return stacked_contexts(contexts)
 
 
 def stacked_contexts(contexts: Sequence[Context]) -> Context:

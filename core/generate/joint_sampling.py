@@ -232,8 +232,13 @@ def _predictions(
     weights = output.guidance.weights_at(level, prompted=output.has_prompt, coupled=bool(senders))
     rescales = output.guidance.rescale > 0 and len(weights) > 1
     extra = [PLAIN] if rescales and PLAIN not in weights else []
+    # Branches that read the same partners share one context, whose keys and values are then computed once.
+    read = {
+        coupled: _branch_context(output, coupled, senders, contexts)
+        for coupled in {branch.coupled for branch in (*weights, *extra)}
+    }
     parts = [
-        (branch, share, replace(conditioning, context=_branch_context(output, branch, senders, contexts)))
+        (branch, share, replace(conditioning, context=read[branch.coupled]))
         for branch in (*weights, *extra)
         for share, conditioning in output.conditionings(branch)
     ]
@@ -245,11 +250,11 @@ def _predictions(
     return guided_prediction(predictions, weights), predictions[PLAIN] if rescales else None
 
 
-def _branch_context(output: Output, branch: Branch, senders: Collection[str], contexts: Contexts) -> Context | None:
-    """Return the joined context of a branch; ``None`` where no partner takes part."""
-    if not senders or not (branch.coupled or output.absent):
+def _branch_context(output: Output, coupled: bool, senders: Collection[str], contexts: Contexts) -> Context | None:
+    """Return the joined context of the branches with or without partners; ``None`` where no partner takes part."""
+    if not senders or not (coupled or output.absent):
         return None
-    source = contexts.present if branch.coupled else contexts.absent
+    source = contexts.present if coupled else contexts.absent
     return joined([source[sender] for sender in senders])
 
 
