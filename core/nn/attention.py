@@ -1,4 +1,4 @@
-"""Attention in one module: every denoiser computes it here, with the kernel that a run chose (decision 20).
+"""Attention in one module: every denoiser computes it here, with the kernel that a run chose (decision 22).
 
 The kernels of xformers and the flash kernel are called through diffusers' dispatcher, which knows their layouts. Calls
 that a kernel cannot take (its masks, widths or types) go to PyTorch's ``scaled_dot_product_attention``, and so do all

@@ -1,4 +1,4 @@
-"""The attention of diffusers' transformer blocks, computed by `core.nn.attention` (decision 20).
+"""The attention of diffusers' transformer blocks, computed by `core.nn.attention` (decision 22).
 
 Weights and their names stay, and so do the results. Variants that no UNet here uses are left to the library.
 """

@@ -1,4 +1,4 @@
-"""The self-attention of MONAI's transformer blocks, computed by `core.nn.attention` (decision 20)."""
+"""The self-attention of MONAI's transformer blocks, computed by `core.nn.attention` (decision 22)."""
 
 from __future__ import annotations
 
