@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.networks.nets import UNet
+from monai.networks.nets.unet import UNet
 from torch import Tensor
 
 from benchmarks.cases.agreement_by_grade import test_set_of
