@@ -74,7 +74,7 @@ def _rows(test_set: TestSet, name: str) -> Iterator[dict[str, Any]]:
 
 def _scales(test_set: TestSet) -> list[float]:
     """Return the scale without guidance, and the scale of the run."""
-    return sorted({1.0, test_set.sampler.scale})
+    return sorted({1.0, *(test_set.sampler.scale_of(name) for name in test_set.grids)})
 
 
 def _generated(test_set: TestSet, name: str, indices: list[int], scale: float) -> Tensor:

@@ -86,11 +86,6 @@ def noised(z: Tensor, level: Tensor, noise: Tensor) -> Tensor:
     return alpha * z + sigma * noise
 
 
-def guided(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
-    """Return the guided noise ``eps_null + s (eps_c - eps_null)`` (method E6); all ``batch channel *space``."""
-    return unconditional + scale * (conditional - unconditional)
-
-
 def draw_prompts(available: Sequence[str], sampling: str, generator: Generator) -> tuple[str, ...]:
     """Draw the prompts of one step: one of all ``subsets`` (method E5), a ``single`` prompt, or ``all``."""
     import torch

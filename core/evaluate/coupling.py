@@ -75,6 +75,12 @@ def coupling_decisions(
     A partner is beneficial where the 95 % intervals of the relative MSE reduction, over noise levels and validation
     patients, lie above 0, both against no partner and against a mismatched patient. A pair that too few validation
     patients hold is left out: nothing is known of it.
+
+    The context has weight 1 here, whatever the sampler's ``context_scale`` (method F8). A network that predicts a
+    conditional mean has an error of ``sigma^2 + (s - 1)^2 delta^2`` at weight s, with delta^2 what the partner
+    explains, and of ``sigma^2 + delta^2`` without it. So the reduction is greatest at 1, and from 2 on the error would
+    speak against every partner, also one that guidance should amplify. At weight 1 it tells whether there is
+    information to amplify; by how much is decided by what is generated.
     """
     directions = chain.from_iterable((pair, pair[::-1]) for pair in pairs)
     return [decision for direction in directions for decision in _decisions(bundle, cohort, *direction)]

@@ -7,7 +7,7 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
-from core.diffuse.objective import Diffusion, draw_prompts, draw_subset, draw_times, guided, noised
+from core.diffuse.objective import Diffusion, draw_prompts, draw_subset, draw_times, noised
 from core.nn import NUM_TIMESTEPS, NoiseSchedule, Parameterisation, alpha_sigma, log_snr_of_timestep
 
 
@@ -123,13 +123,6 @@ def test_which_prompts_are_drawn(sampling, expected):
     draws = generator()
     assert {draw_prompts(("a", "b"), sampling, draws) for _ in range(50)} == expected
     assert draw_prompts((), sampling, draws) == ()
-
-
-def test_guidance_at_scale_one_is_the_conditional_and_at_zero_the_unconditional():
-    null, conditional = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 1.0])
-    assert torch.equal(guided(null, conditional, 1.0), conditional)
-    assert torch.equal(guided(null, conditional, 0.0), null)
-    assert torch.equal(guided(null, conditional, 7.5), torch.tensor([16.0, -5.5]))
 
 
 def test_all_subsets_are_drawn_equally_often():

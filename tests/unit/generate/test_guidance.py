@@ -92,6 +92,13 @@ def test_the_formula_on_a_linear_model(order, scale, context_scale):
     assert torch.allclose(predicted(one), Z + shift)
 
 
+def test_guidance_of_one_scale_by_hand():
+    """At scale 1 it is the conditional half, at 0 the unconditional one (Ho & Salimans 2022)."""
+    predictions = {PARTNER: torch.tensor([1.0, 2.0]), PLAIN: torch.tensor([3.0, 1.0])}
+    for scale, expected in ((1.0, [3.0, 1.0]), (0.0, [1.0, 2.0]), (7.5, [16.0, -5.5])):
+        assert guided_prediction(predictions, branch_weights(scale, 1.0)).tolist() == expected
+
+
 def test_weights_of_the_formula_by_hand():
     assert branch_weights(7.0, 3.0, "prompt_first") == {NONE: -6.0, PROMPT: 4.0, PLAIN: 3.0}
     assert branch_weights(7.0, 3.0, "context_first") == {NONE: -2.0, PARTNER: -4.0, PLAIN: 7.0}
