@@ -31,6 +31,12 @@ def require_consistency(config: RunConfig, registry: Registry, flow: Flow) -> No
     faults = [*_missing_phases(config), *_conflicts(config), *_pair_entries(registry, flow)]
     if faults:
         raise UserError("; ".join(faults))
+    if _diffuses(config) and (config.diffuse.objective, config.diffuse.schedule) == ("epsilon", "cosine"):
+        message = (
+            "diffuse.objective = 'epsilon' with diffuse.schedule = 'cosine': at its noisiest level an error of the"
+            " predicted noise is one of the clean latent times 1800, and samples diverge; set diffuse.objective=v"
+        )
+        warnings.warn(MedWeaveWarning(message), stacklevel=2)
     if _diffuses(config) and not _aligns(config) and config.align.encoders == "trained":
         message = (
             "phase 'align' is left out: the prompt encoders stay as they are built, and without given weights their"
@@ -100,7 +106,7 @@ def _level_conflicts(config: RunConfig) -> Iterator[str]:
         yield (
             f"diffuse.schedule = '{chosen.schedule}' ends in pure noise (zero terminal SNR), which needs the objective"
             " 'v', 'clean' or 'rectified_flow', found 'epsilon'; set diffuse.objective to one of these, or"
-            " diffuse.schedule to 'scaled_linear' or 'cosine'"
+            " diffuse.schedule to 'scaled_linear'"
         )
     if chosen.beta_end < chosen.beta_start:
         yield (

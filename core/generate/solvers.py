@@ -232,7 +232,7 @@ def _require_invertible(parameterisation: Parameterisation, first: float) -> Non
         raise UserError(
             "a schedule that begins with pure noise (zero terminal SNR) needs a denoiser that predicts 'v', 'clean' or"
             " 'rectified_flow', found 'epsilon': set diffuse.objective to one of these, or diffuse.schedule to"
-            " 'scaled_linear' or 'cosine'"
+            " 'scaled_linear'"
         )
 
 

@@ -9,7 +9,7 @@ from core.config.recipe import DiffuseChoice
 from core.config.registry import load_registry
 from core.config.run_config import Flags, resolve
 from core.diffuse.objective import Diffusion
-from core.errors import UserError
+from core.errors import MedWeaveWarning, UserError
 from core.flow.grammar import parse_flow
 from core.flow.limits import require_consistency
 from core.nn import NoiseSchedule, Parameterisation
@@ -48,6 +48,11 @@ def test_predicted_noise_and_pure_noise_do_not_go_together(schedule):
 def test_contradictions_are_one_line(settings, expected):
     with pytest.raises(UserError, match=expected):
         checked(*settings)
+
+
+def test_predicted_noise_with_the_cosine_is_a_warning():
+    with pytest.warns(MedWeaveWarning, match=r"'epsilon' with diffuse\.schedule = 'cosine'.*set diffuse\.objective=v"):
+        checked("diffuse.schedule=cosine")
 
 
 def test_every_switch_reaches_the_diffusion():
