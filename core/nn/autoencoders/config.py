@@ -27,8 +27,10 @@ class GridAutoencoderConfig(PartConfig):
     """A KL autoencoder: diffusers' ``AutoencoderKL`` or, in 3-D, MONAI's (method section 3).
 
     ``channels`` and ``space`` ``(H, W)`` or ``(D, H, W)`` of the data. ``downsample``, a power of two, divides every
-    axis; ``widths`` has one item more than its logarithm. ``kl_weight`` is the weight of the divergence, a mean over
-    the elements of the latent, beside a mean error over those of the data. ``gradient_checkpointing`` keeps fewer
+    axis; ``widths`` has one item more than its logarithm. With ``patch``, a power of two, the points of every patch of
+    that edge become channels before the first convolution, and points again after the last one: the network has that
+    many halvings fewer, and no convolution on the finest grids. ``kl_weight`` is the weight of the divergence, a mean
+    over the elements of the latent, beside a mean error over those of the data. ``gradient_checkpointing`` keeps fewer
     activations in training.
 
     ``init_from`` (2-D): a local diffusers folder, or a pipeline folder with ``vae/`` in it. Its ``config.json``
@@ -42,6 +44,7 @@ class GridAutoencoderConfig(PartConfig):
     space: tuple[int, ...]
     latent_channels: PositiveInt = 4
     downsample: PositiveInt = 8
+    patch: PositiveInt = 1
     widths: tuple[PositiveInt, ...] = (64, 128, 256, 256)
     num_blocks: PositiveInt = 2
     kl_weight: NonNegativeFloat = 1e-6
@@ -65,11 +68,18 @@ class GridAutoencoderConfig(PartConfig):
         if self.init_from is not None:
             if len(self.space) == 3:
                 raise UserError(f"{name}: init_from loads 2-D networks only, found space {self.space}; leave it out")
+            if self.patch > 1:
+                raise UserError(f"{name}: the network of init_from takes no patches, found patch {self.patch}")
             return self
-        expected = self.downsample.bit_length()
+        if self.patch & (self.patch - 1) or self.downsample % self.patch:
+            raise UserError(
+                f"{name}: patch must be a power of two and at most downsample {self.downsample}, found {self.patch}"
+            )
+        expected = (self.downsample // self.patch).bit_length()
         if len(self.widths) != expected:
             raise UserError(
-                f"{name}: widths needs {expected} items at downsample {self.downsample}, found {self.widths}"
+                f"{name}: widths needs {expected} items at downsample {self.downsample} and patch {self.patch}, found"
+                f" {self.widths}"
             )
         require_multiples(name, "norm_groups", self.norm_groups, widths=self.widths)
         return self

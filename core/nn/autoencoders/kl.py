@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, cast
 
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Generator, Tensor, nn
 
 from core.nn.pretrained import load_folder
@@ -15,6 +16,9 @@ from core.types import Batch, LatentSpec, Posterior
 if TYPE_CHECKING:
     from core.nn.autoencoders.config import GridAutoencoderConfig
 
+# Points and patches as einops writes them, by the number of axes of space.
+_PATTERNS = {2: ("b c (h p) (w q)", "b (c p q) h w"), 3: ("b c (d p) (h q) (w r)", "b (c p q r) d h w")}
+
 
 class GridAutoencoder(nn.Module, ABC):
     """`Batch` to latent and back; see `GridAutoencoderConfig`. Subclasses hold the library's network."""
@@ -23,7 +27,7 @@ class GridAutoencoder(nn.Module, ABC):
         super().__init__()
         self.network: Any = network
         self.spec: LatentSpec = config.spec
-        self._kl_weight = config.kl_weight
+        self._kl_weight, self._patch = config.kl_weight, config.patch
 
     @abstractmethod
     def encode(self, batch: Batch) -> Posterior:
@@ -73,12 +77,12 @@ class PlaneAutoencoder(GridAutoencoder):
     def encode(self, batch: Batch) -> Posterior:
         """See `GridAutoencoder.encode`; a colour network gets one channel on all three."""
         data = batch.data.expand(-1, 3, -1, -1) if self._grey else batch.data
-        posterior = self.network.encode(data).latent_dist
+        posterior = self.network.encode(to_channels(data, self._patch)).latent_dist
         return Posterior(mean=posterior.mean, logvar=posterior.logvar)
 
     def reconstruct(self, latent: Tensor) -> Tensor:
         """See `GridAutoencoder.reconstruct`; the mean over the channels of a colour network."""
-        data = self.network.decode(latent, return_dict=False)[0]
+        data = to_points(self.network.decode(latent, return_dict=False)[0], self._patch)
         return data.mean(dim=1, keepdim=True) if self._grey else data
 
 
@@ -90,8 +94,8 @@ class VolumeAutoencoder(GridAutoencoder):
 
         network = AutoencoderKL(
             spatial_dims=3,
-            in_channels=config.channels,
-            out_channels=config.channels,
+            in_channels=_channels(config),
+            out_channels=_channels(config),
             num_res_blocks=config.num_blocks,
             channels=config.widths,
             attention_levels=(False,) * len(config.widths),
@@ -106,12 +110,12 @@ class VolumeAutoencoder(GridAutoencoder):
 
     def encode(self, batch: Batch) -> Posterior:
         """See `GridAutoencoder.encode`."""
-        mean, sigma = self.network.encode(batch.data)
+        mean, sigma = self.network.encode(to_channels(batch.data, self._patch))
         return Posterior(mean=mean, logvar=2 * sigma.log())
 
     def reconstruct(self, latent: Tensor) -> Tensor:
         """See `GridAutoencoder.reconstruct`."""
-        return self.network.decode(latent)
+        return to_points(self.network.decode(latent), self._patch)
 
 
 def divergence(posterior: Posterior) -> Tensor:
@@ -120,20 +124,44 @@ def divergence(posterior: Posterior) -> Tensor:
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).mean(1)
 
 
+def to_channels(data: Tensor, patch: int) -> Tensor:
+    """Return data ``batch channel *space`` with the points of every patch, ``patch`` along each axis, as channels.
+
+    In 2-D it is torch's ``pixel_unshuffle``: the channels of a point lie together, then go row by row of the patch.
+    """
+    points, channels = _PATTERNS[data.ndim - 2]
+    return rearrange(data, f"{points} -> {channels}", **_edges(data, patch)) if patch > 1 else data
+
+
+def to_points(data: Tensor, patch: int) -> Tensor:
+    """Return the inverse of `to_channels`."""
+    points, channels = _PATTERNS[data.ndim - 2]
+    return rearrange(data, f"{channels} -> {points}", **_edges(data, patch)) if patch > 1 else data
+
+
+def _edges(data: Tensor, patch: int) -> dict[str, int]:
+    return dict.fromkeys("pqr"[: data.ndim - 2], patch)
+
+
+def _channels(config: GridAutoencoderConfig) -> int:
+    """Return the channels that the library's network takes."""
+    return config.channels * config.patch ** len(config.space)
+
+
 def _plane_network(config: GridAutoencoderConfig) -> Any:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     levels = len(config.widths)
     return AutoencoderKL(
-        in_channels=config.channels,
-        out_channels=config.channels,
+        in_channels=_channels(config),
+        out_channels=_channels(config),
         down_block_types=cast(Any, ("DownEncoderBlock2D",) * levels),
         up_block_types=cast(Any, ("UpDecoderBlock2D",) * levels),
         block_out_channels=cast(Any, config.widths),
         layers_per_block=config.num_blocks,
         latent_channels=config.latent_channels,
         norm_num_groups=config.norm_groups,
-        sample_size=config.space[0],
+        sample_size=config.space[0] // config.patch,
     )
 
 

@@ -13,9 +13,10 @@ PLANE = GridAutoencoderConfig(
     channels=2, space=(8, 16), latent_channels=3, downsample=4, widths=(4, 8, 8), num_blocks=1, norm_groups=4
 )
 VOLUME = PLANE.model_copy(update={"space": (4, 8, 8)})
+FOLDED = [config.model_copy(update={"patch": 2, "widths": (4, 8)}) for config in (PLANE, VOLUME)]
 
 
-@pytest.fixture(params=[PLANE, VOLUME], ids=["plane", "volume"])
+@pytest.fixture(params=[PLANE, VOLUME, *FOLDED], ids=["plane", "volume", "plane of patches", "volume of patches"])
 def config(request):
     return request.param
 
@@ -122,3 +123,23 @@ def test_training_lowers_the_loss(config):
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4])
+def test_patches_become_channels_as_torch_shuffles_pixels(patch):
+    from core.nn.autoencoders.kl import to_channels, to_points
+
+    data = torch.arange(2 * 3 * 8 * 4).view(2, 3, 8, 4)
+    found = to_channels(data, patch)
+    assert torch.equal(found, torch.nn.functional.pixel_unshuffle(data, patch))
+    assert torch.equal(to_points(found, patch), data)
+
+
+def test_patches_of_a_volume_hold_neighbours():
+    from core.nn.autoencoders.kl import to_channels, to_points
+
+    data = torch.arange(3 * 4 * 8 * 2).view(1, 3, 4, 8, 2)
+    found = to_channels(data, 2)
+    assert found.shape == (1, 24, 2, 4, 1)
+    assert found[0, 8:16, 1, 3, 0].tolist() == data[0, 1, 2:4, 6:8, 0:2].flatten().tolist()
+    assert torch.equal(to_points(found, 2), data)
