@@ -1,53 +1,18 @@
 """Given CLIP text encoders (method E1): what transformers and diffusers would compute from the same folder."""
 
-import json
-
 import pytest
 import torch
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from core.errors import UserError
 from core.nn import ClipTextEncoders
 from core.types import Batch
-
-LENGTH = 12
-
-
-def write_tokenizer(folder):
-    """CLIP's byte tokenizer without merges: every character of a word is a token."""
-    folder.mkdir(parents=True)
-    letters = sorted(ByteLevel.alphabet())
-    words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    return len(words)
-
-
-def write_encoder(folder, kind, tokens, **settings):
-    config = CLIPTextConfig(
-        vocab_size=tokens,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=LENGTH,
-        bos_token_id=tokens - 2,
-        eos_token_id=tokens - 1,
-        pad_token_id=tokens - 1,
-        **settings,
-    )
-    torch.manual_seed(settings["hidden_size"])
-    kind(config).eval().save_pretrained(folder, safe_serialization=True)
+from tests.unit.nn.prompts.clip_folder import LENGTH, write_encoder, write_tokenizer, write_two_encoders
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder in the layout of Stable Diffusion XL, with tiny random encoders."""
-    folder = tmp_path_factory.mktemp("sdxl")
-    for number, (name, kind) in enumerate((("", CLIPTextModel), ("_2", CLIPTextModelWithProjection))):
-        tokens = write_tokenizer(folder / f"tokenizer{name}")
-        write_encoder(folder / f"text_encoder{name}", kind, tokens, hidden_size=8 + 4 * number, projection_dim=10)
-    return folder
+    return write_two_encoders(tmp_path_factory.mktemp("sdxl"))
 
 
 def batch_of(*texts):
