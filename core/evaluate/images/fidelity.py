@@ -89,20 +89,23 @@ def _symmetric_root(matrix: np.ndarray) -> np.ndarray:
 def frechet_interval(
     first: np.ndarray, second: np.ndarray, *, patients: Sequence[Hashable] | None = None, seed: int = 0
 ) -> ConfidenceInterval:
-    """Return the Fréchet distance with its basic bootstrap interval, 2 v - q, not below 0.
+    """Return the Fréchet distance with the width of its bootstrap interval around the value, not below 0.
 
-    A resample repeats images, which makes the distance larger: the interval of percentiles would lie above the value.
-    ``patients`` given: the rows of both sets are the same studies, resampled together. Otherwise each set is resampled.
+    A resample repeats images, which makes every distance larger: the percentiles are shifted so that their median is
+    the value. ``patients`` given: the rows of both sets are the same studies, resampled together. Otherwise each set is
+    resampled.
     """
-    interval = bootstrap(
-        lambda rows: frechet_distance(first[rows[rows < len(first)]], second[_partner_rows(rows, first, patients)]),
-        len(first) if patients is not None else len(first) + len(second),
-        patients=patients,
-        resamples=_RESAMPLES,
-        seed=seed,
-    )
-    low, high = 2 * interval.value - interval.high, 2 * interval.value - interval.low
-    return replace(interval, low=max(0.0, low), high=max(0.0, high))
+    distances: list[float] = []
+
+    def statistic(rows: np.ndarray) -> float:
+        chosen = first[rows[rows < len(first)]], second[_partner_rows(rows, first, patients)]
+        distances.append(frechet_distance(*chosen))
+        return distances[-1]
+
+    num = len(first) if patients is not None else len(first) + len(second)
+    interval = bootstrap(statistic, num, patients=patients, resamples=_RESAMPLES, seed=seed)
+    shift = interval.value - float(np.median(distances))
+    return replace(interval, low=max(0.0, interval.low + shift), high=interval.high + shift)
 
 
 def _partner_rows(rows: np.ndarray, first: np.ndarray, patients: Sequence[Hashable] | None) -> np.ndarray:
