@@ -42,7 +42,8 @@ class Linear:
         mask = torch.ones_like(prompt) if conditioning.prompt_mask is None else conditioning.prompt_mask
         total = (prompt * mask).sum(1)
         if context is not None:
-            total = total + 10 * (context.tokens[..., 0] * context.mask).sum(1)
+            added = 10 * (context.tokens[..., 0] * context.mask).sum(1)
+            total = total + added.repeat(len(z) // len(added))  # branches may share a context
         return z + total[:, None]
 
 
