@@ -94,7 +94,8 @@ class DiffuseChoice(Table):
     there is more noise, as large latents need.
     ``density`` of the training levels: ``uniform`` in time, or the sigmoid of a normal variable with
     ``density_location`` and ``density_scale``. ``min_snr_gamma`` weighs the noise levels of the phase `diffuse`; the
-    phase `guide` counts them equally.
+    phase `guide` counts them equally. ``denoisers``: one for ``each`` modality, or one ``shared`` by all images that
+    declare equal ones (MediSyn).
     """
 
     objective: Objective = "epsilon"

@@ -91,11 +91,11 @@ if TYPE_CHECKING:
     from core.nn.denoisers.unet0d import VectorUNet
     from core.nn.denoisers.unet2d import install_diffusers_sites
     from core.nn.denoisers.unet3d import install_monai_sites
+    from core.nn.parameterisation import Parameterisation
     from core.nn.presets import PROMPT_WIDTHS, GridNetworks, grid_networks
     from core.nn.pretrained import load_prompt_encoder
     from core.nn.prompts.clip import ClipTextEncoders
     from core.nn.prompts.config import GridPromptEncoderConfig, TextPromptEncoderConfig
-    from core.nn.parameterisation import Parameterisation
     from core.nn.schedule import (
         NUM_TIMESTEPS,
         NoiseSchedule,

@@ -34,9 +34,9 @@ class ClipTextEncoders(nn.Module):
 
     def __init__(self, folder: str, decode: Callable[[Tensor], str]) -> None:
         super().__init__()
-        found = encoder_folders(Path(folder).expanduser())
-        self._decode, self._tokenizers = decode, [_tokenizer(tokenizer) for _, tokenizer in found]
-        self.encoders = nn.ModuleList([_encoder(encoder) for encoder, _ in found])
+        folders = encoder_folders(Path(folder).expanduser())
+        self._decode, self._tokenizers = decode, [_tokenizer(tokenizer) for _, tokenizer in folders]
+        self.encoders = nn.ModuleList([_encoder(encoder) for encoder, _ in folders])
         self.requires_grad_(False).eval()
         configs: list[Any] = [encoder.config for encoder in self.encoders]
         self._length = min(int(config.max_position_embeddings) for config in configs)
@@ -92,16 +92,16 @@ def holds_clip(folder: Path) -> bool:
 def encoder_folders(folder: Path) -> list[tuple[Path, Path]]:
     """Return the folders of encoders and of their tokenizers; `UserError` where there are none."""
     if (folder / "config.json").is_file():
-        own = folder / "tokenizer"
-        return [(folder, own if own.is_dir() else folder)]
-    found = [(folder / one, folder / two) for one, two in _FOLDERS if (folder / one / "config.json").is_file()]
-    if not found:
+        inside = folder / "tokenizer"
+        return [(folder, inside if inside.is_dir() else folder)]
+    folders = [(folder / one, folder / two) for one, two in _FOLDERS if (folder / one / "config.json").is_file()]
+    if not folders:
         what = "holds no text encoder" if folder.is_dir() else "is not a folder"
         raise UserError(
             f"init_from '{folder}' {what}; give a folder of a CLIP text model, or one with text_encoder/ and tokenizer/"
             " in it (and text_encoder_2/ and tokenizer_2/, as Stable Diffusion XL has)"
         )
-    return found
+    return folders
 
 
 def _tokenizer(folder: Path) -> Any:
