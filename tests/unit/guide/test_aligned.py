@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from core.config.recipe import GuideChoice
-from core.guide.aligned import AlignedUpdate
+from core.guide.aligned import AlignedBranch, AlignedUpdate
 from core.guide.attention import attach_guidance
 from core.guide.context_encoder import joined, new_context_encoder
 from core.io.geometry import centred
@@ -180,6 +181,21 @@ def test_gradients_reach_the_sender_through_every_site_and_with_checkpointing(ra
             assert gradients[kind, checkpointed].abs().max() > 1e-4
     for kind in ("frontal", "volume"):
         torch.testing.assert_close(gradients[kind, False], gradients[kind, True], rtol=1e-3, atol=1e-5)
+
+
+def test_the_branch_is_a_gated_residual_block_of_modulated_features(randomised):
+    branch = randomised(AlignedBranch(3, (8, 8), 6, WIDTH))
+    draws = torch.Generator().manual_seed(2)
+    z, embedding = torch.randn(2, 3, 8, 8, generator=draws), torch.randn(2, WIDTH, generator=draws)
+    scale, shift, gate = branch.modulation(embedding)[:, :, None, None].split(6, 1)
+    hidden = F.conv2d(z, branch.enter.weight, branch.enter.bias, padding=1)
+    grouped = hidden.reshape(2, 2, -1)  # two groups of three features
+    variance, mean = torch.var_mean(grouped, 2, correction=0, keepdim=True)
+    normed = ((grouped - mean) / (variance + 1e-5).sqrt()).reshape(hidden.shape)
+    normed = normed * branch.norm.weight[:, None, None] + branch.norm.bias[:, None, None]
+    modulated = normed * (1 + scale) + shift
+    body = F.conv2d(modulated * modulated.sigmoid(), branch.body.weight, branch.body.bias, padding=1)
+    assert torch.allclose(branch(z, embedding), (hidden + body) * (1 + gate), atol=1e-5)
 
 
 def test_the_level_decides_how_much_is_sent(randomised):
