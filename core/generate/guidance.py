@@ -178,7 +178,8 @@ def stacked(conditionings: Sequence[Conditioning]) -> Conditioning:
 
 
 def _stacked_or_shared(contexts: Sequence[Context]) -> Context | None:
-    if all(context is contexts[0] for context in contexts):
+    # Aligned features are added to a site row by row, so that theirs have to be as many.
+    if not contexts or (all(context is contexts[0] for context in contexts) and not contexts[0].aligned):
         return contexts[0] if contexts else None
     return stacked_contexts(contexts)
 

@@ -22,7 +22,7 @@ from core.generate.guidance import (
 )
 from core.generate.joint_sampling import Contexts, Output, joint_predictions, sample_jointly
 from core.nn import Parameterisation, alpha_sigma
-from core.types import Conditioning, Context
+from core.types import Conditioning, Context, PatientGrid
 
 NONE, PROMPT, PARTNER = Branch(False, False), Branch(True, False), Branch(False, True)
 LEVEL = torch.tensor(0.0)
@@ -287,3 +287,14 @@ def test_stacked_prompts_are_padded_with_masked_tokens():
     assert both.prompt_mask is not None
     assert both.prompt_mask.tolist() == [[True, False]] * 6
     assert stacked([short]) is short
+
+
+def test_a_context_is_shared_by_branches_unless_it_has_aligned_features():
+    """Attention reads a shared context for all branches; aligned features are added row by row."""
+    shared = replace(prompted(1.0), context=CONTEXTS.present["b"])
+    assert stacked([shared, shared]).context is shared.context
+    grid = PatientGrid(cells=(None, None, None), order=())
+    aligned = replace(shared, context=replace(CONTEXTS.present["b"], aligned={grid: torch.ones(3, 1)}))
+    both = stacked([aligned, aligned]).context
+    assert both is not None
+    assert [len(both.tokens), len(both.aligned[grid])] == [6, 6]
