@@ -94,7 +94,11 @@ def encoder_folders(folder: Path) -> list[tuple[Path, Path]]:
     if (folder / "config.json").is_file():
         inside = folder / "tokenizer"
         return [(folder, inside if inside.is_dir() else folder)]
-    folders = [(folder / one, folder / two) for one, two in _FOLDERS if (folder / one / "config.json").is_file()]
+    folders = [
+        (folder / encoder, folder / tokenizer)
+        for encoder, tokenizer in _FOLDERS
+        if (folder / encoder / "config.json").is_file()
+    ]
     if not folders:
         what = "holds no text encoder" if folder.is_dir() else "is not a folder"
         raise UserError(
