@@ -124,7 +124,7 @@ class GuideChoice(Table):
     that a flow reads no partner (F4, F8).
     ``studies``: pairs of modalities take turns, or ``whole`` studies are denoised (F9). ``trains``: the context
     encoders and what is attached to the denoisers, or ``all``, the denoisers and their prompts too (F9).
-    ``own_latents``: probability per step that partners read the model's clean estimate of a flow (F9).
+    ``generated_partners``: probability per step that partners read the model's clean estimate of a flow (F9).
     ``aligned``: partners that have positions in the patient also send ``aligned_width`` features at the resolution of
     their latents, ``beside`` their tokens or ``alone`` (F7). A report has no positions and always sends tokens.
     """
@@ -143,7 +143,7 @@ class GuideChoice(Table):
     partner_drop: float = Field(default=0.0, ge=0, lt=1)
     studies: Literal["pairs", "whole"] = "pairs"
     trains: Literal["sublayers", "all"] = "sublayers"
-    own_latents: float = Field(default=0.0, ge=0, le=1)
+    generated_partners: float = Field(default=0.0, ge=0, le=1)
     aligned: Literal["none", "beside", "alone"] = "none"
     aligned_width: int = Field(default=32, ge=1)
 

@@ -192,9 +192,7 @@ def _base(registry: Registry, recipe: str, preset: str, *, extended: bool) -> di
     method, sizes = registry.recipe(recipe), registry.preset(preset)
     training = sizes.model_dump(exclude_none=True, exclude={"extended", "sampler"})
     for phase, published in method.train.get(preset, {}).items():
-        training.setdefault(
-            phase, dict(training["guide"])
-        )
+        training.setdefault(phase, dict(training["guide"]))
         training[phase] |= published.model_dump(exclude_none=True)
     if extended and sizes.extended is None:
         able = [name for name, other in registry.presets.items() if other.extended is not None]

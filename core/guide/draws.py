@@ -5,7 +5,7 @@ All draws are for the whole batch, from one generator on the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -13,21 +13,29 @@ from torch import Generator, Tensor
 from core.config.recipe import GuideChoice
 
 DrawLevels = Callable[[int, Generator], Tensor]  # log-SNR ``batch``
-ALL_TAKE_PART = 0.5  # of the steps on whole studies; the others train a random subset of the modalities
+ALL_TAKE_PART = 0.3  # of the steps on whole studies; in the others some modalities are left out, and may prompt
+READS_ALL = 0.5  # of the studies of a flow that reads partners; in the others it reads a random subset
 
 
-def draw_participants(names: Sequence[str], generator: Generator) -> tuple[str, ...]:
+def draw_participants(
+    names: Sequence[str], generator: Generator, prompted: Mapping[str, int] | None = None
+) -> tuple[str, ...]:
     """Draw which modalities of a whole study are denoised together, in their order (method F9).
 
-    In half of the steps all of them, as joint generation has them. In the other half a random subset of at least two,
-    so that what is left out may prompt, and any subset can be generated.
+    In a share `ALL_TAKE_PART` of the steps all of them, as joint generation has them. Otherwise one modality is left
+    out, so that it may prompt, and with it some of the others: two at least remain. ``prompted``: how many of the
+    others each modality prompts; one is left out in proportion to it, all alike where it is left out or empty.
     """
-    alone = len(names) < 3
-    everyone = float(torch.rand((), generator=generator)) < ALL_TAKE_PART
+    everyone, first = torch.rand(2, generator=generator).tolist()
     order = torch.rand(len(names), generator=generator).argsort().tolist()
-    size = 2 + int(torch.randint(0, max(len(names) - 1, 1), (1,), generator=generator))
-    chosen = set(order[:size])
-    return tuple(names) if alone or everyone else tuple(name for row, name in enumerate(names) if row in chosen)
+    size = 2 + int(torch.randint(0, max(len(names) - 2, 1), (1,), generator=generator))
+    if len(names) < 3 or everyone < ALL_TAKE_PART:
+        return tuple(names)
+    weights = torch.tensor([float((prompted or {}).get(name, 0)) for name in names])
+    weights = weights if weights.any() else torch.ones(len(names))
+    prompting = int((weights.cumsum(0) > first * weights.sum()).nonzero()[0])
+    chosen = set([row for row in order if row != prompting][:size])
+    return tuple(name for row, name in enumerate(names) if row in chosen)
 
 
 def draw_study_levels(
@@ -66,7 +74,7 @@ def draw_readers(num: int, batch: int, generator: Generator, partner_drop: float
     rows = []
     for receiver in range(num):
         alone, whole = torch.rand(2, batch, generator=generator)
-        some = draw_subsets(num - 1, batch, generator, most=num - 1) | (whole < ALL_TAKE_PART)
+        some = draw_subsets(num - 1, batch, generator, most=num - 1) | (whole < READS_ALL)
         read = some & (alone >= partner_drop)
         itself = torch.zeros(1, batch, dtype=torch.bool)
         rows.append(torch.cat([read[:receiver], itself, read[receiver:]]))

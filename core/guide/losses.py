@@ -78,7 +78,7 @@ def cross_guidance_mse(receiver: FlowState, noisy: Noisy, context: Context | Non
 
 
 @torch.no_grad()
-def own_estimate(receiver: FlowState, noisy: Noisy, context: Context | None) -> Tensor:
+def clean_estimate(receiver: FlowState, noisy: Noisy, context: Context | None) -> Tensor:
     """Return the model's clean estimate of a flow, ``batch channel *space``; where given, the latent (method F9)."""
     predicted = receiver.denoiser(noisy.latent, noisy.level, replace(receiver.conditioning, context=context)).float()
     estimate = receiver.diffusion.parameterisation.to_clean(noisy.latent, predicted, noisy.level)

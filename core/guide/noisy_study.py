@@ -17,9 +17,9 @@ from core.guide.losses import (
     FlowState,
     SelfReconstructionHead,
     at_level,
+    clean_estimate,
     cross_guidance_mse,
     encode_context,
-    own_estimate,
     trainable,
 )
 from core.types import Context
@@ -72,8 +72,8 @@ class NoisyStudy:
             ]
         self.readers = draw_readers(len(flows), size, generator, choice.partner_drop)[:, :, rows]
         self.contexts = [encode_context(flow, noisy) for flow, noisy in zip(self.flows, self.noisy, strict=True)]
-        own = float(torch.rand((), generator=generator)) < choice.own_latents
-        self.partner_contexts = self._own_contexts(generator) if own else self.contexts
+        estimated = float(torch.rand((), generator=generator)) < choice.generated_partners
+        self.partner_contexts = self._estimated_contexts(generator) if estimated else self.contexts
 
     def cross_guidance_terms(self) -> dict[str, Tensor]:
         """Denoise each flow with the contexts of the others that it reads (method E13, F4)."""
@@ -118,12 +118,12 @@ class NoisyStudy:
         read = self.readers[receiver]
         return joined([encoder.readable(contexts[i], read[i]) for i, encoder in zip(senders, encoders, strict=True)])
 
-    def _own_contexts(self, generator: Generator) -> list[Context]:
+    def _estimated_contexts(self, generator: Generator) -> list[Context]:
         """Return the contexts of the model's clean estimates, noised anew, as sampling will show them (method F9)."""
         size, shard = self.batch_rows.size, self.batch_rows.shard
         contexts = []
         for index, (flow, noisy) in enumerate(zip(self.flows, self.noisy, strict=True)):
-            estimate = own_estimate(flow, noisy, self._context_for(index, self.contexts))
+            estimate = clean_estimate(flow, noisy, self._context_for(index, self.contexts))
             with shard.noise(size):
                 contexts.append(encode_context(flow, at_level(estimate, noisy.level, noisy.clean, generator)))
         return contexts

@@ -217,7 +217,13 @@ class _Step:
             return pair, self.indices[pair][int(torch.randint(0, len(self.indices[pair]), (1,), generator=draws))]
         first = self._used[int(torch.randint(0, len(self._used), (1,), generator=draws))]
         visible = self.studies.visible[first]
-        return draw_participants([name for name in self.guide_round.members if name in visible], draws), first
+        names = [name for name in self.guide_round.members if name in visible]
+        return draw_participants(names, draws, self._num_prompted(names)), first
+
+    def _num_prompted(self, names: Sequence[str]) -> dict[str, int]:
+        """Return how many of these modalities each of them prompts."""
+        members = self.guide_round.members
+        return {name: sum(name in members[other].encoders for other in names) for name in names}
 
     def _equal(self, names: Sequence[str], indices: Sequence[int]) -> Tensor:
         """Return bool ``batch batch``: studies with the same text, and a study that was drawn twice."""

@@ -208,9 +208,18 @@ def test_all_or_some_modalities_of_a_study_take_part_in_their_order():
     names, draws = ("a", "b", "c", "d"), generator()
     drawn = [draw_participants(names, draws) for _ in range(3000)]
     assert all(2 <= len(one) == len(set(one)) and list(one) == sorted(one) for one in drawn)
-    share = sum(one == names for one in drawn) / 3000
-    assert share == pytest.approx(0.5 + 0.5 / 3, abs=0.03)
+    assert sum(one == names for one in drawn) / 3000 == pytest.approx(0.3, abs=0.03)
+    assert {len(one) for one in drawn} == {2, 3, 4}
     assert draw_participants(("a", "b"), draws) == ("a", "b")
+
+
+def test_a_modality_that_prompts_others_is_left_out_more_often():
+    draws = generator()
+    drawn = [draw_participants(("a", "b", "c", "d"), draws, {"a": 3, "b": 1}) for _ in range(3000)]
+    some = [one for one in drawn if len(one) < 4]
+    without = {name: sum(name not in one for one in some) / len(some) for name in "abcd"}
+    assert without["a"] > 0.75 > without["b"]
+    assert all("a" not in one or "b" not in one for one in some), "one that prompts is always left out"
 
 
 # E14 -----------------------------------------------------------------------------------------------------------------

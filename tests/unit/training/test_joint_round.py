@@ -15,7 +15,7 @@ from core.train import main as train
 
 ROOT = Path(__file__).parents[3]
 SHORT = ["--flow", "toy_vector-toy_grid", "--data", "toy", "--steps", "3", "--run", "run", "--set=guide.trains=all"]
-SHORT += ["--set=phases.freeze=then_joint", "--set=guide.studies=whole", "--set=guide.own_latents=0.5"]
+SHORT += ["--set=phases.freeze=then_joint", "--set=guide.studies=whole", "--set=guide.generated_partners=0.5"]
 SHORT += ["--set=guide.clean=0.3", "--set=guide.aligned=beside", "--set=diffuse.objective=v"]
 SHORT += ["--set=diffuse.schedule=cosine", "--set=training.measure.samples=8"]
 DENOISER = "toy_grid.denoiser"
