@@ -31,7 +31,10 @@ def info_nce(a: Tensor, b: Tensor, logit_scale: Tensor, equal: Tensor | None = N
 
 
 def scaled_cosines(a: Tensor, b: Tensor, logit_scale: Tensor) -> Tensor:
-    """Return cosines over the temperature, within CLIP's bounds."""
+    """Return the cosines over the temperature, within CLIP's bounds, ``row column``; ``a`` ``row width`` of unit norm.
+
+    ``b`` ``column width`` of unit norm.
+    """
     return a @ b.T * logit_scale.clamp(0, math.log(100)).exp()
 
 

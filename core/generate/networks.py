@@ -54,7 +54,7 @@ class Networks:
         return self._about.get(key, {})
 
     def save(self, phase: str, key: str, **about: Any) -> None:
-        """Write a trained weight set under its phase; what `core.guide.attention` attached to it is a set of its own."""
+        """Write a trained weight set under its phase. What is attached to a denoiser is another weight set."""
         owners = list(self.sets[key].owners) if key in self.sets else []
         self._about[key] = {"weight_set": key, "modalities": owners, **about}
         sites = self._modules.get(f"sites.{key}")

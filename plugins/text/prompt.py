@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from core.api import Sample
-from core.nn import ClipTextEncoders, TextPromptEncoderConfig, load_prompt_encoder
+from core.nn import TextPromptEncoderConfig
 from plugins.text.preprocess import ReportTokenizerConfig
 
 
@@ -25,6 +25,8 @@ class ReportPromptEncoderConfig(TextPromptEncoderConfig):
         """Build the encoder, with random weights or those of ``init_from``. `UserError` for a wrong folder."""
         if self.init_from is None:
             return super().build()
+        from core.nn import ClipTextEncoders, load_prompt_encoder
+
         folder = Path(self.init_from).expanduser()
         weights = next((path for path in _weight_files(folder) if path.is_file()), None)
         if weights is not None:

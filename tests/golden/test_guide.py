@@ -17,6 +17,7 @@ from core.guide.losses import (
     ContextContrast,
     FlowState,
     at_level,
+    clean_estimate,
     cross_guidance_mse,
     encode_context,
 )
@@ -166,6 +167,21 @@ def test_a_clean_flow_carries_no_noise_and_is_not_learned_from():
     noisy_a, noisy_b = at_level(a.latent, level, is_a, draws), at_level(b.latent, level, is_b, draws)
     expected = cross_guidance_mse(a, noisy_a, encode_context(b, noisy_b))[~is_a].mean()
     assert torch.allclose(terms["a given b"], expected)
+
+
+def test_the_clean_estimate_is_the_denoiser_s_and_a_given_latent_stays():
+    """Method F9: z = alpha x + sigma eps solved for x with the predicted noise."""
+    a = flow(3, 1)
+    clean = torch.tensor([True, False, False, True, False, False])
+    level = log_snr_of_timestep(torch.full((6,), 600))
+    noisy = at_level(a.latent, level, clean, generator())
+    estimate = clean_estimate(a, noisy, None)
+    with torch.no_grad():
+        eps = a.denoiser(noisy.latent, level, a.conditioning)
+    alpha, sigma = level.sigmoid().sqrt()[:, None], (-level).sigmoid().sqrt()[:, None]
+    assert torch.allclose(estimate[~clean], ((noisy.latent - sigma * eps) / alpha)[~clean], atol=1e-5)
+    assert torch.equal(estimate[clean], a.latent[clean])
+    assert not estimate.requires_grad
 
 
 # F3 ------------------------------------------------------------------------------------------------------------------

@@ -39,8 +39,14 @@ def test_an_alias_in_a_table_stands_for_its_members_and_a_name_goes_before_it():
         ("context_scale={ct = inf}", "sampler.context_scale: a guidance scale of 'ct' is a number between 0 and 100"),
         ("scale=true", "sampler.scale: a guidance scale is a number between 0 and 100, found 'True'"),
         ("scale.cct=2", "no modality for sampler.scale 'cct'"),
-        ("guidance_order=both", "sampler.guidance_order: Input should be 'prompt_first' or 'context_first', found 'both'"),
-        ("interval=[3, -4]", "sampler.interval: an interval of guidance rises, from the noisier log-SNR to the cleaner"),
+        (
+            "guidance_order=both",
+            "sampler.guidance_order: Input should be 'prompt_first' or 'context_first', found 'both'",
+        ),
+        (
+            "interval=[3, -4]",
+            "sampler.interval: an interval of guidance rises, from the noisier log-SNR to the cleaner",
+        ),
         ("interval=[0.8]", "sampler.interval: an interval of guidance is two log-SNR, e.g. [-4, 3], found '[0.8]'"),
         ("interval=[0, inf]", "sampler.interval: an interval of guidance is two log-SNR, e.g. [-4, 3]"),
         ("interval=0.5", "sampler.interval: an interval of guidance is two log-SNR, e.g. [-4, 3], found '0.5'"),

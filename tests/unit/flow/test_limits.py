@@ -44,7 +44,10 @@ def warned(call):
             {"recipe": "medm2g", "preset": "small", "set": ["sampler.solver=heun"]},
             "sampler.eta = 1.0 needs the solver 'ddim', found 'heun'",
         ),
-        ({"recipe": "medm2g", "set": ["training.guide.accumulate=2"]}, "training.guide.accumulate = 2: with guide.contrast a whole batch"),
+        (
+            {"recipe": "medm2g", "set": ["training.guide.accumulate=2"]},
+            "training.guide.accumulate = 2: with guide.contrast a whole batch",
+        ),
         (
             {"set": ["align.target_temperature=0.3", "align.equal_reports=masked"]},
             "align.target_temperature = 0.3 is used with align.equal_reports 'soft' only, found",

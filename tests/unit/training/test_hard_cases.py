@@ -43,7 +43,19 @@ def test_without_align_nothing_is_prompted_and_the_table_is_there(folder, capsys
 
 
 def test_a_pair_that_an_earlier_round_has_coupled_is_not_trained_again(folder):
-    main(["--flow", "toy_vector-toy_grid,toy_vector+toy_grid-toy_view", "--data", "three_toys", "--run", "run", *SHORT, "--recipe", "medm2g"])
+    main(
+        [
+            "--flow",
+            "toy_vector-toy_grid,toy_vector+toy_grid-toy_view",
+            "--data",
+            "three_toys",
+            "--run",
+            "run",
+            *SHORT,
+            "--recipe",
+            "medm2g",
+        ]
+    )
     about = json.loads((folder / "run/guide/context.toy_view/about.json").read_text())
     assert about["pairs"] == [["toy_vector", "toy_view"], ["toy_grid", "toy_view"]]
 

@@ -84,8 +84,9 @@ def watched(tmp_path_factory):
                 "three_toys",
                 "--steps",
                 "6",
+                "--run",
+                "run",
             ]
-            + ["--run", "run"]
         )
     return SimpleNamespace(rounds=rounds, targets=targets, folder=folder)
 
