@@ -36,6 +36,7 @@ from core.config.toml import Table, merged, read_toml
 from core.errors import UserError, format_validation_error, join_choices, nearest, unknown_name
 
 Layer = tuple[str, dict[str, Any]]
+COMMAND_LINE = "command line"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class Flags:
 def layers_of(flags: Flags) -> list[Layer]:
     """Return run file, flags and ``--set``, lowest first."""
     layers = [(f"--config {flags.config}", read_toml(flags.config))] if flags.config else []
-    return [*layers, ("command line", _from_flags(flags)), ("--set", _from_sets(flags.set))]
+    return [*layers, (COMMAND_LINE, _from_flags(flags)), ("--set", _from_sets(flags.set))]
 
 
 def _from_flags(flags: Flags) -> dict[str, Any]:
@@ -76,10 +77,20 @@ def _from_flags(flags: Flags) -> dict[str, Any]:
     if flags.phase is not None:
         given["phases"] = {"run": _names(flags.phase)}
     if flags.steps is not None:
-        given["training"] = {
-            phase: {"steps": flags.steps, "steps_tokens": flags.steps, "epochs": 0} for phase in PHASES
-        }
+        given["training"] = {phase: _steps(flags.steps) for phase in PHASES}
     return given
+
+
+def _steps(number: int) -> dict[str, int]:
+    return {"steps": number, "steps_tokens": number, "epochs": 0}
+
+
+def _with_joint_steps(given: Mapping[str, Any], below: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Let the steps of every phase be those of the joint round too, where the recipe gives it a training."""
+    training = given.get("training")
+    if not training or "joint" not in below["training"]:
+        return given
+    return merged(given, {"training": {"joint": training["guide"]}})
 
 
 def _names(text: str) -> list[str]:
@@ -152,7 +163,7 @@ def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None
     tables = _base(registry, recipe, preset, extended=flags.extended)
     config = _validated(tables, f"recipe '{recipe}' at preset '{preset}'")
     for source, table in layers:
-        tables = _laid_over(tables, table)
+        tables = _laid_over(tables, _with_joint_steps(table, tables) if source == COMMAND_LINE else table)
         config = _validated(tables, source)
     for key, instead in (("extended", "give --extended, or set training.PHASE.steps"), ("sampler", "set sampler.KEY")):
         if getattr(config.training, key) is not None:

@@ -1,6 +1,5 @@
 """Every recipe of a paper takes training steps at ``tiny`` by one command, without a warning, and generates."""
 
-import json
 import warnings
 from pathlib import Path
 
@@ -48,8 +47,7 @@ def test_a_recipe_trains_and_generates(recipe, folder, monkeypatch, capsys):
     strict(train, ["--recipe", recipe, "--run", recipe, *SHORT, *given])
     assert "weights, log and configuration" in capsys.readouterr().out
     strict(generate, ["--run", recipe, "--out", f"{recipe}-out", "--prompt", "text=No acute findings.", "--num", "1"])
-    written = json.loads((folder / f"{recipe}-out" / "generate.json").read_text())
-    assert written["recipe"] == recipe
+    assert list((folder / f"{recipe}-out").rglob("*xray_frontal*.png"))
     if recipe == "medisyn":
         weights = {path.parent.name for path in (folder / recipe / "diffuse").rglob("weights.safetensors")}
         assert {name for name in weights if "denoiser" in name} == {"image.denoiser"}, "one for all image types"

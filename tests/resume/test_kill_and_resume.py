@@ -19,7 +19,7 @@ STAGES = [
     "align 1 toy_vector-toy_grid",
     "diffuse toy_vector.denoiser",
     "diffuse toy_grid.denoiser",
-    "guide 1 toy_vector-toy_grid",
+    "joint all flows",
 ]
 LAST = 39  # step of every stage
 

@@ -12,7 +12,18 @@ from safetensors.torch import load_file
 SCRIPT = Path(__file__).with_name("two_processes.py")
 # One step that hardly moves the weights: what follows it is compared at the same place. Batches of 15 do not halve.
 PHASES = ("autoencoder", "align", "diffuse", "guide")
-ONE_STEP = ["--flow", "toy_vector-toy_grid", "--data", "toy", "--phase", ",".join(PHASES), "--steps", "1"]
+ONE_STEP = [
+    "--flow",
+    "toy_vector-toy_grid",
+    "--recipe",
+    "medm2g",
+    "--data",
+    "toy",
+    "--phase",
+    ",".join(PHASES),
+    "--steps",
+    "1",
+]
 # In guide some studies have a clean partner or none, and not as many of them in both processes.
 ONE_STEP += ["--set=guide.clean=0.4", "--set=guide.partner_drop=0.4"]
 ONE_STEP += ["--set=training.measure.samples=8", "--set=training.measure.steps=4"]
