@@ -103,8 +103,9 @@ class _Contrast:
         for pair, draw in self.draw_of.items():
             for pooled in views:
                 with torch.autocast(self.compute.device.type, enabled=False):
-                    vectors, scale = [pooled[name, draw] for name in pair], self.temperature.logit_scale
-                    term, masked = self.supervision.contrast(pair, drawn[draw], *vectors, scale)
+                    first, second = (pooled[name, draw] for name in pair)
+                    scale = self.temperature.logit_scale
+                    term, masked = self.supervision.contrast(pair, drawn[draw], first, second, scale)
                 title = f"contrast {'-'.join(pair)}"
                 contrasts[title] = contrasts.get(title, 0) + term / len(views)
                 metrics |= masked

@@ -108,7 +108,8 @@ def draw_batch(
 
     chosen = torch.randint(0, len(indices), (length_buckets, size), generator=draws)
     if length_buckets > 1:
-        lengths = torch.tensor([len(studies.sample(name, indices[number]).data) for number in chosen.flatten()])
+        drawn = chosen.flatten().tolist()
+        lengths = torch.tensor([len(studies.sample(name, indices[number]).data) for number in drawn])
         order = lengths.argsort(stable=True).view(length_buckets, size)
         chosen = chosen.flatten()[order[int(torch.randint(0, length_buckets, (1,), generator=draws))]]
     return studies.batch(name, [indices[number] for number in chosen.flatten().tolist()])

@@ -122,7 +122,8 @@ def rescaled_prediction(
     same whatever a network predicts, and its range is what guidance widens. ``z`` is the latent, ``level`` its log-SNR
     (scalar); all others ``batch channel *space``.
     """
-    clean = rescaled(*(parameterisation.to_clean(z, prediction, level) for prediction in (guided, plain)), phi)
+    wide, narrow = (parameterisation.to_clean(z, prediction, level) for prediction in (guided, plain))
+    clean = rescaled(wide, narrow, phi)
     alpha, sigma = alpha_sigma(level)
     return parameterisation.target(clean, (z - alpha * clean) / sigma, level)
 

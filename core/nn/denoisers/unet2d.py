@@ -85,7 +85,7 @@ class PlaneDenoiser(SitedDenoiser):
         return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}}
 
 
-class UpdatedConv2d(UpdatedInput, nn.Conv2d):
+class UpdatedConv2d(UpdatedInput, nn.Conv2d):  # pyright: ignore[reportIncompatibleMethodOverride]
     """diffusers' first convolution with an update."""
 
 

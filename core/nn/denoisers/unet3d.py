@@ -72,7 +72,7 @@ class VolumeDenoiser(SitedDenoiser):
         )
 
 
-class UpdatedConvolution(UpdatedInput, Convolution):
+class UpdatedConvolution(UpdatedInput, Convolution):  # pyright: ignore[reportIncompatibleMethodOverride]
     """MONAI's first convolution with an update."""
 
 

@@ -174,7 +174,7 @@ def test_rounds_of_the_recipes():
     assert second.trains == ("context.text", "sites.text.denoiser")
     thawed = started(set=["phases.freeze=none"]).rounds["align"]
     assert thawed[1].trains == ("text.prompt", "ct.prompt")
-    assert [item.key for item in started(recipe="medisyn").trained_once("diffuse")][-1] == "mri.denoiser"
+    assert [item.key for item in started(recipe="medisyn").trained_once("diffuse")][-1] == "image.denoiser"
 
 
 def test_missing_part_is_an_error_before_training():
