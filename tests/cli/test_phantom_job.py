@@ -48,7 +48,7 @@ def test_every_phase_and_measure_ran(trained):
     assert (trained / "runs/medweave-tiny/plan.txt").read_text().startswith("MedWeave plan")
     table = (trained / "out.txt").read_text()
     for phrase in (
-        "xray_frontal → mri retrieval, R@5, never paired",
+        "xray_frontal → mri retrieval, R@5, seen together",
         "text: autoencoder, all findings preserved",
         "mri ← ct: reduction vs. mismatched patient, trained pair",
         "mri ← xray_frontal: reduction vs. mismatched patient, trained pair",
