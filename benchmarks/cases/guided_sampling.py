@@ -37,6 +37,7 @@ def samplers(batch: int) -> tuple[Any, Any]:
     network, output = monai_network(_from_scratch), flow.output(Guidance(scale=SCALE), alone=True)
     sampler, scheduler = SamplerChoice(steps=STEPS), DDIMScheduler(num_train_timesteps=1000)
     prompt = torch.cat([flow.null.prompt, flow.prompted.prompt])
+    pooled = torch.cat([flow.null.pooled, flow.prompted.pooled])
 
     def ours() -> None:
         sample_jointly({"ct": output}, {}, seed=0, indices=range(batch), sampler=sampler)
@@ -46,7 +47,7 @@ def samplers(batch: int) -> tuple[Any, Any]:
         scheduler.set_timesteps(STEPS)
         z = torch.randn(batch, *flow.denoiser.latent_shape)
         for step in scheduler.timesteps:
-            both = network(torch.cat([z, z]), timesteps=step.expand(2 * batch), context=prompt)
+            both = network(torch.cat([z, z]), timesteps=step.expand(2 * batch), context=prompt, class_labels=pooled)
             null, prompted = both.chunk(2)
             z, _ = scheduler.step(null + SCALE * (prompted - null), step, z)
 

@@ -118,7 +118,6 @@ class Extended(Table):
     align: OtherTraining = OtherTraining()
     diffuse: OtherTraining = OtherTraining()
     guide: OtherTraining = OtherTraining()
-    joint: OtherTraining | None = None
     measure: OtherMeasuring = OtherMeasuring()
 
 

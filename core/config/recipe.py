@@ -169,7 +169,11 @@ class DataChoice(Table):
 
 
 class Recipe(Table):
-    """A method. ``train``: published optimiser settings by preset name, then phase; no other preset uses them."""
+    """A method.
+
+    ``train``: settings of training by preset name, then phase, such as the published ones; no other preset uses them.
+    ``extended``: those of ``--extended`` in the same form, over the preset's.
+    """
 
     title: str = ""
     flow: FlowChoice
@@ -182,3 +186,4 @@ class Recipe(Table):
     sampler: SamplerChoice
     data: DataChoice = DataChoice()
     train: dict[str, dict[TrainingName, OtherTraining]] = Field(default_factory=dict)
+    extended: dict[str, dict[TrainingName, OtherTraining]] = Field(default_factory=dict)

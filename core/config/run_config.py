@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from core.config.autoencoder import AutoencoderChoice
 from core.config.overrides import PartOverrides
-from core.config.preset import PHASES, Preset
+from core.config.preset import PHASES, OtherTraining, Preset, TrainingName
 from core.config.recipe import (
     AlignChoice,
     DataChoice,
@@ -202,9 +202,7 @@ def _base(registry: Registry, recipe: str, preset: str, *, extended: bool) -> di
     """Return the lowest layers: sizes of the preset with the published settings for it, then the switches."""
     method, sizes = registry.recipe(recipe), registry.preset(preset)
     training = sizes.model_dump(exclude_none=True, exclude={"extended", "sampler"})
-    for phase, published in method.train.get(preset, {}).items():
-        training.setdefault(phase, dict(training["guide"]))
-        training[phase] |= published.model_dump(exclude_none=True)
+    _lay_over_training(training, method.train.get(preset, {}))
     if extended and sizes.extended is None:
         able = [name for name, other in registry.presets.items() if other.extended is not None]
         raise UserError(
@@ -213,11 +211,19 @@ def _base(registry: Registry, recipe: str, preset: str, *, extended: bool) -> di
         )
     if extended and sizes.extended is not None:
         training = merged(training, sizes.extended.model_dump(exclude_none=True))
+        _lay_over_training(training, method.extended.get(preset, {}))
     switches = {key: getattr(method, key).model_dump(exclude_none=True) for key in SWITCHES}
     if sizes.sampler is not None:
         switches["sampler"] |= sizes.sampler.model_dump(exclude_none=True)
     named = {"recipe": recipe, "preset": preset, "run": Path("runs") / f"{recipe}-{preset}"}
     return {**named, **switches, "training": training, "aliases": dict(registry.aliases)}
+
+
+def _lay_over_training(training: dict[str, Any], values: Mapping[TrainingName, OtherTraining]) -> None:
+    """Lay a recipe's values for a preset over its training; the joint round begins as the others of `guide`."""
+    for name, other in values.items():
+        training.setdefault(name, dict(training["guide"]))
+        training[name] |= other.model_dump(exclude_none=True)
 
 
 def _normalised(table: Mapping[str, Any], source: str, modalities: Collection[str]) -> dict[str, Any]:

@@ -132,8 +132,9 @@ def _require_data(run: Run, training: Studies) -> None:
     for pair in (pair for train_round in aligned for pair in train_round.edge.pairs):
         training.require_indices_with(*pair, least=2)  # one study alone has no negative to differ from
     for train_round in run.rounds["guide"] if "guide" in phases else ():
-        if not any(training.indices_with(*pair) for pair in train_round.edge.pairs):
-            training.require_indices_with(*train_round.edge.pairs[0])
+        coupled = train_round.edge.coupled
+        if not any(training.indices_with(*pair) for pair in coupled):
+            training.require_indices_with(*coupled[0])
     for name in run.outputs if "diffuse" in phases else ():
         sources = run.prompt_sources(name)
         if sources and not any(training.indices_with(name, source) for source in sources):

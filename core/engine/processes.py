@@ -15,9 +15,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO
+from typing import IO, get_args
 
-from core.config.preset import Preset
+from core.config.preset import Preset, TrainingName
 from core.errors import UserError
 
 _PARENT = "MEDWEAVE_PARENT"  # set in the environment of a companion
@@ -36,12 +36,13 @@ def started_by_others() -> bool:
 def num_processes(requested: int | None, training: Preset, device: str) -> int:
     """Return how many processes divide the work: those requested, or on the CPU one for each thread that torch may use.
 
-    No more than give each at least two rows of the smallest batch. `UserError` for more than the smallest batch has
-    rows, or for several on another device, where torchrun starts them.
+    No more than give each at least two rows of the smallest batch, or of the part of it that is computed at a time.
+    `UserError` for more than it has rows, or for several on another device, where torchrun starts them.
     """
     import torch
 
-    smallest = min(training.of(phase).batch for phase in ("autoencoder", "align", "diffuse", "guide", "joint"))
+    phases = [training.of(name) for name in get_args(TrainingName)]
+    smallest = min(phase.batch // phase.accumulate for phase in phases)  # the rows that go through a network at once
     if requested is None:
         return max(1, min(torch.get_num_threads(), smallest // _LEAST_ROWS, _MOST)) if device == "cpu" else 1
     if requested > 1 and device != "cpu":

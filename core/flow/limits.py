@@ -57,25 +57,12 @@ def _missing_phases(config: RunConfig) -> Iterator[str]:
 
 
 def _conflicts(config: RunConfig) -> Iterator[str]:
-    if "guide" in config.phases.run and config.guide.context == "none":
-        yield (
-            "guide.context = 'none' leaves phase 'guide' nothing to train; leave the phase out, or set guide.context to"
-            " 'pooled' or 'spatial'"
-        )
+    if "guide" in config.phases.run:
+        yield from _guide_conflicts(config)
     if config.sampler.eta > 0 and config.sampler.solver != "ddim":
         yield (
             f"sampler.eta = {config.sampler.eta} needs the solver 'ddim', found '{config.sampler.solver}'; set"
             " sampler.eta=0, or sampler.solver=ddim"
-        )
-    if "guide" in config.phases.run and config.guide.contrast and config.training.guide.accumulate > 1:
-        yield (
-            f"training.guide.accumulate = {config.training.guide.accumulate}: with guide.contrast a whole batch is"
-            " compared with itself and cannot accumulate; set it to 1, or guide.contrast to false"
-        )
-    if "guide" in config.phases.run and config.guide.description and config.guide.context == "pooled":
-        yield (
-            "guide.description = true: one pooled token cannot describe a grid; set guide.context to 'spatial', or"
-            " guide.description to false"
         )
     if _aligns(config) and config.align.encoders == "given":
         yield (
@@ -96,6 +83,27 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
         yield (
             f"align.target_temperature = {target} is used with align.equal_reports 'soft' only, found"
             f" '{config.align.equal_reports}'; set align.equal_reports=soft, or leave align.target_temperature out"
+        )
+
+
+def _guide_conflicts(config: RunConfig) -> Iterator[str]:
+    guide = config.guide
+    if guide.context == "none":
+        yield (
+            "guide.context = 'none' leaves phase 'guide' nothing to train; leave the phase out, or set guide.context to"
+            " 'pooled' or 'spatial'"
+        )
+    for name in ("guide", "joint"):
+        training = getattr(config.training, name)
+        if guide.contrast and training is not None and training.accumulate > 1:
+            yield (
+                f"training.{name}.accumulate = {training.accumulate}: with guide.contrast a whole batch is"
+                " compared with itself and cannot accumulate; set it to 1, or guide.contrast to false"
+            )
+    if guide.description and guide.context == "pooled":
+        yield (
+            "guide.description = true: one pooled token cannot describe a grid; set guide.context to 'spatial', or"
+            " guide.description to false"
         )
 
 

@@ -38,8 +38,8 @@ NEEDED: Mapping[Phase, tuple[str, ...]] = {
 class Round:
     """The training of one edge. ``index`` counts from 1, and is the ``Record.pool`` of its patients.
 
-    A ``joint`` round, the last of phase ``guide``, trains all coupled flows of a run together (method F9). Its edge has
-    every modality as an end of its own.
+    A ``joint`` round, the last of phase ``guide``, trains all coupled flows of a run together on the patients of all
+    pools (method F9). Its edge has every modality as an end.
     """
 
     index: int

@@ -115,8 +115,8 @@ class Run:
         if phase == "align" or freeze not in ("then_joint", "joint"):
             return planned
         coupled = [name for name in self.flows.guide.modalities if name in self.outputs]
-        joint = joint_round(coupled, sets, len(planned) + 1, denoisers=denoisers)
-        return joint if freeze == "joint" else planned + joint
+        before = () if freeze == "joint" else planned
+        return before + joint_round(coupled, sets, len(before) + 1, denoisers=denoisers)
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:

@@ -40,9 +40,7 @@ class Parameterisation:
         """
         if self.objective == "clean":
             return prediction
-        alpha, sigma = alpha_sigma(level)
-        a, b = self.factors(alpha, sigma)
-        determinant = alpha * a - sigma * b
+        _, sigma, a, _, determinant = self._system(level)
         return _spread(a / determinant, z) * z - _spread(sigma / determinant, z) * prediction
 
     def to_noise(self, z: Tensor, prediction: Tensor, level: Tensor) -> Tensor:
@@ -52,9 +50,7 @@ class Parameterisation:
         """
         if self.objective == "epsilon":
             return prediction
-        alpha, sigma = alpha_sigma(level)
-        a, b = self.factors(alpha, sigma)
-        determinant = alpha * a - sigma * b
+        alpha, _, _, b, determinant = self._system(level)
         return _spread(alpha / determinant, z) * prediction - _spread(b / determinant, z) * z
 
     def weight(self, level: Tensor, gamma: float) -> Tensor:
@@ -64,9 +60,14 @@ class Parameterisation:
         by ``sigma / (alpha a - sigma b)``, so that its weight is ``min(alpha^2, gamma sigma^2)`` over the square of
         the denominator: ``min(SNR, gamma) / SNR`` for the noise, ``min(SNR, gamma) / (SNR + 1)`` for the velocity.
         """
+        alpha, sigma, _, _, determinant = self._system(level)
+        return torch.minimum(alpha.square(), gamma * sigma.square()) / determinant.square()
+
+    def _system(self, level: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return alpha, sigma, a, b and the determinant of the two equations for latent and prediction."""
         alpha, sigma = alpha_sigma(level)
         a, b = self.factors(alpha, sigma)
-        return torch.minimum(alpha.square(), gamma * sigma.square()) / (alpha * a - sigma * b).square()
+        return alpha, sigma, a, b, alpha * a - sigma * b
 
     def factors(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Return a and b of ``a noise + b clean``.

@@ -16,7 +16,7 @@ from core.config.preset import Phase
 from core.contract.build import MissingPackageError, build_part
 from core.contract.modality import Modality, PartConfig, pooled_width
 from core.errors import UserError, unknown_name
-from core.flow.rounds import weight_sets
+from core.flow.rounds import Round, weight_sets
 from core.flow.run import Run
 from core.plan.data_counts import DataCounts
 from core.types import Batch, Conditioning, DataSpec, LatentSpec, Prompt
@@ -136,8 +136,8 @@ def _at_once(run: Run, phase: Phase) -> list[tuple[list[str], list[str]]]:
     if phase == "align":
         return [([*item.trains], [*item.frozen]) for item in run.rounds[phase]]
     if phase == "guide":
-        # The weights that the core makes are small beside the frozen denoisers, and are not counted.
-        return [([], _keys(run, item.modalities, "denoiser")) for item in run.rounds[phase]]
+        # The weights that the core makes are small beside the denoisers, and are not counted.
+        return [([*item.trains], _keys(run, item.modalities, "denoiser")) for item in run.rounds[phase]]
     prompts = {weights.key: [source for name in weights.owners for source in run.prompt_sources(name)]
                for weights in run.trained_once(phase)}  # fmt: skip
     return [([key], _keys(run, names, "prompt") if phase == "diffuse" else []) for key, names in prompts.items()]
@@ -199,8 +199,7 @@ def _forward(run: Run, built: Built, name: str) -> int | None:
 def _work(run: Run, counts: Sequence[DataCounts], forward: Mapping[str, int], phase: Phase) -> int:
     """Return the operations of a phase."""
     if phase == "guide":
-        pairs = (pair for item in run.rounds["guide"] for pair in item.edge.coupled)
-        return sum(_work_of_pair(run, counts, forward, pair) for pair in pairs)
+        return sum(_work_of_round(run, counts, forward, item) for item in run.rounds["guide"])
     training = run.config.training.of(phase)
 
     def alone(name: str) -> int:
@@ -212,13 +211,20 @@ def _work(run: Run, counts: Sequence[DataCounts], forward: Mapping[str, int], ph
     return sum(min(costs, default=0) for costs in each)
 
 
-def _work_of_pair(run: Run, counts: Sequence[DataCounts], forward: Mapping[str, int], pair: tuple[str, str]) -> int:
-    """Return the operations of a pair of a guide round; 0 for one that no study holds."""
-    training, samples = run.config.training.guide, sum(dataset.num_pairs(pair) for dataset in counts)
-    if counts and not samples:
-        return 0
-    # Backward costs twice the forward pass; half of that where the denoiser's own weights are frozen.
-    return 2 * sum(forward.get(name, 0) for name in pair) * training.batch * training.num_steps(samples)
+def _work_of_round(run: Run, counts: Sequence[DataCounts], forward: Mapping[str, int], item: Round) -> int:
+    """Return the operations of a guide round: of its pairs in turn, or of whole studies. No study, no work."""
+    guide, training = run.config.guide, run.config.training.of("joint" if item.joint else "guide")
+    whole = guide.studies == "whole"
+    # Backward costs twice the forward pass; half of that where the denoiser's weights are frozen.
+    passes = 3 if guide.trains == "all" else 2
+
+    def work(names: Sequence[str]) -> int:
+        samples = sum(dataset.num_pairs(names) for dataset in counts)
+        steps = 0 if counts and not samples else training.num_steps(samples)
+        return passes * sum(forward.get(name, 0) for name in names) * training.batch * steps
+
+    # A step on whole studies has at least the cheapest pair, and at most all of them (method F9).
+    return min(map(work, item.edge.coupled)) if whole else sum(map(work, item.edge.coupled))
 
 
 def _num_samples(counts: Sequence[DataCounts], name: str) -> int:

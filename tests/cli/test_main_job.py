@@ -28,7 +28,8 @@ def folder(tmp_path_factory):
 def trained(run, folder):
     """The toy run at its own sizes, made once."""
     if not (folder / "runs").exists():
-        result = run("core.train", *FLOW, cwd=folder, env=ENV)
+        # The recipe's short `diffuse` is for images; its joint round goes on with it.
+        result = run("core.train", *FLOW, "--set", "training.diffuse.steps=800", cwd=folder, env=ENV)
         assert result.returncode == 0, result.stderr
         (folder / "out.txt").write_text(result.stdout)
         (folder / "err.txt").write_text(result.stderr)
@@ -66,8 +67,8 @@ def test_it_learns(trained):
         "joint all flows",
     }
     for phase, values in losses.items():
-        # Velocities are of noise and data, and no network foretells all of the noise; the joint round goes on.
-        share = {"diffuse": 0.95, "joint": 1.0}.get(phase.split()[0], 0.7)
+        # Most of what guide minimises is noise that no partner can foretell.
+        share = 0.97 if phase.startswith("joint") else 0.7
         assert sum(values[-3:]) / 3 < share * values[0], f"{phase} did not learn: {values[0]} to {values[-3:]}"
 
 

@@ -71,6 +71,11 @@ def test_defaults():
     assert plain.training == REGISTRY.preset("tiny").model_copy(update={"extended": None, "sampler": None})
 
 
+def test_steps_of_the_command_line_are_those_of_the_joint_round_too():
+    assert config(steps=7).training.of("joint").steps == 7
+    assert config(recipe="medm2g", steps=7).training.joint is None
+
+
 def test_settings_of_a_recipe_for_a_size_are_laid_over_those_of_the_preset():
     """The joint round is as the others of `guide` where the recipe leaves a value out."""
     joint, preset = config().training.joint, REGISTRY.preset("tiny")
@@ -78,6 +83,15 @@ def test_settings_of_a_recipe_for_a_size_are_laid_over_those_of_the_preset():
     assert joint.steps == REGISTRY.recipe("medweave").train["tiny"]["joint"].steps
     assert (joint.ema, joint.precision) == (preset.guide.ema, preset.guide.precision)
     assert config(recipe="medm2g").training.of("joint") == preset.guide
+
+
+def test_extended_training_of_a_recipe_is_laid_over_that_of_the_preset():
+    longer = config(extended=True).training
+    stated = REGISTRY.recipe("medweave").extended["tiny"]
+    assert longer.joint is not None
+    assert (longer.joint.steps, longer.diffuse.steps) == (stated["joint"].steps, stated["diffuse"].steps)
+    assert longer.diffuse.steps_tokens == REGISTRY.preset("tiny").extended.diffuse.steps_tokens
+    assert config(recipe="medm2g", extended=True).training.joint is None
 
 
 def test_each_layer_wins_over_the_one_below(tmp_path):

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from core.api import DatasetAdapter, Modality, Shared, hookimpl
+from core.api import Modality, Shared, hookimpl
 from core.nn import GridAutoencoderConfig, GridPromptEncoderConfig
-from core.testing.toy import TOY_GRID, scan, write_cohort
+from core.testing.toy import TOY_GRID
+from tests.unit.training.toy_cohort import toys_with
 
 _PARTS = TOY_GRID.parts("tiny")
 STOCK_GRID = Modality(
@@ -34,11 +35,6 @@ STOCK_GRID = Modality(
 )
 
 
-def _scan(root):
-    for record in scan(root):
-        yield replace(record, files={**record.files, "stock_grid": record.files["toy_grid"]})
-
-
 @hookimpl
 def register_modalities():
     return [STOCK_GRID]
@@ -46,14 +42,4 @@ def register_modalities():
 
 @hookimpl
 def register_datasets():
-    return [
-        DatasetAdapter(
-            name="stock_toys",
-            title="Toys for stock networks",
-            modalities=("toy_vector", "toy_grid", "stock_grid"),
-            licence="Apache-2.0",
-            citation="MedWeave",
-            scan=_scan,
-            make=lambda root, seed=0: write_cohort(root, 40, seed),
-        )
-    ]
+    return [toys_with("stock_grid", name="stock_toys", num=40)]

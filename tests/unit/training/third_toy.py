@@ -1,9 +1,10 @@
-"""A third toy modality and a cohort of all three: the picture of `toy_grid` mirrored, as a stand-in for another view."""
+"""A third toy modality and a cohort of all three: the picture of `toy_grid` once more, as if it were another view."""
 
 from dataclasses import replace
 
-from core.api import DatasetAdapter, Modality, hookimpl
-from core.testing.toy import TOY_GRID, scan, write_cohort
+from core.api import Modality, hookimpl
+from core.testing.toy import TOY_GRID
+from tests.unit.training.toy_cohort import toys_with
 
 _PARTS = TOY_GRID.parts("tiny")
 TOY_VIEW = Modality(
@@ -19,11 +20,6 @@ TOY_VIEW = Modality(
 )
 
 
-def _scan(root):
-    for record in scan(root):
-        yield replace(record, files={**record.files, "toy_view": record.files["toy_grid"]})
-
-
 @hookimpl
 def register_modalities():
     return [TOY_VIEW]
@@ -31,14 +27,4 @@ def register_modalities():
 
 @hookimpl
 def register_datasets():
-    return [
-        DatasetAdapter(
-            name="three_toys",
-            title="Three toys",
-            modalities=("toy_vector", "toy_grid", "toy_view"),
-            licence="Apache-2.0",
-            citation="MedWeave",
-            scan=_scan,
-            make=lambda root, seed=0: write_cohort(root, 60, seed),
-        )
-    ]
+    return [toys_with("toy_view", name="three_toys", num=60)]
