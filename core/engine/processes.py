@@ -6,6 +6,7 @@ At small sizes a second thread mostly waits, while a second process computes hal
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import signal
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, get_args
 
 from core.config.preset import Preset, TrainingName
@@ -105,9 +107,11 @@ def _start(rank: int, module: str, arguments: Sequence[str], log: IO[str]) -> su
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         _PARENT: str(os.getpid()),
     }
-    command = [sys.executable, "-m", module, *arguments]
+    # -P: modules are looked for where this process found them, and not in the current folder first.
+    command = [sys.executable, "-P", "-m", module, *arguments]
     return subprocess.Popen(  # noqa: S603 - this program with the arguments of this process
         command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True
     )
@@ -137,7 +141,15 @@ def _raise_first_failure(others: Sequence[subprocess.Popen[str]], log: IO[str], 
         for process in others:
             process.wait(_SECONDS_TO_FAIL)
     if any(process.poll() for process in others):
+        # Destroying the broken process group at the end of the interpreter may abort it.
+        atexit.register(_leave, 2)
         raise UserError(f"a process that shared the work has failed: {_last_line(log)}") from error
+
+
+def _leave(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _last_line(log: IO[str]) -> str:

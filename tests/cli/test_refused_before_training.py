@@ -196,7 +196,10 @@ def test_a_damaged_toy_cohort(refused, place, content):
         (["--device", "meta", "--plan"], "device 'meta' is not supported"),
         (["--phase", "guide"], "phase 'guide' continues from autoencoder and diffuse"),
         (["--phase", "guide", "--plan"], "phase 'guide' continues from autoencoder and diffuse"),
-        (["--set", "diffuse.schedule=linear"], "diffuse.schedule = 'linear' ends in pure noise (zero terminal SNR)"),
+        (
+            ["--set", "diffuse.objective=epsilon", "--set", "diffuse.schedule=linear"],
+            "diffuse.schedule = 'linear' ends in pure noise (zero terminal SNR)",
+        ),
         (["--set", "toy_grid.denoiser.prompt_width=8"], "its denoiser takes prompts of width 8"),
         (["--set", "toy_grid.autoencoder.latent_channels=5"], "its autoencoder makes (5, 4, 4)"),
     ],

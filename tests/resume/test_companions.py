@@ -72,6 +72,19 @@ def test_a_failed_companion_ends_the_command_with_one_line(tmp_path):
     assert "a process that shared the work has failed" in errors.splitlines()[-1]
 
 
+def test_a_companion_runs_the_package_of_its_parent(tmp_path):
+    """The current folder has a package of the same name, which the parent did not import."""
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core/__init__.py").write_text("raise SystemExit('another core')")
+    arguments = [*SHORT, "--steps", "1", "--run", "run", "--processes", "2"]
+    script = f"import sys, core.train, core.cli.command as c; c.run(core.train.main, {arguments!r})"
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+
+
 def test_numbers_of_processes_that_make_no_sense_are_refused():
     from core.config.registry import load_registry
 

@@ -157,7 +157,7 @@ def test_other_contract_version(site, contract, remedy):
 def test_names_of_run_options_are_taken(site, name):
     message = broken(install(site, "mw_test_option", MODALITY.format(name=name, contract=1)))
     assert f"modality '{name}' has the name of a run option" in message
-    assert "choose another name (taken: aliases, align, data," in message
+    assert "choose another name (taken: aliases, align, attention, autoencoder, data," in message
 
 
 @pytest.mark.parametrize(
