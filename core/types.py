@@ -240,6 +240,7 @@ class Context:
     ``axes`` bool ``batch length 3``, which of the three a token knows: a frontal projection R and S, a lateral one A
     and S, a slice or volume all three, text none. Token 0 is never masked and holds nothing. ``aligned``: features
     ``batch width *grid`` of the senders, by the grid on which they lie; 0 where the sender is absent (method F7).
+    ``summary``: the sum of the summaries of the senders, ``batch width``; ``None`` where none sends one.
     """
 
     tokens: Tensor
@@ -247,6 +248,7 @@ class Context:
     position_mm: Tensor
     axes: Tensor
     aligned: Mapping[PatientGrid, Tensor] = field(default_factory=dict)
+    summary: Tensor | None = None
 
     def __getitem__(self, index: Any) -> Context:
         """Return the context of the chosen rows (a slice, a list or an index tensor)."""
@@ -256,6 +258,7 @@ class Context:
             position_mm=self.position_mm[index],
             axes=self.axes[index],
             aligned={grid: features[index] for grid, features in self.aligned.items()},
+            summary=None if self.summary is None else self.summary[index],
         )
 
 
@@ -272,6 +275,16 @@ class Conditioning:
     prompt_mask: Tensor | None = None
     pooled: Tensor | None = None
     context: Context | None = None
+
+    def __getitem__(self, index: Any) -> Conditioning:
+        """Return the conditioning of the chosen rows (a slice, a list or an index tensor)."""
+        mask, pooled, context = self.prompt_mask, self.pooled, self.context
+        return Conditioning(
+            prompt=self.prompt[index],
+            prompt_mask=None if mask is None else mask[index],
+            pooled=None if pooled is None else pooled[index],
+            context=None if context is None else context[index],
+        )
 
 
 class ArchiveMember(NamedTuple):

@@ -5,7 +5,7 @@ Every switch of method section 0 is a field here. Names of modalities are values
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
@@ -126,7 +126,8 @@ class GuideChoice(Table):
     encoders and what is attached to the denoisers, or ``all``, the denoisers and their prompts too (F9).
     ``generated_partners``: probability per step that partners read the model's clean estimate of a flow (F9).
     ``aligned``: partners that have positions in the patient also send ``aligned_width`` features at the resolution of
-    their latents, ``beside`` their tokens or ``alone`` (F7). A report has no positions and always sends tokens.
+    their latents, ``beside`` their tokens or ``alone`` (F7): then nothing is read by attention. ``summary``: every
+    partner, a report too, sends a vector of ``summary_width`` (F7).
     """
 
     context: Literal["none", "pooled", "spatial"]
@@ -146,6 +147,17 @@ class GuideChoice(Table):
     generated_partners: float = Field(default=0.0, ge=0, le=1)
     aligned: Literal["none", "beside", "alone"] = "none"
     aligned_width: int = Field(default=32, ge=1)
+    summary: bool = False
+    summary_width: int = Field(default=128, ge=1)
+
+    @model_validator(mode="after")
+    def _tokens_are_read(self) -> Self:
+        if self.aligned == "alone" and self.adaptation:
+            raise ValueError(
+                "guide.aligned = 'alone' sends no tokens, so that none can stand for an absent partner: set "
+                "guide.adaptation = false, or guide.aligned = 'beside'"
+            )
+        return self
 
     @property
     def features_width(self) -> int | None:

@@ -155,12 +155,13 @@ class Bundle:
         # A denoiser that several modalities share gets the first owner's sites, whichever modality attaches first.
         owner = self.networks.sets[self.key(modality, "denoiser")].owners[0]
         geometry = self.run.parts(owner).data.default_geometry
-        denoiser = self.part(modality, "denoiser")
+        denoiser, guide = self.part(modality, "denoiser"), self.run.config.guide
         return attach_guidance(
             denoiser,
             geometry,
-            context_width=self._context_width(modality),
-            aligned_width=self.run.config.guide.features_width,
+            context_width=None if guide.aligned == "alone" else self._context_width(modality),
+            aligned_width=guide.features_width,
+            summary_width=guide.summary_width if guide.summary else None,
         )
 
     def _context_width(self, modality: str) -> int:

@@ -179,8 +179,7 @@ def stacked(conditionings: Sequence[Conditioning]) -> Conditioning:
 
 
 def _stacked_or_shared(contexts: Sequence[Context]) -> Context | None:
-    # Aligned features are added to a site row by row, so that theirs have to be as many.
-    if not contexts or (all(context is contexts[0] for context in contexts) and not contexts[0].aligned):
+    if not contexts or all(context is contexts[0] for context in contexts):
         return contexts[0] if contexts else None
     return stacked_contexts(contexts)
 

@@ -12,6 +12,7 @@ from core.contract.modality import Denoiser, Site
 from core.guide.aligned import AlignedUpdate, new_aligned_update
 from core.guide.position_bias import PositionBias, has_positions
 from core.guide.positions import NUM_FEATURES, WAVELENGTHS_MM, grid_positions, position_features, spacing_mm
+from core.guide.summary import SummaryUpdate
 from core.nn.context_attention import ContextAttention, repeated
 from core.types import Context, Geometry
 
@@ -61,7 +62,7 @@ class GuidanceAttention(ContextAttention):
         return bias if mask is None else bias.masked_fill(~mask, -torch.inf)
 
 
-SiteModule = GuidanceAttention | AlignedUpdate
+SiteModule = GuidanceAttention | AlignedUpdate | SummaryUpdate
 
 
 class GuidanceSites(nn.Module):
@@ -78,7 +79,7 @@ class GuidanceSites(nn.Module):
 
     def __getitem__(self, site: str) -> SiteModule:
         module = self._modules[self._paths[site]]
-        assert isinstance(module, GuidanceAttention | AlignedUpdate)  # noqa: S101 - nothing else is ever added
+        assert isinstance(module, SiteModule)  # noqa: S101 - nothing else is ever added
         return module
 
     def __iter__(self) -> Iterator[str]:
@@ -89,12 +90,18 @@ class GuidanceSites(nn.Module):
 
 
 def attach_guidance(
-    denoiser: Denoiser, geometry: Geometry | None, *, context_width: int, aligned_width: int | None = None
+    denoiser: Denoiser,
+    geometry: Geometry | None,
+    *,
+    context_width: int | None,
+    aligned_width: int | None = None,
+    summary_width: int | None = None,
 ) -> GuidanceSites:
     """Attach fresh modules at the sites and freeze all else of the denoiser (method E13).
 
-    A `GuidanceAttention` at every attention site, and with ``aligned_width``, the width of aligned features, an
-    `AlignedUpdate` at every residual site that has a grid in the patient (method F7).
+    A `GuidanceAttention` at every attention site, for tokens of ``context_width``; none where that is ``None``. With
+    ``aligned_width``, the width of aligned features, an `AlignedUpdate` at every residual site that has a grid in the
+    patient; with ``summary_width`` a `SummaryUpdate` at the residual site without a grid (method F7).
     ``geometry`` is the receiving modality's default one, ``None`` for a modality without space. The modules become
     submodules of the denoiser too: load and save the denoiser's own weights before.
     """
@@ -102,7 +109,7 @@ def attach_guidance(
         denoiser.requires_grad_(False)
     modules: dict[str, SiteModule] = {}
     for site in denoiser.context_sites():
-        module = _new_module(site, geometry, context_width, aligned_width)
+        module = _new_module(site, geometry, context_width, aligned_width, summary_width)
         if module is not None:
             modules[site.name] = module
             denoiser.attach(site.name, module)
@@ -110,10 +117,18 @@ def attach_guidance(
 
 
 def _new_module(
-    site: Site, geometry: Geometry | None, context_width: int, aligned_width: int | None
+    site: Site,
+    geometry: Geometry | None,
+    context_width: int | None,
+    aligned_width: int | None,
+    summary_width: int | None,
 ) -> SiteModule | None:
+    if site.kind == "residual" and not site.grid:
+        return None if summary_width is None else SummaryUpdate(site, summary_width)
     if site.kind == "residual":
         return None if aligned_width is None else new_aligned_update(site, geometry, aligned_width)
+    if context_width is None:
+        return None
     same_axes = geometry is not None and len(site.grid) == len(geometry.shape)
     return GuidanceAttention(site, geometry if same_axes else None, context_width)
 

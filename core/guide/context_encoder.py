@@ -17,6 +17,7 @@ from core.guide.attention import heads_of
 from core.guide.patches import MOST_TOKENS, PatchGrid
 from core.guide.patient_grid import patient_grid
 from core.guide.positions import NUM_FEATURES, grid_positions, position_features
+from core.guide.summary import SummaryBranch, summed_summaries
 from core.nn import universal_timestep
 from core.nn.denoisers.unet0d import Attention, timestep_features
 from core.types import Context, Geometry, LatentSpec, PatientGrid, Prompt
@@ -36,8 +37,9 @@ class ContextEncoder(nn.Module):
     a frozen receiver can read a new sender.
 
     With ``aligned_width`` a sender that has a grid in the patient sends features of that width too, at the resolution
-    of its latent (method F7). Where ``aligned_alone`` its partners read no tokens of the latent: there are none, unless
-    the contrast reads them or they are ``described`` (docs/decisions/0012), which masks them for the partners.
+    of its latent, and with ``summary_width`` every sender a summary (method F7). Where ``aligned_alone`` its partners
+    read no tokens of the latent: there are none, unless the contrast reads them or they are ``described``
+    (docs/decisions/0012), which masks them for the partners.
     """
 
     position: Tensor
@@ -55,6 +57,7 @@ class ContextEncoder(nn.Module):
         contrast: bool = False,
         most_tokens: tuple[int, int, int] = MOST_TOKENS,
         aligned_width: int | None = None,
+        summary_width: int | None = None,
         aligned_alone: bool = False,
         described: bool = False,
     ) -> None:
@@ -72,7 +75,10 @@ class ContextEncoder(nn.Module):
         summarised = contrast and form == "spatial"
         self.summary = nn.Parameter(torch.randn(width) * 0.02) if summarised else None
         self._add_positions(geometry)
-        self._add_aligned(patient_grid(geometry, spec.space), aligned_width, aligned_alone)
+        self._add_aligned(patient_grid(geometry, spec.space), aligned_width)
+        summary = None if summary_width is None else SummaryBranch(spec.channels, spec.space, summary_width, width)
+        self.register_module("summarise", summary)
+        self.sends_tokens = not aligned_alone
         self.has_tokens = self.sends_tokens or contrast or described
 
     def _add_positions(self, geometry: Geometry | None) -> None:
@@ -90,10 +96,9 @@ class ContextEncoder(nn.Module):
         self.register_buffer("position", position, persistent=False)
         self.register_buffer("axes", axes, persistent=False)
 
-    def _add_aligned(self, grid: PatientGrid | None, width: int | None, alone: bool) -> None:
+    def _add_aligned(self, grid: PatientGrid | None, width: int | None) -> None:
         """Add the branch of aligned features, where the sender has a grid in the patient (method F7)."""
         self.grid = None if width is None else grid
-        self.sends_tokens = self.grid is None or not alone
         branch = None
         if self.grid is not None and width is not None:
             branch = AlignedBranch(self.shape[0], self.space, width, self.width)
@@ -113,7 +118,12 @@ class ContextEncoder(nn.Module):
         if self.form == "pooled" and self.has_tokens:
             tokens = tokens.mean(1, keepdim=True)
         present = torch.ones(len(noisy), dtype=torch.bool, device=noisy.device) if absent is None else ~absent
-        return self._context(tokens, present, self._aligned_features(noisy, embedding, present))
+        context = self._context(tokens, present)
+        return replace(
+            context,
+            aligned=self._aligned_features(noisy, embedding, present),
+            summary=self._summary(noisy, embedding, present),
+        )
 
     def pooled(self, context: Context) -> Tensor:
         """Return a context of this encoder as one vector of unit norm, ``batch width``."""
@@ -134,7 +144,8 @@ class ContextEncoder(nn.Module):
         content = torch.ones(context.tokens.shape[1], dtype=torch.bool, device=context.mask.device)
         content[0], content[len(content) - num :] = False, False
         mask = context.mask & (read.to(context.mask.device)[:, None] | ~content)
-        return replace(context, mask=mask, aligned=masked_features(context.aligned, read))
+        summary = None if context.summary is None else _where(read, context.summary)
+        return replace(context, mask=mask, aligned=masked_features(context.aligned, read), summary=summary)
 
     def _level_embedding(self, level: Tensor, clean: Tensor) -> Tensor:
         """Return what every token and feature is told of level, clean flag and sender, ``batch width``."""
@@ -147,6 +158,11 @@ class ContextEncoder(nn.Module):
         if branch is None or self.grid is None:
             return {}
         return masked_features({self.grid: branch(noisy.to(embedding.dtype), embedding)}, present)
+
+    def _summary(self, noisy: Tensor, embedding: Tensor, present: Tensor) -> Tensor | None:
+        """Return the summary of the latent, 0 where absent (method F7)."""
+        branch = self._modules["summarise"]
+        return None if branch is None else _where(present, branch(noisy.to(embedding.dtype), embedding))
 
     def _encoded(self, noisy: Tensor, embedding: Tensor) -> Tensor:
         """Return the tokens of the latent, ``batch length width``, the summary first where there is one."""
@@ -170,7 +186,7 @@ class ContextEncoder(nn.Module):
             return self.sender.new_zeros(batch, 0, self.width)
         return (self.f_B() + self.sender).expand(batch, -1, -1)
 
-    def _context(self, latent: Tensor, present: Tensor, aligned: AlignedFeatures) -> Context:
+    def _context(self, latent: Tensor, present: Tensor) -> Context:
         """Return ``[null, tokens of the latent, f_B]``; the latent's are masked where B is not ``present``."""
         batch, length = latent.shape[:2]
         f = self._adaptation_tokens(batch)
@@ -183,7 +199,7 @@ class ContextEncoder(nn.Module):
         if self.form == "spatial" and self.has_tokens:
             with_position = slice(1 + length - len(self.position), 1 + length)
             position[:, with_position], axes[:, with_position] = self.position.float(), self.axes
-        return Context(tokens=tokens, mask=mask, position_mm=position, axes=axes, aligned=aligned)
+        return Context(tokens=tokens, mask=mask, position_mm=position, axes=axes)
 
 
 class _Block(nn.Module):
@@ -222,6 +238,7 @@ def new_context_encoder(
         contrast=choice.contrast,
         most_tokens=choice.tokens,
         aligned_width=choice.features_width,
+        summary_width=choice.summary_width if choice.summary else None,
         aligned_alone=choice.aligned == "alone",
         described=choice.description,
     )
@@ -239,7 +256,13 @@ def joined(contexts: Sequence[Context]) -> Context:
         position_mm=torch.cat([context.position_mm for context in contexts], 1),
         axes=torch.cat([context.axes for context in contexts], 1),
         aligned=summed_features([context.aligned for context in contexts]),
+        summary=summed_summaries([context.summary for context in contexts]),
     )
+
+
+def _where(rows: Tensor, values: Tensor) -> Tensor:
+    """Return values ``batch width``, exactly 0 where not ``rows`` (bool ``batch``)."""
+    return torch.where(rows.to(values.device)[:, None], values, 0)
 
 
 class AdaptationTokens(nn.Module):

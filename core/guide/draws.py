@@ -5,7 +5,7 @@ All draws are for the whole batch, from one generator on the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -13,29 +13,34 @@ from torch import Generator, Tensor
 from core.config.recipe import GuideChoice
 
 DrawLevels = Callable[[int, Generator], Tensor]  # log-SNR ``batch``
-ALL_TAKE_PART = 0.3  # of the steps on whole studies; in the others some modalities are left out, and may prompt
+JOINS = 0.15  # probability that a further modality prompts too
+PROMPT_DROP = 0.1  # of the prompted rows of a flow, which get the null prompt: the branch that prompt guidance needs
 READS_ALL = 0.5  # of the studies of a flow that reads partners; in the others it reads a random subset
 
 
-def draw_participants(
-    names: Sequence[str], generator: Generator, prompted: Mapping[str, int] | None = None
-) -> tuple[str, ...]:
-    """Draw which modalities of a whole study are denoised together, in their order (method F9).
+def draw_prompting(prompted: Mapping[str, int], generator: Generator) -> tuple[str, ...]:
+    """Draw which modalities of a whole study prompt in a step, in their order (method F9).
 
-    In a share `ALL_TAKE_PART` of the steps all of them, as joint generation has them. Otherwise one modality is left
-    out, so that it may prompt, and with it some of the others: two at least remain. ``prompted``: how many of the
-    others each modality prompts; one is left out in proportion to it, all alike where it is left out or empty.
+    ``prompted``: how many flows each modality can prompt. One is drawn in proportion to it, and each other joins with
+    probability `JOINS`. None where none can prompt.
     """
-    everyone, first = torch.rand(2, generator=generator).tolist()
-    order = torch.rand(len(names), generator=generator).argsort().tolist()
-    size = 2 + int(torch.randint(0, max(len(names) - 2, 1), (1,), generator=generator))
-    if len(names) < 3 or everyone < ALL_TAKE_PART:
-        return tuple(names)
-    weights = torch.tensor([float((prompted or {}).get(name, 0)) for name in names])
-    weights = weights if weights.any() else torch.ones(len(names))
-    prompting = int((weights.cumsum(0) > first * weights.sum()).nonzero()[0])
-    chosen = set([row for row in order if row != prompting][:size])
-    return tuple(name for row, name in enumerate(names) if row in chosen)
+    able = [name for name, num in prompted.items() if num]
+    first, joins = torch.rand((), generator=generator), torch.rand(len(prompted), generator=generator)
+    if not able:
+        return ()
+    shares = torch.tensor([float(prompted[name]) for name in able]).cumsum(0)
+    chosen = able[int((shares > first * shares[-1]).nonzero()[0])]
+    return tuple(name for name, join in zip(able, joins, strict=False) if name == chosen or join < JOINS)
+
+
+def hide_prompting(read: Tensor, names: Sequence[str], prompting: Collection[str], rows: Tensor) -> Tensor:
+    """Return who reads whom, bool ``receiver sender batch``, without modalities that prompt (method F9).
+
+    ``read`` as of `draw_readers`, of the flows ``names``. In ``rows`` (bool ``batch``) the modalities ``prompting`` are
+    prompts, so that no flow reads them as partners: else the coupling would only learn what the prompt says anyway.
+    """
+    partner = torch.tensor([name not in prompting for name in names])
+    return read & (partner[None, :, None] | ~rows)
 
 
 def draw_study_levels(

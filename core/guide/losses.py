@@ -59,6 +59,16 @@ class Noisy:
     clean: Tensor
 
 
+def noisy_rows(noisy: Noisy, rows: Tensor) -> Noisy:
+    """Return the chosen rows of a flow at its levels; ``rows`` int ``row``."""
+    return Noisy(latent=noisy.latent[rows], noise=noisy.noise[rows], level=noisy.level[rows], clean=noisy.clean[rows])
+
+
+def flow_rows(flow: FlowState, rows: Tensor) -> FlowState:
+    """Return the chosen studies of a flow; ``rows`` int ``row``."""
+    return replace(flow, latent=flow.latent[rows], conditioning=flow.conditioning[rows])
+
+
 def at_level(z: Tensor, level: Tensor, clean: Tensor, generator: Generator) -> Noisy:
     """Return the latent with drawn noise at its level, unchanged where ``clean`` (method E9, F3)."""
     noise = torch.randn(z.shape, generator=generator).to(z)

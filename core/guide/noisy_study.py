@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
 from core.config.recipe import GuideChoice
 from core.guide.context_encoder import joined
-from core.guide.draws import draw_readers, draw_study_levels
+from core.guide.draws import draw_readers, draw_study_levels, hide_prompting
 from core.guide.losses import (
     BatchRows,
     ContextContrast,
@@ -20,9 +21,18 @@ from core.guide.losses import (
     clean_estimate,
     cross_guidance_mse,
     encode_context,
+    flow_rows,
+    noisy_rows,
     trainable,
 )
 from core.types import Context
+
+
+class HiddenPartners(NamedTuple):
+    """The modalities that prompt in some of the studies, and these (bool ``batch``): there nobody reads them (F9)."""
+
+    names: Collection[str]
+    rows: Tensor
 
 
 def guide_losses(
@@ -32,6 +42,7 @@ def guide_losses(
     contrast: ContextContrast | None = None,
     batch_rows: BatchRows | None = None,
     self_reconstruction: SelfReconstructionHead | None = None,
+    hidden: HiddenPartners | None = None,
 ) -> dict[str, Tensor]:
     """Return the named loss terms of one step on these flows of the same studies (method E13, E14, F9; MedM2G Eq. 6).
 
@@ -45,7 +56,7 @@ def guide_losses(
     if choice.description and self_reconstruction is None:
         raise ValueError("choice.description is true: give the SelfReconstructionHead of the round")
     rows = batch_rows or BatchRows(size=len(next(iter(flows.values())).latent))
-    study = NoisyStudy(flows, rows, generator, choice)
+    study = NoisyStudy(flows, rows, generator, choice, hidden)
     terms = study.cross_guidance_terms()
     if contrast is not None and choice.contrast:
         terms |= study.contrast_terms(contrast)
@@ -58,7 +69,12 @@ class NoisyStudy:
     """The flows of a study at their levels, with their contexts: everything of a step that is drawn."""
 
     def __init__(
-        self, flows: Mapping[str, FlowState], batch_rows: BatchRows, generator: Generator, choice: GuideChoice
+        self,
+        flows: Mapping[str, FlowState],
+        batch_rows: BatchRows,
+        generator: Generator,
+        choice: GuideChoice,
+        hidden: HiddenPartners | None = None,
     ) -> None:
         self.names, self.flows = tuple(flows), tuple(flows.values())
         self.batch_rows, self.choice = batch_rows, choice
@@ -70,7 +86,8 @@ class NoisyStudy:
                 at_level(flow.latent, level[rows], clean[rows], generator)
                 for flow, (level, clean) in zip(self.flows, self.levels, strict=True)
             ]
-        self.readers = draw_readers(len(flows), size, generator, choice.partner_drop)[:, :, rows]
+        readers = draw_readers(len(flows), size, generator, choice.partner_drop)
+        self.readers = (readers if hidden is None else hide_prompting(readers, self.names, *hidden))[:, :, rows]
         self.contexts = [encode_context(flow, noisy) for flow, noisy in zip(self.flows, self.noisy, strict=True)]
         estimated = float(torch.rand((), generator=generator)) < choice.generated_partners
         self.partner_contexts = self._estimated_contexts(generator) if estimated else self.contexts
@@ -81,10 +98,24 @@ class NoisyStudy:
         for to, flow in enumerate(self.flows):
             senders = [index for index in range(len(self.flows)) if index != to]
             if trainable(flow.denoiser, *(self.flows[index].context_encoder for index in senders)):
-                errors = cross_guidance_mse(flow, self.noisy[to], self._context_for(to, self.partner_contexts))
                 given = "+".join(self.names[index] for index in senders)
-                terms[f"{self.names[to]} given {given}"] = _mean_noisy(errors, self.levels[to][1], self.batch_rows)
+                terms[f"{self.names[to]} given {given}"] = self._mean_error(to)
         return terms
+
+    def _mean_error(self, to: int) -> Tensor:
+        """Return the mean error over the studies in which a flow is not clean, as this shard's share.
+
+        Clean rows have nothing to predict, so they are left out where any others are.
+        """
+        flow, noisy, context = self.flows[to], self.noisy[to], self._context_for(to, self.partner_contexts)
+        clean = self.levels[to][1]
+        num_noisy = (~clean).sum().clamp(min=1).to(noisy.latent.device)
+        rows = (~noisy.clean).nonzero()[:, 0]
+        if 0 < len(rows) < len(noisy.clean):
+            errors = cross_guidance_mse(flow_rows(flow, rows), noisy_rows(noisy, rows), context[rows]).sum()
+        else:
+            errors = (cross_guidance_mse(flow, noisy, context) * ~noisy.clean).sum()
+        return errors * self.batch_rows.shard.count / num_noisy
 
     def contrast_terms(self, contrast: ContextContrast) -> dict[str, Tensor]:
         """Contrast the pooled contexts of every two flows: those of one study resemble each other (method E14)."""
@@ -127,10 +158,3 @@ class NoisyStudy:
             with shard.noise(size):
                 contexts.append(encode_context(flow, at_level(estimate, noisy.level, noisy.clean, generator)))
         return contexts
-
-
-def _mean_noisy(errors: Tensor, clean: Tensor, batch_rows: BatchRows) -> Tensor:
-    """Return the mean over the studies that are not ``clean`` (bool, of the whole batch), as this shard's share."""
-    noisy = ~clean
-    counted = noisy[batch_rows.shard.rows(batch_rows.size)].to(errors.device)
-    return (errors * counted).sum() * batch_rows.shard.count / noisy.sum().clamp(min=1).to(errors.device)

@@ -21,9 +21,9 @@ from core.engine.rng import forked_rng, make_generator
 from core.engine.trainer import Trainer
 from core.flow.prompt_sources import guide_sources
 from core.guide.context_encoder import ContextEncoder
-from core.guide.draws import draw_participants
+from core.guide.draws import PROMPT_DROP, draw_prompting
 from core.guide.losses import BatchRows, ContextContrast, FlowState, SelfReconstructionHead
-from core.guide.noisy_study import guide_losses
+from core.guide.noisy_study import HiddenPartners, guide_losses
 
 NUM_DRAWN_PROMPTS = 32  # whose tokens the adaptation tokens f start from (method E12)
 
@@ -199,7 +199,7 @@ class _Step:
         choice = self.guide_round.choice
         draws = make_generator(self.trainer.seed, self.guide_round.phase, self.guide_round.name, step)
         names, first = self._draw_flows(step, draws)
-        prompts = {name: self._draw_prompt(name, names, first, draws) for name in names}
+        prompts, hidden = self._draw_prompts(names, first, draws)
         indices = self._draw_studies((*names, *(name for sources, _ in prompts.values() for name in sources)), draws)
         rows = shard.rows(self.batch)
         flows = {
@@ -208,7 +208,7 @@ class _Step:
         batch_rows = BatchRows(
             size=self.batch, shard=shard, gather=self.compute.all_gather, equal=self._equal(names, indices)
         )
-        return guide_losses(flows, draws, choice, self.contrast, batch_rows, self.head), {}
+        return guide_losses(flows, draws, choice, self.contrast, batch_rows, self.head, hidden), {}
 
     def _draw_flows(self, step: int, draws: Generator) -> tuple[tuple[str, ...], int]:
         """Return the modalities that this step denoises together, and a drawn study that holds them."""
@@ -217,26 +217,37 @@ class _Step:
             return pair, self.indices[pair][int(torch.randint(0, len(self.indices[pair]), (1,), generator=draws))]
         first = self._used[int(torch.randint(0, len(self._used), (1,), generator=draws))]
         visible = self.studies.visible[first]
-        names = [name for name in self.guide_round.members if name in visible]
-        return draw_participants(names, draws, self._num_prompted(names)), first
-
-    def _num_prompted(self, names: Sequence[str]) -> dict[str, int]:
-        """Return how many of these modalities each of them prompts."""
-        members = self.guide_round.members
-        return {name: sum(name in members[other].encoders for other in names) for name in names}
+        return tuple(name for name in self.guide_round.members if name in visible), first
 
     def _equal(self, names: Sequence[str], indices: Sequence[int]) -> Tensor:
         """Return bool ``batch batch``: studies with the same text, and a study that was drawn twice."""
         index = torch.tensor(list(indices))
         return self.compute.to_device(self.studies.same_text_mask(names, indices) | (index[:, None] == index))
 
-    def _draw_prompt(
-        self, name: str, names: Sequence[str], first: int, draws: Generator
-    ) -> tuple[tuple[str, ...], Tensor]:
-        """Draw the prompt sources of a flow, of those in a drawn study, and the rows with a null prompt (E6c)."""
-        member, visible = self.guide_round.members[name], self.studies.visible[first]
-        sources = guide_sources(name, names, [source for source in member.encoders if source in visible])
-        return draw_guide_prompt(sources, self.batch, draws, self.guide_round.choice.null_prompt)
+    def _draw_prompts(
+        self, names: Sequence[str], first: int, draws: Generator
+    ) -> tuple[dict[str, tuple[tuple[str, ...], Tensor]], HiddenPartners | None]:
+        """Draw the prompt sources of each flow and its rows (bool ``batch``) with a null prompt (method E6c, F9).
+
+        In pairs, what takes part prompts nobody. In whole studies some modalities prompt in some of the rows, which are
+        returned too: there they are nobody's partner.
+        """
+        members, null = self.guide_round.members, self.guide_round.choice.null_prompt
+        visible = self.studies.visible[first]
+        able = {name: [each for each in members[name].encoders if each in visible] for name in names}
+        if not self.whole:
+            sources = {name: guide_sources(name, names, able[name]) for name in names}
+            return {name: draw_guide_prompt(sources[name], self.batch, draws, null) for name in names}, None
+        everyone = dict.fromkeys([*names, *(each for each_able in able.values() for each in each_able)])
+        num = {each: sum(each in able[name] for name in names) for each in everyone}
+        prompting = draw_prompting(num, draws)
+        unprompted = torch.rand(self.batch, generator=draws) < null
+        prompts = {}
+        for name in names:
+            dropped = torch.rand(self.batch, generator=draws) < PROMPT_DROP
+            sources = tuple(each for each in able[name] if each in prompting)
+            prompts[name] = (sources, unprompted | dropped | (not sources))
+        return prompts, HiddenPartners(prompting, ~unprompted)
 
     def _draw_studies(self, names: tuple[str, ...], draws: Generator) -> list[int]:
         """Draw the indices of studies that hold all of these modalities."""

@@ -28,7 +28,7 @@ def new_module(site: Site, context_width: int) -> Any:
         def forward(self, context: Context) -> Any:
             counted = context.mask[..., None].to(context.tokens)
             mean = self.to_update((context.tokens * counted).sum(1) / counted.sum(1))
-            ramp = torch.linspace(0, 1, torch.Size(site.grid).numel()).reshape(site.grid)
+            ramp = torch.linspace(1, 0, torch.Size(site.grid).numel()).reshape(site.grid)
             return mean[(..., *[None] * len(site.grid))] * ramp
 
     return MeanUpdate()

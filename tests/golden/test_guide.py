@@ -12,7 +12,7 @@ from core.diffuse.objective import Diffusion, noised
 from core.flow.prompt_sources import guide_sources
 from core.guide.attention import GuidanceAttention, attach_guidance
 from core.guide.context_encoder import AdaptationTokens, ContextEncoder, draw_parameters
-from core.guide.draws import draw_participants, draw_readers, draw_study_levels
+from core.guide.draws import JOINS, draw_prompting, draw_readers, draw_study_levels, hide_prompting
 from core.guide.losses import (
     ContextContrast,
     FlowState,
@@ -220,22 +220,22 @@ def test_a_flow_reads_none_all_or_some_of_the_others_and_never_itself():
     assert float(pair[0, 1].float().mean()) == pytest.approx(0.8, abs=0.02), "of a pair, the other or none"
 
 
-def test_all_or_some_modalities_of_a_study_take_part_in_their_order():
-    names, draws = ("a", "b", "c", "d"), generator()
-    drawn = [draw_participants(names, draws) for _ in range(3000)]
-    assert all(2 <= len(one) == len(set(one)) and list(one) == sorted(one) for one in drawn)
-    assert sum(one == names for one in drawn) / 3000 == pytest.approx(0.3, abs=0.03)
-    assert {len(one) for one in drawn} == {2, 3, 4}
-    assert draw_participants(("a", "b"), draws) == ("a", "b")
-
-
-def test_a_modality_that_prompts_others_is_left_out_more_often():
+def test_a_modality_prompts_in_proportion_to_the_flows_that_it_can_prompt():
     draws = generator()
-    drawn = [draw_participants(("a", "b", "c", "d"), draws, {"a": 3, "b": 1}) for _ in range(3000)]
-    some = [one for one in drawn if len(one) < 4]
-    without = {name: sum(name not in one for one in some) / len(some) for name in "abcd"}
-    assert without["a"] > 0.75 > without["b"]
-    assert all("a" not in one or "b" not in one for one in some), "one that prompts is always left out"
+    drawn = [draw_prompting({"a": 3, "b": 0, "c": 1}, draws) for _ in range(4000)]
+    assert set(drawn) == {("a",), ("c",), ("a", "c")}, "in their order, never one that prompts nobody"
+    share = {name: sum(name in one for one in drawn) / 4000 for name in "ac"}
+    assert share["a"] == pytest.approx(0.75 + 0.25 * JOINS, abs=0.03)
+    assert share["c"] == pytest.approx(0.25 + 0.75 * JOINS, abs=0.03)
+    assert draw_prompting({"a": 0, "b": 0}, draws) == ()
+
+
+def test_a_modality_that_prompts_is_nobodys_partner_in_these_studies():
+    read, rows = draw_readers(3, 2000, generator(), partner_drop=0.0), torch.arange(2000) % 2 == 0
+    shown = hide_prompting(read, ("a", "b", "c"), ("b", "elsewhere"), rows)
+    assert not shown[:, 1, rows].any()
+    assert torch.equal(shown[:, :, ~rows], read[:, :, ~rows])
+    assert torch.equal(shown[:, [0, 2]], read[:, [0, 2]]), "it reads the others as ever"
 
 
 # E14 -----------------------------------------------------------------------------------------------------------------

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from core.contract.modality import Site
@@ -20,6 +22,7 @@ from core.nn.schedule import angle, interpolated_timestep, universal_timestep
 from core.types import Conditioning, Context, Objective, Space
 
 ATTACHED = "context_attention"
+SUMMARY = "summary"  # the residual site of the vectors that condition the network
 Block = TypeVar("Block", bound=nn.Module)
 
 
@@ -55,14 +58,18 @@ class SitedDenoiser(nn.Module, ABC):
         # It follows from the folder, so it is not among the weights.
         self.register_buffer("pretrained_angles", angles, persistent=False)
         self.pretrained_objective = pretrained_objective
-        self._sites = tuple(sites)
+        self._sites = (*sites, Site(SUMMARY, pooled_width or prompt_width, (), "residual"))
         self.residual_context = nn.ModuleDict()
         self.latent_shape = (channels, *space)
         self.prompt_width = prompt_width
         self.pooled_width = pooled_width
 
     def context_sites(self) -> Sequence[Site]:
-        """Return every transformer block, with its width and the grid of its tokens, and the residual sites."""
+        """Return every transformer block, with its width and the grid of its tokens, and the residual sites.
+
+        The last is that of the summaries, whose update is added to the pooled vector, or to the first prompt token of
+        a network that takes no pooled vector.
+        """
         return self._sites
 
     def attach(self, site: str, module: nn.Module) -> None:
@@ -82,17 +89,28 @@ class SitedDenoiser(nn.Module, ABC):
         self.residual_context[_residual_name(site)] = module
 
     def updates(self, noisy: Tensor, context: Context | None) -> dict[str, Tensor]:
-        """Return the updates of the residual sites that hold a module, by site, as many rows as ``noisy`` has."""
+        """Return the updates of the hidden states at residual sites that hold a module, by site.
+
+        They have as many rows as ``noisy``.
+        """
         if context is None or not self.residual_context:
             return {}
         updates = {}
         for site in self._sites:
             name = _residual_name(site.name)
-            if site.kind == "residual" and name in self.residual_context:
-                update = self.residual_context[name](context).to(noisy.dtype)
-                # Branches of guidance, one after the other, share the context.
-                updates[site.name] = update.repeat(len(noisy) // len(update), *[1] * (update.ndim - 1))
+            if site.kind == "residual" and site.name != SUMMARY and name in self.residual_context:
+                updates[site.name] = _repeated(self.residual_context[name](context).to(noisy.dtype), len(noisy))
         return updates
+
+    def summarised(self, conditioning: Conditioning) -> Conditioning:
+        """Return the conditioning with the update of the summaries of the partners, where a module reads them (F7)."""
+        if conditioning.context is None or SUMMARY not in self.residual_context:
+            return conditioning
+        prompt, update = conditioning.prompt, self.residual_context[SUMMARY](conditioning.context)
+        update = _repeated(update.to(prompt.dtype), len(prompt))
+        if self.pooled_width is not None and conditioning.pooled is not None:
+            return replace(conditioning, pooled=conditioning.pooled + update)
+        return replace(conditioning, prompt=torch.cat([prompt[:, :1] + update[:, None], prompt[:, 1:]], 1))
 
     def forward(self, noisy: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
         """Predict from ``noisy`` ``batch channel *space`` at log-SNR ``level`` ``batch``; same shape as ``noisy``.
@@ -100,7 +118,7 @@ class SitedDenoiser(nn.Module, ABC):
         Raises `UserError` where latent or conditioning differ from the configuration.
         """
         self._require_inputs(noisy, conditioning)
-        return self.predict(noisy, self.timestep(level), conditioning)
+        return self.predict(noisy, self.timestep(level), self.summarised(conditioning))
 
     def timestep(self, level: Tensor) -> Tensor:
         """Return the timestep that the network receives at log-SNR ``level`` (method E10); float32, same shape."""
@@ -157,6 +175,11 @@ def attach_at(sites: Mapping[str, ContextSite], site: str, module: nn.Module) ->
 def occupied(site: str) -> UserError:
     """Return the error for a site that holds a module already."""
     return UserError(f"site '{site}' already holds a module; a site holds one at most")
+
+
+def _repeated(update: Tensor, rows: int) -> Tensor:
+    """Return an update for as many rows: branches of guidance, one after the other, share their context."""
+    return update if len(update) == rows else update.repeat(rows // len(update), *[1] * (update.ndim - 1))
 
 
 def _residual_name(site: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import Tensor, nn, tensor
+from torch import Tensor, channels_last, nn, tensor
 
 from core.contract.modality import Site
 from core.errors import UserError
@@ -46,7 +46,7 @@ class PlaneDenoiser(SitedDenoiser):
             network.enable_gradient_checkpointing()
         trained = None if config.init_from is None else load_levels(config.init_from, "unet")
         super().__init__(
-            network,
+            network.to(memory_format=channels_last),
             sites,
             channels=config.channels,
             space=config.space,

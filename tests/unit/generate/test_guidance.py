@@ -289,12 +289,12 @@ def test_stacked_prompts_are_padded_with_masked_tokens():
     assert stacked([short]) is short
 
 
-def test_a_context_is_shared_by_branches_unless_it_has_aligned_features():
-    """Attention reads a shared context for all branches; aligned features are added row by row."""
+def test_branches_share_the_context_that_all_of_them_read():
     shared = replace(prompted(1.0), context=CONTEXTS.present["b"])
     assert stacked([shared, shared]).context is shared.context
+    summary = torch.tensor([[1.0], [2.0], [3.0]])
     grid = PatientGrid(cells=(None, None, None), order=())
-    aligned = replace(shared, context=replace(CONTEXTS.present["b"], aligned={grid: torch.ones(3, 1)}))
-    both = stacked([aligned, aligned]).context
-    assert both is not None
+    other = replace(shared, context=replace(CONTEXTS.present["b"], aligned={grid: summary}, summary=summary))
+    both = stacked([other, replace(other, context=replace(other.context, summary=-summary))]).context
     assert [len(both.tokens), len(both.aligned[grid])] == [6, 6]
+    assert both.summary[:, 0].tolist() == [1, 2, 3, -1, -2, -3]

@@ -81,7 +81,9 @@ def test_a_fresh_one_changes_no_bit(kind, randomised):
     randomised(network, std=0.1).requires_grad_(False)
     before = predict(network, None)
     sites = attach_guidance(network, geometry, context_width=WIDTH, aligned_width=6)
-    assert residual_names(sites) == [site.name for site in network.context_sites() if site.kind == "residual"]
+    assert residual_names(sites) == [
+        site.name for site in network.context_sites() if site.kind == "residual" and site.grid
+    ]
     assert len(residual_names(sites)) == 1 + 2 + 1, "input, every resolution, middle"
     context = joined([encoded(sender(name)) for name in VIEW])
     assert torch.equal(before, predict(network, context))
@@ -236,15 +238,23 @@ def test_weights_are_named_by_their_site_and_load_strictly(randomised):
     assert torch.equal(*(next(iter(encoded(each).aligned.values())) for each in (first, second)))
 
 
-def test_alone_masks_the_tokens_of_a_sender_with_positions_only():
-    alone = CHOICE.model_copy(update={"aligned": "alone"})
-    for name, masked in (("frontal", True), ("volume", True), ("report", False)):
-        beside, context = encoded(sender(name)), encoded(sender(name, alone))
-        assert beside.mask.all()
-        length = context.tokens.shape[1] - 1 - 8  # the null token, then the latent's, then f
-        assert bool(context.mask[:, 1 : 1 + length].any()) is not masked
-        assert context.mask[:, 0].all()
-        assert context.mask[:, 1 + length :].all()
+@pytest.mark.parametrize("name", ["frontal", "volume", "report"])
+def test_alone_nothing_is_read_by_attention(name, new_flow):
+    alone = CHOICE.model_copy(update={"aligned": "alone", "adaptation": False})
+    beside, context = encoded(sender(name)), encoded(sender(name, alone))
+    assert beside.mask.all()
+    assert context.mask[:, 0].all()
+    assert not context.mask[:, 1:].any(), "the contrast alone reads these tokens"
+    silent = encoded(sender(name, alone.model_copy(update={"contrast": False})))
+    assert silent.tokens.shape == (2, 1, WIDTH), "none is computed"
+    network, geometry = receiver("frontal")
+    sites = attach_guidance(network, geometry, context_width=None, aligned_width=6, summary_width=4)
+    assert {site.kind for site in network.context_sites() if site.name in sites} == {"residual"}
+
+
+def test_alone_has_no_adaptation_tokens():
+    with pytest.raises(ValueError, match=r"guide\.adaptation = false, or guide\.aligned = 'beside'"):
+        GuideChoice(context="spatial", adaptation=True, aligned="alone")
 
 
 def test_without_the_switch_there_is_nothing_of_it():

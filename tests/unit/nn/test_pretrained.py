@@ -40,7 +40,7 @@ def test_a_denoiser_takes_the_weights_of_the_folder(unet_folder, part, new_condi
     stored = load_file(unet_folder / "unet" / WEIGHTS)
     assert stored.keys() == denoiser.network.state_dict().keys()
     assert all(torch.equal(stored[name], value) for name, value in denoiser.network.state_dict().items())
-    assert {site.grid for site in denoiser.context_sites()} == {(8, 4), (4, 2)}
+    assert {site.grid for site in denoiser.context_sites()} == {(8, 4), (4, 2), ()}
     assert denoiser.training
     conditioning = replace(new_conditioning(), context=None)
     assert denoiser(diffusers_kind.noisy(), torch.zeros(2), conditioning).shape == (2, 3, 8, 4)

@@ -96,7 +96,7 @@ def test_grids_are_listed_level_by_level():
         "up_blocks.2": (8, 4),
     }
     assert {site.grid for site in attention_sites(VOLUME.build())} == {(2, 4, 2), (1, 2, 1)}
-    assert {site.grid for site in VECTOR.build().context_sites()} == {(4,)}
+    assert {site.grid for site in attention_sites(VECTOR.build())} == {(4,)}
 
 
 def test_attaching_is_bit_equal_and_adds_what_the_docstring_says(config, randomised, new_conditioning):
@@ -224,7 +224,7 @@ def test_the_stable_diffusion_shape_can_be_configured():
         denoiser = config.build()
     assert sum(parameter.numel() for parameter in denoiser.parameters()) == 859_520_964
     assert len(attention_sites(denoiser)) == 16
-    assert len(denoiser.context_sites()) == 16 + 1 + 4 + 1, "input, every resolution, middle"
+    assert len(denoiser.context_sites()) == 16 + 1 + 4 + 1 + 1, "input, every resolution, middle, summary"
 
 
 def test_the_versatile_diffusion_text_unet_has_1708_85_million_parameters():
@@ -232,4 +232,4 @@ def test_the_versatile_diffusion_text_unet_has_1708_85_million_parameters():
     with torch.device("meta"):
         denoiser = VectorDenoiserConfig().build()
     assert sum(parameter.numel() for parameter in denoiser.parameters()) == 1_708_850_368
-    assert len(denoiser.context_sites()) == 6 + 1 + 9
+    assert len(attention_sites(denoiser)) == 6 + 1 + 9
