@@ -107,6 +107,8 @@ class TextAutoencoderConfig(PartConfig):
     a quarter and stays. Up to ``free_bits`` nats per latent feature are free. ``word_dropout`` is the fraction
     of the decoder's input tokens that are hidden in training, so that it must rely on the latent. ``latent_noise``: in
     training the decoder reads latents with Gaussian errors, as a diffusion leaves them (`noisy_latents`).
+    ``latent_dropout`` is the fraction of training texts that the decoder writes without latent (zeros), so that it
+    knows which sentences go together; it falls to that from 1 over the first ``language_steps`` (`latent_dropout`).
 
     ``decoding``: how a text is written where the caller does not say.
 
@@ -131,6 +133,8 @@ class TextAutoencoderConfig(PartConfig):
     free_bits: NonNegativeFloat = 0.1
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     latent_noise: NonNegativeFloat = 0.0
+    latent_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    language_steps: NonNegativeInt = 0
     decoding: Decoding = Decoding()
     encoder_from: str | None = None
     decoder_from: str | None = None
@@ -157,7 +161,16 @@ class TextAutoencoderConfig(PartConfig):
         require_multiples(name, "decoder_heads", num_heads, decoder_width=width)
         if 0 < self.cycle < 4:
             raise UserError(f"{name}: cycle must be 0 (beta is constant) or at least 4 steps, found {self.cycle}")
+        self.require_trained_for(self.decoding)
         return self
+
+    def require_trained_for(self, how: Decoding) -> None:
+        """Raise `UserError` for a decoding that needs what the decoder does not learn."""
+        if how.language and not self.latent_dropout:
+            raise UserError(
+                f"Decoding: language {how.language:g} needs a decoder that was trained without latents too; set"
+                " latent_dropout above 0 and train again, or language to 0"
+            )
 
     def build(self) -> TextAutoencoder:
         """Build the autoencoder with random weights or those of the folders; `UserError` for a wrong folder."""

@@ -101,9 +101,9 @@ def write_ids(decoder: LatentDecoder, latent: Tensor, how: Decoding, generators:
 
 def _token_by_token(decoder: LatentDecoder, latent: Tensor, how: Decoding, generators: Sequence[Generator]) -> Tensor:
     ids, running = _begun(latent)
-    cache = decoder.memory(latent)
+    writer = _Writer(decoder, latent, how)
     while ids.shape[1] < decoder.length - 1 and running.any():
-        scores = _allowed(decoder.advance(ids[:, -1:], latent, cache)[:, -1], ids, how)
+        scores = writer.next_scores(ids)
         new = draw_tokens(scores, how, generators) if how.random else scores.argmax(-1)
         new = new.masked_fill(~running, PAD)
         running = running & (new != END)
@@ -116,23 +116,49 @@ def beam_search(decoder: LatentDecoder, latent: Tensor, how: Decoding) -> Tensor
     rows, beams = len(latent), how.beams
     latent = latent.repeat_interleave(beams, 0)
     ids, running = _begun(latent)
-    cache = decoder.memory(latent)
+    writer = _Writer(decoder, latent, how)
     # At first all beams of a row are equal: only the first may continue.
     total = torch.where(torch.arange(rows * beams, device=latent.device) % beams == 0, 0.0, -torch.inf)
     first = torch.arange(0, rows * beams, beams, device=latent.device)[:, None]
     while ids.shape[1] < decoder.length - 1 and running.any():
-        scores = _allowed(decoder.advance(ids[:, -1:], latent, cache)[:, -1], ids, how).log_softmax(-1)
-        scores = torch.where(running[:, None], scores, -torch.inf)
+        scores = torch.where(running[:, None], writer.next_scores(ids), -torch.inf)
         scores[:, PAD] = scores[:, PAD].masked_fill(~running, 0)  # a finished text continues unchanged at no cost
         best = (total[:, None] + scores).view(rows, -1).topk(beams)
         parent = (first + best.indices // scores.shape[1]).flatten()
         new = (best.indices % scores.shape[1]).flatten()
         total, ids, running = best.values.flatten(), torch.cat([ids[parent], new[:, None]], 1), running[parent]
         running = running & (new != END)
-        cache.reorder_cache(cast(torch.LongTensor, parent))
+        writer.reorder(parent)
     # topk sorts: the best of a latent are its first.
     ids = _ended(ids, running)[(first + torch.arange(how.candidates, device=ids.device)).flatten()]
     return ids[:, : int((ids != PAD).sum(1).max())]
+
+
+class _Writer:
+    """Score the next ids of texts that are being written, one id of each at a time."""
+
+    def __init__(self, decoder: LatentDecoder, latent: Tensor, how: Decoding) -> None:
+        self._decoder, self._how = decoder, how
+        # The second half of the rows is the same texts without latent.
+        self._latent = torch.cat([latent, torch.zeros_like(latent)]) if how.language else latent
+        self._cache = decoder.memory(self._latent)
+
+    def next_scores(self, ids: Tensor) -> Tensor:
+        """Return the scores ``row vocabulary`` of what follows ``ids`` ``row position``; all but the last are read."""
+        last = ids[:, -1:].repeat(len(self._latent) // len(ids), 1)
+        every = self._decoder.advance(last, self._latent, self._cache)[:, -1].chunk(len(last) // len(ids))
+        scores = [_allowed(each, ids, self._how).log_softmax(-1) for each in every]
+        return fused_scores(scores[0], scores[1], self._how.language) if self._how.language else scores[0]
+
+    def reorder(self, parents: Tensor) -> None:
+        """Let every row continue the text of its parent."""
+        rows = torch.cat([parents + start for start in range(0, len(self._latent), len(parents))])
+        self._cache.reorder_cache(cast(torch.LongTensor, rows))
+
+
+def fused_scores(scores: Tensor, language_scores: Tensor, weight: float) -> Tensor:
+    """Return ``log p(id | latent) + weight * log p(id)`` of log-probabilities (Gulcehre et al. 2015, Eq. 5)."""
+    return scores + weight * language_scores
 
 
 def repeating_ids(ids: Tensor, length: int) -> Tensor:

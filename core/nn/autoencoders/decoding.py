@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from core.errors import UserError
 
@@ -15,6 +24,10 @@ class Decoding(BaseModel):
     ``top_k`` and ``top_p`` draw from the most likely ids, more evenly at a ``temperature`` above 1. ``beams`` above 1
     searches for the most likely text. ``no_repeat`` above 0: no sequence of that many ids occurs twice in a text
     (Paulus et al. 2018).
+
+    ``language`` above 0 adds so many times the score that the same decoder gives without latent (`fused_scores`). A
+    sampled latent may lie between two reports; the text alone tells that both together are none. It needs a decoder
+    that was trained without latents too (`TextAutoencoderConfig.latent_dropout`).
 
     ``candidates`` above 1 writes several texts, the likeliest beams or as many draws. The one whose posterior mean is
     nearest to the wanted latent is returned.
@@ -27,6 +40,7 @@ class Decoding(BaseModel):
     temperature: PositiveFloat = 1.0
     beams: PositiveInt = 1
     no_repeat: NonNegativeInt = 0
+    language: NonNegativeFloat = 0.0
     candidates: PositiveInt = 1
 
     @property

@@ -67,6 +67,7 @@ class TextAutoencoder(nn.Module):
         it.
         """
         how = how or self._config.decoding
+        self._config.require_trained_for(how)
         with torch.no_grad():
             ids = write_ids(self.decoder, latent, how, generators)
             if how.candidates > 1:
@@ -87,16 +88,40 @@ class TextAutoencoder(nn.Module):
         divergence, free up to ``free_bits`` per feature.
         """
         config, (ids, mask) = self._config, self._require_ids(batch)
-        posterior = self.encode(batch)
+        encoded = self._draw_encoded(len(ids), generator)
+        posterior = self.encode(batch) if encoded is None else self._encode_some(batch, encoded)
         inputs = drop_tokens(ids[:, :-1], config.word_dropout if self.training else 0.0, generator)
         latent = posterior.draw(generator)
         if self.training and config.latent_noise:
             latent = noisy_latents(latent, posterior.mean, config.latent_noise, generator)
+        divergence = divergence_above(posterior, config.free_bits)
+        if encoded is not None:
+            latent, divergence = latent * encoded[:, None], divergence * encoded
         logits = self.decoder(inputs, latent)
         return {
             "reconstruction": token_losses(logits, ids[:, 1:], mask[:, 1:]).mean(),
-            "kl": self._beta() * divergence_above(posterior, config.free_bits).mean(),
+            "kl": self._beta() * divergence.mean(),
         }
+
+    def _draw_encoded(self, size: int, generator: Generator) -> Tensor | None:
+        """Draw which texts of a batch the decoder writes from their latent, bool ``size``; ``None``: all."""
+        config = self._config
+        if not self.training or not (config.latent_dropout or config.language_steps):
+            return None
+        dropped = latent_dropout(self.steps, config.latent_dropout, config.language_steps).to(generator.device)
+        return (torch.rand(size, generator=generator, device=generator.device) >= dropped).to(self.steps.device)
+
+    def _encode_some(self, batch: Batch, encoded: Tensor) -> Posterior:
+        """Encode the chosen texts only; the others have mean and log-variance 0 and cost no time."""
+        rows = encoded.nonzero()[:, 0]
+        empty = self.to_posterior.weight.new_zeros(len(encoded), self._config.latent_width)
+        if not len(rows):
+            return Posterior(mean=empty, logvar=empty)
+        some = self.encode(batch[rows])
+        return Posterior(
+            mean=empty.to(some.mean).index_copy(0, rows, some.mean),
+            logvar=empty.to(some.logvar).index_copy(0, rows, some.logvar),
+        )
 
     def _beta(self) -> Tensor:
         """Return the weight of the divergence at this step, and count the step in training mode."""
@@ -121,6 +146,16 @@ class TextAutoencoder(nn.Module):
 def _mean(features: Tensor, mask: Tensor) -> Tensor:
     """Return the mean over the unmasked tokens, ``batch width``."""
     return features.masked_fill(~mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True)
+
+
+def latent_dropout(step: Tensor, least: float, language_steps: int) -> Tensor:
+    """Return the fraction of texts without latent at a training step, counted from 0 (method E8).
+
+    It falls linearly from 1 to ``least`` over ``language_steps``: a decoder that can write learns sooner to read.
+    """
+    if not language_steps:
+        return torch.full_like(step, least, dtype=torch.float32)
+    return least + (1 - least) * (1 - step / language_steps).clamp(min=0)
 
 
 def drop_tokens(ids: Tensor, fraction: float, generator: Generator) -> Tensor:

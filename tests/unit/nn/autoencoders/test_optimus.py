@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from core.contract.modality import Autoencoder
 from core.errors import MedWeaveWarning, UserError
 from core.nn import Decoding, TextAutoencoderConfig
-from core.nn.autoencoders.decoder import beam_search, draw_tokens, repeating_ids
+from core.nn.autoencoders.decoder import beam_search, draw_tokens, fused_scores, repeating_ids
 from core.nn.autoencoders.optimus import (
     cyclical_beta,
     divergence_above,
     feature_divergence,
+    latent_dropout,
     noisy_latents,
     token_losses,
 )
@@ -236,10 +237,12 @@ def test_greedy_decoding_takes_the_most_likely_id(randomised):
         Decoding(beams=3, no_repeat=1),
         Decoding(top_p=1.0, candidates=4),
         Decoding(beams=4, candidates=3),
+        Decoding(beams=3, language=0.5),
+        Decoding(top_p=0.9, candidates=2, language=0.5),
     ],
 )
 def test_decoded_text_does_not_depend_on_the_batch(randomised, how):
-    module = build(randomised).eval()
+    module = build(randomised, latent_dropout=0.1).eval()
     generators = lambda *rows: [draws(row) for row in rows] if how.random else []  # noqa: E731
     together = module.decode(latents(), how, generators(*range(5)))
     well_formed(together)
@@ -286,6 +289,40 @@ def test_beam_search_returns_more_likely_texts(randomised):
     gains = []
     for row, one, many in zip(latent, single, eight, strict=True):
         gains.append(likelihood(module, row, many[many != 0]) - likelihood(module, row, one[one != 0]))
+    assert max(gains) > 0
+    assert sum(gains) > 0
+
+
+def test_the_text_alone_counts_as_often_as_it_is_asked_to(randomised):
+    """Every id is the best by the scores with the latent, and three times those without, of the whole text at once."""
+    module, how = build(randomised, latent_dropout=0.1).eval(), Decoding(language=3.0)
+    found = module.decode(latents(), how)
+    for latent, ids, mask in zip(latents(), found.data, found.mask, strict=True):
+        text = ids[mask][None]
+        scores = [module.decoder(text[:, :-1], each[None])[0] for each in (latent, torch.zeros(6))]
+        for each in scores:
+            each[:, :2] = -torch.inf
+        total = scores[0].log_softmax(-1) + 3 * scores[1].log_softmax(-1)
+        assert total.argmax(-1)[:7].tolist() == text[0, 1:][:7].tolist()
+    assert not torch.equal(found.data, module.decode(latents()).data)
+
+
+def test_golden_fused_scores():
+    """Chances 0.8 and 0.2 with the latent, 0.1 and 0.9 without: at weight 1 the second is better, 0.18 against 0.08."""
+    found = fused_scores(torch.tensor([0.8, 0.2]).log(), torch.tensor([0.1, 0.9]).log(), 1.0)
+    torch.testing.assert_close(found.exp(), torch.tensor([0.08, 0.18]))
+    half = fused_scores(torch.tensor([0.8, 0.2]).log(), torch.tensor([0.25, 0.64]).log(), 0.5)
+    torch.testing.assert_close(half.exp(), torch.tensor([0.4, 0.16]))
+
+
+def test_beams_search_by_both_scores(randomised):
+    """Eight beams find texts that are likelier by the sum of both scores than those of one beam."""
+    module, latent, nothing = build(randomised).eval(), latents(8), torch.zeros(6)
+    single, eight = (beam_search(module.decoder, latent, Decoding(beams=beams, language=1.0)) for beams in (1, 8))
+    gains = []
+    for row, *texts in zip(latent, single, eight, strict=True):
+        one, many = (sum(likelihood(module, each, ids[ids != 0]) for each in (row, nothing)) for ids in texts)
+        gains.append(many - one)
     assert max(gains) > 0
     assert sum(gains) > 0
 
@@ -353,6 +390,46 @@ def test_the_decoder_learns_with_errors_and_the_encoder_is_measured_without(rand
     assert plain.eval().loss(batch, draws(3)) == noisy.eval().loss(batch, draws(3))
 
 
+def test_golden_latent_dropout():
+    """From 1 to the least fraction over four steps, then constant; constant from the start without such steps."""
+    assert latent_dropout(torch.arange(6), 0.2, 4).tolist() == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0.2])
+    assert latent_dropout(torch.arange(2), 0.2, 0).tolist() == pytest.approx([0.2, 0.2])
+    assert latent_dropout(torch.arange(3), 0.0, 2).tolist() == [1, 0.5, 0]
+
+
+def test_at_first_the_decoder_learns_to_write_without_a_latent(randomised):
+    module, batch = build(randomised, language_steps=4, beta=1.0), batch_for()
+    terms = module.loss(batch, draws())
+    alone = module.decoder(batch.data[:, :-1], torch.zeros(3, 6))
+    torch.testing.assert_close(
+        terms["reconstruction"], token_losses(alone, batch.data[:, 1:], batch.mask[:, 1:]).mean()
+    )
+    assert terms["kl"] == 0
+    sum(terms.values()).backward()
+    assert all(weight.grad is None for weight in (*module.encoder.parameters(), *module.to_posterior.parameters()))
+    module.steps.fill_(4)
+    sum(module.loss(batch, draws()).values()).backward()
+    assert module.to_posterior.weight.grad.abs().max() > 0
+
+
+def test_each_text_without_latent_counts_as_written_alone(randomised):
+    """The losses of a batch are the mean over its texts: with divergence where encoded, without a latent elsewhere."""
+    module, batch = build(randomised, latent_dropout=0.6, free_bits=0.0), batch_for()
+    # The first draws decide; the posterior's noise follows.
+    encoded = torch.rand(3, generator=draws(2)) >= 0.6
+    assert 0 < encoded.sum() < 3
+    generator = draws(2)
+    torch.rand(3, generator=generator)
+    posterior = module.encode(batch)
+    latent = posterior.draw(generator) * encoded[:, None]
+    expected = token_losses(module.decoder(batch.data[:, :-1], latent), batch.data[:, 1:], batch.mask[:, 1:]).mean()
+    terms = module.loss(batch, draws(2))
+    torch.testing.assert_close(terms["reconstruction"], expected)
+    torch.testing.assert_close(terms["kl"], (divergence_above(posterior, 0.0) * encoded).mean())
+    plain = build(randomised).eval()
+    assert module.eval().loss(batch, draws(2))["reconstruction"] == plain.loss(batch, draws(2))["reconstruction"]
+
+
 def test_the_configuration_decides_how_a_text_is_written(randomised):
     how = Decoding(beams=3, no_repeat=1)
     module = build(randomised, decoding=how).eval()
@@ -372,6 +449,10 @@ def test_too_many_tokens_and_wrong_settings_give_a_single_line(randomised):
         Decoding(beams=3, candidates=4)
     with pytest.raises(UserError, match=r"TextAutoencoderConfig: .*multiples of 3 \(num_heads\)"):
         build(randomised, num_heads=3, decoder_heads=2)
+    with pytest.raises(UserError, match=r"language 0\.5 needs a decoder that was trained without latents too"):
+        module.decode(latents(), Decoding(language=0.5))
+    with pytest.raises(UserError, match="set latent_dropout above 0 and train again"):
+        build(randomised, decoding=Decoding(beams=2, language=0.5))
     with pytest.raises(UserError, match="cycle must be 0"):
         build(randomised, cycle=2)
     with pytest.raises(ValidationError):
