@@ -33,8 +33,8 @@ class ContextEncoder(nn.Module):
     position; ``"pooled"``: their mean alone, as in the papers. ``most_tokens`` limits them along each axis
     (`PatchGrid`). ``adaptation`` is f_B, and left out where a recipe has none; ``contrast`` adds the projection of E14,
     which in spatial form reads a summary token of its own: pulled together with its partners' means, the spatial tokens
-    would lose what a later round needs of them. Everything that is particular to the sender B is trained here, so that
-    a frozen receiver can read a new sender.
+    would lose what a later round needs of them. With ``summary_width`` it reads the summary instead. Everything that is
+    particular to the sender B is trained here, so that a frozen receiver can read a new sender.
 
     With ``aligned_width`` a sender that has a grid in the patient sends features of that width too, at the resolution
     of its latent, and with ``summary_width`` every sender a summary (method F7). Where ``aligned_alone`` its partners
@@ -71,15 +71,16 @@ class ContextEncoder(nn.Module):
         self.clean = nn.Parameter(torch.randn(width) * 0.02)
         self.f_B = adaptation
         self.blocks = nn.ModuleList([_Block(width) for _ in range(depth)])
-        self.to_pooled = nn.Linear(width, width) if contrast else nn.Identity()
-        summarised = contrast and form == "spatial"
-        self.summary = nn.Parameter(torch.randn(width) * 0.02) if summarised else None
+        self.to_pooled = nn.Linear(summary_width or width, width) if contrast else nn.Identity()
+        reads_tokens = contrast and summary_width is None
+        has_summary_token = reads_tokens and form == "spatial"
+        self.summary = nn.Parameter(torch.randn(width) * 0.02) if has_summary_token else None
         self._add_positions(geometry)
         self._add_aligned(patient_grid(geometry, spec.space), aligned_width)
         summary = None if summary_width is None else SummaryBranch(spec.channels, spec.space, summary_width, width)
         self.register_module("summarise", summary)
         self.sends_tokens = not aligned_alone
-        self.has_tokens = self.sends_tokens or contrast or described
+        self.has_tokens = self.sends_tokens or reads_tokens or described
 
     def _add_positions(self, geometry: Geometry | None) -> None:
         """Take the positions of the tokens from the geometry; tokens without one learn an embedding each."""
@@ -126,7 +127,9 @@ class ContextEncoder(nn.Module):
         )
 
     def pooled(self, context: Context) -> Tensor:
-        """Return a context of this encoder as one vector of unit norm, ``batch width``."""
+        """Return a context of this encoder as one vector of unit norm, ``batch width`` (method E14)."""
+        if context.summary is not None and self._modules["summarise"] is not None:
+            return F.normalize(self.to_pooled(context.summary).float(), dim=-1)
         length = self.patches.num_tokens if self.form == "spatial" and self.summary is None else 1
         return F.normalize(self.to_pooled(context.tokens[:, 1 : 1 + length].mean(1)).float(), dim=-1)
 

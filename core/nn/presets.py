@@ -56,20 +56,27 @@ _Networks = tuple[GridAutoencoderConfig, GridPromptEncoderConfig, GridDenoiserCo
 
 def _tiny(channels: int, prompt_width: int) -> _Networks:
     """Return networks for 64 pixels: minutes of training on two CPU cores."""
-    return _reduced(channels, prompt_width, space=(64, 64), widths=(16, 32, 64), denoiser_widths=(32, 64))
+    return _reduced(channels, prompt_width, space=(64, 64), widths=(32, 64), patch=2, denoiser_widths=(32, 64))
 
 
 def _tiny3d(channels: int, prompt_width: int) -> _Networks:
     """Return networks for volumes of 32 voxels a side on two CPU cores."""
-    return _reduced(channels, prompt_width, space=(32, 32, 32), widths=(8, 16, 32), denoiser_widths=(32, 64))
+    return _reduced(channels, prompt_width, space=(32, 32, 32), widths=(8, 16, 32), patch=1, denoiser_widths=(32, 64))
 
 
 def _reduced(
-    channels: int, prompt_width: int, space: Space, widths: tuple[int, ...], denoiser_widths: tuple[int, int]
+    channels: int,
+    prompt_width: int,
+    space: Space,
+    widths: tuple[int, ...],
+    patch: int,
+    denoiser_widths: tuple[int, int],
 ) -> _Networks:
     """Return networks of few blocks: a latent of 4 channels at a quarter of ``space``, attention at the lower level."""
     return (
-        GridAutoencoderConfig(channels=channels, space=space, downsample=4, widths=widths, num_blocks=1, norm_groups=8),
+        GridAutoencoderConfig(
+            channels=channels, space=space, downsample=4, widths=widths, patch=patch, num_blocks=1, norm_groups=8
+        ),
         GridPromptEncoderConfig(
             channels=channels,
             space=space,

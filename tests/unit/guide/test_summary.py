@@ -136,3 +136,15 @@ def test_branches_of_guidance_share_one_context(randomised):
     with torch.no_grad():
         z, level = torch.cat([z, z]), torch.zeros(4)
         assert torch.allclose(network(z, level, both), network(z, level, twice), atol=1e-6)
+
+
+def test_the_contrast_reads_the_summary_and_no_token(randomised):
+    choice = CHOICE.model_copy(update={"contrast": True})
+    encoder = new_context_encoder(choice, LatentSpec(channels=3, space=(8, 8)), None, width=16, prompt_width=8)
+    context = encoded(randomised(encoder, std=0.3))
+    assert context.tokens.shape[1] == 1, "the null token alone"
+    pooled = encoder.pooled(context)
+    assert torch.allclose(pooled.norm(dim=1), torch.ones(2))
+    assert pooled.shape == (2, 16)
+    doubled = encoder.pooled(replace(context, summary=-context.summary))
+    assert (pooled - doubled).abs().max() > 0.1
