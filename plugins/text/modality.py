@@ -52,12 +52,11 @@ _TINY_AUTOENCODER = TextAutoencoderConfig(
     width=128,
     depth=1,  # decision 20, as what follows
     num_heads=4,
-    decoder_depth=2,
     pool="mean",
     beta=0.01,
     latent_noise=0.7,
-    latent_dropout=0.2,
-    language_steps=400,
+    latent_dropout=0.4,
+    language_steps=500,
     decoding=Decoding(beams=4, language=1.0),
 )
 _TINY = _parts(
