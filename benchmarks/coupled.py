@@ -9,6 +9,7 @@ from typing import Any
 
 MODALITIES = ("text", "xray_frontal", "xray_lateral", "ct")
 LENGTH = 64  # prompt tokens
+RECIPES = ("medweave", "medm2g")  # contexts at their places and as summaries, and contexts that are read by attention
 
 
 def paired(ours: Callable[[], Any], peer: Callable[[], Any], repeats: int) -> tuple[float, float, float]:
@@ -30,21 +31,24 @@ def row(what: str, pair: tuple[float, float, float]) -> dict[str, Any]:
     return {"what": what, "cpu_s": round(pair[0], 4), "peer_cpu_s": round(pair[1], 4), "ratio": round(pair[2], 2)}
 
 
-def coupled_flows(names: Sequence[str], batch: int, preset: str = "tiny") -> dict[str, Any]:
-    """A denoiser with attention, a context encoder and two conditionings, by modality; deterministic."""
+def coupled_flows(names: Sequence[str], batch: int, preset: str = "tiny", recipe: str = RECIPES[0]) -> dict[str, Any]:
+    """A denoiser that reads partners as a recipe does, a context encoder and two conditionings, by modality.
+
+    Deterministic.
+    """
     import torch
 
     torch.manual_seed(0)
-    return {name: Flow(name, batch, preset) for name in names}
+    return {name: Flow(name, batch, preset, recipe) for name in names}
 
 
 class Flow:
     """A modality: its denoiser, its context encoder, a prompt and a null prompt."""
 
-    def __init__(self, name: str, batch: int, preset: str) -> None:
+    def __init__(self, name: str, batch: int, preset: str, recipe: str = RECIPES[0]) -> None:
         import torch
 
-        from core.config.recipe import GuideChoice
+        from core.config.registry import load_registry
         from core.contract.discovery import discover
         from core.contract.modality import pooled_width
         from core.guide.attention import attach_guidance
@@ -56,9 +60,16 @@ class Flow:
         self.denoiser = parts.denoiser.build().eval()
         channels, *space = self.denoiser.latent_shape
         width, geometry = self.denoiser.prompt_width, parts.data.default_geometry
-        self.sites = attach_guidance(self.denoiser, geometry, context_width=width)
+        choice = load_registry().recipe(recipe).guide
+        self.sites = attach_guidance(
+            self.denoiser,
+            geometry,
+            context_width=None if choice.aligned == "alone" else width,
+            aligned_width=choice.features_width,
+            summary_width=choice.summary_width if choice.summary else None,
+        )
         self.context_encoder = new_context_encoder(
-            GuideChoice(context="spatial", adaptation=True),
+            choice,
             LatentSpec(channels=channels, space=tuple(space)),
             geometry,
             width=width,

@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING
 from core.cli.command import Parser, path, run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from core.config.installation import Installation
     from core.flow.run import Run
+
+_NO_SETTING = ("plan", "registry", "processes", "reuse")  # what no run file holds
 
 
 def parser() -> Parser:
@@ -30,6 +34,7 @@ def parser() -> Parser:
     flags.add_argument("--config", type=path, help="a run file (TOML), e.g. the config.toml of an earlier run")
     flags.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting, repeatable")
     flags.add_argument("--run", type=path, help="the run folder (default: runs/RECIPE-PRESET)")
+    flags.add_argument("--reuse", type=path, help="begin with autoencoders and alignment of this earlier run")
     flags.add_argument("--registry", type=path, help="registry.toml to use instead of the default one")
     flags.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     flags.add_argument("--seed", type=int, help="one number decides every draw (default: 0)")
@@ -54,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     from core.plan.describe import describe_plan
 
     installation = load_installation(options.registry)
-    choices = {name: value for name, value in vars(options).items() if name not in ("plan", "registry", "processes")}
+    choices = {name: value for name, value in vars(options).items() if name not in _NO_SETTING}
     resolved = resolve_run(installation, Flags(**choices))
     config = resolved.config
     device = resolve_device(config.device)
@@ -70,10 +75,10 @@ def main(arguments: Sequence[str]) -> None:
     follow_parent()
     number = 1 if started_by_others() else num_processes(options.processes, config.training, device.type)
     with companions(number, "core.train", arguments):
-        _train(resolved, installation)
+        _train(resolved, installation, options.reuse)
 
 
-def _train(resolved: Run, installation: Installation) -> None:
+def _train(resolved: Run, installation: Installation, reuse: Path | None) -> None:
     """Train the run and print its table."""
     from core.engine.distributed import Compute
     from core.plan.describe import describe_plan
@@ -81,7 +86,7 @@ def _train(resolved: Run, installation: Installation) -> None:
 
     config, registry, datasets = resolved.config, installation.registry, installation.catalog.datasets
     compute = Compute(config.device, config.attention)
-    session = TrainingSession(resolved, registry, datasets, compute)
+    session = TrainingSession(resolved, registry, datasets, compute, reuse)
     session.folder.write_plan(partial(describe_plan, resolved, registry, datasets))
     table = train(session)
     if compute.is_main:

@@ -10,24 +10,28 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.coupled import coupled_flows, paired, row
+from benchmarks.coupled import RECIPES, coupled_flows, paired, row
 
 NAMES, REPEATS = ("xray_frontal", "ct"), 7
 
 
 def measure() -> list[dict[str, Any]]:
-    """A row per batch size."""
+    """A row per batch size and recipe."""
     import torch
 
     torch.set_num_threads(1)
-    return [row(f"guide step of a pair, batch {batch}", paired(*steps(batch), REPEATS)) for batch in (8, 16)]
+    return [
+        row(f"guide step of a pair, {recipe}, batch {batch}", paired(*steps(batch, recipe), REPEATS))
+        for recipe in RECIPES
+        for batch in (8, 16)
+    ]
 
 
-def steps(batch: int) -> tuple[Any, Any]:
+def steps(batch: int, recipe: str) -> tuple[Any, Any]:
     """Our step and the bare one."""
     import torch
 
-    flows = coupled_flows(NAMES, batch)
+    flows = coupled_flows(NAMES, batch, recipe=recipe)
     z = {name: torch.randn(batch, *flow.denoiser.latent_shape) for name, flow in flows.items()}
     level, noisy = torch.randn(batch), torch.zeros(batch, dtype=torch.bool)
 

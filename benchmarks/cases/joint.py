@@ -10,26 +10,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.coupled import MODALITIES, coupled_flows, paired, row
+from benchmarks.coupled import MODALITIES, RECIPES, coupled_flows, paired, row
 
 STEPS, REPEATS = 4, 5
 
 
 def measure() -> list[dict[str, Any]]:
-    """A row per batch size and peer."""
+    """A row per batch size, recipe and peer."""
     import torch
 
     torch.set_num_threads(1)
-    return [each for batch in (1, 4) for each in of_batch(batch)]
+    return [each for recipe in RECIPES for batch in (1, 4) for each in of_batch(batch, recipe)]
 
 
-def of_batch(batch: int) -> list[dict[str, Any]]:
+def of_batch(batch: int, recipe: str) -> list[dict[str, Any]]:
     """Rows of one batch size."""
     from core.config.sampler import SamplerChoice
     from core.generate.guidance import Guidance
     from core.generate.joint_sampling import sample_jointly
 
-    flows, guided = coupled_flows(MODALITIES, batch), Guidance(scale=4.0)
+    flows, guided = coupled_flows(MODALITIES, batch, recipe=recipe), Guidance(scale=4.0)
     both = Guidance(scale=4.0, context_scale=3.0)
     sampler, indices = SamplerChoice(steps=STEPS), range(batch)
 
@@ -43,14 +43,17 @@ def of_batch(batch: int) -> list[dict[str, Any]]:
         for name, flow in flows.items():
             sample({name: flow.output(guided, alone=True)})
 
-    pooled = CoDiShaped(flows, batch)
+    pooled = CoDiShaped(coupled_flows(MODALITIES, batch, recipe="medm2g"), batch)
     return [
-        row(f"four jointly, batch {batch}, beside four single ones", paired(joint, single, REPEATS)),
+        row(f"{recipe}: four jointly, batch {batch}, beside four single ones", paired(joint, single, REPEATS)),
         row(
-            f"with guidance by partners too (three branches), batch {batch}, beside four single ones",
+            f"{recipe}: with guidance by partners too (three branches), batch {batch}, beside four single ones",
             paired(lambda: joint(both), single, REPEATS),
         ),
-        row(f"four jointly, batch {batch}, beside a sampler of CoDi's shape", paired(joint, pooled.sample, REPEATS)),
+        row(
+            f"{recipe}: four jointly, batch {batch}, beside a sampler of CoDi's shape",
+            paired(joint, pooled.sample, REPEATS),
+        ),
     ]
 
 

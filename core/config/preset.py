@@ -90,17 +90,37 @@ class OtherTraining(Table):
     precision: Literal["fp32", "bf16"] | None = None
 
 
+MeasureName = Literal[
+    "shared space",
+    "reconstruction",
+    "agreement",
+    "report findings",
+    "report quality",
+    "coupling",
+    "outline",
+    "anatomy",
+    "fidelity",
+    "intensity",
+    "response",
+    "coherence",
+    "translation",
+    "sample sheets",
+]
+
+
 class Measuring(Table):
     """How much is generated and measured for the final table.
 
     ``samples``: studies of the test split. ``steps`` and ``solver`` of sampling, the run's where left out.
-    ``judge_epochs``: training of the finding classifiers that read generated images.
+    ``judge_epochs``: training of the finding classifiers that read generated images. ``only``: these measures, all
+    where it is empty.
     """
 
     samples: int = Field(default=200, ge=8)
     steps: int = Field(default=0, ge=0)
     solver: Solver | None = None
     judge_epochs: int = Field(default=10, ge=1)
+    only: tuple[MeasureName, ...] = ()
 
 
 class OtherMeasuring(Table):

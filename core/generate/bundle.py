@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from core.config.toml import read_toml
 from core.contract.modality import Modality, pooled_width, token_width
 from core.diffuse.prompts import CentredPromptEncoder, PromptAssembly
 from core.engine.distributed import Compute, resolve_device
-from core.errors import UserError, format_validation_error
+from core.errors import MedWeaveWarning, UserError, format_validation_error
 from core.flow.rounds import assembly_key, modality_of_assembly
 from core.flow.run import Run, start_run
 from core.generate.networks import Networks, homes_of, read_progress
@@ -156,13 +157,20 @@ class Bundle:
         owner = self.networks.sets[self.key(modality, "denoiser")].owners[0]
         geometry = self.run.parts(owner).data.default_geometry
         denoiser, guide = self.part(modality, "denoiser"), self.run.config.guide
-        return attach_guidance(
+        sites = attach_guidance(
             denoiser,
             geometry,
             context_width=None if guide.aligned == "alone" else self._context_width(modality),
             aligned_width=guide.features_width,
             summary_width=guide.summary_width if guide.summary else None,
         )
+        if not sites:
+            message = (
+                f"{modality}: no site of its denoiser reads what partners send with guide.aligned = '{guide.aligned}':"
+                " nothing guides it; give it residual sites, or set guide.aligned = 'beside'"
+            )
+            warnings.warn(MedWeaveWarning(message), stacklevel=2)
+        return sites
 
     def _context_width(self, modality: str) -> int:
         """Return the one width of all contexts, which are joined: that of the shared space."""

@@ -33,9 +33,7 @@ class SummaryBranch(nn.Module):
         self.norm = nn.GroupNorm(math.gcd(entered, _LARGEST_GROUP_COUNT), entered)
         halvings, cells = _halvings(space)
         widths = [entered, *[hidden] * halvings]
-        self.halve = nn.ModuleList(
-            _layer(before, after, space, stride=2) for before, after in pairwise(widths)
-        )
+        self.halve = nn.ModuleList(_layer(before, after, space, stride=2) for before, after in pairwise(widths))
         self.leave = nn.Linear(widths[-1] * math.prod(cells), width)
         self.modulation = nn.Linear(embedding_width, 2 * entered + width)
 

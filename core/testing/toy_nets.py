@@ -77,12 +77,15 @@ class ToyAutoencoder(nn.Module):
 
 
 class ToyDenoiser(nn.Module):
-    """Latent positions as tokens: self-attention, attention to the prompt, feed-forward; one context site."""
+    """Latent positions as tokens: self-attention, attention to the prompt, feed-forward; a site after it.
+
+    A second site takes the summary of the partners, which is added to every token.
+    """
 
     def __init__(self, channels: int, space: Space, width: int, prompt_width: int) -> None:
         super().__init__()
         self.latent_shape, self.prompt_width = (channels, *space), prompt_width
-        self._site = Site("block", width, space or (1,))
+        self._sites = (Site("block", width, space or (1,)), Site("summary", width, (), "residual"))
         self.enter = nn.Linear(channels, width)
         self.position = nn.Parameter(torch.randn(math.prod(space), width) * 0.02)
         self.level = nn.Sequential(nn.Linear(1, width), nn.SiLU(), nn.Linear(width, width))
@@ -93,11 +96,15 @@ class ToyDenoiser(nn.Module):
         )
         self.leave = nn.Linear(width, channels)
         self.context: nn.Module | None = None
+        self.summary: nn.Module | None = None
 
     def forward(self, noisy: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the prediction in the shape of ``noisy``, ``batch channel *space``; ``level`` is log-SNR ``batch``."""
         tokens = noisy.flatten(2).transpose(1, 2) if noisy.ndim > 2 else noisy[:, None]
         hidden = self.enter(tokens) + self.position + self.level(level[:, None] / 10)[:, None]
+        if self.summary is not None and conditioning.context is not None:
+            update = self.summary(conditioning.context)
+            hidden = hidden + update.repeat(len(hidden) // len(update), 1)[:, None]
         hidden = hidden + self.mix(hidden, hidden, hidden, need_weights=False)[0]
         hidden = hidden + self._attend(hidden, conditioning)
         hidden = hidden + self.feed(hidden)
@@ -116,11 +123,12 @@ class ToyDenoiser(nn.Module):
         )
 
     def context_sites(self) -> list[Site]:
-        """Return the only site, after the feed-forward layer."""
-        return [self._site]
+        """Return the site after the feed-forward layer, and that of the summaries."""
+        return list(self._sites)
 
     def attach(self, site: str, module: nn.Module) -> None:
-        """Attach context attention at the site; `UserError` for an unknown or occupied one."""
-        if site != self._site.name or self.context is not None:
-            raise UserError(f"no free site '{site}' (sites: {self._site.name})")
-        self.context = module
+        """Attach a module at a site; `UserError` for an unknown or occupied one."""
+        attribute = {"block": "context", "summary": "summary"}.get(site, "")
+        if not attribute or getattr(self, attribute) is not None:
+            raise UserError(f"no free site '{site}' (sites: {', '.join(each.name for each in self._sites)})")
+        setattr(self, attribute, module)

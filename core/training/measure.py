@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from core.config.preset import Phase
+from core.config.preset import MeasureName, Phase
 from core.evaluate.agreement import agreement_rows
 from core.evaluate.coherence import coherence_rows
 from core.evaluate.coupling import coupling_rows
@@ -26,7 +26,7 @@ from core.training.session import TrainingSession
 __all__ = ["MEASURES", "measure"]
 
 # Title of the stage, the phases that it needs, and the function that yields its rows.
-MEASURES: Mapping[str, tuple[tuple[Phase, ...], Callable[[TestSet], Iterable[MetricRow]]]] = {
+MEASURES: Mapping[MeasureName, tuple[tuple[Phase, ...], Callable[[TestSet], Iterable[MetricRow]]]] = {
     "shared space": (("align",), retrieval_rows),
     "reconstruction": (("autoencoder",), reconstruction_rows),
     "agreement": (("diffuse",), agreement_rows),
@@ -45,12 +45,13 @@ MEASURES: Mapping[str, tuple[tuple[Phase, ...], Callable[[TestSet], Iterable[Met
 
 
 def measure(session: TrainingSession) -> None:
-    """Run every measure whose phases have run, each once, in the main process; the others wait."""
+    """Run every measure whose phases have run, or those of them that are wanted, in the main process; others wait."""
     if not session.cohort.test.records:
         return
     test_set = TestSet(session.bundle, session.cohort)
     with session.compute.main_alone():
         for name, (phases, rows) in MEASURES.items():
-            if set(phases) <= set(session.run.config.phases.run):
+            wanted = name in (session.run.config.training.measure.only or MEASURES)
+            if wanted and set(phases) <= set(session.run.config.phases.run):
                 measured = partial(rows, test_set) if session.compute.is_main else list
                 session.stage("measure", name, [], measured)

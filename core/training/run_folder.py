@@ -20,6 +20,7 @@ from core.evaluate.table import MetricRow
 from core.generate.networks import homes_of, read_progress
 from core.io import atomic_write
 from core.io.lock import lock_file
+from core.training.reuse import link_weights, reused_stages
 
 _PACKAGES = ("medweave", "torch", "diffusers", "transformers", "monai", "timm")
 _FREE = ("run", "device", "attention")  # where a run lies and what it computes with may change
@@ -30,14 +31,19 @@ class RunFolder:
     """Configuration, versions, plan and ``progress.json``: finished stages, their table rows, where weights lie.
 
     An existing folder is resumed when its configuration, and the studies it has seen, are those of this run; otherwise
-    `UserError` shows the difference. With ``silent`` it is only read (all processes but the first).
+    `UserError` shows the difference. With ``silent`` it is only read (all processes but the first). A new folder begins
+    with the autoencoders and the alignment of the run ``reuse``, where one is given (`core.training.reuse`).
     """
 
-    def __init__(self, config: RunConfig, data: str, *, silent: bool = False) -> None:
+    def __init__(self, config: RunConfig, data: str, *, silent: bool = False, reuse: Path | None = None) -> None:
         self.path, self.silent = config.run, silent
         require_same_configuration(config)
         if not silent and not (self.path / "config.toml").exists():
+            stages = None if reuse is None else reused_stages(reuse, config, data)
             _start(self.path, config)
+            if reuse is not None and stages is not None:
+                link_weights(reuse, self.path, stages)
+                write_json(self.path / "progress.json", {"data": data, "reused": str(reuse), "stages": stages})
         taken = f"{self.path}: another process trains in this folder; wait for it, or give --run"
         self._lock = None if silent else lock_file(self.path / "config.toml", taken, "rb")
         self._progress = self._read(data)

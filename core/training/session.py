@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from core.config.preset import TrainingName
@@ -22,12 +23,19 @@ from core.training.run_folder import RunFolder, require_same_configuration
 class TrainingSession:
     """Studies, networks, folder and trainer of a run, and the table so far."""
 
-    def __init__(self, run: Run, registry: Registry, datasets: Mapping[str, DatasetAdapter], compute: Compute) -> None:
+    def __init__(
+        self,
+        run: Run,
+        registry: Registry,
+        datasets: Mapping[str, DatasetAdapter],
+        compute: Compute,
+        reuse: Path | None = None,
+    ) -> None:
         self.run, self.compute, config = run, compute, run.config
         require_same_configuration(config)  # before data are prepared for a run that cannot resume
         self.cohort = gather_cohort(run, registry, datasets, compute)
         with compute.main_first():
-            self.folder = RunFolder(config, self.cohort.fingerprint, silent=not compute.is_main)
+            self.folder = RunFolder(config, self.cohort.fingerprint, silent=not compute.is_main, reuse=reuse)
         self.networks = Networks(run.weight_sets, self.folder.homes(), config.run, config.seed, compute)
         self.bundle = Bundle(run, self.networks)
         self.trainer = Trainer(

@@ -25,7 +25,7 @@ LabelPreprocessConfig LabelAugmenterConfig LatentSpec MetricSpec Modality PartCo
 Provenance WindowNormalizationConfig Reader Record Sample Shared Site Space UserError AugmenterConfig Writer file_ref hookimpl
 in_order num_cores progress train_tokenizer
 """
-TRAIN = "--config --data --device --extended --flow --help --phase --plan --preset --processes --recipe --registry --run --seed --set --steps -h"
+TRAIN = "--config --data --device --extended --flow --help --phase --plan --preset --processes --recipe --registry --reuse --run --seed --set --steps -h"
 CHECK = "--help --params --preset --registry -h"
 GENERATE = "--batch --condition --context-scale --coupling --device --format --guidance-interval --guidance-order --guidance-rescale --guidance-scale --help --keep-prompt --lead --negative-prompt --num --out --output --overwrite --prompt --prompt-weight --registry --run --seed --solver --steps -h"
 PREPARE = "--audit-only --dicom --dry-run --flow --help --modality --num --out --preset --quiet --registry --root --seed --set --strict --workers -h"

@@ -540,7 +540,7 @@ class IgnoresLevel(Denoiser):
 class WrongGrid(Denoiser):
     def __init__(self):
         super().__init__()
-        self._site = Site("block", 32, (2, 4))
+        self._sites = (Site("block", 32, (2, 4)), *self._sites[1:])
 
 
 @breaks("denoiser.attaching_leaves_the_output_bit_equal", "denoiser")
@@ -564,7 +564,7 @@ class SecondSiteIsDropped(Denoiser):
         self.second = None
 
     def context_sites(self):
-        return [self._site, Site("second", 32, (4, 4))]
+        return [*self._sites, Site("second", 32, (4, 4))]
 
     def attach(self, site, module):
         if site == "second":

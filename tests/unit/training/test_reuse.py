@@ -1,0 +1,89 @@
+"""``core.train --reuse RUN``: a run that begins with the autoencoders and the alignment of another."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from core.errors import UserError
+from core.train import main as train
+
+ROOT = Path(__file__).parents[3]
+SHORT = ["--flow", "toy_vector-toy_grid", "--data", "toy", "--steps", "3", "--set=training.measure.samples=8"]
+SHORT += ['--set=training.measure.only=["reconstruction"]']
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reuse")
+    shutil.copy(ROOT / "registry.toml", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train([*SHORT, "--run", "earlier"])
+        yield folder / "earlier"
+
+
+def progress(run):
+    return json.loads((run / "progress.json").read_text())
+
+
+def test_wanted_measures_alone_are_run(earlier):
+    assert [title for title in progress(earlier)["stages"] if title.startswith("measure")] == ["measure reconstruction"]
+
+
+def test_earlier_stages_are_taken_over_and_the_others_trained_anew(earlier):
+    before = {path: path.read_bytes() for path in earlier.rglob("weights.safetensors")}
+    changes = ["--set=diffuse.objective=clean", "--set=guide.partner_drop=0.3", "--seed", "3"]
+    train([*SHORT, *changes, "--run", "later", "--reuse", "earlier"])
+    later = earlier.parent / "later"
+    stages, old = progress(later)["stages"], progress(earlier)["stages"]
+    reused = [title for title in old if title.split()[0] in ("autoencoder", "align")]
+    assert reused
+    assert all(stages[title] == old[title] for title in reused)
+    assert progress(later)["reused"] == "earlier"
+    same = {path.relative_to(later): path.read_bytes() for path in later.rglob("weights.safetensors")}
+    for path, content in before.items():
+        name = path.relative_to(earlier)
+        if name.parts[0] in ("autoencoder", "align"):
+            assert same[name] == content
+        elif name.parts[0] == "diffuse":
+            assert same[name] != content, name
+    assert all(path.read_bytes() == content for path, content in before.items()), "the earlier run stays as it was"
+    train([*SHORT, *changes, "--run", "later"])  # resumes without it
+    assert progress(later)["stages"].keys() == stages.keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        (["--set=align.temperature=0.2"], r"align\.temperature is 0\.07 there, 0\.2 here"),
+        (["--set=toy_grid.autoencoder.width=3"], r"autoencoders and alignment were trained with other settings|width"),
+        (["--reuse", "nowhere"], "nowhere: is no run folder"),
+    ],
+)
+def test_what_cannot_be_reused_is_one_clear_error_and_leaves_nothing(earlier, changes, error):
+    with pytest.raises(UserError, match=error):
+        train([*SHORT, "--run", "other", "--reuse", "earlier", *changes])
+    assert not (earlier.parent / "other").exists()
+
+
+def test_other_studies_or_an_unfinished_alignment_are_refused(earlier):
+    folder = earlier.parent
+    for name in ("other_data", "unfinished"):
+        shutil.copytree(earlier, folder / name)
+    changed = progress(earlier)
+    (folder / "other_data" / "progress.json").write_text(json.dumps({**changed, "data": "another"}))
+    first = dict(list(changed["stages"].items())[:1])
+    (folder / "unfinished" / "progress.json").write_text(json.dumps({**changed, "stages": first}))
+    with pytest.raises(UserError, match="saw other studies"):
+        train([*SHORT, "--run", "other", "--reuse", "other_data"])
+    with pytest.raises(UserError, match=r"has not finished phase"):
+        train([*SHORT, "--run", "other", "--reuse", "unfinished"])
+    assert not (folder / "other").exists()
+
+
+def test_an_unknown_measure_is_named_before_anything_is_trained(earlier):
+    with pytest.raises(UserError, match="sample sheets"):
+        train([*SHORT, '--set=training.measure.only=["outlines"]', "--run", "other"])
+    assert not (earlier.parent / "other").exists()
