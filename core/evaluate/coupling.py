@@ -70,11 +70,13 @@ def coupling_rows(test_set: TestSet) -> Iterator[MetricRow]:
 def coupling_decisions(
     bundle: Bundle, cohort: Cohort, pairs: Iterable[tuple[str, str]]
 ) -> list[tuple[CouplingDecision, MetricRow]]:
-    """Decide for both directions of every pair whether the partner is beneficial; return the decisions and their rows.
+    """Decide for both directions of every pair whether the partner is read by default; return decisions and rows.
 
     A partner is beneficial where the 95 % intervals of the relative MSE reduction, over noise levels and validation
-    patients, lie above 0, both against no partner and against a mismatched patient. A pair that too few validation
-    patients hold is left out: nothing is known of it.
+    patients, lie above 0, both against no partner and against a mismatched patient. It is harmful where one of them
+    lies below 0, and then it is not read. In between the error cannot tell: what two views share weighs little in it,
+    and yet makes them views of one body (docs/decisions/0024). A pair that too few validation patients hold is left
+    out: nothing is known of it.
 
     The context has weight 1 here, whatever the sampler's ``context_scale`` (method F8). A network that predicts a
     conditional mean has an error of ``sigma^2 + (s - 1)^2 delta^2`` at weight s, with delta^2 what the partner
@@ -103,14 +105,14 @@ def _decisions(
         indices=indices,
         patients=patients,
     )
-    beneficial = alone.low > 0 and mismatched.low > 0
-    verdict = "beneficial" if beneficial else "no benefit shown: disabled by default"
+    beneficial, harmful = min(alone.low, mismatched.low) > 0, min(alone.high, mismatched.high) < 0
+    verdict = "harmful: disabled by default" if harmful else "beneficial" if beneficial else "no benefit shown"
     reference = (
         f"vs. mismatched patient {mismatched.value:+.4f} [{mismatched.low:.4f}, {mismatched.high:.4f}]; {verdict}"
     )
     what = f"{receiver} ← {sender}: relative MSE reduction vs. no partner, validation"
     row = MetricRow("guide", what, alone.value, reference, alone.low, alone.high)
-    yield CouplingDecision(receiver, sender, beneficial), row
+    yield CouplingDecision(receiver, sender, not harmful), row
 
 
 def flow_state(bundle: Bundle, studies: Studies, name: str, indices: Sequence[int]) -> FlowState:

@@ -29,11 +29,11 @@ from core.types import LatentSpec, Prompt
 
 
 class CouplingDecision(NamedTuple):
-    """Whether ``receiver`` gains from the context of ``sender``, decided on validation studies (method F4)."""
+    """Whether ``receiver`` reads the context of ``sender`` by default, decided on validation studies (method F4)."""
 
     receiver: str
     sender: str
-    beneficial: bool
+    used: bool
 
 
 class Bundle:
@@ -132,7 +132,7 @@ class Bundle:
         unique = {frozenset(pair): pair for pair in reversed(pairs)}  # the earliest round decides the order of a pair
         return tuple(pair for pair in pairs if frozenset(pair) in learned and unique[frozenset(pair)] == pair)
 
-    def beneficial(self, receiver: str, sender: str) -> bool:
+    def uses(self, receiver: str, sender: str) -> bool:
         """Return whether no validation result speaks against a trained partner; true where none was measured."""
         recorded = [
             CouplingDecision(*values)
@@ -140,7 +140,7 @@ class Bundle:
             if self.coupled(name)
             for values in self.networks.about(f"context.{name}").get("listening", ())
         ]
-        return all(each.beneficial for each in recorded if (each.receiver, each.sender) == (receiver, sender))
+        return all(each.used for each in recorded if (each.receiver, each.sender) == (receiver, sender))
 
     def has_trained_prompt_encoder(self, modality: str) -> bool:
         """Return whether a modality can be a prompt: it has a prompt encoder, and a stage has trained it."""

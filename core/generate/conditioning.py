@@ -24,16 +24,16 @@ class Reason(StrEnum):
     """Why another modality of the request is a partner of an output, or why it is not."""
 
     TRAINED = "trained"
-    BENEFICIAL = "trained, and beneficial on validation studies or not measured there"
+    USED = "trained, and not shown harmful on validation studies"
     ALL = "enabled by --coupling all"
     NO_ATTENTION = "has no trained context attention"
     NO_CONTEXT = "has no trained context encoder"
     NOT_TRAINED = "pair is not trained"
-    NOT_BENEFICIAL = "not shown beneficial, disabled by default"
+    HARMFUL = "shown harmful on validation studies, disabled by default"
     DISABLED = "disabled by --coupling none"
 
 
-_PARTNER_REASONS = (Reason.TRAINED, Reason.BENEFICIAL, Reason.ALL)
+_PARTNER_REASONS = (Reason.TRAINED, Reason.USED, Reason.ALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def _partner_reasons(
             return Reason.NOT_TRAINED
         if coupling == "trained" or other in given:
             return Reason.TRAINED
-        return Reason.BENEFICIAL if bundle.beneficial(output, other) else Reason.NOT_BENEFICIAL
+        return Reason.USED if bundle.uses(output, other) else Reason.HARMFUL
 
     return {other: reason(other) for other in (*outputs, *given) if other != output}
 

@@ -46,7 +46,7 @@ class PlaneDenoiser(SitedDenoiser):
             network.enable_gradient_checkpointing()
         trained = None if config.init_from is None else load_levels(config.init_from, "unet")
         super().__init__(
-            network.to(memory_format=channels_last),
+            cast(Any, network).to(memory_format=channels_last),  # faster convolutions, on CPUs too
             sites,
             channels=config.channels,
             space=config.space,

@@ -58,7 +58,7 @@ def test_shipped_recipes_match_the_table_of_the_method():
     }
     tokens = "pooled_and_neighbour_tokens"
     assert table == {
-        "medweave": (True, tokens, "learned", "spatial", True, "independent", "dpmpp_2m", 25, 0.0, 2.0),
+        "medweave": (True, tokens, "learned", "spatial", False, "independent", "dpmpp_2m", 25, 0.0, 2.0),
         "medm2g": (True, tokens, "learned", "spatial", True, "independent", "ddim", 50, 1.0, 2.0),
         "medcodi_m": (False, "mixed_pooled", "empty_input", "pooled", False, "equal", "ddim", 50, 1.0, 7.5),
         "codi_xr": (False, "pooled", "empty_input", "pooled", True, "equal", "ddim", 50, 0.0, 7.5),

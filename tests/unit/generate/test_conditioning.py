@@ -1,4 +1,4 @@
-"""Which inputs reach which output: prompts by their source, partners by what was trained and shown beneficial."""
+"""Which inputs reach which output: prompts by their source, partners by what was trained and not shown harmful."""
 
 from types import SimpleNamespace
 
@@ -48,7 +48,7 @@ def partners(bundle, outputs, given=(), coupling="auto"):
     return conditioning_graph(bundle, outputs, given=dict.fromkeys(given), coupling=coupling).partners
 
 
-def test_partners_are_trained_pairs_that_are_beneficial():
+def test_partners_are_trained_pairs_that_are_not_harmful():
     bundle = Trained(mri=[["mri", "ct", True], ["ct", "mri", False]])
     assert partners(bundle, NAMES, coupling="trained")["ct"] == ("mri",)
     assert partners(bundle, NAMES) == {
@@ -67,8 +67,8 @@ def test_a_given_modality_was_requested_by_name():
 @pytest.mark.parametrize("recorded_by", ["ct", "mri"])
 def test_either_modality_may_hold_the_decision(recorded_by):
     bundle = Trained(**{recorded_by: [["ct", "mri", False]]})
-    assert not bundle.beneficial("ct", "mri")
-    assert bundle.beneficial("mri", "ct")
+    assert not bundle.uses("ct", "mri")
+    assert bundle.uses("mri", "ct")
 
 
 def test_all_and_none():
@@ -86,9 +86,9 @@ def test_every_modality_that_is_no_partner_has_a_reason():
     assert reasons["ct"] == {
         "frontal": Reason.NOT_TRAINED,
         "lateral": Reason.NOT_TRAINED,
-        "mri": Reason.NOT_BENEFICIAL,
+        "mri": Reason.HARMFUL,
     }
-    assert reasons["mri"]["ct"] == Reason.BENEFICIAL
+    assert reasons["mri"]["ct"] == Reason.USED
 
 
 def test_inputs_come_with_the_partners_that_depend_on_them():

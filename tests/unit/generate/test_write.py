@@ -47,7 +47,7 @@ def new_bundle(uncoupled=()):
         mean_prompt=lambda name: (),  # a prompt stands for no other source
         coupled=lambda name: name not in uncoupled,
         trained_pairs=(("ct", "mri"),),
-        beneficial=lambda receiver, sender: True,
+        uses=lambda receiver, sender: True,
     )
 
 
