@@ -34,7 +34,7 @@ def parser() -> Parser:
     flags.add_argument("--config", type=path, help="a run file (TOML), e.g. the config.toml of an earlier run")
     flags.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting, repeatable")
     flags.add_argument("--run", type=path, help="the run folder (default: runs/RECIPE-PRESET)")
-    flags.add_argument("--reuse", type=path, help="begin with autoencoders and alignment of this earlier run")
+    flags.add_argument("--reuse", type=path, help="begin with the autoencoders and the alignment of this earlier run")
     flags.add_argument("--registry", type=path, help="registry.toml to use instead of the default one")
     flags.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     flags.add_argument("--seed", type=int, help="one number decides every draw (default: 0)")

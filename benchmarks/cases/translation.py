@@ -3,7 +3,8 @@
     python benchmarks/run.py translation
 
 Needs the finished run of `main_job`. The UNet trains on the real pairs of all training studies, for as many CPU seconds
-as the run spent on both flows in the phases ``diffuse`` and ``guide``. PSNR and SSIM are of the test studies.
+as the run spent on both flows in the phases ``diffuse`` and ``guide``; of a joint round, the two flows' share among
+its images. PSNR and SSIM are of the test studies.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def measure() -> list[dict[str, Any]]:
 def rows(test_set: TestSet, given: str, output: str) -> Iterator[dict[str, Any]]:
     """Yield a row for one sample, for the mean of eight, for the UNet, and for the autoencoder."""
     indices = test_set.comparable_indices(given, output)
-    real, seconds = test_set.data(output, indices), cpu_seconds(given, output)
+    real, seconds = test_set.data(output, indices), cpu_seconds(given, output, len(test_set.grids))
     samples = torch.stack(
         [
             joined(test_set.generated([output], indices, given=[given], draw=draw, title=f"sample {draw}")[output])
@@ -93,14 +94,15 @@ def translated(source: Tensor, target: Tensor, others: Tensor, *, seconds: float
         return torch.cat([unet.eval()(part) for part in others.split(BATCH)]).clamp(-1, 1)
 
 
-def cpu_seconds(given: str, output: str) -> float:
-    """Return the CPU seconds that the run spent on both flows: its stages' wall seconds on all threads."""
+def cpu_seconds(given: str, output: str, num_images: int) -> float:
+    """Return the CPU seconds that the run spent on both flows: its stages' wall seconds on all cores."""
     stages = {row["what"]: row.get("seconds", 0) for row in json.loads(TIMES.read_text())["rows"] if "what" in row}
     denoisers = [stages.get(f"diffuse {name}.denoiser", 0) for name in (given, output)]
     rounds = [
         seconds for what, seconds in stages.items() if what.startswith("guide ") and _names_both(what, given, output)
     ]
-    return torch.get_num_threads() * (sum(denoisers) + sum(rounds))
+    joint = 2 * stages.get("joint all flows", 0) / num_images  # the report costs next to nothing
+    return torch.get_num_threads() * (sum(denoisers) + sum(rounds) + joint)
 
 
 def _names_both(stage: str, given: str, output: str) -> bool:

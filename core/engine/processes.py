@@ -63,9 +63,14 @@ def companions(number: int, module: str, arguments: Sequence[str]) -> Iterator[N
     if number < 2:
         yield
         return
-    _share_threads(number)
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // number))
     group = {"WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    os.environ |= {**group, "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": str(number)}
+    group |= {"RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": str(number)}
+    if "OMP_NUM_THREADS" not in os.environ:  # or accelerate sets a number of threads of its own, and warns
+        group["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    os.environ |= group
     with tempfile.TemporaryFile("w+", errors="backslashreplace") as log:
         others = [_start(rank, module, arguments, log) for rank in range(1, number)]
         try:
@@ -77,7 +82,7 @@ def companions(number: int, module: str, arguments: Sequence[str]) -> Iterator[N
         finally:
             for process in others:
                 process.kill()
-            for name in (*group, "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+            for name in group:
                 os.environ.pop(name, None)
 
 
@@ -91,12 +96,6 @@ def follow_parent() -> None:
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != int(parent):  # it ended before this line
         sys.exit(1)
-
-
-def _share_threads(number: int) -> None:
-    import torch
-
-    torch.set_num_threads(max(1, torch.get_num_threads() // number))
 
 
 def _start(rank: int, module: str, arguments: Sequence[str], log: IO[str]) -> subprocess.Popen[str]:

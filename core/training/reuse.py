@@ -1,9 +1,10 @@
-"""A new run that begins with the autoencoders and the alignment of an earlier one: ``core.train --reuse RUN``."""
+"""A new run that begins with what an earlier one has trained: ``core.train --reuse RUN``."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from core.config.preset import Phase
 from core.config.run_config import RunConfig
 from core.config.toml import dotted_items, read_toml
-from core.errors import UserError
+from core.errors import MedWeaveWarning, UserError
 from core.generate.networks import read_progress
 
 PHASES: tuple[Phase, ...] = ("autoencoder", "align")
@@ -36,8 +37,9 @@ _MOST = 6  # differences shown
 def reused_stages(earlier: Path, config: RunConfig, data: str) -> dict[str, Any]:
     """Return the finished stages of an earlier run that a new one begins with, by title, as in ``progress.json``.
 
-    ``data``: the fingerprint of the new run's studies. Raises `UserError` where the folder is no run with a finished
-    alignment, saw other studies, or has other settings of what is reused.
+    ``data``: the fingerprint of the new run's studies. The autoencoders have to be trained with the same settings. The
+    alignment is taken over where its settings are the same too, and a warning says so where they are not. Raises
+    `UserError` where the folder is no run with finished autoencoders, saw other studies, or has other settings.
     """
     progress = read_progress(earlier)
     if progress is None or not (earlier / "config.toml").is_file():
@@ -47,13 +49,23 @@ def reused_stages(earlier: Path, config: RunConfig, data: str) -> dict[str, Any]
             f"--reuse {earlier}: that run saw other studies (added, removed, or in another split); reuse a run on the"
             " same data, or leave --reuse out"
         )
-    _require_equal_settings(earlier, config)
-    stages = {title: stage for title, stage in progress["stages"].items() if stage["phase"] in PHASES}
-    missing = [phase for phase in PHASES if phase not in {stage["phase"] for stage in stages.values()}]
+    differences = _differences(earlier, config)
+    shared = [text for key, text in differences.items() if not _is_of_alignment(key)]
+    if shared:
+        raise UserError(
+            f"--reuse {earlier}: autoencoders were trained with other settings: {'; '.join(shared[:_MOST])}. Give the"
+            " same, or leave --reuse out"
+        )
+    phases = PHASES[:1] if differences else PHASES
+    stages = {title: stage for title, stage in progress["stages"].items() if stage["phase"] in phases}
+    missing = [phase for phase in phases if phase not in {stage["phase"] for stage in stages.values()}]
     if missing:
         raise UserError(
             f"--reuse {earlier}: that run has not finished phase '{missing[0]}'; resume it: --run {earlier}"
         )
+    if differences:
+        shown = "; ".join(list(differences.values())[:_MOST])
+        warnings.warn(MedWeaveWarning(f"--reuse {earlier}: alignment is trained anew: {shown}"), stacklevel=2)
     return stages
 
 
@@ -73,16 +85,17 @@ def _linked(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _require_equal_settings(earlier: Path, config: RunConfig) -> None:
+def _differences(earlier: Path, config: RunConfig) -> dict[str, str]:
+    """Return by key the settings of autoencoders and alignment that differ, each as a phrase."""
     stored = dict(dotted_items(read_toml(earlier / "config.toml")))
     current = dict(dotted_items(config.model_dump(mode="json", exclude_none=True)))
     keys = [key for key in sorted({*stored, *current}) if not _is_free(key) and stored.get(key) != current.get(key)]
-    if keys:
-        shown = "; ".join(f"{key} is {stored.get(key)!r} there, {current.get(key)!r} here" for key in keys[:_MOST])
-        raise UserError(
-            f"--reuse {earlier}: autoencoders and alignment were trained with other settings: {shown}. Give the same,"
-            " or leave --reuse out"
-        )
+    return {key: f"{key} is {stored.get(key)!r} there, {current.get(key)!r} here" for key in keys}
+
+
+def _is_of_alignment(key: str) -> bool:
+    first, _, rest = key.partition(".")
+    return first == "align" or key == "flow.align" or rest.startswith("prompt") or key.startswith("training.align.")
 
 
 def _is_free(key: str) -> bool:

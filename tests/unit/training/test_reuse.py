@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import UserError
+from core.errors import MedWeaveWarning, UserError
 from core.train import main as train
 
 ROOT = Path(__file__).parents[3]
@@ -57,8 +57,8 @@ def test_earlier_stages_are_taken_over_and_the_others_trained_anew(earlier):
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        (["--set=align.temperature=0.2"], r"align\.temperature is 0\.07 there, 0\.2 here"),
-        (["--set=toy_grid.autoencoder.width=3"], r"autoencoders and alignment were trained with other settings|width"),
+        (["--set=autoencoder.perceptual_weight=0.2"], r"perceptual_weight is 0\.0 there, 0\.2 here"),
+        (["--set=training.autoencoder.batch=3"], r"training\.autoencoder\.batch is \d+ there, 3 here"),
         (["--reuse", "nowhere"], "nowhere: is no run folder"),
     ],
 )
@@ -66,6 +66,27 @@ def test_what_cannot_be_reused_is_one_clear_error_and_leaves_nothing(earlier, ch
     with pytest.raises(UserError, match=error):
         train([*SHORT, "--run", "other", "--reuse", "earlier", *changes])
     assert not (earlier.parent / "other").exists()
+
+
+def test_another_alignment_is_trained_anew_with_a_warning(earlier):
+    with pytest.warns(
+        MedWeaveWarning, match=r"alignment is trained anew: align\.temperature is 0\.07 there, 0\.2 here"
+    ):
+        train([*SHORT, "--set=align.temperature=0.2", "--run", "aligned", "--reuse", "earlier"])
+    stages, old = progress(earlier.parent / "aligned")["stages"], progress(earlier)["stages"]
+    assert stages.keys() == old.keys()
+    assert all(stages[title] == old[title] for title in old if title.startswith("autoencoder"))
+    names = ("autoencoder", "align")
+    same = {
+        name: [(run / name).rglob("weights.safetensors") for run in (earlier, earlier.parent / "aligned")]
+        for name in names
+    }
+    equal = {
+        name: [a.read_bytes() == b.read_bytes() for a, b in zip(*map(sorted, same[name]), strict=True)]
+        for name in names
+    }
+    assert all(equal["autoencoder"])
+    assert not any(equal["align"])
 
 
 def test_other_studies_or_an_unfinished_alignment_are_refused(earlier):
