@@ -37,7 +37,9 @@ def agreement_rows(test_set: TestSet) -> Iterator[MetricRow]:
         if centre in test_set.run.prompt_sources(name):
             yield from _rows_of(test_set, centre, name)
         elif route_prompts(test_set.bundle, name, [centre]):
-            yield from _rows_of(test_set, centre, name, ", never paired in training")
+            together = bool(test_set.cohort.training.indices_with(centre, name))
+            note = ", never a prompt in training" if together else ", never paired in training"
+            yield from _rows_of(test_set, centre, name, note)
 
 
 def _rows_of(test_set: TestSet, centre: str, name: str, note: str = "") -> Iterator[MetricRow]:

@@ -180,15 +180,17 @@ def test_labels_of_a_detail_leave_out_other_presences_and_rare_details():
     assert detail_labels(details, ("a", "b"), labels, np.array([False, True])) == {}
 
 
-def test_an_image_that_was_never_paired_with_the_prompt_is_measured_and_marked():
+@pytest.mark.parametrize(("studies", "note"), [([], "never paired in training"), ([3], "never a prompt in training")])
+def test_an_image_that_was_never_prompted_so_is_measured_and_marked(studies, note):
     test_set = FakeTestSet(2.0)
+    test_set.cohort = SimpleNamespace(training=SimpleNamespace(indices_with=lambda *names: studies))
     test_set.run.prompt_sources = lambda name: ("scan",)
     test_set.run.config = SimpleNamespace(prompt=SimpleNamespace(form="pooled_and_neighbour_tokens"))
     test_set.bundle = SimpleNamespace(run=test_set.run, mean_prompt=lambda name: (0.0, 1.0))
     row = {row.what: row for row in agreement_rows(test_set)}[
-        "picture: agreement with report, never paired in training, AUROC relative to reconstruction"
+        f"picture: agreement with report, {note}, AUROC relative to reconstruction"
     ]
     assert row.value > 0.8
-    assert row.key == "agreement, never paired in training/generated/picture"
+    assert row.key == f"agreement, {note}/generated/picture"
     test_set.bundle.mean_prompt = lambda name: ()  # no such prompt reaches it
     assert list(agreement_rows(test_set)) == []
