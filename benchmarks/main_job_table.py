@@ -15,10 +15,15 @@ RESULTS = Path(__file__).parent / "results"
 
 # Headings of the page, and words of the rows below them.
 GROUPS = {
+    "One body: outlines and anatomy": (": outline Dice", ": shared anatomy", ": measurements read"),
+    "Fidelity and variety": (": Fréchet distance", ": KID", ": precision", ": recall", ": density", ": coverage"),
+    "Brightness": (": brightness", ": soft tissue", ": 99.5 percentile"),
+    "What outputs depend on": (": response to",),
     "Reconstruction": (" autoencoder, ",),
     "Retrieval in the shared space": (" retrieval, R@",),
     "Agreement of images with the report that prompts them": ("AUROC", "label-based upper bound"),
     "Findings in generated reports": (": report findings, ", "texts that mention"),
+    "Reports as language": (": known sentences", ": contradictions", ": repeated words"),
     "Coherence of joint generation": (": cosine, ", ": finding disagreement rate, "),
     "Translation": (" from a given ",),
     "Coupling: relative MSE reduction by a partner at the same noise level": (" ← ",),

@@ -95,7 +95,12 @@ def _differences(earlier: Path, config: RunConfig) -> dict[str, str]:
 
 def _is_of_alignment(key: str) -> bool:
     first, _, rest = key.partition(".")
-    return first == "align" or key == "flow.align" or rest.startswith("prompt") or key.startswith("training.align.")
+    return (
+        first == "align"
+        or key in ("flow.main", "flow.align")
+        or rest.startswith("prompt")
+        or key.startswith("training.align.")
+    )
 
 
 def _is_free(key: str) -> bool:
