@@ -148,7 +148,7 @@ class GuideChoice(Table):
     aligned: Literal["none", "beside", "alone"] = "none"
     aligned_width: int = Field(default=32, ge=1)
     summary: bool = False
-    summary_width: int = Field(default=128, ge=1)
+    summary_width: int = Field(default=128, ge=8)
 
     @model_validator(mode="after")
     def _tokens_are_read(self) -> Self:

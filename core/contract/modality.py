@@ -195,7 +195,8 @@ class Site:
     ``grid`` is their spatial shape, in their order: ``(8, 8)`` means 64 tokens, row by row. A denoiser of vectors has
     positions that lie nowhere in the patient, e.g. ``(4,)``. ``kind = "residual"``: ``module(context)`` returns
     ``batch width *grid``, which is added to a hidden state of that shape (method F7); a denoiser may have none. One
-    with the grid ``()`` takes a vector, which is added to the pooled vector of the prompt.
+    with the grid ``()`` takes a vector, which is added to the pooled vector of the prompt. Branches of guidance share a
+    context: where an update has fewer rows than the latent, it is repeated for the branches, one after the other.
     """
 
     name: str

@@ -36,6 +36,7 @@ class Cohort:
     test: Studies
     whole: Studies
     fingerprint: str
+    identity: str = ""
     findings_of: Mapping[str, Callable[[str], Mapping[str, int]]] = field(default_factory=dict)
     details_of: Mapping[str, Callable[[str], Mapping[str, int]]] = field(default_factory=dict)
     measurements_of: Mapping[str, Callable[[Record], Mapping[str, float]]] = field(default_factory=dict)
@@ -73,6 +74,7 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
         test=test,
         whole=_with_nothing_hidden(run, training),
         fingerprint=_fingerprint(training, held_out, test),
+        identity=_fingerprint(training, held_out, test, seen=False),
         findings_of={
             source.name: source.adapter.findings_of for source in sources if source.adapter.findings_of is not None
         },
@@ -173,16 +175,17 @@ def _warn_of_nothing_held_out(run: Run, held_out: Studies) -> None:
         warnings.warn(MedWeaveWarning(message), stacklevel=3)
 
 
-def _fingerprint(*splits: Studies) -> str:
+def _fingerprint(*splits: Studies, seen: bool = True) -> str:
+    """Return a digest of the studies; with ``seen``, of the modalities too that the run sees of each."""
     digest = blake2b(digest_size=16)
     for studies in splits:
-        for record, seen in zip(studies.records, studies.visible, strict=True):
+        for record, names in zip(studies.records, studies.visible, strict=True):
             row = (
                 record.dataset,
                 record.patient,
                 record.study,
                 record.split,
-                seen,
+                names if seen else (),
                 sorted(record.labels.items()),
                 sorted(record.texts.items()),
             )

@@ -6,7 +6,8 @@ Later phases, metrics and bundles use the moving average.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -93,13 +94,24 @@ def moments(optimiser: Optimizer) -> dict[str, Tensor]:
 
 
 def load_moments(optimiser: Optimizer, stored: Mapping[str, Tensor]) -> None:
-    """Restore the tensors that `moments` returned."""
-    indices = {name: index for index, name in enumerate(parameter_names(optimiser))}
+    """Restore the tensors that `moments` returned, in the memory order of the weights.
+
+    Files hold tensors in the order of their axes. The fused update walks through memory: it would pair the moments of a
+    channels-last kernel with other elements of it.
+    """
+    weights = {name: weight for group in optimiser.param_groups for name, weight in _named(group)}
+    indices = {name: index for index, name in enumerate(weights)}
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in stored.items():
         name, _, moment = key.rpartition("/")
+        if value.shape == weights[name].shape:
+            value = torch.empty_like(weights[name], dtype=value.dtype, device=value.device).detach().copy_(value)
         state.setdefault(indices[name], {})[moment] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def _named(group: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    return zip(group["param_names"], group["params"], strict=True)
 
 
 def averaged_tensors(parameters: Mapping[str, Parameter], modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -66,11 +66,9 @@ class ContextEncoder(nn.Module):
         self.null = nn.Parameter(torch.randn(width) * 0.02)
         self.sender = nn.Parameter(torch.randn(width) * 0.02)
         self.patches = PatchGrid(spec.space, most_tokens)
-        self.enter = nn.Linear(self.patches.width(spec.channels), width * self.patches.tokens_per_patch)
         self.level = nn.Sequential(nn.Linear(_LEVEL_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
         self.clean = nn.Parameter(torch.randn(width) * 0.02)
         self.f_B = adaptation
-        self.blocks = nn.ModuleList([_Block(width) for _ in range(depth)])
         self.to_pooled = nn.Linear(summary_width or width, width) if contrast else nn.Identity()
         reads_tokens = contrast and summary_width is None
         has_summary_token = reads_tokens and form == "spatial"
@@ -81,6 +79,10 @@ class ContextEncoder(nn.Module):
         self.register_module("summarise", summary)
         self.sends_tokens = not aligned_alone
         self.has_tokens = self.sends_tokens or reads_tokens or described
+        # Without tokens there is nothing to encode, and a frozen or averaged weight would only cost time.
+        wide = width * self.patches.tokens_per_patch
+        self.enter = nn.Linear(self.patches.width(spec.channels), wide) if self.has_tokens else nn.Identity()
+        self.blocks = nn.ModuleList([_Block(width) for _ in range(depth if self.has_tokens else 0)])
 
     def _add_positions(self, geometry: Geometry | None) -> None:
         """Take the positions of the tokens from the geometry; tokens without one learn an embedding each."""

@@ -18,11 +18,11 @@ PROMPT_DROP = 0.1  # of the prompted rows of a flow, which get the null prompt: 
 READS_ALL = 0.5  # of the studies of a flow that reads partners; in the others it reads a random subset
 
 
-def draw_prompting(prompted: Mapping[str, int], generator: Generator) -> tuple[str, ...]:
+def draw_prompting(prompted: Mapping[str, int], generator: Generator, joins_with: float = JOINS) -> tuple[str, ...]:
     """Draw which modalities of a whole study prompt in a step, in their order (method F9).
 
     ``prompted``: how many flows each modality can prompt. One is drawn in proportion to it, and each other joins with
-    probability `JOINS`. None where none can prompt.
+    the probability ``joins_with``. None where none can prompt.
     """
     able = [name for name, num in prompted.items() if num]
     first, joins = torch.rand((), generator=generator), torch.rand(len(prompted), generator=generator)
@@ -30,7 +30,7 @@ def draw_prompting(prompted: Mapping[str, int], generator: Generator) -> tuple[s
         return ()
     shares = torch.tensor([float(prompted[name]) for name in able]).cumsum(0)
     chosen = able[int((shares > first * shares[-1]).nonzero()[0])]
-    return tuple(name for name, join in zip(able, joins, strict=False) if name == chosen or join < JOINS)
+    return tuple(name for name, join in zip(able, joins, strict=False) if name == chosen or join < joins_with)
 
 
 def hide_prompting(read: Tensor, names: Sequence[str], prompting: Collection[str], rows: Tensor) -> Tensor:
@@ -41,6 +41,15 @@ def hide_prompting(read: Tensor, names: Sequence[str], prompting: Collection[str
     """
     partner = torch.tensor([name not in prompting for name in names])
     return read & (partner[None, :, None] | ~rows)
+
+
+def without_prompting_readers(read: Tensor, names: Sequence[str], prompting: Collection[str], rows: Tensor) -> Tensor:
+    """Return who reads whom, bool ``receiver sender batch``, where modalities that prompt read nobody (method F9).
+
+    For steps whose partners are estimates: these are made with the prompt, and would show it to its own modality.
+    """
+    others = torch.tensor([name not in prompting for name in names])
+    return read & (others[:, None, None] | ~rows)
 
 
 def draw_study_levels(

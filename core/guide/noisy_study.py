@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from core.config.recipe import GuideChoice
 from core.guide.context_encoder import joined
-from core.guide.draws import draw_readers, draw_study_levels, hide_prompting
+from core.guide.draws import draw_readers, draw_study_levels, hide_prompting, without_prompting_readers
 from core.guide.losses import (
     BatchRows,
     ContextContrast,
@@ -90,6 +90,8 @@ class NoisyStudy:
         self.readers = (readers if hidden is None else hide_prompting(readers, self.names, *hidden))[:, :, rows]
         self.contexts = [encode_context(flow, noisy) for flow, noisy in zip(self.flows, self.noisy, strict=True)]
         estimated = float(torch.rand((), generator=generator)) < choice.generated_partners
+        if estimated and hidden is not None:
+            self.readers = without_prompting_readers(self.readers, self.names, hidden.names, hidden.rows[rows])
         self.partner_contexts = self._estimated_contexts(generator) if estimated else self.contexts
 
     def cross_guidance_terms(self) -> dict[str, Tensor]:

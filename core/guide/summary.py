@@ -30,7 +30,8 @@ class SummaryBranch(nn.Module):
         first, hidden = max(width // 4, 1), max(width // 2, 1)
         entered = first if space else width
         self.enter = _layer(channels, entered, space, stride=1)
-        self.norm = nn.GroupNorm(math.gcd(entered, _LARGEST_GROUP_COUNT), entered)
+        # A group of a vector needs several features: one alone would always be normalised to 0.
+        self.norm = nn.GroupNorm(math.gcd(entered, _LARGEST_GROUP_COUNT) if space else 1, entered)
         halvings, cells = _halvings(space)
         widths = [entered, *[hidden] * halvings]
         self.halve = nn.ModuleList(_layer(before, after, space, stride=2) for before, after in pairwise(widths))

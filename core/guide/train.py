@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from core.config.preset import Training, TrainingName
+from core.config.prompt import PromptChoice
 from core.config.recipe import GuideChoice
 from core.data.studies import Studies
 from core.diffuse.objective import Diffusion, draw_subset
@@ -21,7 +22,7 @@ from core.engine.rng import forked_rng, make_generator
 from core.engine.trainer import Trainer
 from core.flow.prompt_sources import guide_sources
 from core.guide.context_encoder import ContextEncoder
-from core.guide.draws import PROMPT_DROP, draw_prompting
+from core.guide.draws import JOINS, PROMPT_DROP, draw_prompting
 from core.guide.losses import BatchRows, ContextContrast, FlowState, SelfReconstructionHead
 from core.guide.noisy_study import HiddenPartners, guide_losses
 
@@ -56,7 +57,8 @@ class RoundModality:
 class GuideRound:
     """The parts of a round. ``trained``: modules by weight set; all else is frozen.
 
-    ``pairs`` are those that the round may couple. ``phase`` and ``name`` are those of the stage.
+    ``pairs`` are those that the round may couple. ``prompt``: how whole studies are prompted. ``phase`` and ``name``
+    are those of the stage.
     """
 
     name: str
@@ -66,6 +68,7 @@ class GuideRound:
     studies: Studies
     training: Training
     choice: GuideChoice
+    prompt: PromptChoice | None = None
     diffusion: Diffusion = field(default_factory=Diffusion)
     phase: TrainingName = "guide"
 
@@ -202,8 +205,10 @@ class _Step:
         prompts, hidden = self._draw_prompts(names, first, draws)
         indices = self._draw_studies((*names, *(name for sources, _ in prompts.values() for name in sources)), draws)
         rows = shard.rows(self.batch)
+        alone = {name: self._draw_pooled_only(draws) for name in names}
         flows = {
-            name: self._state(name, sources, indices[rows], null[rows]) for name, (sources, null) in prompts.items()
+            name: self._state(name, sources, indices[rows], null[rows], alone[name], rows)
+            for name, (sources, null) in prompts.items()
         }
         batch_rows = BatchRows(
             size=self.batch, shard=shard, gather=self.compute.all_gather, equal=self._equal(names, indices)
@@ -240,7 +245,8 @@ class _Step:
             return {name: draw_guide_prompt(sources[name], self.batch, draws, null) for name in names}, None
         everyone = dict.fromkeys([*names, *(each for each_able in able.values() for each in each_able)])
         num = {each: sum(each in able[name] for name in names) for each in everyone}
-        prompting = draw_prompting(num, draws)
+        sampling = "subsets" if self.guide_round.prompt is None else self.guide_round.prompt.sampling
+        prompting = draw_prompting(num, draws, {"single": 0.0, "all": 1.0}.get(sampling, JOINS))
         unprompted = torch.rand(self.batch, generator=draws) < null
         prompts = {}
         for name in names:
@@ -248,6 +254,11 @@ class _Step:
             sources = tuple(each for each in able[name] if each in prompting)
             prompts[name] = (sources, unprompted | dropped | (not sources))
         return prompts, HiddenPartners(prompting, ~unprompted)
+
+    def _draw_pooled_only(self, draws: Generator) -> Tensor | None:
+        """Draw the rows of a whole study's flow that get pooled vectors alone, bool ``batch`` (method E6b)."""
+        share = 0.0 if self.guide_round.prompt is None or not self.whole else self.guide_round.prompt.pooled_only
+        return torch.rand(self.batch, generator=draws) < share if share else None
 
     def _draw_studies(self, names: tuple[str, ...], draws: Generator) -> list[int]:
         """Draw the indices of studies that hold all of these modalities."""
@@ -258,7 +269,9 @@ class _Step:
         rounds = [torch.randperm(len(eligible), generator=draws) for _ in range(-(-size // len(eligible)))]
         return [eligible[row] for row in torch.cat(rounds)[:size].tolist()]
 
-    def _state(self, name: str, sources: Sequence[str], indices: Sequence[int], null: Tensor) -> FlowState:
+    def _state(
+        self, name: str, sources: Sequence[str], indices: Sequence[int], null: Tensor, alone: Tensor | None, rows: slice
+    ) -> FlowState:
         member, to_device = self.guide_round.members[name], self.compute.to_device
         with torch.no_grad():
             prompts = {source: self._prompts[source].prompts_of(indices) for source in sources}
@@ -266,6 +279,6 @@ class _Step:
             latent=to_device(member.latents[[member.row_of[index] for index in indices]]),
             denoiser=member.denoiser,
             context_encoder=member.context_encoder,
-            conditioning=member.assembly(prompts, to_device(null)),
+            conditioning=member.assembly(prompts, to_device(null), None if alone is None else to_device(alone[rows])),
             diffusion=self.guide_round.diffusion,
         )

@@ -54,6 +54,7 @@ def _train(session: TrainingSession, step: Round) -> Iterator[MetricRow]:
                 studies=studies,
                 training=config.training.of(_kind(step)),
                 choice=config.guide,
+                prompt=config.prompt,
                 diffusion=Diffusion.of(config.diffuse),
             ),
         )

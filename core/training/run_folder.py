@@ -20,7 +20,7 @@ from core.evaluate.table import MetricRow
 from core.generate.networks import homes_of, read_progress
 from core.io import atomic_write
 from core.io.lock import lock_file
-from core.training.reuse import link_weights, reused_stages
+from core.training.reuse import Reuse
 
 _PACKAGES = ("medweave", "torch", "diffusers", "transformers", "monai", "timm")
 _FREE = ("run", "device", "attention")  # where a run lies and what it computes with may change
@@ -31,22 +31,24 @@ class RunFolder:
     """Configuration, versions, plan and ``progress.json``: finished stages, their table rows, where weights lie.
 
     An existing folder is resumed when its configuration, and the studies it has seen, are those of this run; otherwise
-    `UserError` shows the difference. With ``silent`` it is only read (all processes but the first). A new folder begins
-    with the autoencoders and the alignment of the run ``reuse``, where one is given (`core.training.reuse`).
+    `UserError` shows the difference. With ``silent`` it is only read (all processes but the first). ``studies``: see
+    `Cohort.identity`. A new folder begins with what is reused (`Reuse`).
     """
 
-    def __init__(self, config: RunConfig, data: str, *, silent: bool = False, reuse: Path | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, data: str, studies: str = "", *, silent: bool = False, reuse: Reuse | None = None
+    ) -> None:
         self.path, self.silent = config.run, silent
         require_same_configuration(config)
         if not silent and not (self.path / "config.toml").exists():
-            stages = None if reuse is None else reused_stages(reuse, config, data)
+            if reuse is not None:
+                _ = reuse.stages  # refused before anything is written
             _start(self.path, config)
-            if reuse is not None and stages is not None:
-                link_weights(reuse, self.path, stages)
-                write_json(self.path / "progress.json", {"data": data, "reused": str(reuse), "stages": stages})
         taken = f"{self.path}: another process trains in this folder; wait for it, or give --run"
         self._lock = None if silent else lock_file(self.path / "config.toml", taken, "rb")
-        self._progress = self._read(data)
+        self._progress = self._read(data, studies)
+        if not silent and reuse is not None:
+            self._begin_with(reuse)
 
     def rows(self, stage: str) -> list[MetricRow] | None:
         """Return the table rows of a finished stage; `None` where it is not finished."""
@@ -88,10 +90,23 @@ class RunFolder:
             self._lock.close()
             self._lock = None
 
-    def _read(self, data: str) -> dict[str, Any]:
+    def _begin_with(self, reuse: Reuse) -> None:
+        """Take over the stages of an earlier run, unless this one has begun with them already."""
+        if self._progress["stages"]:
+            if self._progress.get("reused") != reuse.origin:
+                raise UserError(
+                    f"{self.path}: this run was not begun with --reuse {reuse.earlier}; leave it out to resume the run,"
+                    " or name another folder with --run"
+                )
+            return
+        reuse.link(self.path)
+        self._progress |= {"reused": reuse.origin, "stages": reuse.stages}
+        write_json(self.path / "progress.json", self._progress)
+
+    def _read(self, data: str, studies: str) -> dict[str, Any]:
         progress = read_progress(self.path)
         if progress is None:
-            return {"data": data, "stages": {}}
+            return {"data": data, "studies": studies, "stages": {}}
         if progress["data"] != data:
             raise UserError(
                 f"{self.path}: the studies are not those that the run was started with (added, removed, or in another"

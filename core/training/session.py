@@ -17,6 +17,7 @@ from core.evaluate.table import MetricRow
 from core.flow.run import Run
 from core.generate.bundle import Bundle
 from core.generate.networks import Networks
+from core.training.reuse import Reuse
 from core.training.run_folder import RunFolder, require_same_configuration
 
 
@@ -35,7 +36,7 @@ class TrainingSession:
         require_same_configuration(config)  # before data are prepared for a run that cannot resume
         self.cohort = gather_cohort(run, registry, datasets, compute)
         with compute.main_first():
-            self.folder = RunFolder(config, self.cohort.fingerprint, silent=not compute.is_main, reuse=reuse)
+            self.folder = self._open_folder(reuse)
         self.networks = Networks(run.weight_sets, self.folder.homes(), config.run, config.seed, compute)
         self.bundle = Bundle(run, self.networks)
         self.trainer = Trainer(
@@ -48,6 +49,14 @@ class TrainingSession:
         )
         self.table: list[MetricRow] = []
         self.trained_any = False
+
+    def _open_folder(self, reuse: Path | None) -> RunFolder:
+        """Open the run folder; a new one begins with what is reused of an earlier run."""
+        config, cohort = self.run.config, self.cohort
+        owners = {key: weights.owners for key, weights in self.run.weight_sets.items()}
+        earlier = None if reuse is None else Reuse(earlier=reuse, config=config, studies=cohort.identity, owners=owners)
+        silent = not self.compute.is_main
+        return RunFolder(config, cohort.fingerprint, cohort.identity, silent=silent, reuse=earlier)
 
     def stage(
         self,

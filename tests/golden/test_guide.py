@@ -12,7 +12,14 @@ from core.diffuse.objective import Diffusion, noised
 from core.flow.prompt_sources import guide_sources
 from core.guide.attention import GuidanceAttention, attach_guidance
 from core.guide.context_encoder import AdaptationTokens, ContextEncoder, draw_parameters
-from core.guide.draws import JOINS, draw_prompting, draw_readers, draw_study_levels, hide_prompting
+from core.guide.draws import (
+    JOINS,
+    draw_prompting,
+    draw_readers,
+    draw_study_levels,
+    hide_prompting,
+    without_prompting_readers,
+)
 from core.guide.losses import (
     ContextContrast,
     FlowState,
@@ -228,6 +235,8 @@ def test_a_modality_prompts_in_proportion_to_the_flows_that_it_can_prompt():
     assert share["a"] == pytest.approx(0.75 + 0.25 * JOINS, abs=0.03)
     assert share["c"] == pytest.approx(0.25 + 0.75 * JOINS, abs=0.03)
     assert draw_prompting({"a": 0, "b": 0}, draws) == ()
+    assert {len(draw_prompting({"a": 3, "b": 1, "c": 1}, draws, 0.0)) for _ in range(50)} == {1}, "single prompts"
+    assert draw_prompting({"a": 3, "b": 1}, draws, 1.0) == ("a", "b")
 
 
 def test_a_modality_that_prompts_is_nobodys_partner_in_these_studies():
@@ -236,6 +245,9 @@ def test_a_modality_that_prompts_is_nobodys_partner_in_these_studies():
     assert not shown[:, 1, rows].any()
     assert torch.equal(shown[:, :, ~rows], read[:, :, ~rows])
     assert torch.equal(shown[:, [0, 2]], read[:, [0, 2]]), "it reads the others as ever"
+    silent = without_prompting_readers(read, ("a", "b", "c"), ("b",), rows)
+    assert not silent[1][:, rows].any()
+    assert torch.equal(silent[[0, 2]], read[[0, 2]])
 
 
 # E14 -----------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from torch import nn
 
 from core.config.preset import Training
 from core.engine.loop import StepLoop
-from core.engine.optimiser import decayed_parameters, make_optimiser, schedule
+from core.engine.optimiser import decayed_parameters, load_moments, make_optimiser, moments, schedule
 from core.errors import UserError
 
 
@@ -127,3 +127,32 @@ def test_one_step_without_gradient_shrinks_the_decayed_ones_alone(make_stage, co
     for name, value in stage.modules["net"].named_parameters():
         factor = 1 - 0.05 * 0.5 if name.endswith("weight") else 1
         torch.testing.assert_close(value.detach(), factor * before[name])
+
+
+def test_moments_go_on_after_a_file_whatever_the_memory_order_of_a_kernel():
+    """The fused update walks through memory, and a file holds tensors in the order of their axes."""
+
+    def started():
+        torch.manual_seed(0)
+        layer = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        parameters = dict(layer.named_parameters())
+        return layer, make_optimiser(parameters, {"weight"}, training(), 1e-2)
+
+    def step(layer, optimiser, number):
+        image = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(number))
+        layer(image).square().mean().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    through, optimiser = started()
+    for number in range(3):
+        step(through, optimiser, number)
+    file = {name: value.contiguous().clone() for name, value in moments(optimiser).items()}
+    resumed, other = started()
+    resumed.load_state_dict({name: value.contiguous() for name, value in through.state_dict().items()})
+    load_moments(other, file)
+    for number in range(3, 6):
+        step(through, optimiser, number)
+        step(resumed, other, number)
+    assert torch.equal(through.weight, resumed.weight)
+    assert torch.equal(through.bias, resumed.bias)

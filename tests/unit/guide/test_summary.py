@@ -148,3 +148,9 @@ def test_the_contrast_reads_the_summary_and_no_token(randomised):
     assert pooled.shape == (2, 16)
     doubled = encoder.pooled(replace(context, summary=-context.summary))
     assert (pooled - doubled).abs().max() > 0.1
+
+
+def test_a_narrow_summary_of_a_report_is_not_empty(randomised):
+    branch = randomised(SummaryBranch(3, (), 8, 16), std=0.3)
+    first, second = (branch(torch.full((1, 3), value) + torch.arange(3), torch.ones(1, 16)) for value in (0.0, 4.0))
+    assert (first - second).abs().max() > 1e-3

@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import MedWeaveWarning, UserError
 from core.train import main as train
+from core.training import reuse
 
 ROOT = Path(__file__).parents[3]
 SHORT = ["--flow", "toy_vector-toy_grid", "--data", "toy", "--steps", "3", "--set=training.measure.samples=8"]
@@ -41,7 +42,7 @@ def test_earlier_stages_are_taken_over_and_the_others_trained_anew(earlier):
     reused = [title for title in old if title.split()[0] in ("autoencoder", "align")]
     assert reused
     assert all(stages[title] == old[title] for title in reused)
-    assert progress(later)["reused"] == "earlier"
+    assert progress(later)["reused"] == str(earlier.resolve())
     same = {path.relative_to(later): path.read_bytes() for path in later.rglob("weights.safetensors")}
     for path, content in before.items():
         name = path.relative_to(earlier)
@@ -91,14 +92,17 @@ def test_another_alignment_is_trained_anew_with_a_warning(earlier):
 
 def test_other_studies_or_an_unfinished_alignment_are_refused(earlier):
     folder = earlier.parent
-    for name in ("other_data", "unfinished"):
+    for name in ("other_data", "unfinished", "gone"):
         shutil.copytree(earlier, folder / name)
     changed = progress(earlier)
-    (folder / "other_data" / "progress.json").write_text(json.dumps({**changed, "data": "another"}))
+    (folder / "other_data" / "progress.json").write_text(json.dumps({**changed, "studies": "another"}))
     first = dict(list(changed["stages"].items())[:1])
     (folder / "unfinished" / "progress.json").write_text(json.dumps({**changed, "stages": first}))
     with pytest.raises(UserError, match="saw other studies"):
         train([*SHORT, "--run", "other", "--reuse", "other_data"])
+    next((folder / "gone" / "align").rglob("weights.safetensors")).unlink()
+    with pytest.raises(UserError, match=r"weights\.safetensors is missing; restore it"):
+        train([*SHORT, "--run", "other", "--reuse", "gone"])
     with pytest.raises(UserError, match=r"has not finished phase"):
         train([*SHORT, "--run", "other", "--reuse", "unfinished"])
     assert not (folder / "other").exists()
@@ -108,3 +112,42 @@ def test_an_unknown_measure_is_named_before_anything_is_trained(earlier):
     with pytest.raises(UserError, match="sample sheets"):
         train([*SHORT, '--set=training.measure.only=["outlines"]', "--run", "other"])
     assert not (earlier.parent / "other").exists()
+
+
+def test_an_interrupted_start_begins_again_and_a_run_that_began_otherwise_is_refused(earlier, monkeypatch):
+    flags = [*SHORT, "--run", "interrupted", "--reuse", "earlier"]
+    with monkeypatch.context() as patch:
+        patch.setattr("core.training.reuse._linked", lambda source, target: _interrupt(source, target))
+        with pytest.raises(KeyboardInterrupt):
+            train(flags)
+    train(flags)
+    stages, old = progress(earlier.parent / "interrupted")["stages"], progress(earlier)["stages"]
+    assert all(stages[title] == old[title] for title in old if title.startswith(("autoencoder", "align")))
+    train(flags)  # a finished run that began so
+    with pytest.raises(UserError, match=r"was not begun with --reuse interrupted; leave it out to resume"):
+        train([*SHORT, "--run", "earlier", "--reuse", "interrupted"])
+    with pytest.raises(UserError, match="is the new run itself"):
+        train([*SHORT, "--run", "fresh", "--reuse", "fresh"])
+
+
+def _interrupt(source, target):
+    shutil.copy2(source, target)
+    raise KeyboardInterrupt
+
+
+def test_a_smaller_flow_takes_the_autoencoders_of_a_larger_one(earlier):
+    smaller = ["--flow", "toy_grid-toy_vector", *SHORT[2:]]
+    with pytest.warns(MedWeaveWarning, match=r"alignment is trained anew: flow\.align"):
+        train([*smaller, "--run", "smaller", "--reuse", "earlier"])
+    stages, old = progress(earlier.parent / "smaller")["stages"], progress(earlier)["stages"]
+    assert all(stages[title] == old[title] for title in old if title.startswith("autoencoder"))
+
+
+def test_settings_of_a_denoiser_or_of_decoding_do_not_matter():
+    free, aligned = reuse._is_free, reuse._is_of_alignment
+    assert free("parts.ct.denoiser.num_blocks")
+    assert free("parts.text.autoencoder.decoding.beams")
+    assert not free("parts.ct.autoencoder.widths")
+    assert not free("parts.ct.preprocess.window")
+    assert aligned("parts.text.prompt.token_dropout")
+    assert not aligned("parts.ct.autoencoder.widths")
