@@ -183,7 +183,7 @@ def test_labels_of_a_detail_leave_out_other_presences_and_rare_details():
 @pytest.mark.parametrize(("studies", "note"), [([], "never paired in training"), ([3], "never a prompt in training")])
 def test_an_image_that_was_never_prompted_so_is_measured_and_marked(studies, note):
     test_set = FakeTestSet(2.0)
-    test_set.cohort = SimpleNamespace(training=SimpleNamespace(indices_with=lambda *names: studies))
+    test_set.cohort.training = SimpleNamespace(indices_with=lambda *names: studies)
     test_set.run.prompt_sources = lambda name: ("scan",)
     test_set.run.config = SimpleNamespace(prompt=SimpleNamespace(form="pooled_and_neighbour_tokens"))
     test_set.bundle = SimpleNamespace(run=test_set.run, mean_prompt=lambda name: (0.0, 1.0))

@@ -58,7 +58,7 @@ def test_earlier_stages_are_taken_over_and_the_others_trained_anew(earlier):
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        (["--set=autoencoder.perceptual_weight=0.2"], r"perceptual_weight is 0\.0 there, 0\.2 here"),
+        (["--set=autoencoder.perceptual_distance=l1"], r"perceptual_distance is 'l2' there, 'l1' here"),
         (["--set=training.autoencoder.batch=3"], r"training\.autoencoder\.batch is \d+ there, 3 here"),
         (["--reuse", "nowhere"], "nowhere: is no run folder"),
     ],
