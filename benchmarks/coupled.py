@@ -61,13 +61,7 @@ class Flow:
         channels, *space = self.denoiser.latent_shape
         width, geometry = self.denoiser.prompt_width, parts.data.default_geometry
         choice = load_registry().recipe(recipe).guide
-        self.sites = attach_guidance(
-            self.denoiser,
-            geometry,
-            context_width=None if choice.aligned == "alone" else width,
-            aligned_width=choice.features_width,
-            summary_width=choice.summary_width if choice.summary else None,
-        )
+        self.sites = attach_guidance(self.denoiser, geometry, **choice.site_widths(width))
         self.context_encoder = new_context_encoder(
             choice,
             LatentSpec(channels=channels, space=tuple(space)),

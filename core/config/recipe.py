@@ -159,6 +159,17 @@ class GuideChoice(Table):
             )
         return self
 
+    def site_widths(self, context_width: int) -> dict[str, int | None]:
+        """Return the widths of what the sites of a receiver read, as `attach_guidance` takes them (F7).
+
+        ``context_width`` is that of the tokens; ``None`` where partners do not send it.
+        """
+        return {
+            "context_width": None if self.aligned == "alone" else context_width,
+            "aligned_width": self.features_width,
+            "summary_width": self.summary_width if self.summary else None,
+        }
+
     @property
     def features_width(self) -> int | None:
         """Return the width of aligned features; ``None`` where none are sent."""

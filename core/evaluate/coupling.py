@@ -8,7 +8,7 @@ the coupling matrix of the table.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from itertools import chain, permutations
 from typing import Any
 
@@ -35,7 +35,7 @@ from core.generate.bundle import Bundle, CouplingDecision
 from core.generate.guidance import stacked_contexts
 from core.generate.joint_sampling import context_of, sample_noise
 from core.generate.pipeline import conditionings, encoded_latent
-from core.guide.losses import FlowState, Noisy, cross_guidance_mse, encode_context
+from core.guide.losses import FlowState, Noisy, cross_guidance_mse, encode_context, flow_rows, noisy_rows
 from core.nn import log_snr_of_timestep
 from core.types import Context
 
@@ -253,13 +253,13 @@ def partner_errors(
     slices = [slice(start, start + batch) for start in range(0, num, batch)]
     received = _at_level(receiver.latent, timestep, seed, indices, "receiver", False)
     sent = _at_level(sender.latent, timestep, seed, indices, "sender", clean)
-    contexts = stacked_contexts([encode_context(_flow_rows(sender, rows), _noisy_rows(sent, rows)) for rows in slices])
+    contexts = stacked_contexts([encode_context(flow_rows(sender, rows), noisy_rows(sent, rows)) for rows in slices])
 
     def errors(context: Context | None) -> np.ndarray:
         parts = []
         for rows in slices:
             part = None if context is None else context_of(context, range(num)[rows])
-            mse = cross_guidance_mse(_flow_rows(receiver, rows), _noisy_rows(received, rows), part)
+            mse = cross_guidance_mse(flow_rows(receiver, rows), noisy_rows(received, rows), part)
             parts.append(mse.double().cpu())
         return torch.cat(parts).numpy()
 
@@ -274,15 +274,3 @@ def _at_level(z: Tensor, timestep: int, seed: int, indices: Sequence[int], flow:
     noise = sample_noise(seed, indices, f"benefit {flow}", timestep, z.shape[1:]).to(z)
     is_clean = torch.full((len(z),), clean, device=z.device)
     return Noisy(latent=z if clean else noised(z, level, noise), noise=noise, level=level, clean=is_clean)
-
-
-def _noisy_rows(noisy: Noisy, rows: slice) -> Noisy:
-    return Noisy(**{field.name: getattr(noisy, field.name)[rows] for field in fields(noisy)})
-
-
-def _flow_rows(flow: FlowState, rows: slice) -> FlowState:
-    """Return some studies of a flow, with their prompts."""
-    whole = flow.conditioning
-    mask, pooled = (None if value is None else value[rows] for value in (whole.prompt_mask, whole.pooled))
-    conditioning = replace(whole, prompt=whole.prompt[rows], prompt_mask=mask, pooled=pooled)
-    return replace(flow, latent=flow.latent[rows], conditioning=conditioning)

@@ -157,13 +157,7 @@ class Bundle:
         owner = self.networks.sets[self.key(modality, "denoiser")].owners[0]
         geometry = self.run.parts(owner).data.default_geometry
         denoiser, guide = self.part(modality, "denoiser"), self.run.config.guide
-        sites = attach_guidance(
-            denoiser,
-            geometry,
-            context_width=None if guide.aligned == "alone" else self._context_width(modality),
-            aligned_width=guide.features_width,
-            summary_width=guide.summary_width if guide.summary else None,
-        )
+        sites = attach_guidance(denoiser, geometry, **guide.site_widths(self._context_width(modality)))
         if not sites:
             message = (
                 f"{modality}: no site of its denoiser reads what partners send with guide.aligned = '{guide.aligned}':"

@@ -14,7 +14,6 @@ from core.config.recipe import GuideChoice
 
 DrawLevels = Callable[[int, Generator], Tensor]  # log-SNR ``batch``
 JOINS = 0.15  # probability that a further modality prompts too
-PROMPT_DROP = 0.1  # of the prompted rows of a flow, which get the null prompt: the branch that prompt guidance needs
 READS_ALL = 0.5  # of the studies of a flow that reads partners; in the others it reads a random subset
 
 

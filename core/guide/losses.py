@@ -59,13 +59,13 @@ class Noisy:
     clean: Tensor
 
 
-def noisy_rows(noisy: Noisy, rows: Tensor) -> Noisy:
-    """Return the chosen rows of a flow at its levels; ``rows`` int ``row``."""
+def noisy_rows(noisy: Noisy, rows: Tensor | slice) -> Noisy:
+    """Return the chosen rows (int ``row``, or a slice) of a flow at its levels."""
     return Noisy(latent=noisy.latent[rows], noise=noisy.noise[rows], level=noisy.level[rows], clean=noisy.clean[rows])
 
 
-def flow_rows(flow: FlowState, rows: Tensor) -> FlowState:
-    """Return the chosen studies of a flow; ``rows`` int ``row``."""
+def flow_rows(flow: FlowState, rows: Tensor | slice) -> FlowState:
+    """Return the chosen studies (int ``row``, or a slice) of a flow, with their prompts."""
     return replace(flow, latent=flow.latent[rows], conditioning=flow.conditioning[rows])
 
 

@@ -22,7 +22,7 @@ from core.engine.rng import forked_rng, make_generator
 from core.engine.trainer import Trainer
 from core.flow.prompt_sources import guide_sources
 from core.guide.context_encoder import ContextEncoder
-from core.guide.draws import JOINS, PROMPT_DROP, draw_prompting
+from core.guide.draws import JOINS, draw_prompting
 from core.guide.losses import BatchRows, ContextContrast, FlowState, SelfReconstructionHead
 from core.guide.noisy_study import HiddenPartners, guide_losses
 
@@ -245,12 +245,13 @@ class _Step:
             return {name: draw_guide_prompt(sources[name], self.batch, draws, null) for name in names}, None
         everyone = dict.fromkeys([*names, *(each for each_able in able.values() for each in each_able)])
         num = {each: sum(each in able[name] for name in names) for each in everyone}
-        sampling = "subsets" if self.guide_round.prompt is None else self.guide_round.prompt.sampling
+        choice = self.guide_round.prompt
+        sampling, drop = ("subsets", 0.0) if choice is None else (choice.sampling, choice.drop)
         prompting = draw_prompting(num, draws, {"single": 0.0, "all": 1.0}.get(sampling, JOINS))
         unprompted = torch.rand(self.batch, generator=draws) < null
         prompts = {}
         for name in names:
-            dropped = torch.rand(self.batch, generator=draws) < PROMPT_DROP
+            dropped = torch.rand(self.batch, generator=draws) < drop
             sources = tuple(each for each in able[name] if each in prompting)
             prompts[name] = (sources, unprompted | dropped | (not sources))
         return prompts, HiddenPartners(prompting, ~unprompted)

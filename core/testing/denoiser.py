@@ -76,23 +76,9 @@ def samples_are_independent(ctx: CheckContext) -> None:
     together, level = _predict(denoiser, ctx, conditioning), torch.linspace(-3, 3, 3)
     for row in range(3):
         with torch.no_grad():
-            alone = denoiser(ctx.latent()[row : row + 1], level[row : row + 1], _row(conditioning, row))
+            alone = denoiser(ctx.latent()[row : row + 1], level[row : row + 1], conditioning[row : row + 1])
         gap = _gap(together[row : row + 1], alone)
         require(gap < 1e-4, f"sample {row} is off by {gap:.3g} without the rest of its batch")
-
-
-def _row(conditioning: Conditioning, row: int) -> Conditioning:
-    """The conditioning of one sample alone."""
-
-    def chosen(value: Any) -> Any:
-        return None if value is None else value[row : row + 1]
-
-    return Conditioning(
-        prompt=chosen(conditioning.prompt),
-        prompt_mask=chosen(conditioning.prompt_mask),
-        pooled=chosen(conditioning.pooled),
-        context=chosen(conditioning.context),
-    )
 
 
 @check
@@ -157,7 +143,10 @@ def sites_are_what_they_say(ctx: CheckContext) -> None:
 
     denoiser = _denoiser(ctx)
     sites = list(denoiser.context_sites())
-    require(any(site.kind == "attention" for site in sites), "no attention site: no partner could guide this denoiser")
+    require(
+        any(site.kind == "attention" for site in sites),
+        "no attention site: no recipe that reads contexts by attention could guide it",
+    )
     require(len({site.name for site in sites}) == len(sites), "two sites share a name")
     seen: dict[str, tuple[int, ...]] = {}
     for site in sites:

@@ -1,8 +1,6 @@
 """A last joint round: denoisers learn with what is attached to them, and the run is used with what it left (F9)."""
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +11,6 @@ from core.generate.__main__ import main as generate
 from core.generate.bundle import open_bundle
 from core.train import main as train
 
-ROOT = Path(__file__).parents[3]
 SHORT = ["--flow", "toy_vector-toy_grid", "--data", "toy", "--steps", "3", "--run", "run", "--set=guide.trains=all"]
 SHORT += ["--set=phases.freeze=then_joint", "--set=guide.studies=whole", "--set=guide.generated_partners=0.5"]
 SHORT += ["--set=guide.clean=0.3", "--set=guide.aligned=beside", "--set=diffuse.objective=v"]
@@ -22,13 +19,9 @@ DENOISER = "toy_grid.denoiser"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("joint")
-    shutil.copy(ROOT / "registry.toml", folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        train(SHORT)
-        yield folder / "run"
+def run(work_folder):
+    train(SHORT)
+    return work_folder / "run"
 
 
 def weights(folder):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -10,19 +9,14 @@ from core.errors import MedWeaveWarning, UserError
 from core.train import main as train
 from core.training import reuse
 
-ROOT = Path(__file__).parents[3]
 SHORT = ["--flow", "toy_vector-toy_grid", "--data", "toy", "--steps", "3", "--set=training.measure.samples=8"]
 SHORT += ['--set=training.measure.only=["reconstruction"]']
 
 
 @pytest.fixture(scope="module")
-def earlier(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("reuse")
-    shutil.copy(ROOT / "registry.toml", folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        train([*SHORT, "--run", "earlier"])
-        yield folder / "earlier"
+def earlier(work_folder):
+    train([*SHORT, "--run", "earlier"])
+    return work_folder / "earlier"
 
 
 def progress(run):
