@@ -283,7 +283,11 @@ class Autoencoder(Protocol):
         ...
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
-        """Return named, finite, weighted terms; training minimises their sum."""
+        """Return named, finite, weighted terms; training minimises their sum.
+
+        An autoencoder whose terms follow a schedule may have a method ``set_num_losses(number)``: training calls it
+        with the number of losses that it will take of the module in this process.
+        """
         ...
 
 

@@ -83,6 +83,9 @@ def train_autoencoder(
             terms = further.losses(module, rows, draws, name, step)
         return shard.weighted(terms, len(batch)), {}
 
+    steps = training.num_steps(sum(map(len, indices.values())), kind)
+    if hasattr(module, "set_num_losses"):
+        module.set_num_losses(steps * training.accumulate)
     trainer.run(
         Stage(
             phase="autoencoder",
@@ -90,7 +93,7 @@ def train_autoencoder(
             modules={key: module, **further.modules},
             losses=losses,
             training=training,
-            steps=training.num_steps(sum(map(len, indices.values())), kind),
+            steps=steps,
             learning_rate=training.learning_rate_of(kind),
         )
     )

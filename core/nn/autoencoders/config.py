@@ -108,7 +108,8 @@ class TextAutoencoderConfig(PartConfig):
     of the decoder's input tokens that are hidden in training, so that it must rely on the latent. ``latent_noise``: in
     training the decoder reads latents with Gaussian errors, as a diffusion leaves them (`noisy_latents`).
     ``latent_dropout`` is the fraction of training texts that the decoder writes without latent (zeros), so that it
-    knows which sentences go together; it falls to that from 1 over the first ``language_steps`` (`latent_dropout`).
+    knows which sentences go together; it falls to that from 1 over the first part ``language_share`` of the training
+    steps (`latent_dropout`).
 
     ``decoding``: how a text is written where the caller does not say.
 
@@ -134,7 +135,7 @@ class TextAutoencoderConfig(PartConfig):
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     latent_noise: NonNegativeFloat = 0.0
     latent_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    language_steps: NonNegativeInt = 0
+    language_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     decoding: Decoding = Decoding()
     encoder_from: str | None = None
     decoder_from: str | None = None

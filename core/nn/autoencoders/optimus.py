@@ -33,6 +33,7 @@ class TextAutoencoder(nn.Module):
     """
 
     steps: Tensor
+    num_losses: int | None = None  # of the whole training; see `set_num_losses`
 
     def __init__(self, config: TextAutoencoderConfig) -> None:
         super().__init__()
@@ -81,6 +82,13 @@ class TextAutoencoder(nn.Module):
         distance = (means.unflatten(0, (len(latent), -1)) - latent[:, None]).square().sum(-1)
         return distance.argmin(1) + torch.arange(len(latent), device=ids.device) * distance.shape[1]
 
+    def set_num_losses(self, number: int) -> None:
+        """Tell how many losses the whole training takes: the first part of them, ``language_share``, differs.
+
+        Where it is not told, there is no such part.
+        """
+        self.num_losses = number
+
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """Return the terms of method E8, float32, averaged over the batch. All noise comes from ``generator``.
 
@@ -106,9 +114,10 @@ class TextAutoencoder(nn.Module):
     def _draw_encoded(self, size: int, generator: Generator) -> Tensor | None:
         """Draw which texts of a batch the decoder writes from their latent, bool ``size``; ``None``: all."""
         config = self._config
-        if not self.training or not (config.latent_dropout or config.language_steps):
+        language_steps = config.language_share * (self.num_losses or 0)
+        if not self.training or not (config.latent_dropout or language_steps):
             return None
-        dropped = latent_dropout(self.steps, config.latent_dropout, config.language_steps).to(generator.device)
+        dropped = latent_dropout(self.steps, config.latent_dropout, language_steps).to(generator.device)
         return (torch.rand(size, generator=generator, device=generator.device) >= dropped).to(self.steps.device)
 
     def _encode_some(self, batch: Batch, encoded: Tensor) -> Posterior:
@@ -148,7 +157,7 @@ def _mean(features: Tensor, mask: Tensor) -> Tensor:
     return features.masked_fill(~mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True)
 
 
-def latent_dropout(step: Tensor, least: float, language_steps: int) -> Tensor:
+def latent_dropout(step: Tensor, least: float, language_steps: float) -> Tensor:
     """Return the fraction of texts without latent at a training step, counted from 0 (method E8).
 
     It falls linearly from 1 to ``least`` over ``language_steps``: a decoder that can write learns sooner to read.
