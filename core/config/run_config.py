@@ -172,7 +172,7 @@ def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None
         if name not in registry.datasets:
             raise unknown_name("data set", name, registry.datasets)
     both = {"main": config.flow.main, "align": config.flow.of("align"), "guide": config.flow.of("guide")}
-    sampler = expanded_sampler(config.sampler, modalities, config.aliases)
+    sampler = expanded_sampler(config.sampler, modalities, config.aliases, config.align.centre)
     return config.model_copy(update={"flow": FlowChoice(**both), "sampler": sampler})
 
 

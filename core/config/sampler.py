@@ -63,7 +63,8 @@ class SamplerChoice(Table):
 
     ``interval``: guidance acts between these two log-SNR only (negative where noise prevails). ``rescale``: share phi
     of the contrast that guidance adds, which is taken back. ``lead``: share of the steps by which an output runs ahead
-    of the others (F3).
+    of the others (F3). ``first``: modalities that, where they are an output and no prompt, are finished first
+    and then prompt the other outputs (F3).
     """
 
     solver: Solver = "ddim"
@@ -75,6 +76,7 @@ class SamplerChoice(Table):
     interval: Interval | None = None
     rescale: float = Field(default=0.0, ge=0, le=1)
     lead: Lead = Field(default_factory=dict)
+    first: tuple[str, ...] = ()
 
     def scale_of(self, modality: str) -> float:
         """Return the guidance scale of the prompt for an output."""
@@ -100,6 +102,7 @@ class OtherSampling(Table):
     interval: Interval | None = None
     rescale: float | None = Field(default=None, ge=0, le=1)
     lead: Lead | None = None
+    first: tuple[str, ...] | None = None
 
 
 def number_of(scales: float | Mapping[str, float], modality: str) -> float:
@@ -108,10 +111,11 @@ def number_of(scales: float | Mapping[str, float], modality: str) -> float:
 
 
 def expanded_sampler(
-    sampler: SamplerChoice, modalities: Collection[str], aliases: Mapping[str, Sequence[str]]
+    sampler: SamplerChoice, modalities: Collection[str], aliases: Mapping[str, Sequence[str]], centre: str = ""
 ) -> SamplerChoice:
     """Return the sampler with aliases in its tables replaced by their members.
 
+    The ``centre`` of alignment may be finished first where its plugin is not installed: a recipe names it for all.
     Raises `UserError` for a name that is neither a modality nor an alias.
     """
     tables = {key: getattr(sampler, key) for key in ("scale", "context_scale", "lead")}
@@ -120,7 +124,11 @@ def expanded_sampler(
         for key, table in tables.items()
         if isinstance(table, Mapping)
     }
-    return sampler.model_copy(update=expanded)
+    for name in sampler.first:
+        if name not in modalities and name not in aliases and name != centre:
+            raise unknown_name("modality for sampler.first", name, [*modalities, *aliases])
+    first = [member for name in sampler.first for member in aliases.get(name, (name,))]
+    return sampler.model_copy(update={**expanded, "first": tuple(dict.fromkeys(first))})
 
 
 def expanded_table(

@@ -155,6 +155,7 @@ class TestSet:
                 prompts=prompts,
                 given=dict.fromkeys(given),
                 coupling="auto" if couple else "none",
+                first=self.sampler.first,
             )
             ways = _Ways(shuffled=shuffled, other_prompts=other_prompts, seed=self.seed + draw)
             self._remember(key, self._sampled(graph, indices, prompts, given, ways, title or "generate"))

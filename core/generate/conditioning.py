@@ -26,6 +26,8 @@ class Reason(StrEnum):
     TRAINED = "trained"
     USED = "trained, and not shown harmful on validation studies"
     ALL = "enabled by --coupling all"
+    PROMPT = "is finished first and prompts it"
+    LATER = "begins when this is finished"
     NO_ATTENTION = "has no trained context attention"
     NO_CONTEXT = "has no trained context encoder"
     NOT_TRAINED = "pair is not trained"
@@ -44,6 +46,7 @@ class ConditioningGraph:
     for the prompts in place of the null prompt, and empty where no guidance reads them (method E6). ``partners``: the
     outputs and given modalities whose contexts the output attends to (method F1, F4), outputs first. ``reasons``: for
     every other modality of the request, why it is a partner or not. ``grids``: the given image whose grid is taken.
+    ``first``: the outputs that are finished before the others begin; they are among the prompts of the others (F3).
     """
 
     prompts: Mapping[str, Mapping[str, str]]
@@ -51,6 +54,7 @@ class ConditioningGraph:
     reasons: Mapping[str, Mapping[str, Reason]]
     grids: Mapping[str, str]
     negative: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    first: tuple[str, ...] = ()
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -60,20 +64,28 @@ class ConditioningGraph:
     def inputs(self) -> dict[str, set[str]]:
         """Return by output all prompts and given modalities that it depends on, named as in provenance.
 
-        An output depends on its prompts and given partners, on the image whose grid it takes, and on whatever its
-        partners among the outputs depend on.
+        An output depends on its prompts and given partners, on the image whose grid it takes, and on whatever the
+        outputs depend on that are its partners or prompt it.
         """
         inputs = {name: self._direct_inputs(name) for name in self.outputs}
         for _ in self.outputs:  # as far as a chain of partners can reach
             for name, partners in self.partners.items():
-                inputs[name] = inputs[name].union(*(inputs[partner] for partner in partners if partner in inputs))
+                others = {*partners, *self.prompts[name].values()} & inputs.keys()
+                inputs[name] = inputs[name].union(*(inputs[other] for other in others))
         return inputs
+
+    def of(self, outputs: Collection[str]) -> ConditioningGraph:
+        """Return what the graph says of these outputs."""
+        tables = ("prompts", "negative", "partners", "reasons", "grids")
+        rows = {key: {name: row for name, row in getattr(self, key).items() if name in outputs} for key in tables}
+        return replace(self, **rows, first=())
 
     def _direct_inputs(self, output: str) -> set[str]:
         given = {partner for partner in self.partners[output] if partner not in self.partners}
         given |= {self.grids[output]} if output in self.grids else set()
         negative = map(negative_key, self.negative.get(output, {}).values())
-        return {*self.prompts[output].values(), *negative, *map(given_key, given)}
+        prompts = {prompt for prompt in self.prompts[output].values() if prompt not in self.first}
+        return {*prompts, *negative, *map(given_key, given)}
 
 
 def given_key(name: str) -> str:
@@ -94,18 +106,24 @@ def conditioning_graph(
     negative: Collection[str] = (),
     given: Mapping[str, Geometry | None] | None = None,
     coupling: Coupling = "auto",
+    first: Collection[str] = (),
 ) -> ConditioningGraph:
     """Decide which inputs reach which output (method E6b, F4).
 
     ``prompts`` and ``negative`` prompts are modalities, ``given`` modalities with the geometry of their image.
     ``coupling``: the pairs that a guide round has trained and no validation study speaks against ("auto"), all trained
     pairs, all pairs, or none. A given modality is requested by name, so "auto" takes it wherever it is trained.
+    Outputs in ``first`` that are no prompt prompt the others once they are finished, unless outputs are
+    generated independently ("none").
     """
     given = given or {}
-    reasons = {name: _partner_reasons(bundle, name, outputs, tuple(given), coupling) for name in outputs}
+    first = () if coupling == "none" else _finished_first(bundle, outputs, prompts, first)
+    reasons = {name: _partner_reasons(bundle, name, outputs, tuple(given), coupling, first) for name in outputs}
     images = {name: _grid_source(bundle, name, given) for name in outputs}
     return ConditioningGraph(
-        prompts={name: route_prompts(bundle, name, prompts) for name in outputs},
+        prompts={
+            name: route_prompts(bundle, name, prompts if name in first else (*prompts, *first)) for name in outputs
+        },
         negative={name: route_prompts(bundle, name, negative) for name in outputs},
         partners={
             name: tuple(other for other, reason in others.items() if reason in _PARTNER_REASONS)
@@ -113,7 +131,17 @@ def conditioning_graph(
         },
         reasons=reasons,
         grids={name: image for name, image in images.items() if image is not None},
+        first=first,
     )
+
+
+def _finished_first(
+    bundle: Bundle, outputs: Sequence[str], prompts: Collection[str], first: Collection[str]
+) -> tuple[str, ...]:
+    """Return the outputs among ``first`` that others wait for: no prompts themselves, but able to be."""
+    able = (name for name in first if name in outputs and name not in prompts)
+    chosen = tuple(name for name in able if bundle.has_trained_prompt_encoder(name))
+    return chosen if len(chosen) < len(outputs) else ()
 
 
 def route_prompts(bundle: Bundle, output: str, prompts: Iterable[str]) -> dict[str, str]:
@@ -132,11 +160,18 @@ def route_prompts(bundle: Bundle, output: str, prompts: Iterable[str]) -> dict[s
 
 
 def _partner_reasons(
-    bundle: Bundle, output: str, outputs: Sequence[str], given: Sequence[str], coupling: Coupling
+    bundle: Bundle,
+    output: str,
+    outputs: Sequence[str],
+    given: Sequence[str],
+    coupling: Coupling,
+    first: Collection[str],
 ) -> dict[str, Reason]:
     trained = {frozenset(pair) for pair in bundle.trained_pairs}
 
     def reason(other: str) -> Reason:
+        if (other in first) != (output in first) and other not in given:
+            return Reason.PROMPT if other in first else Reason.LATER
         if not bundle.coupled(output):
             return Reason.NO_ATTENTION
         if other not in given and not bundle.coupled(other):
@@ -197,7 +232,7 @@ def with_guidance(graph: ConditioningGraph, sampler: SamplerChoice) -> Condition
     Raises `UserError` for a prompt that no guidance reads, at scale 0, and for a negative prompt that none reads.
     """
     for name in graph.outputs:
-        if graph.prompts[name] and sampler.scale_of(name) == 0:
+        if set(graph.prompts[name].values()) - set(graph.first) and sampler.scale_of(name) == 0:
             raise UserError(
                 f"--guidance-scale 0: leaves every prompt of {name} out; leave --prompt out, or give a scale above 0"
             )

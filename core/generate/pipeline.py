@@ -43,10 +43,27 @@ class BatchRequest:
 
 
 def generate_latents(bundle: Bundle, request: BatchRequest, sampler: SamplerChoice) -> dict[str, Tensor]:
-    """Return the scaled latents ``batch channel *space`` of every output."""
+    """Return the scaled latents ``batch channel *space`` of every output.
+
+    Outputs that are finished first prompt the others as if they had been given (method F3).
+    """
     graph = request.graph
     for name in graph.outputs:
         require_output(bundle, name)
+    if not graph.first:
+        return _sampled(bundle, request, sampler)
+    latents = _sampled(bundle, replace(request, graph=graph.of(graph.first)), sampler)
+    prompts = {name: decoded(bundle, name, latents[name]) for name in graph.first}
+    if request.partner_rows is not None:  # those of another patient, as their partners are
+        prompts = {name: batch[torch.tensor(request.partner_rows)] for name, batch in prompts.items()}
+    rest = graph.of([name for name in graph.outputs if name not in graph.first])
+    latents |= _sampled(bundle, replace(request, graph=rest, prompts={**request.prompts, **prompts}), sampler)
+    return {name: latents[name] for name in graph.outputs}
+
+
+def _sampled(bundle: Bundle, request: BatchRequest, sampler: SamplerChoice) -> dict[str, Tensor]:
+    """Return the latents of outputs that are sampled together."""
+    graph = request.graph
     with torch.no_grad():
         prompts, negative = (
             {name: encoded_prompt(bundle, name, batch) for name, batch in batches.items()}

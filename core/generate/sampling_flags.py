@@ -48,6 +48,11 @@ def add_sampling_flags(flags: Parser) -> None:
         "--lead", type=shares, metavar="MODALITY=SHARE", help="outputs that run ahead by a share of the steps: text=0.5"
     )
     flags.add_argument(
+        "--first",
+        metavar="MODALITIES",
+        help="outputs that are finished first and then prompt the others, or none (default: the run's)",
+    )
+    flags.add_argument(
         "--prompt-weight",
         type=weights,
         default={},
@@ -80,12 +85,24 @@ def sampler_with(
         "interval": options.guidance_interval,
         "rescale": options.guidance_rescale,
         "lead": None if options.lead is None else _named(options.lead, "--lead", outputs, aliases),
+        "first": _first(options.first, outputs, aliases),
     }
     changed = {key: value for key, value in requested.items() if value is not None}
     try:
         return SamplerChoice.model_validate(sampler.model_dump() | changed)
     except ValidationError as error:
         raise format_validation_error(error, SamplerChoice, "command line") from None
+
+
+def _first(text: str | None, outputs: Collection[str], aliases: Mapping[str, Sequence[str]]) -> list[str] | None:
+    """Return the outputs that ``--first`` names, ``[]`` for none; `UserError` for what is no output."""
+    if text is None or text == "none":
+        return None if text is None else []
+    names = [member for name in text.split(",") for member in aliases.get(name.strip(), (name.strip(),))]
+    for name in names:
+        if name not in outputs:
+            raise unknown_name("output for --first", name, outputs)
+    return list(dict.fromkeys(names))
 
 
 def require_weights(given: Mapping[str, float], prompts: Collection[str]) -> None:

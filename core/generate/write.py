@@ -126,6 +126,7 @@ def resolve_request(bundle: Bundle, request: GenerationRequest) -> ResolvedReque
         negative=tuple(negative),
         given={name: condition.geometry for name, condition in given.items()},
         coupling=request.coupling,
+        first=request.sampler.first,
     )
     require_used_prompts(bundle, graph, prompts)
     require_used_prompts(bundle, graph, negative, "negative-prompt")
@@ -295,7 +296,7 @@ def _shown(value: object) -> str:
     if isinstance(value, Mapping):
         return ",".join(f"{name}={number}" for name, number in sorted(value.items())) or "none"
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        return ",".join(map(str, value)) or "none"
     return "none" if value is None else str(value)
 
 

@@ -27,7 +27,7 @@ in_order num_cores progress train_tokenizer
 """
 TRAIN = "--config --data --device --extended --flow --help --phase --plan --preset --processes --recipe --registry --reuse --run --seed --set --steps -h"
 CHECK = "--help --params --preset --registry -h"
-GENERATE = "--batch --condition --context-scale --coupling --device --format --guidance-interval --guidance-order --guidance-rescale --guidance-scale --help --keep-prompt --lead --negative-prompt --num --out --output --overwrite --prompt --prompt-weight --registry --run --seed --solver --steps -h"
+GENERATE = "--batch --condition --context-scale --coupling --device --first --format --guidance-interval --guidance-order --guidance-rescale --guidance-scale --help --keep-prompt --lead --negative-prompt --num --out --output --overwrite --prompt --prompt-weight --registry --run --seed --solver --steps -h"
 PREPARE = "--audit-only --dicom --dry-run --flow --help --modality --num --out --preset --quiet --registry --root --seed --set --strict --workers -h"
 # Flags of the version before: still accepted, with a warning, and no longer shown.
 FORMER = {core.train: "--long", core.generate.__main__: "--couple --given --scale", core.check: "", core.prepare: ""}

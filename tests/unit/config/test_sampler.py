@@ -53,6 +53,7 @@ def test_an_alias_in_a_table_stands_for_its_members_and_a_name_goes_before_it():
         ("rescale=1.5", "sampler.rescale: Input should be less than or equal to 1, found '1.5'"),
         ("lead=0.2", "sampler.lead: the lead is a table of numbers by modality, e.g. { text = 0.3 }, found '0.2'"),
         ("lead.text=1.5", "sampler.lead: the lead of 'text' is a share of the steps, from 0 to 1"),
+        ("first=['txt']", "no modality for sampler.first 'txt'"),
         ("lead.txt=0.5", "no modality for sampler.lead 'txt'"),
     ],
 )

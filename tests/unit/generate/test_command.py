@@ -28,6 +28,8 @@ def sampler(*flags):
         ("--context-scale xray=3", {"context_scale": {"default": 1.0, "xray_frontal": 3.0, "xray_lateral": 3.0}}),
         ("--context-scale default=3,text=0", {"context_scale": {"default": 3.0, "text": 0.0}}),
         ("--guidance-interval=-4,3 --guidance-rescale .7", {"interval": (-4.0, 3.0), "rescale": 0.7}),
+        ("--first text", {"first": ("text",)}),
+        ("--first none", {}),
         ("--lead text=0.5 --guidance-order prompt_first", {"lead": {"text": 0.5}, "guidance_order": "prompt_first"}),
     ],
 )
@@ -55,6 +57,7 @@ SCALE = "a scale is a number between 0 and 100, or several as in ct=2,mri=4 (see
         ("--context-scale ct=1,=2", f"ct=1,=2: {SCALE}"),
         ("--guidance-scale cct=2", "no modality for --guidance-scale 'cct' (known: ct, text, xray, xray_frontal"),
         ("--guidance-scale cct=2", "did you mean 'ct'?"),
+        ("--first mri", "no output for --first 'mri'"),
         ("--lead mri=0.5", "no modality for --lead 'mri'"),
         ("--lead text=2", "text=2: a lead is a share of the steps from 0 to 1, by modality as in text=0.5"),
         ("--lead 0.5", "0.5: a lead is a share"),

@@ -37,11 +37,14 @@ class Trained(Bundle):
 
     trained_pairs = PAIRS
 
+    def has_trained_prompt_encoder(self, modality):
+        return modality != "mri"
+
     def coupled(self, modality):
         return modality not in self.uncoupled
 
     def mean_prompt(self, modality):
-        return tuple(MEANS[modality])
+        return tuple(MEANS.get(modality, ()))
 
 
 def partners(bundle, outputs, given=(), coupling="auto"):
@@ -97,6 +100,39 @@ def test_inputs_come_with_the_partners_that_depend_on_them():
     assert graph.inputs() == {"mri": {"text"}, "ct": {"text"}}
     chained = conditioning_graph(Trained(), ("frontal", "ct"), given={"lateral": None, "mri": None})
     assert chained.inputs() == {"frontal": {"given lateral"}, "ct": {"given mri"}}
+
+
+# F3: outputs that are finished first ---------------------------------------------------------------------------------
+def test_an_output_that_is_finished_first_prompts_the_others():
+    graph = conditioning_graph(Trained(), ("text", "ct", "mri"), given={"lateral": None}, first=("text",))
+    assert graph.first == ("text",)
+    assert graph.prompts == {"text": {}, "ct": {"text": "text"}, "mri": {"text": "text"}}
+    assert graph.reasons["ct"]["text"] == Reason.PROMPT
+    assert graph.reasons["text"]["ct"] == Reason.LATER
+    assert graph.partners == {"text": (), "ct": ("mri",), "mri": ("ct",)}
+    assert graph.inputs() == {name: set() for name in graph.outputs}, "it is made here, and no input"
+
+
+def test_what_the_first_output_depends_on_reaches_the_others():
+    pairs = Trained()
+    pairs.trained_pairs = (("text", "lateral"), ("ct", "mri"))
+    graph = conditioning_graph(pairs, ("text", "ct"), prompts=("mri",), given={"lateral": None}, first=("text",))
+    assert graph.prompts == {"text": {}, "ct": {"mri": "mri", "text": "text"}}
+    assert graph.inputs() == {"text": {"given lateral"}, "ct": {"mri", "given lateral"}}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "more"),
+    [
+        (("text", "ct"), {"prompts": ("text",)}),
+        (("text", "ct"), {"coupling": "none"}),
+        (("text",), {}),
+        (("ct", "frontal"), {}),
+        (("mri", "ct"), {"first": ("mri",)}),
+    ],
+)
+def test_nothing_waits_for_a_given_prompt_nor_for_what_cannot_prompt(outputs, more):
+    assert conditioning_graph(Trained(), outputs, **{"first": ("text",), **more}).first == ()
 
 
 def test_an_unused_input_is_refused_with_the_reasons():

@@ -127,6 +127,7 @@ def test_all_settings_of_guidance_are_recorded(recorded_by):
         "interval": "-4.0,3.0",
         "rescale": "0.7",
         "lead": "xray=0.5",
+        "first": "none",
         "coupling": "none",
         "prompt_weights": "text=2.0",
     }
