@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from importlib.resources import files
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -247,5 +247,20 @@ def open_tokenizer(path: str, vocabulary: int) -> Tokenizer:
 def _content(path: str) -> str:
     """Return the text of a file, or of ``package.module:file``."""
     inside = _IN_PACKAGE.fullmatch(path)
-    source = files(inside[1]).joinpath(inside[2]) if inside else Path(path).expanduser()
+    source = _in_package(inside[1], inside[2]) if inside else Path(path).expanduser()
     return source.read_text(encoding="utf-8")
+
+
+def _in_package(package: str, file: str) -> Path:
+    """Return where a file of a package lies; `ModuleNotFoundError` where there is no such package.
+
+    Nothing is imported: the name may stand in the configuration of somebody else's run, and importing runs code. To
+    look for an inner package by its dotted name would import the outer ones.
+    """
+    outer, *inner = package.split(".")
+    spec = find_spec(outer)
+    for root in (spec.submodule_search_locations or ()) if spec is not None else ():
+        folder = Path(root).joinpath(*inner)
+        if (folder / file).is_file():
+            return folder / file
+    raise ModuleNotFoundError(f"no installed package '{package}' has a file '{file}'")

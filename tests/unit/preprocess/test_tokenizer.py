@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -164,6 +165,26 @@ def test_an_unusable_file_gives_a_single_line(path, tmp_path):
         config(lower_casing(tmp_path)).build()
     with pytest.raises(UserError, match="at least 259 ids"):
         train_tokenizer(TEXTS, 100)
+
+
+@pytest.mark.parametrize("package", ["stranger", "stranger.inner", "stranger.inner.deeper"])
+@pytest.mark.parametrize("has_file", [True, False])
+def test_naming_a_file_in_a_package_imports_nothing(path, tmp_path, monkeypatch, package, has_file):
+    """The name may stand in the configuration of somebody else's run."""
+    folder = tmp_path
+    for name in package.split("."):
+        folder /= name
+        folder.mkdir()
+        (folder / "__init__.py").write_text("raise SystemExit('this code ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = config(f"{package}:tokenizer.json")
+    if has_file:
+        shutil.copy(path, folder)
+        assert settings.build().apply(text("No pneumothorax.")).data[0] == 1
+    else:
+        with pytest.raises(UserError, match=f"no installed package '{package}' has a file 'tokenizer.json'"):
+            settings.build()
+    assert not [name for name in sys.modules if name.startswith("stranger")]
 
 
 def test_the_shipped_tokenizer():
