@@ -1,7 +1,8 @@
 """Weights and checkpoints on disk, and how an interrupted stage resumes from them.
 
 They are safetensors files that describe themselves, written whole or not at all. The description stands as JSON in the
-header of each file. Nothing is pickled, and states are loaded strictly.
+header of each file, with a digest of it and of all values: a file in which a bit has changed is not read. Nothing is
+pickled, and states are loaded strictly.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from core.engine.loop import StepLoop
 
 WEIGHTS, ABOUT = "weights.safetensors", "about.json"
-_KEY = "about"  # the entry of the safetensors header that holds the description
+_KEY = "medweave"  # the one entry of the safetensors header: several would stand in an order of chance
 _NUM_CHECKPOINTS = 2
 _MOST = 6  # names in a message
 
@@ -38,24 +39,35 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    separate = _without_shared_memory(tensors)
+    entry = {"about": about, "digest": digest_of(separate, json.dumps(about, sort_keys=True))}
     with atomic_write(path, overwrite=True) as temporary:
-        save_file(_without_shared_memory(tensors), temporary, metadata={_KEY: json.dumps(about, sort_keys=True)})
+        save_file(separate, temporary, metadata={_KEY: json.dumps(entry, sort_keys=True)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors on the CPU and their description.
 
-    Raises `UserError` where the file is missing, truncated, or not written by MedWeave.
+    Raises `UserError` where the file is missing, truncated, changed, or not written by MedWeave.
     """
-    with _open_tensors(path) as (file, about):
+    with _open_tensors(path) as (file, entry):
         # Cloned: memory of torch is aligned, so every run adds in the same order.
-        return {name: file.get_tensor(name).clone() for name in file.keys()}, about  # noqa: SIM118
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        if digest_of(tensors, json.dumps(entry["about"], sort_keys=True)) != entry["digest"]:
+            raise ValueError("its content is not what was written: it was changed, or damaged on the way")
+        return tensors, entry["about"]
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """Return the description alone; `UserError` as in `read_tensors`."""
-    with _open_tensors(path) as (_, about):
-        return about
+    """Return the description alone; `UserError` where the file is missing, truncated, or not written by MedWeave."""
+    with _open_tensors(path) as (_, entry):
+        return entry["about"]
+
+
+def read_digest(path: Path) -> str:
+    """Return the digest that was written with the tensors; `UserError` as in `read_about`."""
+    with _open_tensors(path) as (_, entry):
+        return entry["digest"]
 
 
 @contextmanager
@@ -65,7 +77,7 @@ def _open_tensors(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file, json.loads((file.metadata() or {})[_KEY])
-    except KeyError:
+    except (KeyError, TypeError):
         raise UserError(f"{path}: has no description; it was not written by MedWeave") from None
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
@@ -78,11 +90,11 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """Return a digest of these tensors; equal names and values give an equal digest."""
+def digest_of(tensors: Mapping[str, Tensor], description: str = "") -> str:
+    """Return a digest of these tensors and a text; equal names and values give an equal digest."""
     import torch
 
-    digest = blake2b(digest_size=16)
+    digest = blake2b(description.encode(), digest_size=16)
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -116,11 +128,12 @@ def save_weights(module: Module, folder: Path, about: Mapping[str, Any], attache
 def load_weights(module: Module, folder: Path) -> dict[str, Any]:
     """Load a module's state strictly and return its description.
 
-    Raises `UserError` where the file is missing or damaged, or names or shapes differ.
+    Raises `UserError` where the file is missing or damaged, names or shapes differ, or a value is not finite.
     """
     with _readable(folder):
         state, about = read_tensors(folder / WEIGHTS)
     require_same_tensors(state, module.state_dict(), folder)
+    _require_finite({name: state[name] for name, _ in module.named_parameters() if name in state}, folder)
     module.load_state_dict(state, strict=True)
     return about
 
@@ -154,6 +167,13 @@ def require_same_tensors(stored: Mapping[str, Tensor], expected: Mapping[str, Te
     ]
     if wrong:
         raise UserError(f"{where}: weights of another size ({'; '.join(wrong[:3])}): was it another preset?")
+
+
+def _require_finite(state: Mapping[str, Tensor], where: Path) -> None:
+    """Raise `UserError` where a weight is not finite: whatever it made would not be either."""
+    wrong = [name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if wrong:
+        raise UserError(f"{where}: weights are not finite ({_few(wrong)}); train this part again, or restore the file")
 
 
 def _few(names: Collection[str]) -> str:

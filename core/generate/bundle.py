@@ -20,7 +20,7 @@ from core.engine.distributed import Compute, resolve_device
 from core.errors import MedWeaveWarning, UserError, format_validation_error
 from core.flow.rounds import assembly_key, modality_of_assembly
 from core.flow.run import Run, start_run
-from core.generate.networks import Networks, homes_of, read_progress
+from core.generate.networks import Networks, homes_of, read_progress, require_recorded_weights
 from core.guide.attention import GuidanceSites, attach_guidance
 from core.guide.context_encoder import ContextEncoder, new_context_encoder
 from core.nn.attention import usable
@@ -187,6 +187,7 @@ def open_bundle(
     if progress is None:
         raise UserError(f"{folder}: no stage of this run is finished yet; resume it: --run {folder}")
     homes = homes_of(progress, folder)
+    require_recorded_weights(progress, folder)
     compute = Compute(device, usable(config.attention, resolve_device(device)))
     return Bundle(run, Networks(run.weight_sets, homes, folder, config.seed, compute))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.contract.build import build_part
-from core.engine.checkpoint import load_about, load_weights, save_weights
+from core.engine.checkpoint import WEIGHTS, load_about, load_weights, read_digest, save_weights
 from core.engine.distributed import Compute
 from core.engine.rng import forked_rng
 from core.errors import UserError
@@ -78,6 +78,24 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
     if not isinstance(progress, dict) or not {"data", "stages"} <= progress.keys():
         raise UserError(f"{path}: is damaged (expected 'data' and 'stages'); {_RESTORE}")
     return progress
+
+
+def require_recorded_weights(progress: Any, folder: Path) -> dict[str, str]:
+    """Return the digest of every trained weight set of a run, as its finished stages recorded them.
+
+    Raises `UserError` where a file of weights is another one than the run recorded, or has none recorded.
+    """
+    homes = homes_of(progress, folder)
+    order = sorted(progress["stages"].values(), key=lambda stage: stage["number"])
+    recorded = {key: digest for stage in order for key, digest in stage.get("digests", {}).items()}
+    for key, home in homes.items():
+        if recorded.get(key) != read_digest(home / WEIGHTS):
+            raise UserError(
+                f"{home / WEIGHTS}: is not the file that the run recorded; {_RESTORE}"
+                if key in recorded
+                else f"{folder / 'progress.json'}: has no record of '{key}'; {_RESTORE}"
+            )
+    return recorded
 
 
 def homes_of(progress: Any, folder: Path) -> dict[str, Path]:

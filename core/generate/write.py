@@ -30,7 +30,7 @@ from core.generate.conditioning import (
 )
 from core.generate.contact_sheet import contact_sheet, write_sheet
 from core.generate.inputs import InputBatch, read_input
-from core.generate.networks import read_progress
+from core.generate.networks import read_progress, require_recorded_weights
 from core.generate.output_folder import SHEET, Command, OutputFolder, open_output
 from core.generate.pipeline import (
     BatchRequest,
@@ -307,8 +307,9 @@ def _inputs_digest(resolved: ResolvedRequest) -> str:
 
 
 def _weights(bundle: Bundle) -> str:
-    """Return a name for the weights of the run; training that continues changes it."""
-    config = bundle.run.config
-    stages = read_progress(bundle.networks.folder)
-    state = json.dumps([config.model_dump(mode="json", exclude={"run", "device", "attention"}), stages], sort_keys=True)
+    """Return a name for the weights of the run and what they are used with; training that continues changes it."""
+    config, folder = bundle.run.config, bundle.networks.folder
+    digests = require_recorded_weights(read_progress(folder), folder)
+    settings = config.model_dump(mode="json", exclude={"run", "device", "attention"})
+    state = json.dumps([settings, digests], sort_keys=True)
     return f"sha256:{hashlib.sha256(state.encode()).hexdigest()}"

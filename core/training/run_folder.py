@@ -14,7 +14,7 @@ from typing import Any
 from core.config.run_config import RunConfig, to_toml
 from core.config.toml import dotted_items, read_toml
 from core.contract.build import package_versions
-from core.engine.checkpoint import write_json
+from core.engine.checkpoint import WEIGHTS, read_digest, write_json
 from core.errors import MedWeaveWarning, UserError
 from core.evaluate.table import MetricRow
 from core.generate.networks import homes_of, read_progress
@@ -72,6 +72,7 @@ class RunFolder:
             "number": len(stages),
             "phase": phase,
             "weights": list(weights),
+            "digests": {key: read_digest(self.path / phase / key / WEIGHTS) for key in weights},
             "lines": [asdict(row) for row in rows],
         }
         if not self.silent:

@@ -41,6 +41,27 @@ def test_a_single_bit_changes_the_digest(tmp_path):
     assert sha(tmp_path / "a" / WEIGHTS) != sha(tmp_path / "b" / WEIGHTS)
 
 
+def test_no_changed_bit_is_read(tmp_path):
+    save_weights(net(0), tmp_path / "a", {"scale": [1.5]})
+    path = tmp_path / "a" / WEIGHTS
+    whole = path.read_bytes()
+    draws = torch.Generator().manual_seed(0)
+    for place in torch.randint(0, 8 * len(whole), (300,), generator=draws).tolist():
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        with pytest.raises(UserError, match="no readable weights"):
+            load_weights(net(1), tmp_path / "a")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    broken = net(0)
+    broken[0].weight.data[1, 2] = float("nan")
+    save_weights(broken, tmp_path, {})
+    with pytest.raises(UserError, match=r"weights are not finite \(0\.weight\)"):
+        load_weights(net(1), tmp_path)
+
+
 def test_weights_that_do_not_fit_are_refused_and_change_nothing(tmp_path):
     save_weights(net(0, width=5), tmp_path / "a", {})
     own = net(1)

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from core.config.registry import load_registry
 from core.config.run_config import Flags, resolve
+from core.engine.checkpoint import save_weights
 from core.errors import UserError
+from core.generate.networks import read_progress, require_recorded_weights
 from core.training.run_folder import RunFolder
 
 REGISTRY = load_registry(Path(__file__).parents[3] / "registry.toml")
@@ -35,6 +38,7 @@ def test_a_damaged_progress_is_one_line_that_says_what_to_do(config, content):
 
 def test_a_whole_progress_is_read(config):
     started = RunFolder(config, "seen")
+    save_weights(torch.nn.Linear(2, 2), config.run / "align" / "a.prompt", {})
     started.finish("align 1 a-b", "align", ["a.prompt"], [])
     started.close()
     again = RunFolder(config, "seen")
@@ -43,8 +47,25 @@ def test_a_whole_progress_is_read(config):
     again.close()
 
 
+def test_weights_that_the_run_did_not_record_are_refused(config):
+    started = RunFolder(config, "seen")
+    home = config.run / "align" / "a.prompt"
+    save_weights(torch.nn.Linear(2, 2), home, {})
+    started.finish("align 1 a-b", "align", ["a.prompt"], [])
+    started.close()
+    progress = read_progress(config.run)
+    assert require_recorded_weights(progress, config.run).keys() == {"a.prompt"}
+    save_weights(torch.nn.Linear(2, 2), home, {})
+    with pytest.raises(UserError, match=r"weights\.safetensors: is not the file that the run recorded; restore it"):
+        require_recorded_weights(progress, config.run)
+    del progress["stages"]["align 1 a-b"]["digests"]
+    with pytest.raises(UserError, match=r"progress\.json: has no record of 'a\.prompt'; restore it"):
+        require_recorded_weights(progress, config.run)
+
+
 def test_a_run_of_another_version_is_one_line(config):
     started = RunFolder(config, "seen")
+    save_weights(torch.nn.Linear(2, 2), config.run / "align" / "a.prompt", {})
     started.finish("align 1 a-b", "align", ["a.prompt"], [])
     started.close()
     path = config.run / "progress.json"
