@@ -5,12 +5,13 @@ Files that are written are marked as synthetic in the header, in an extension, a
 
 from __future__ import annotations
 
+import gzip
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from pydantic import PositiveFloat
@@ -22,6 +23,7 @@ from core.io.geometry import Orientation, SliceChoice, centred, select_slice
 from core.io.provenance import Mark, mark_nifti, read_nifti_mark, write_marked
 from core.types import Geometry, Provenance, Sample
 
+_CHUNK, _MOST_LEFT = 1 << 20, 64 << 20  # bytes
 _SAME_SPACING = 0.01  # relative difference that an affine and the header's spacing may have
 _MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 
@@ -61,11 +63,11 @@ class NiftiReader:
     def read(self, path: Path) -> Sample:
         """Return the image in units with its exact affine (the sform where both forms are set).
 
-        Raises `UserError` that names the file: broken, empty, more than 3 axes, not real numbers, no affine, NaN.
+        Raises `UserError` that names the file: broken, empty, more than 3 axes, not real numbers, no affine, NaN. A
+        compressed file is read to its end, where its checksum stands: a changed bit is an error, not another voxel.
         """
         path = require_file(path, self.suffixes)
-        with decoding(path, "NIfTI"):
-            image = _load(path)
+        with decoding(path, "NIfTI"), _opened(path) as image:
             shape = self._shape(image, path)
             data = np.asarray(image.get_fdata(dtype=np.float32)).reshape(shape)
             mark = read_nifti_mark(image.header, path)
@@ -150,19 +152,40 @@ def _format(spacing: np.ndarray) -> str:
     return " x ".join(f"{step:.3g}" for step in spacing)
 
 
-def _load(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Give the image whose voxels are not read yet; read a compressed file to its end afterwards."""
     import nibabel
 
     with _header_warnings(path):
         image = nibabel.load(path, mmap=False)
     if not isinstance(image, (nibabel.Nifti1Image, nibabel.Nifti2Image)):
         raise UserError(f"{path}: is {type(image).__name__}, expected a NIfTI file in one piece")
-    return image
+    if path.suffix != ".gz":
+        yield image
+        return
+    with gzip.open(path) as stream:
+        with _header_warnings(path, silent=True):
+            again = type(image).from_stream(stream)
+        yield again
+        _read_to_end(stream, path)
+
+
+def _read_to_end(stream: IO[bytes], path: Path) -> None:
+    """Read what is left of a compressed stream, so that its checksum is compared; `UserError` for very much."""
+    left = 0
+    while part := stream.read(_CHUNK):
+        left += len(part)
+        if left > _MOST_LEFT:
+            raise UserError(f"{path}: holds more than {_MOST_LEFT >> 20} MiB behind its image; export it again")
 
 
 @contextmanager
-def _header_warnings(path: Path) -> Iterator[None]:
-    """Warn of what nibabel repairs in a header. It prints repairs, and repeats as text the errors that it raises."""
+def _header_warnings(path: Path, *, silent: bool = False) -> Iterator[None]:
+    """Warn of what nibabel repairs in a header, or say nothing a second time.
+
+    It prints repairs, and repeats as text the errors that it raises.
+    """
     logger, messages = logging.getLogger("nibabel.global"), list[str]()
 
     def collect(record: logging.LogRecord) -> bool:
@@ -174,7 +197,7 @@ def _header_warnings(path: Path) -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(collect)
-    for line in messages:
+    for line in () if silent else messages:
         warnings.warn(MedWeaveWarning(f"{path}: its header was repaired while reading: {line}"), stacklevel=2)
 
 

@@ -222,6 +222,34 @@ def test_truncated_files(folder, suffix, share):
     assert str(path) in str(caught.value)
 
 
+def test_no_changed_bit_of_a_compressed_file_becomes_another_voxel(folder):
+    """The checksum stands at the end of the stream, behind all voxels."""
+    path = folder / "a.nii.gz"
+    save(path, np.random.default_rng(0).normal(size=(8, 9, 10)).astype(np.float32))
+    whole, content = reader().read(path).data, path.read_bytes()
+    start = 10 + len(path.name)  # behind the stream's own header, whose time and name say nothing of the image
+    for place in np.random.default_rng(1).integers(8 * start, 8 * len(content), size=150):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            assert np.array_equal(reader().read(path).data, whole)
+        except UserError as error:
+            assert str(path) in str(error)
+
+
+def test_a_compressed_file_with_much_behind_its_image(folder):
+    save(folder / "a.nii", np.ones((4, 5, 6), dtype=np.float32))
+    content = (folder / "a.nii").read_bytes()
+    with gzip.open(folder / "padded.nii.gz", "wb") as stream:
+        stream.write(content + bytes(1000))
+    assert reader().read(folder / "padded.nii.gz").data.shape == (1, 4, 5, 6)
+    with gzip.open(folder / "bomb.nii.gz", "wb", compresslevel=1) as stream:
+        stream.write(content + bytes(65 << 20))
+    with pytest.raises(UserError, match=r"bomb\.nii\.gz: holds more than 64 MiB behind its image"):
+        reader().read(folder / "bomb.nii.gz")
+
+
 def test_not_nifti(folder):
     (folder / "a.nii.gz").write_bytes(b"hello" * 200)
     (folder / "b.nii").write_bytes(bytes(1000))
