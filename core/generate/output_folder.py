@@ -17,6 +17,7 @@ from core.config.toml import dotted_items
 from core.engine.checkpoint import write_json
 from core.errors import UserError
 from core.io import atomic_write
+from core.io.lock import locked_folder
 
 COMMAND, MANIFEST, SHEET = "generate.json", "manifest.csv", "contact_sheet.png"
 COLUMNS: tuple[str, ...] = ("study_id", "patient_id", "modality", "file", "split", "report", "synthetic")
@@ -88,7 +89,11 @@ class OutputFolder:
         unfinished.replace(study)
 
     def write_manifest(self) -> None:
-        """Write a row per file for the adapter ``manifest``; a generated text is a file too, not a report."""
+        """Write a row per file for the adapter ``manifest``; a generated text is a file too, not a report.
+
+        Raises `UserError` where a study is gone that was there.
+        """
+        self._require_studies()
         table = io.StringIO()
         writer = csv.DictWriter(table, COLUMNS, restval="")
         writer.writeheader()
@@ -98,6 +103,18 @@ class OutputFolder:
                 writer.writerow({**row, "synthetic": "true"})
         with atomic_write(self.folder / MANIFEST, overwrite=True) as temporary:
             temporary.write_text(table.getvalue(), encoding="utf-8")
+
+    def _require_studies(self) -> None:
+        names = map(study_name, range(self.command.num))
+        gone = [name for name in names for file in self.command.files.values() if not _is_there(self._path(name, file))]
+        if gone:
+            raise UserError(
+                f"--out {self.folder}: files of {_few(list(dict.fromkeys(gone)))} were removed while the others were"
+                " generated; run the command again"
+            )
+
+    def _path(self, study: str, file: str) -> Path:
+        return self.folder / study / file
 
     def _begin(self) -> None:
         """Once: remove unfinished or replaced studies, and record the command that writes here."""
@@ -115,15 +132,19 @@ class OutputFolder:
 def open_output(folder: Path, command: Command, *, overwrite: bool) -> Iterator[OutputFolder]:
     """Open the folder of a command, created where it is missing; `UserError` where it holds something else.
 
-    A folder that was created and stays empty is removed again.
+    One process at a time writes there. A folder that was created and stays empty is removed again.
     """
     with _reachable(folder):
-        keep = _require_free_or_same(folder, command, overwrite=overwrite)
+        _require_free_or_same(folder, command, overwrite=overwrite)  # before anything is created
     created: list[Path] = []
     try:
         with _reachable(folder):
             _make(folder, created)
-        yield OutputFolder(folder, command, keep=keep)
+        taken = f"--out {folder}: another core.generate writes there; wait for it, or name another folder"
+        with locked_folder(folder, taken):
+            with _reachable(folder):
+                keep = _require_free_or_same(folder, command, overwrite=overwrite)
+            yield OutputFolder(folder, command, keep=keep)
     finally:
         for path in reversed(created):
             with suppress(OSError):  # not empty, as it should be

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,26 @@ def lock_file(path: Path, message: str, mode: str = "wb") -> IO[Any]:
         file.close()
         raise UserError(message) from error
     return file
+
+
+@contextmanager
+def locked_folder(folder: Path, message: str) -> Iterator[None]:
+    """Lock an existing folder itself, so that no file of a lock stands in it; otherwise as `lock_file`."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise UserError(message) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

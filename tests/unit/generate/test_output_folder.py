@@ -38,6 +38,26 @@ def test_the_same_command_resumes_and_finishes(tmp_path):
     assert fill(out, command())
 
 
+@pytest.mark.parametrize("other", [command(), command(seed=1)])
+def test_two_commands_never_write_one_folder_at_once(tmp_path, other):
+    out = tmp_path / "out"
+    with (
+        open_output(out, command(), overwrite=False),
+        pytest.raises(UserError, match="generate writes there; wait for it"),
+    ):
+        fill(out, other, overwrite=True)
+    fill(out, other)
+    assert sorted(studies(out)) == ["0000", "0001"], "it is free again"
+
+
+def test_no_manifest_names_a_study_that_is_gone(tmp_path):
+    fill(tmp_path, command(), stop=1)
+    with open_output(tmp_path, command(), overwrite=False) as output:
+        with pytest.raises(UserError, match="files of 0001 were removed while the others were generated"):
+            output.write_manifest()
+        assert not (tmp_path / "manifest.csv").exists()
+
+
 def test_a_folder_that_stays_empty_vanishes(tmp_path):
     with pytest.raises(RuntimeError), open_output(tmp_path / "deep/out", command(), overwrite=False):
         raise RuntimeError
