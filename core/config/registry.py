@@ -20,6 +20,7 @@ from core.errors import UserError, format_validation_error, join_choices, unknow
 
 SCHEMA = 1
 FILE, LOCAL = "registry.toml", "registry.local.toml"
+_CHECKOUT = Path(__file__).parents[2]
 PREPARED = Path("data/prepared")  # of data sets that name no other folder
 
 
@@ -176,9 +177,18 @@ def load_registry(path: Path | None = None) -> Registry:
     """Read the registry: ``path``, else ``./registry.toml``, else the shipped copy; merge the local file next to it.
 
     All faults come in one `UserError`: unknown keys with the nearest known one, wrong values with their dotted path.
+    A file that was only found in the current folder may name no modules: to load them runs code, and the folder may be
+    somebody else's.
     """
     first = _registry_file(path)
-    return _read(tuple(file for file in (first, first.with_name(LOCAL)) if file.is_file()))
+    registry = _read(tuple(file for file in (first, first.with_name(LOCAL)) if file.is_file()))
+    if path is None and registry.plugins.modules and first.parent != _CHECKOUT:
+        modules = ", ".join(sorted(registry.plugins.modules.values()))
+        raise UserError(
+            f"{first}: its [plugins.modules] would run code ({modules}); if you trust this folder, name the file:"
+            f" --registry {FILE}"
+        )
+    return registry
 
 
 def _read(sources: tuple[Path, ...]) -> Registry:
@@ -222,7 +232,7 @@ def _registry_file(path: Path | None) -> Path:
 
 def _shipped() -> Path:
     """Return the file of the checkout, or the copy in the wheel."""
-    checkout = Path(__file__).parents[2] / FILE
+    checkout = _CHECKOUT / FILE
     if checkout.is_file():
         return checkout
     try:

@@ -67,7 +67,7 @@ def call(place, capsys):
 
     def run(*arguments, command=core.train):
         with pytest.raises(SystemExit) as ended:
-            core.cli.command.run(command.main, arguments)
+            core.cli.command.run(command.main, [*arguments, "--registry", "registry.toml"])
         told = capsys.readouterr()
         return ended.value.code, told.out, told.err.strip().splitlines()
 

@@ -145,6 +145,14 @@ def test_look_up_order(place):
     assert load_registry(given).sources == (given,)
 
 
+def test_modules_of_a_registry_that_was_only_found_are_not_loaded(place):
+    here = shipped_with(place)
+    (place / "registry.local.toml").write_text("[plugins.modules]\nclinic = 'mw_clinic'\n")
+    with pytest.raises(UserError, match=r"\[plugins\.modules\] would run code \(mw_clinic\); if you trust this folder"):
+        load_registry()
+    assert load_registry(here).plugins.modules == {"clinic": "mw_clinic"}
+
+
 def test_local_file_wins_key_by_key(place):
     path = shipped_with(place)
     local = place / "registry.local.toml"
