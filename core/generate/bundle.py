@@ -51,14 +51,16 @@ class Bundle:
         return self.run.parts(modality).weight_key(modality, part)
 
     def latent_spec(self, modality: str) -> LatentSpec:
-        """Return shape and measured scale of a modality's latents; `UserError` where the run has not measured them."""
+        """Return shape and measured scale of a modality's latents.
+
+        Raises `UserError` where the run has not measured them, and where the record is no such scale.
+        """
         recorded = self.networks.about(self.key(modality, "autoencoder")).get("latents", {}).get(modality)
         if recorded is None:
             raise UserError(
                 f"'{modality}' has no latent scale yet: run the phase 'autoencoder' too (--phase autoencoder,...)"
             )
-        tuples = {key: tuple(recorded[key]) for key in ("space", "scale", "shift")}
-        return LatentSpec(**{**recorded, **tuples})
+        return _recorded_spec(modality, recorded)
 
     def assembly(self, modality: str) -> Any:
         """Return the module that turns prompts into the conditioning of a modality's denoiser; trained with it."""
@@ -169,6 +171,22 @@ class Bundle:
     def _context_width(self, modality: str) -> int:
         """Return the one width of all contexts, which are joined: that of the shared space."""
         return int(self.part(modality, "denoiser").prompt_width)
+
+
+def _recorded_spec(modality: str, recorded: Mapping[str, Any]) -> LatentSpec:
+    try:
+        tuples = {key: tuple(recorded[key]) for key in ("space", "scale", "shift")}
+        spec = LatentSpec(**{**recorded, **tuples})
+        numbers = torch.tensor([spec.scale, spec.shift], dtype=torch.float64)
+        usable = numbers.shape == (2, spec.channels) and numbers.isfinite().all() and (numbers[0] > 0).all()
+    except (KeyError, TypeError, ValueError):
+        usable, spec = False, None
+    if not usable or spec is None:
+        raise UserError(
+            f"'{modality}': the run records no usable scale of its latents ({str(recorded)[:120]}); train its phase"
+            " 'autoencoder' again, or restore the run"
+        )
+    return spec
 
 
 def open_bundle(

@@ -87,7 +87,11 @@ def in_batches(num: int, size: int) -> Iterator[range]:
 
 
 def decoded(bundle: Bundle, name: str, latents: Tensor) -> Batch:
-    """Return the canonical data of scaled latents."""
+    """Return the canonical data of scaled latents; `UserError` where they are not finite."""
+    if not bool(latents.isfinite().all()):
+        raise UserError(
+            f"'{name}': what was generated is not finite; lower --guidance-scale and --context-scale, or train longer"
+        )
     with torch.no_grad():
         batch = bundle.part(name, "autoencoder").decode(unscaled(latents, bundle.latent_spec(name)))
     return replace(batch, modality=name)  # an autoencoder that several share does not know whose latent it was

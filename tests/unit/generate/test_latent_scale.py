@@ -35,6 +35,33 @@ def test_latents_without_a_scale_are_not_decoded(bundle):
     )
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"scale": [float("nan"), 1.0]},
+        {"scale": [0.0, 1.0]},
+        {"shift": [float("inf"), 0.0]},
+        {"scale": [1.0]},
+        {"scale": "high"},
+        {"scale": None},
+        {"former": 1},
+        {"space": 4},
+    ],
+)
+def test_a_record_that_is_no_scale_is_refused(bundle, changed):
+    about = {"space": [4, 4], "channels": 2, "scale": [2.0, 2.0], "shift": [0.0, 0.0], **changed}
+    bundle.networks._about["toy_grid.autoencoder"] = {"latents": {"toy_grid": about}}
+    with pytest.raises(UserError, match="'toy_grid': the run records no usable scale of its latents"):
+        bundle.latent_spec("toy_grid")
+
+
+def test_latents_that_are_not_finite_are_not_decoded(bundle):
+    latents = torch.zeros(1, 2, 4, 4)
+    latents[0, 1, 2, 3] = float("nan")
+    with pytest.raises(UserError, match="'toy_grid': what was generated is not finite"):
+        decoded(bundle, "toy_grid", latents)
+
+
 def test_the_scale_of_another_modality_is_not_taken(bundle):
     """An autoencoder that several share has measured some of them only."""
     about = {"space": [4, 4], "channels": 2, "scale": [2.0, 2.0], "shift": [0.0, 0.0]}
