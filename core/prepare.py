@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from core.contract.modality import DatasetAdapter
     from core.data.prepared.prepare import PrepareRequest, Report
 
+_MOST_WORKERS = 512
 _OF_PREPARING = ("preset", "modality", "flow", "set", "audit_only", "strict", "num")  # what --dicom does not do
 
 
@@ -40,7 +41,7 @@ def parser() -> Parser:
     flags.add_argument("--num", type=_count, help="of a computed data set, number of studies (default: its own)")
     flags.add_argument("--seed", type=int, help="of a computed data set, one number that decides every draw")
     flags.add_argument(
-        "--workers", type=_count, help="processes (default: one per core); the files do not depend on it"
+        "--workers", type=_processes, help="processes (default: one per core); the files do not depend on it"
     )
     flags.add_argument(
         "--dicom", type=_count, metavar="N", help="of a computed data set, write N patients as DICOM studies, and stop"
@@ -268,7 +269,14 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _processes(text: str) -> int:
+    if _count(text) > _MOST_WORKERS:
+        raise ValueError(text)
+    return int(text)
+
+
 _count.__name__ = "count (1 or more)"
+_processes.__name__ = f"number of processes (1 to {_MOST_WORKERS})"
 
 if __name__ == "__main__":
     run(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -20,9 +21,10 @@ Split = Literal["train", "validation", "test"]
 def scan(root: Path, **settings: Any) -> Iterator[Record]:
     """Yield a record per study, in the order of the table; one per report where a study has several.
 
-    The columns ``study_id``, ``modality`` and ``file`` (below ``root``) are required. Optional are ``patient_id`` (else
-    the study), ``split`` (``train``, ``validation``, ``test``; empty or ``dev`` counts as ``train``, to be split with
-    ``split = "by_patient"``), ``report``, and ``labels`` (those that are present, ``|`` between them). A row without a
+    The columns ``study_id``, ``modality`` and ``file`` (below ``root``, see `ManifestOptions.outside`) are required.
+    Optional are ``patient_id`` (else the study), ``split`` (``train``, ``validation``, ``test``; empty or ``dev``
+    counts as ``train``, to be split with ``split = "by_patient"``), ``report``, and ``labels`` (those that are present,
+    ``|`` between them). A row without a
     report has that of its study. Files of a study with different reports make a record per report, and those without
     a report another record. ``settings``: see `ManifestOptions`. `UserError` names the row.
     """
@@ -34,9 +36,26 @@ def scan(root: Path, **settings: Any) -> Iterator[Record]:
         if not options.modality_of(row):
             continue
         studies.setdefault(row["study_id"], []).append(row)
+    inside = "" if options.outside else os.path.realpath(root)
     for study, rows in studies.items():
+        for row in rows:
+            _require_inside(row["file"], inside, table)
         for number, (report, group) in enumerate(_by_report(rows).items(), 1):
             yield _record(f"{study}#{number}" if number > 1 else study, report, group, Path(root), options)
+
+
+def _require_inside(file: str, root: str, table: Path) -> None:
+    """Raise `UserError` for a file that is not below the folder, links followed: what it holds would be learned."""
+    try:
+        path = os.path.realpath(os.path.join(root, file.strip()))  # noqa: PTH118 - a million rows
+        inside = not root or os.path.commonpath((root, path)) == root
+    except ValueError:  # a NUL character, or another drive
+        inside = False
+    if not inside:
+        raise UserError(
+            f"{table}: file '{file}' leads out of the folder; put it there, or set options.outside = true if you trust"
+            " the table"
+        )
 
 
 def _by_report(rows: list[Row]) -> dict[str, list[Row]]:

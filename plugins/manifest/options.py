@@ -20,7 +20,8 @@ class ManifestOptions(PartConfig):
     empty one leaves the rows out, and a word that is not listed stays as it is. ``caption`` is the text of a study
     without a report, or such a text for each modality. In it ``{labels}`` stands for the labels by their ``names``
     (others as they are), and ``unlabelled`` is the text where there are none. With ``counts`` a label ``RBC:15`` is
-    ``RBC``, written with its number. ``uncoded`` are labels that say only that a study has none.
+    ``RBC``, written with its number. ``uncoded`` are labels that say only that a study has none. ``outside`` allows
+    files that are not below the folder, and links out of it.
     """
 
     columns: tuple[str, ...] = Field(default=("modality",), min_length=1)
@@ -30,6 +31,7 @@ class ManifestOptions(PartConfig):
     names: Mapping[str, str] = Field(default_factory=dict)
     counts: bool = False
     uncoded: tuple[str, ...] = ()
+    outside: bool = False
 
     @field_validator("caption")
     @classmethod

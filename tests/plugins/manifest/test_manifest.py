@@ -47,6 +47,25 @@ def test_a_record_per_study_and_report(table):
     assert third.files == {"ct": (root / "b2.png", root / "b3.png")}
 
 
+@pytest.mark.parametrize(
+    "file", ["../secret.png", "/etc/hostname", "deep/../../secret.png", "link.png", "linked/a.png"]
+)
+def test_files_out_of_the_folder_are_refused_unless_they_are_allowed(table, tmp_path_factory, file):
+    root, outside = table([["a", "p", "ct", file, "", "", ""]]), tmp_path_factory.mktemp("outside")
+    (root / "link.png").symlink_to(outside / "secret.png")
+    (root / "linked").symlink_to(outside)
+    with pytest.raises(UserError, match=r"leads out of the folder; put it there, or set options\.outside = true"):
+        list(MANIFEST.scan(root))
+    (record,) = MANIFEST.scan(root, outside=True)
+    assert record.files["ct"] == (root / file,)
+
+
+def test_a_link_within_the_folder_is_followed(table):
+    root = table([["a", "p", "ct", "link.png", "", "", ""]])
+    (root / "link.png").symlink_to(root / "a.png")
+    assert len(list(MANIFEST.scan(root))) == 1
+
+
 def test_the_table_of_the_page_on_dicom_is_one_study(tmp_path):
     """A CT and a radiograph with a report: an empty cell does not make another study of it."""
     page = (ROOT / "docs/how-to/read_dicom.md").read_text(encoding="utf-8")
