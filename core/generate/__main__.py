@@ -96,7 +96,8 @@ def main(arguments: Sequence[str]) -> None:
     installation.warn_of_broken_plugins()  # the run needs none of them, or open_bundle would have stopped
 
     from core.generate.output_folder import SHEET
-    from core.generate.write import GenerationRequest, write_studies
+    from core.generate.request import GenerationRequest
+    from core.generate.write import write_studies
 
     prompts, given = _named_values("--prompt", options.prompt), _named_values("--condition", options.condition)
     require_weights(options.prompt_weight, prompts)
@@ -113,11 +114,9 @@ def main(arguments: Sequence[str]) -> None:
         batch=options.batch,
         coupling=options.coupling,
         keep_prompt=options.keep_prompt,
-        overwrite=options.overwrite,
-        format=options.format,
         sampler=sampler_with(config.sampler, options, outputs, config.aliases),
     )
-    write_studies(bundle, request, options.out)
+    write_studies(bundle, request, options.out, format=options.format, overwrite=options.overwrite)
     written = "1 study" if request.num == 1 else f"{request.num} studies"
     print(f"{written} ({', '.join(request.outputs)}) in {options.out}; see {SHEET} there")
 

@@ -8,11 +8,12 @@ import torch
 
 from core.config.recipe import SamplerChoice
 from core.errors import UserError
-from core.generate import write
+from core.generate import request, write
 from core.generate.inputs import InputBatch
+from core.generate.writers import write_study
 from core.io.dicom.new_instance import patient_id, study_uid
 from core.io.geometry import centred
-from core.types import Prompt
+from core.types import Prompt, Provenance
 
 SOURCES = {"xray": ("text",), "ct": ("text", "mri"), "mri": ("ct",)}
 OUTPUTS = ("xray", "mri")
@@ -56,26 +57,24 @@ def recorded_by(monkeypatch, tmp_path):
     """The inputs that the file of every output names, and those in ``generate.json``."""
     prompt = Prompt(tokens=torch.zeros(1, 1, 2), pooled=torch.zeros(1, 2), mask=torch.ones(1, 1, dtype=torch.bool))
     monkeypatch.setattr(
-        write,
+        request,
         "read_input",
         lambda bundle, flag, name, value, keep: InputBatch(batch=None, shown=value, geometry=WHERE.get(value)),
     )
-    monkeypatch.setattr(write, "encoded_prompt", lambda bundle, name, batch: prompt)
-    monkeypatch.setattr(
-        write, "writers_of", lambda run, outputs, format: {name: ProvenanceWriter() for name in outputs}
-    )
-    monkeypatch.setattr(write, "_weights", lambda bundle: "w")
+    monkeypatch.setattr(request, "encoded_prompt", lambda bundle, name, batch: prompt)
+    writers = {name: ProvenanceWriter() for name in OUTPUTS}
+    monkeypatch.setattr(request, "_weights", lambda bundle: "w")
 
-    def call(bundle, sampler=None, **request):
+    def call(bundle, sampler=None, **changed):
         sampler = sampler or SamplerChoice(solver="ddim", steps=2, eta=0.0, scale=2.0)
-        settings = {"outputs": OUTPUTS, "sampler": sampler, "given": {}, **request}
-        resolved = write.resolve_request(bundle, write.GenerationRequest(**settings))
-        write._write(resolved, 3, dict.fromkeys(OUTPUTS), tmp_path)
-        files = {name: write.Provenance.model_validate_json((tmp_path / f"{name}.txt").read_text()) for name in OUTPUTS}
+        settings = {"outputs": OUTPUTS, "sampler": sampler, "given": {}, **changed}
+        resolved = request.resolve_request(bundle, request.GenerationRequest(**settings))
+        write_study(resolved, writers, 3, dict.fromkeys(OUTPUTS), tmp_path)
+        files = {name: Provenance.model_validate_json((tmp_path / f"{name}.txt").read_text()) for name in OUTPUTS}
         assert {provenance.index for provenance in files.values()} == {3}
         assert len({(study_uid(provenance), patient_id(provenance)) for provenance in files.values()}) == 1
         inputs = {name: dict(provenance.prompts) for name, provenance in files.items()}
-        return inputs, write._command(resolved).settings
+        return inputs, write._command(resolved, writers, None).settings
 
     return call
 
@@ -91,32 +90,32 @@ def test_a_file_names_the_inputs_of_its_output(recorded_by, coupling):
 
 
 def test_with_all_pairs_coupled_every_trained_output_depends_on_all_that_is_given(recorded_by):
-    request = {"prompts": {}, "given": {"ct": "scan"}, "coupling": "all"}
-    assert recorded_by(new_bundle(), **request)[0] == {"xray": {"given ct": "scan"}, "mri": {"given ct": "scan"}}
-    uncoupled = recorded_by(new_bundle(uncoupled=("xray",)), **request)[0]
+    settings = {"prompts": {}, "given": {"ct": "scan"}, "coupling": "all"}
+    assert recorded_by(new_bundle(), **settings)[0] == {"xray": {"given ct": "scan"}, "mri": {"given ct": "scan"}}
+    uncoupled = recorded_by(new_bundle(uncoupled=("xray",)), **settings)[0]
     assert uncoupled == {"xray": {}, "mri": {"given ct": "scan"}}
 
 
 def test_inputs_of_partners_are_named_too(recorded_by):
     """The MRI does not read the report, but the X-ray does, and the MRI reads the X-ray."""
-    request = {"prompts": {"text": "words"}, "given": {}}
-    assert recorded_by(new_bundle(), **request, coupling="none")[0] == {"xray": {"text": "words"}, "mri": {}}
-    coupled = recorded_by(new_bundle(), **request, coupling="all")[0]
+    settings = {"prompts": {"text": "words"}, "given": {}}
+    assert recorded_by(new_bundle(), **settings, coupling="none")[0] == {"xray": {"text": "words"}, "mri": {}}
+    coupled = recorded_by(new_bundle(), **settings, coupling="all")[0]
     assert coupled == {"xray": {"text": "words"}, "mri": {"text": "words"}}
 
 
 def test_the_image_whose_grid_is_taken_is_named(recorded_by):
     """The MRI has no trained attention, and lies where the slice does all the same."""
-    request = {"prompts": {}, "given": {"ct": "slice"}, "coupling": "all"}
-    assert recorded_by(new_bundle(uncoupled=("mri",)), **request)[0]["mri"] == {"given ct": "slice"}
+    settings = {"prompts": {}, "given": {"ct": "slice"}, "coupling": "all"}
+    assert recorded_by(new_bundle(uncoupled=("mri",)), **settings)[0]["mri"] == {"given ct": "slice"}
 
 
 def test_all_settings_of_guidance_are_recorded(recorded_by):
     sampler = SamplerChoice(
         steps=2, scale={"mri": 4, "default": 2.5}, context_scale=3, interval=(-4, 3), rescale=0.7, lead={"xray": 0.5}
     )
-    request = {"prompts": {"text": "words", "ct": "scan"}, "prompt_weights": {"text": 2.0}, "coupling": "none"}
-    _, command = recorded_by(new_bundle(), sampler=sampler, **request)
+    settings = {"prompts": {"text": "words", "ct": "scan"}, "prompt_weights": {"text": 2.0}, "coupling": "none"}
+    _, command = recorded_by(new_bundle(), sampler=sampler, **settings)
     assert command["sampling"] == {
         "solver": "ddim",
         "steps": "2",
@@ -135,8 +134,8 @@ def test_all_settings_of_guidance_are_recorded(recorded_by):
 
 
 def test_a_negative_prompt_is_recorded_where_guidance_reads_it(recorded_by):
-    request = {"prompts": {}, "negative": {"text": "words", "ct": "scan"}, "coupling": "none"}
-    files, command = recorded_by(new_bundle(), sampler=SamplerChoice(scale={"xray": 3.0}), **request)
+    settings = {"prompts": {}, "negative": {"text": "words", "ct": "scan"}, "coupling": "none"}
+    files, command = recorded_by(new_bundle(), sampler=SamplerChoice(scale={"xray": 3.0}), **settings)
     assert files == {"xray": {"negative text": "words"}, "mri": {}}, "the scale of mri is 1"
     assert command["prompts"] == {"negative text": "words", "negative ct": "scan"}
 
