@@ -58,7 +58,7 @@ def write_sheet(sheet: Image, path: Path, *, synthetic: bool = True, but: str = 
     text = PngInfo()
     if synthetic:
         aside = f" (but for the {but})" if but else ""
-        sheet = _with_warning(sheet, _WARNING + aside)
+        sheet = with_warning(sheet, _WARNING + aside)
         text.add_text("Synthetic", "true")
         text.add_text("Description", SYNTHETIC + aside)
         if command:
@@ -67,7 +67,7 @@ def write_sheet(sheet: Image, path: Path, *, synthetic: bool = True, but: str = 
         sheet.save(temporary, format="PNG", pnginfo=text)
 
 
-def _with_warning(sheet: Image, warning: str) -> Image:
+def with_warning(sheet: Image, warning: str = _WARNING) -> Image:
     """Return the sheet below a black strip with a white warning: metadata get lost when pictures are copied."""
     from PIL import Image, ImageDraw
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from core.contract.modality import Parts, Reader
 from core.errors import MedWeaveWarning, UserError
@@ -14,6 +16,7 @@ from core.generate.bundle import Bundle
 from core.preprocess.collate import collate
 from core.types import Batch, DataFile, FileRef, Geometry, Sample, file_ref, path_on_disk
 
+InputValue = str | Path | np.ndarray | Sample
 _SHOWN = 60  # characters of a value in a message
 _ENDS = 2  # tokens of a canonical text that stand for its begin and end
 _SETTING = re.compile(r"\bset \w+ = ")  # how an error of a reader names one
@@ -31,8 +34,16 @@ class InputBatch:
     geometry: Geometry | None = None
 
 
-def read_input(bundle: Bundle, flag: str, name: str, value: str, *, keep: bool) -> InputBatch:
-    """Read a file, or take a text as it is. ``keep``: the text of a file is shown in place of its SHA-256."""
+def read_input(bundle: Bundle, flag: str, name: str, value: InputValue, *, keep: bool) -> InputBatch:
+    """Read a file, or take data or a text as they are.
+
+    ``keep``: the text of a file is shown in place of its SHA-256. An array is in original units, with or without its
+    channel axis, on the modality's default grid (`DataSpec.default_geometry`); a `Sample` brings its own.
+    """
+    if isinstance(value, np.ndarray | Sample):
+        return _of_data(bundle, flag, name, value)
+    if isinstance(value, Path):
+        value = _existing(flag, name, value)
     parts = bundle.run.parts(name)
     if parts.reader is None or parts.preprocess is None:
         raise UserError(f"modality '{name}' cannot be read at preset '{bundle.run.config.preset}'; leave it out")
@@ -49,6 +60,43 @@ def read_input(bundle: Bundle, flag: str, name: str, value: str, *, keep: bool) 
         _warn_of_cut(flag, name, cut, len(canonical.data), read)
         shown = read if shown == sample.data else shown  # provenance states what was read, and no more
     return InputBatch(batch=collate([canonical], parts.data), shown=shown, geometry=sample.geometry)
+
+
+def _existing(flag: str, name: str, path: Path) -> str:
+    if not path_on_disk(file_ref(path)).exists():
+        raise UserError(f"{flag} {name}={path}: no such file; correct the path")
+    return str(path)
+
+
+def _of_data(bundle: Bundle, flag: str, name: str, value: np.ndarray | Sample) -> InputBatch:
+    """Return data of the program that asks as an input; provenance shows their SHA-256."""
+    parts = bundle.run.parts(name)
+    if parts.preprocess is None:
+        raise UserError(f"modality '{name}' cannot be read at preset '{bundle.run.config.preset}'; leave it out")
+    sample = _sample_of(flag, name, value, parts) if isinstance(value, np.ndarray) else replace(value, modality=name)
+    if isinstance(sample.data, str):
+        return read_input(bundle, flag, name, sample.data, keep=True)
+    canonical = _canonical(flag, sample, f"array {sample.data.shape}", parts)
+    digest = hashlib.sha256(f"{sample.data.dtype} {sample.data.shape}".encode())
+    digest.update(np.ascontiguousarray(sample.data).tobytes())
+    batch = collate([canonical], parts.data)
+    return InputBatch(batch=batch, shown=f"sha256:{digest.hexdigest()}", geometry=sample.geometry)
+
+
+def _sample_of(flag: str, name: str, value: np.ndarray, parts: Parts) -> Sample:
+    """Return an array on the modality's default grid; `UserError` for numbers that are none, and for another shape."""
+    geometry, what = parts.data.default_geometry, f"{flag} {name}: an array of {value.dtype} {value.shape}"
+    if value.dtype.kind not in "iuf" or not np.isfinite(value).all():
+        raise UserError(f"{what} is not of finite numbers; give numbers in {parts.data.units}")
+    space = parts.data.space if geometry is None else geometry.shape
+    data = value.astype(np.float32)
+    data = data[None] if data.ndim == len(space) else data
+    if data.shape[1:] != tuple(space):
+        raise UserError(
+            f"{what} is not on the grid of {name}, {' x '.join(map(str, space))}; give a file, or a core.api.Sample"
+            " with the geometry of the array"
+        )
+    return Sample(modality=name, data=data, geometry=geometry)
 
 
 def _warn_of_cut(flag: str, name: str, cut: int, length: int, read: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -31,6 +31,7 @@ from core.types import Conditioning, Context
 
 CouplingGraph = Mapping[str, Collection[str]]  # partners by output
 State = Mapping[str, tuple[Tensor, Tensor]]  # latent and level of every flow
+Watch = Callable[[int, Mapping[str, Tensor]], None]  # the step, and the estimate of every output's clean latent
 Spacing = Literal["trailing", "leading", "linspace"]
 
 
@@ -103,6 +104,7 @@ def sample_jointly(
     partners: CouplingGraph | None = None,
     partner_rows: Sequence[int] | None = None,
     diffusion: Diffusion | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Tensor]:
     """Return the scaled latents of all outputs, ``batch channel *space`` by name (method E16).
 
@@ -110,6 +112,8 @@ def sample_jointly(
     (seed, i, name, step) alone (method F6). ``partners`` by output, all where left out; an output that it does not
     name has none. ``partner_rows``: per row, the row whose partners it reads. Each output brings its guidance, that of
     ``sampler`` is not used. ``diffusion``: that which the denoisers were trained in, the papers' where left out.
+    ``watch`` is called after every step.
+
     Raises `UserError` for partners that do not take part, and for numbers of rows that differ.
     """
     names, senders, diffusion = tuple(outputs), resolve_partners(outputs, given, partners), diffusion or Diffusion()
@@ -142,6 +146,7 @@ def sample_jointly(
         solver=sampler.solver,
         eta=sampler.eta,
         points=[[delay + index for index in indices] for delay, indices in zip(delays, points, strict=True)],
+        watch=None if watch is None else lambda step, clean: watch(step, dict(zip(names, clean, strict=True))),
     )
     return dict(zip(names, latents, strict=True))
 

@@ -16,7 +16,7 @@ from core.errors import UserError
 from core.generate.bundle import Bundle
 from core.generate.conditioning import ConditioningGraph, given_grid
 from core.generate.guidance import Guidance
-from core.generate.joint_sampling import Given, Output, sample_jointly
+from core.generate.joint_sampling import Given, Output, Watch, sample_jointly
 from core.preprocess.collate import uncollate
 from core.types import Batch, Conditioning, Geometry, Prompt, Sample
 
@@ -29,7 +29,8 @@ class BatchRequest:
     row ``i`` of each for sample ``indices[i]``: a prompt describes a study, a ``negative`` one stands for the null
     prompt, and a given modality is part of the study and takes part as a clean partner (method E6, F3).
     ``prompt_weights`` by modality, 1 where left out (method E4). ``partner_rows``: per row, the row whose partners it
-    reads; with another patient's rows, what is left of coherence is its floor.
+    reads; with another patient's rows, what is left of coherence is its floor. ``watch`` is called after every step
+    of the outputs that are sampled together; those that are finished first have steps of their own.
     """
 
     graph: ConditioningGraph
@@ -40,6 +41,7 @@ class BatchRequest:
     prompt_weights: Mapping[str, float] = field(default_factory=dict)
     given: Mapping[str, Batch] = field(default_factory=dict)
     partner_rows: Sequence[int] | None = None
+    watch: Watch | None = None
 
 
 def generate_latents(bundle: Bundle, request: BatchRequest, sampler: SamplerChoice) -> dict[str, Tensor]:
@@ -78,6 +80,7 @@ def _sampled(bundle: Bundle, request: BatchRequest, sampler: SamplerChoice) -> d
             partners=graph.partners,
             partner_rows=request.partner_rows,
             diffusion=Diffusion.of(bundle.run.config.diffuse),
+            watch=request.watch,
         )
 
 

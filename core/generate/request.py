@@ -23,9 +23,11 @@ from core.generate.conditioning import (
     require_used_prompts,
     with_guidance,
 )
-from core.generate.inputs import InputBatch, read_input
+from core.generate.inputs import InputBatch, InputValue, read_input
+from core.generate.joint_sampling import Watch
 from core.generate.networks import read_progress, require_recorded_weights
 from core.generate.pipeline import BatchRequest, decoded, encoded_prompt, generate_latents, require_output, restored
+from core.preprocess.collate import uncollate
 from core.types import Batch, Provenance, Sample
 
 _PACKAGES = ("medweave", "torch", "diffusers", "monai")
@@ -33,7 +35,7 @@ _PACKAGES = ("medweave", "torch", "diffusers", "monai")
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """``num`` studies to generate. Prompts and ``given`` by modality: a path, or for text the text itself.
+    """``num`` studies to generate. Prompts and ``given`` by modality: a path, data, or for text the text itself.
 
     ``negative`` prompts stand for the null prompt; ``prompt_weights`` by modality, 1 where left out (method E4, E6).
     ``batch`` studies are computed at once, which changes rounding alone. With ``keep_prompt`` provenance has the text
@@ -42,9 +44,9 @@ class GenerationRequest:
 
     outputs: Sequence[str]
     sampler: SamplerChoice
-    prompts: Mapping[str, str]
-    given: Mapping[str, str]
-    negative: Mapping[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, InputValue]
+    given: Mapping[str, InputValue]
+    negative: Mapping[str, InputValue] = field(default_factory=dict)
     prompt_weights: Mapping[str, float] = field(default_factory=dict)
     num: int = 4
     seed: int = 0
@@ -107,8 +109,8 @@ def resolve_request(bundle: Bundle, request: GenerationRequest) -> ResolvedReque
     )
 
 
-def generate_batches(resolved: ResolvedRequest, indices: Sequence[int]) -> dict[str, Batch]:
-    """Return the canonical batches of the studies with these numbers."""
+def generate_batches(resolved: ResolvedRequest, indices: Sequence[int], watch: Watch | None = None) -> dict[str, Batch]:
+    """Return the canonical batches of the studies with these numbers; ``watch`` is called after every step."""
     bundle, request, rows = resolved.bundle, resolved.request, len(indices)
     batch_request = BatchRequest(
         graph=resolved.graph,
@@ -118,6 +120,7 @@ def generate_batches(resolved: ResolvedRequest, indices: Sequence[int]) -> dict[
         negative={name: _repeated(prompt.batch, rows) for name, prompt in resolved.negative.items()},
         prompt_weights=request.prompt_weights,
         given={name: _repeated(condition.batch, rows) for name, condition in resolved.given.items()},
+        watch=watch,
     )
     latents = generate_latents(bundle, batch_request, request.sampler)
     return {name: decoded(bundle, name, latent) for name, latent in latents.items()}
@@ -128,6 +131,15 @@ def study_samples(resolved: ResolvedRequest, batches: Mapping[str, Batch], row: 
     geometries = [condition.geometry for condition in resolved.given.values()]
     names = resolved.request.outputs
     return {name: restored(resolved.bundle, name, batches[name][[row]], geometries)[0] for name in names}
+
+
+def shown_samples(samples: Mapping[str, Sample], batches: Mapping[str, Batch], row: int) -> dict[str, Sample]:
+    """Return a study as pictures show it: text in original units, all else in canonical form."""
+    chosen = torch.tensor([row])
+    return {
+        name: sample if isinstance(sample.data, str) else uncollate(batches[name][chosen])[0]
+        for name, sample in samples.items()
+    }
 
 
 def provenance_of(resolved: ResolvedRequest, index: int, output: str | None = None) -> Provenance:
@@ -163,7 +175,7 @@ def _require_modalities(bundle: Bundle, request: GenerationRequest) -> None:
             raise unknown_name("modality of this run", name, bundle.run.flows.union.modalities)
 
 
-def _inputs_by_flag(request: GenerationRequest) -> dict[str, Mapping[str, str]]:
+def _inputs_by_flag(request: GenerationRequest) -> dict[str, Mapping[str, InputValue]]:
     return {"--prompt": request.prompts, "--negative-prompt": request.negative, "--condition": request.given}
 
 

@@ -59,6 +59,7 @@ def solve(
     eta: float = 0.0,
     points: Sequence[Sequence[int]] | None = None,
     parameterisation: Parameterisation | None = None,
+    watch: Callable[[int, Latents], None] | None = None,
 ) -> Latents:
     """Step all flows together from the first level of ``schedule`` to the last (method E16, F3).
 
@@ -70,7 +71,9 @@ def solve(
     ``noise(flow, step)`` is drawn for DDIM with ``eta`` above 0 only. ``points``: for each flow the indices in
     ``schedule`` at which it steps, those where its level changes where left out. Between its steps a flow is read with
     its estimates unchanged, so it ends as it would on its coarser schedule alone; before the first it is read as it
-    is, and after the last as a clean latent.
+    is, and after the last as a clean latent. ``watch`` is called after every step with its number and the estimates of
+    the clean latents.
+
     Raises `UserError` for noise with a solver that draws none and for predicted noise at minus infinity, `ValueError`
     for points that are no schedule.
     """
@@ -94,6 +97,9 @@ def solve(
             level_next = levels[flow][index]
             drawn = noise(flow, step) if noise is not None and eta > 0 and level_next < math.inf else None
             current[flow] = _stepped(histories[flow], level_next, solver, eta, drawn)
+        if watch is not None:
+            pairs = zip(histories, current, strict=True)
+            watch(step, tuple(z if history.latest is None else history.latest.clean for history, z in pairs))
     return tuple(current)
 
 

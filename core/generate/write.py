@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from core.engine.progress import progress
 from core.generate.bundle import Bundle
 from core.generate.contact_sheet import contact_sheet, write_sheet
@@ -21,11 +19,11 @@ from core.generate.request import (
     generate_batches,
     provenance_of,
     resolve_request,
+    shown_samples,
     study_samples,
 )
 from core.generate.writers import write_study, writers_of
-from core.preprocess.collate import uncollate
-from core.types import Batch, Sample
+from core.types import Sample
 
 _MOST_SHOWN = 16  # studies on the contact sheet
 
@@ -67,18 +65,9 @@ def _write_missing(
                     if index in missing:
                         output.add(index, partial(write_study, resolved, writers, index, study))
                     if index < _MOST_SHOWN:
-                        shown.append(_sheet_row(batches, study, row))
+                        shown.append(shown_samples(study, batches, row))
             watch(indices[-1] + 1)
     return shown
-
-
-def _sheet_row(batches: Mapping[str, Batch], study: Mapping[str, Sample], row: int) -> dict[str, Sample]:
-    """Return a study as the contact sheet shows it: text in original units, all else in canonical form."""
-    chosen = torch.tensor([row])
-    return {
-        name: sample if isinstance(sample.data, str) else uncollate(batches[name][chosen])[0]
-        for name, sample in study.items()
-    }
 
 
 def _command(resolved: ResolvedRequest, writers: Mapping[str, Any], format: str | None) -> Command:
