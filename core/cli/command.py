@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import core
 from core.errors import MedWeaveWarning, UserError, nearest
 
 _DEBUG = "MEDWEAVE_DEBUG"
@@ -81,6 +82,8 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
     """Run a command on the process's arguments and exit: 0 done, 1 unforeseen, 2 wrong input, 130 interrupted."""
     warnings.showwarning = _show_warning
     _accept_every_character()
+    if core.shadowed_plugins:
+        warnings.warn(MedWeaveWarning(core.shadowed_plugins), stacklevel=2)
     try:
         command(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:

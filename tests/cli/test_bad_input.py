@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import core
+
 PLUGIN = """
 from core.api import DataSpec, Modality, Parts, hookimpl
 @hookimpl
@@ -139,11 +141,28 @@ class TestForeignCore:
         assert result.returncode == 0, result.stderr
         assert "toy_grid" in result.stdout
 
-    def test_in_front_on_the_path_it_is_named_in_one_line(self, refused, foreign, medweave):
-        line = refused(medweave, "check", cwd=foreign, env={"PYTHONPATH": str(foreign)})
-        assert "another package named 'core' is found before MedWeave's" in line
-        assert str(foreign / "core") in line
-        assert "the stranger ran" not in line
+    def test_in_front_on_the_path_it_is_named_and_left_alone(self, run, foreign, medweave):
+        result = run(medweave, "check", cwd=foreign, env={"PYTHONPATH": str(foreign)})
+        assert result.returncode == 0, result.stderr
+        assert "toy_grid" in result.stdout
+        (line,) = result.stderr.strip().splitlines()
+        assert line.startswith(f"warning: {foreign / 'core'}: another package 'core' is left alone")
+
+    def test_a_package_named_plugins_switches_no_modality_off(self, run, tmp_path):
+        (tmp_path / "plugins").mkdir()
+        (tmp_path / "plugins" / "__init__.py").write_text("raise SystemExit('the stranger ran')\n")
+        result = run(sys.executable, "-m", "core.check", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert "xray_frontal" in result.stdout
+        (line,) = result.stderr.strip().splitlines()
+        assert line.startswith(f"warning: {tmp_path / 'plugins'}: another package 'plugins' is left alone")
+
+    def test_python_says_it_too(self, run, foreign):
+        code = "import medweave; print(medweave.__version__, medweave.load.__module__)"
+        result = run(sys.executable, "-c", code, cwd=foreign)
+        assert result.stdout.split() == [core.__version__, "core.model.model"], result.stderr
+        assert "another package 'core' is left alone" in result.stderr
+        assert "the stranger ran" not in result.stderr
 
     def test_unknown_command(self, refused, medweave):
         assert (
