@@ -19,12 +19,21 @@ LARGEST_SCALE = 100.0  # published ones are below 20; beyond it nothing is left 
 
 def _checked_scales(value: Any) -> Any:
     """Return a guidance scale as a number, or numbers by modality; `ValueError` for anything else."""
+    return _checked_numbers(value, "a guidance scale", LARGEST_SCALE)
+
+
+def _checked_rescale(value: Any) -> Any:
+    """Return a share as a number, or numbers by modality; `ValueError` for anything else."""
+    return _checked_numbers(value, "a rescale of guidance", 1)
+
+
+def _checked_numbers(value: Any, what: str, largest: float) -> Any:
     numbers = value if isinstance(value, Mapping) else {"": value}
     for name, number in numbers.items():
         valid = isinstance(number, int | float) and not isinstance(number, bool)
-        if not valid or not math.isfinite(number) or not 0 <= number <= LARGEST_SCALE:
+        if not valid or not math.isfinite(number) or not 0 <= number <= largest:
             named = f" of '{name}'" if name else ""
-            raise ValueError(f"a guidance scale{named} is a number between 0 and {LARGEST_SCALE:g}")
+            raise ValueError(f"{what}{named} is a number between 0 and {largest:g}")
     return value
 
 
@@ -49,6 +58,7 @@ def _checked_lead(value: Any) -> Any:
 
 
 Scales = Annotated[float | dict[str, float], BeforeValidator(_checked_scales)]
+Rescale = Annotated[float | dict[str, float], BeforeValidator(_checked_rescale)]
 Interval = Annotated[tuple[float, float], BeforeValidator(_checked_interval)]
 Lead = Annotated[dict[str, float], BeforeValidator(_checked_lead)]
 
@@ -62,9 +72,10 @@ class SamplerChoice(Table):
     ``context_first`` is the guidance of the papers, whose two halves read the same partners.
 
     ``interval``: guidance acts between these two log-SNR only (negative where noise prevails). ``rescale``: share phi
-    of the contrast that guidance adds, which is taken back. ``lead``: share of the steps by which an output runs ahead
-    of the others (F3). ``first``: modalities that, where they are an output and no prompt, are finished first
-    and then prompt the other outputs (F3).
+    of the contrast that guidance adds, which is taken back; a number, or numbers by modality, else 0.
+
+    ``lead``: share of the steps by which an output runs ahead of the others (F3). ``first``: modalities that, where
+    they are an output and no prompt, are finished first and then prompt the other outputs (F3).
     """
 
     solver: Solver = "ddim"
@@ -74,7 +85,7 @@ class SamplerChoice(Table):
     context_scale: Scales = 1.0
     guidance_order: GuidanceOrder = "context_first"
     interval: Interval | None = None
-    rescale: float = Field(default=0.0, ge=0, le=1)
+    rescale: Rescale = 0.0
     lead: Lead = Field(default_factory=dict)
     first: tuple[str, ...] = ()
 
@@ -85,6 +96,10 @@ class SamplerChoice(Table):
     def context_scale_of(self, modality: str) -> float:
         """Return the guidance scale of the partners for an output."""
         return number_of(self.context_scale, modality)
+
+    def rescale_of(self, modality: str) -> float:
+        """Return the share of the contrast that guidance adds to an output, and that is taken back."""
+        return number_of(self.rescale, modality, 0.0)
 
 
 class OtherSampling(Table):
@@ -100,14 +115,14 @@ class OtherSampling(Table):
     context_scale: Scales | None = None
     guidance_order: GuidanceOrder | None = None
     interval: Interval | None = None
-    rescale: float | None = Field(default=None, ge=0, le=1)
+    rescale: Rescale | None = None
     lead: Lead | None = None
     first: tuple[str, ...] | None = None
 
 
-def number_of(scales: float | Mapping[str, float], modality: str) -> float:
-    """Return the scale of a modality; where a table leaves it out, its ``default``, or 1, the plain model."""
-    return scales.get(modality, scales.get(DEFAULT, 1.0)) if isinstance(scales, Mapping) else scales
+def number_of(scales: float | Mapping[str, float], modality: str, otherwise: float = 1.0) -> float:
+    """Return the number of a modality; where a table leaves it out, its ``default``, or ``otherwise``."""
+    return scales.get(modality, scales.get(DEFAULT, otherwise)) if isinstance(scales, Mapping) else scales
 
 
 def expanded_sampler(
@@ -115,12 +130,12 @@ def expanded_sampler(
 ) -> SamplerChoice:
     """Return the sampler with aliases in its tables replaced by their members.
 
-    The ``centre`` of alignment may be finished first where its plugin is not installed: a recipe names it for all.
+    The ``centre`` of alignment may stand there where its plugin is not installed: recipes and presets name it for all.
     Raises `UserError` for a name that is neither a modality nor an alias.
     """
-    tables = {key: getattr(sampler, key) for key in ("scale", "context_scale", "lead")}
+    tables = {key: getattr(sampler, key) for key in ("scale", "context_scale", "rescale", "lead")}
     expanded = {
-        key: expanded_table(f"sampler.{key}", table, modalities, aliases)
+        key: expanded_table(f"sampler.{key}", table, {*modalities, centre}, aliases)
         for key, table in tables.items()
         if isinstance(table, Mapping)
     }

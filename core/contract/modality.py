@@ -279,7 +279,11 @@ class Autoencoder(Protocol):
         ...
 
     def decode(self, latent: Tensor) -> Batch:
-        """Return canonical data from an unscaled latent."""
+        """Return canonical data from an unscaled latent.
+
+        An autoencoder may have a method ``decode_generated(latent)`` too, for latents that were generated and are
+        exactly those of no data.
+        """
         ...
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ class Guidance:
             context_scale=sampler.context_scale_of(modality),
             order=sampler.guidance_order,
             interval=sampler.interval,
-            rescale=sampler.rescale,
+            rescale=sampler.rescale_of(modality),
         )
 
     @property

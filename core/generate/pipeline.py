@@ -95,8 +95,9 @@ def decoded(bundle: Bundle, name: str, latents: Tensor) -> Batch:
         raise UserError(
             f"'{name}': what was generated is not finite; lower --guidance-scale and --context-scale, or train longer"
         )
+    module = bundle.part(name, "autoencoder")
     with torch.no_grad():
-        batch = bundle.part(name, "autoencoder").decode(unscaled(latents, bundle.latent_spec(name)))
+        batch = getattr(module, "decode_generated", module.decode)(unscaled(latents, bundle.latent_spec(name)))
     return replace(batch, modality=name)  # an autoencoder that several share does not know whose latent it was
 
 

@@ -146,7 +146,7 @@ def _is_free(key: str) -> bool:
     if first == "training":
         return rest.partition(".")[0] in _FREE_TRAINING
     if first == "parts":
-        return _part_of(key) in _FREE_PARTS or ".autoencoder.decoding." in key
+        return _part_of(key) in _FREE_PARTS or ".autoencoder.decoding" in key
     return first in _FREE or key == "flow.guide"
 
 

@@ -56,6 +56,7 @@ _TINY_AUTOENCODER = TextAutoencoderConfig(
     latent_dropout=0.3,
     language_share=0.17,
     decoding=Decoding(beams=4, language=0.5),
+    decoding_generated=Decoding(beams=8, language=3.0),
 )
 _TINY = _parts(
     ReportTokenizerConfig(length=128, path=_SHIPPED, vocabulary=1024),

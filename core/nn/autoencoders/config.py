@@ -111,7 +111,8 @@ class TextAutoencoderConfig(PartConfig):
     knows which sentences go together; it falls to that from 1 over the first part ``language_share`` of the training
     steps (`latent_dropout`).
 
-    ``decoding``: how a text is written where the caller does not say.
+    ``decoding``: how a text is written where the caller does not say. ``decoding_generated``: the same of latents that
+    were generated, which lie between those of texts.
 
     ``encoder_from`` and ``decoder_from``: local folders of a BERT and a GPT-2 (safetensors). Their sizes must agree
     with the fields here; see `core.nn.pretrained` for what is taken from them.
@@ -137,6 +138,7 @@ class TextAutoencoderConfig(PartConfig):
     latent_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     language_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     decoding: Decoding = Decoding()
+    decoding_generated: Decoding | None = None
     encoder_from: str | None = None
     decoder_from: str | None = None
 
@@ -163,6 +165,7 @@ class TextAutoencoderConfig(PartConfig):
         if 0 < self.cycle < 4:
             raise UserError(f"{name}: cycle must be 0 (beta is constant) or at least 4 steps, found {self.cycle}")
         self.require_trained_for(self.decoding)
+        self.require_trained_for(self.decoding_generated or self.decoding)
         return self
 
     def require_trained_for(self, how: Decoding) -> None:

@@ -76,6 +76,10 @@ class TextAutoencoder(nn.Module):
                 ids = ids[:, : int((ids != PAD).sum(1).max())]
         return Batch(modality="", data=ids, mask=ids != PAD)
 
+    def decode_generated(self, latent: Tensor) -> Batch:
+        """Decode latents that were generated, as ``decoding_generated`` says; see `decode`."""
+        return self.decode(latent, self._config.decoding_generated)
+
     def _nearest(self, ids: Tensor, latent: Tensor) -> Tensor:
         """Return, for each latent, the row of ids among its own whose posterior mean is nearest to it."""
         means = torch.cat([self.encode(Batch(modality="", data=rows, mask=rows != PAD)).mean for rows in ids.split(64)])

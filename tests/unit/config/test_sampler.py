@@ -26,7 +26,10 @@ def test_a_scale_is_a_number_for_all_or_a_table_by_modality():
 
 
 def test_an_alias_in_a_table_stands_for_its_members_and_a_name_goes_before_it():
-    assert sampler("scale={ xray = 2.0, xray_lateral = 3.0 }").scale == {"xray_frontal": 2.0, "xray_lateral": 3.0}
+    assert sampler("scale={ xray = 2.0, xray_lateral = 3.0 }").scale == {
+        **{"default": 5.0, "text": 9.0},  # those of `tiny` stay
+        **{"xray_frontal": 2.0, "xray_lateral": 3.0},
+    }
     assert sampler("lead.text=0.25").lead == {"text": 0.25}
 
 
@@ -50,7 +53,9 @@ def test_an_alias_in_a_table_stands_for_its_members_and_a_name_goes_before_it():
         ("interval=[0.8]", "sampler.interval: an interval of guidance is two log-SNR, e.g. [-4, 3], found '[0.8]'"),
         ("interval=[0, inf]", "sampler.interval: an interval of guidance is two log-SNR, e.g. [-4, 3]"),
         ("interval=0.5", "sampler.interval: an interval of guidance is two log-SNR, e.g. [-4, 3], found '0.5'"),
-        ("rescale=1.5", "sampler.rescale: Input should be less than or equal to 1, found '1.5'"),
+        ("rescale=1.5", "sampler.rescale: a rescale of guidance is a number between 0 and 1, found '1.5'"),
+        ("rescale.text=-1", "sampler.rescale: a rescale of guidance of 'text' is a number between 0 and 1"),
+        ("rescale.txt=0.5", "no modality for sampler.rescale 'txt'"),
         ("lead=0.2", "sampler.lead: the lead is a table of numbers by modality, e.g. { text = 0.3 }, found '0.2'"),
         ("lead.text=1.5", "sampler.lead: the lead of 'text' is a share of the steps, from 0 to 1"),
         ("first=['txt']", "no modality for sampler.first 'txt'"),
