@@ -108,7 +108,7 @@ def conditioning_graph(
     coupling: Coupling = "auto",
     first: Collection[str] = (),
 ) -> ConditioningGraph:
-    """Decide which inputs reach which output (method E6b, F4).
+    """Decide which inputs reach which output (method E6b, F3, F4).
 
     ``prompts`` and ``negative`` prompts are modalities, ``given`` modalities with the geometry of their image.
     ``coupling``: the pairs that a guide round has trained and no validation study speaks against ("auto"), all trained

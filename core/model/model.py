@@ -213,8 +213,8 @@ class Model:
             )
         cosines = queries @ index.T
         nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
-        found = nearest, np.take_along_axis(cosines, nearest, axis=1)
-        return found if query.ndim > 1 else (found[0][0], found[1][0])
+        result = nearest, np.take_along_axis(cosines, nearest, axis=1)
+        return result if query.ndim > 1 else (result[0][0], result[1][0])
 
     def describe(self) -> ModelDescription:
         """Return what the model makes, and from what; prints as a table."""

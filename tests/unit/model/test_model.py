@@ -94,6 +94,19 @@ def test_a_callback_sees_every_step(model):
     assert steps[-1].steps == 3
 
 
+def test_an_output_that_is_finished_first_prompts_the_others_with_what_it_became(model):
+    (both,) = model.generate(seed=3, first=["toy_vector"])
+    (vector,) = model.generate(seed=3, outputs=["toy_vector"])
+    np.testing.assert_allclose(both["toy_vector"], vector["toy_vector"], atol=1e-6)
+    prompt = {"toy_vector": vector.samples["toy_vector"]}
+    (grid,) = model.generate(prompt, seed=3, outputs=["toy_grid"])
+    np.testing.assert_allclose(both["toy_grid"], grid["toy_grid"], atol=1e-4)
+    (at_once,) = model.generate(seed=3)
+    assert not np.allclose(both["toy_grid"], at_once["toy_grid"], atol=1e-3)
+    assert both.provenance("toy_grid").prompts == {}, "nothing was given"
+    assert both.provenance("toy_grid").sampling["first"] == "toy_vector"
+
+
 def test_settings_of_the_sampler(model):
     (study,) = model.generate(steps=2, solver="euler", scale={"toy_grid": 3.0})
     sampling = study.provenance("toy_grid").sampling

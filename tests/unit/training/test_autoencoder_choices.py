@@ -40,7 +40,7 @@ def train(folder, monkeypatch):
     def run(name, *settings, phase="autoencoder"):
         sets = [word for setting in settings for word in ("--set", setting)]
         arguments = ["--flow", "toy_vector-stock_grid", "--data", "stock_toys", "--phase", phase, "--steps", "4"]
-        main([*arguments, "--run", name, "--set", "training.log_every=1", *sets])
+        main([*arguments, "--registry", "registry.toml", "--run", name, "--set", "training.log_every=1", *sets])
         return folder / name
 
     return run

@@ -37,7 +37,20 @@ def folder(tmp_path, monkeypatch):
 
 def test_without_align_nothing_is_prompted_and_the_table_is_there(folder, capsys):
     only = ["--set", "align.centre=toy_vector", "--phase", "autoencoder,diffuse"]
-    main(["--flow", "toy_vector-toy_grid", "--data", "three_toys", "--run", "run", *SHORT, *only])
+    main(
+        [
+            "--flow",
+            "toy_vector-toy_grid",
+            "--data",
+            "three_toys",
+            "--run",
+            "run",
+            "--registry",
+            "registry.toml",
+            *SHORT,
+            *only,
+        ]
+    )
     assert "toy_grid: autoencoder, PSNR dB" in capsys.readouterr().out
     assert (folder / "run/report.html").is_file()
 
@@ -45,6 +58,8 @@ def test_without_align_nothing_is_prompted_and_the_table_is_there(folder, capsys
 def test_a_pair_that_an_earlier_round_has_coupled_is_not_trained_again(folder):
     main(
         [
+            "--registry",
+            "registry.toml",
             "--flow",
             "toy_vector-toy_grid,toy_vector+toy_grid-toy_view",
             "--data",
@@ -74,7 +89,9 @@ def test_too_few_test_studies_stop_no_run(folder, monkeypatch, capsys, num, pati
 
     monkeypatch.setattr("core.data.cohort.records_of", few)
     assert core.data.records.records_of is records_of
-    main(["--flow", "toy_vector-toy_grid", "--data", "three_toys", "--run", "run", *SHORT])
+    main(
+        ["--flow", "toy_vector-toy_grid", "--data", "three_toys", "--run", "run", "--registry", "registry.toml", *SHORT]
+    )
     table = capsys.readouterr().out
     assert "diffuse     toy_grid: training loss" in table
     assert "nan" not in table

@@ -76,6 +76,8 @@ def watched(tmp_path_factory):
         patch.setattr(module, "train_denoiser", keep(module.train_denoiser))
         main(
             [
+                "--registry",
+                "registry.toml",
                 "--flow",
                 "toy_vector-toy_grid,toy_grid-toy_view",
                 "--recipe",
