@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import PositiveFloat
@@ -171,7 +171,7 @@ def _opened(path: Path) -> Iterator[Any]:
         _read_to_end(stream, path)
 
 
-def _read_to_end(stream: IO[bytes], path: Path) -> None:
+def _read_to_end(stream: gzip.GzipFile, path: Path) -> None:
     """Read what is left of a compressed stream, so that its checksum is compared; `UserError` for very much."""
     left = 0
     while part := stream.read(_CHUNK):
