@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from core.cli.command import Parser, path, run
+from core.cli.text import printable
 from core.errors import UserError, join_choices, unknown_name
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
     request = _request(source, options, installation)
     console = Console(highlight=False, soft_wrap=True)
     if options.dry_run:
-        console.print(_planned(source, request, settings, options), markup=False)
+        console.print(printable(_planned(source, request, settings, options)), markup=False)
         return
     if source.adapter.make is None:
         make_data(source)
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str]) -> None:
         console.print(f"'{options.data}' is in {source.root}", markup=False)
     request = replace(request, source=_digest_of(source))
     report = prepare(request)
-    console.print(_summary(request, report, registered), markup=False)
+    console.print(printable(_summary(request, report, registered)), markup=False)
     if options.strict:
         _require_no_error(request, report)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import core
+from core.cli.text import in_one_line
 from core.errors import MedWeaveWarning, UserError, nearest
 
 _DEBUG = "MEDWEAVE_DEBUG"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,7 +90,7 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
     try:
         command(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_one_line(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -99,7 +102,11 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
     except Exception as error:
         if os.environ.get(_DEBUG):
             raise
-        print(f"error: {_unexpected(error)}", file=sys.stderr)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            what = in_one_line(str(error))
+            print(f"error: the disk is full ({what}); free some space and run the command again", file=sys.stderr)
+            sys.exit(2)
+        print(f"error: {in_one_line(_unexpected(error))}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
 
@@ -122,6 +129,6 @@ _default_showwarning = warnings.showwarning
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: object, **rest: object) -> None:
     if issubclass(category, MedWeaveWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {in_one_line(str(message))}", file=sys.stderr)
     else:
         _default_showwarning(message, category, *where, **rest)  # type: ignore[arg-type]

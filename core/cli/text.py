@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
 WIDTH = 100
+# Control characters, and those that turn the direction of writing: a terminal obeys them.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return a text in which a terminal finds no command: names of files and texts of others may hold some.
+
+    Line ends and tabs stay.
+    """
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def in_one_line(text: str) -> str:
+    """Return the same with its line ends escaped too."""
+    return printable(text).replace("\n", "\\n").replace("\t", " ")
 
 
 def labelled(label: str, text: str, *, indent: int = 0, column: int = 12) -> list[str]:

@@ -26,6 +26,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read: {error}") from None
     try:
         return tomllib.loads(text)
+    except RecursionError:
+        raise UserError(f"{path}: not valid TOML: its values are nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         end = f"at line {len(text.splitlines())}, the end of the file"
         raise UserError(f"{path}: not valid TOML: {str(error).replace('at end of document', end)}") from None

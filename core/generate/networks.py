@@ -73,7 +73,7 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         progress = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: is damaged ({error}); {_RESTORE}") from error
     if not isinstance(progress, dict) or not {"data", "stages"} <= progress.keys():
         raise UserError(f"{path}: is damaged (expected 'data' and 'stages'); {_RESTORE}")

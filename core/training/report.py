@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 
@@ -99,11 +100,13 @@ def _curves(run: Path) -> Iterator[str]:
 
 
 def _losses(path: Path) -> Mapping[str, list[float]]:
+    """Return the logged losses by phase; a line that an interruption has torn is left out, as is a loss of NaN."""
     losses: dict[str, list[float]] = {}
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        row = json.loads(text)
-        if "loss" in row:
-            losses.setdefault(row["phase"], []).append(row["loss"])
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
+            row = json.loads(text)
+            if isinstance(row["loss"], int | float):
+                losses.setdefault(str(row["phase"]), []).append(row["loss"])
     return losses
 
 

@@ -156,7 +156,15 @@ def _require_folder(path: Path) -> None:
 
 
 def _warn_of_versions(path: Path) -> None:
-    stored = json.loads((path / "versions.json").read_text(encoding="utf-8"))
+    try:
+        stored = json.loads((path / "versions.json").read_text(encoding="utf-8"))
+        known = isinstance(stored, dict)
+    except (OSError, ValueError, RecursionError):
+        known, stored = False, {}
+    if not known:
+        message = f"{path / 'versions.json'}: cannot be read; whether the run repeats bit for bit is not known"
+        warnings.warn(MedWeaveWarning(message), stacklevel=2)
+        return
     other = [f"{name} {stored.get(name)}, now {now}" for name, now in _versions().items() if stored.get(name) != now]
     if other:
         message = f"{path} was started with other versions ({'; '.join(other)}): it will not repeat bit for bit"

@@ -9,8 +9,9 @@ import torch
 from core.config.registry import load_registry
 from core.config.run_config import Flags, resolve
 from core.engine.checkpoint import save_weights
-from core.errors import UserError
+from core.errors import MedWeaveWarning, UserError
 from core.generate.networks import read_progress, require_recorded_weights
+from core.training.report import _losses
 from core.training.run_folder import RunFolder
 
 REGISTRY = load_registry(Path(__file__).parents[3] / "registry.toml")
@@ -22,7 +23,7 @@ def config(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b'{"data": "seen", "stages": {', b"\xff\xfe", b"null", b"[]", b'{"data": "seen"}']
+    "content", [b"", b'{"data": "seen", "stages": {', b"\xff\xfe", b"null", b"[]", b'{"data": "seen"}', b"[" * 100_000]
 )
 def test_a_damaged_progress_is_one_line_that_says_what_to_do(config, content):
     RunFolder(config, "seen").close()
@@ -61,6 +62,23 @@ def test_weights_that_the_run_did_not_record_are_refused(config):
     del progress["stages"]["align 1 a-b"]["digests"]
     with pytest.raises(UserError, match=r"progress\.json: has no record of 'a\.prompt'; restore it"):
         require_recorded_weights(progress, config.run)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[1", b"[]", b"\xff", b"[" * 100_000])
+def test_unreadable_versions_are_a_warning(config, content):
+    RunFolder(config, "seen").close()
+    path = config.run / "versions.json"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.warns(MedWeaveWarning, match=r"versions\.json: cannot be read; whether the run repeats"):
+        RunFolder(config, "seen").close()
+
+
+def test_a_torn_line_of_the_log_spoils_no_report(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(
+        b'{"phase": "a", "loss": 2.0}\n{"phase": "a", "loss": "nan"}\n{"loss": 1.0}\n[3]\n{"phase": "a", "lo\xff'
+    )
+    assert _losses(path) == {"a": [2.0]}
 
 
 def test_a_run_of_another_version_is_one_line(config):
