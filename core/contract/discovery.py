@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -109,7 +111,8 @@ def _off(plugin: Plugin) -> Plugin:
 def _installed(modules: Mapping[str, str]) -> Iterator[Plugin]:
     """Yield installed plugins and those of ``[plugins.modules]``, by name; two of one name are an error."""
     taken: dict[str, Plugin] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, _distribution(point))):
+    installed = [point for point in entry_points(group=GROUP) if not _only_lies_here(point)]
+    for point in sorted(installed, key=lambda point: (point.name, _distribution(point))):
         plugin = Plugin(point.name, point.value, *_distribution(point))
         if plugin.name in taken:
             raise UserError(
@@ -125,6 +128,17 @@ def _installed(modules: Mapping[str, str]) -> Iterator[Plugin]:
             )
         taken[name] = Plugin(name, module, "registry", "")
     yield from (taken[name] for name in sorted(taken))
+
+
+def _only_lies_here(point: EntryPoint) -> bool:
+    """Return whether a distribution lies in the current folder and is found for that alone: then it is no plugin.
+
+    ``python -m`` looks for modules in the current folder first. That may be somebody else's, and importing runs code.
+    A folder that is on the path for another reason too, as by PYTHONPATH, stands there twice.
+    """
+    here = Path.cwd()
+    lies_here = point.dist is not None and Path(str(point.dist.locate_file(""))).resolve() == here
+    return lies_here and sum(Path(entry).resolve() == here for entry in sys.path) < 2
 
 
 def _distribution(point: EntryPoint) -> tuple[str, str]:
