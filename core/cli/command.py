@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import core
-from core.cli.text import in_one_line
+from core.cli.text import as_single_line
 from core.errors import MedWeaveWarning, UserError, nearest
 
 _DEBUG = "MEDWEAVE_DEBUG"
@@ -90,7 +90,7 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
     try:
         command(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
-        print(f"error: {in_one_line(str(error))}", file=sys.stderr)
+        print(f"error: {as_single_line(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -103,10 +103,10 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
         if os.environ.get(_DEBUG):
             raise
         if isinstance(error, OSError) and error.errno in _FULL:
-            what = in_one_line(str(error))
+            what = as_single_line(str(error))
             print(f"error: the disk is full ({what}); free some space and run the command again", file=sys.stderr)
             sys.exit(2)
-        print(f"error: {in_one_line(_unexpected(error))}", file=sys.stderr)
+        print(f"error: {as_single_line(_unexpected(error))}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
 
@@ -129,6 +129,6 @@ _default_showwarning = warnings.showwarning
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: object, **rest: object) -> None:
     if issubclass(category, MedWeaveWarning):
-        print(f"warning: {in_one_line(str(message))}", file=sys.stderr)
+        print(f"warning: {as_single_line(str(message))}", file=sys.stderr)
     else:
         _default_showwarning(message, category, *where, **rest)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def in_one_line(text: str) -> str:
+def as_single_line(text: str) -> str:
     """Return the same with its line ends escaped too."""
     return printable(text).replace("\n", "\\n").replace("\t", " ")
 

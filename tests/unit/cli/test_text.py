@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from core.cli.command import run
-from core.cli.text import in_one_line, printable
+from core.cli.text import as_single_line, printable
 from core.errors import MedWeaveWarning, UserError
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2Jb\r\x9b1mc\u202etxt.\x7f\x00"
@@ -15,7 +15,7 @@ HOSTILE = "a\x1b]0;title\x07\x1b[2Jb\r\x9b1mc\u202etxt.\x7f\x00"
 def test_control_characters_are_shown_and_line_ends_stay():
     assert printable(HOSTILE) == "a\\x1b]0;title\\x07\\x1b[2Jb\\r\\x9b1mc\\u202etxt.\\x7f\\x00"
     assert printable("两个\n\tÜber µm → 3 µm") == "两个\n\tÜber µm → 3 µm"
-    assert in_one_line("one\ntwo\tthree") == "one\\ntwo three"
+    assert as_single_line("one\ntwo\tthree") == "one\\ntwo three"
 
 
 @pytest.mark.parametrize("kind", ["error", "warning", "unforeseen"])

@@ -84,7 +84,7 @@ def test_published_numbers_are_for_paper_only():
     assert (published["guide"].optimiser, published["guide"].weight_decay) == ("adam", 1e-4)
 
 
-def test_all_faults_come_in_one_line(place):
+def test_all_faults_come_as_single_line(place):
     path = shipped_with(place, replace=("solver = ", "solvr = "))
     message = refusal(path)
     assert "unknown key 'recipes.medm2g.sampler.solvr'" in message

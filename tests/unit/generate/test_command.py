@@ -70,7 +70,7 @@ SCALE = "a scale is a number between 0 and 100, or several as in ct=2,mri=4 (see
         ("--solver eular", "command line: solver: "),
     ],
 )
-def test_wrong_settings_are_refused_in_one_line(flags, message):
+def test_wrong_settings_are_refused_as_single_line(flags, message):
     with pytest.raises(UserError) as error:
         sampler(*flags.split())
     assert message in str(error.value)

@@ -308,7 +308,7 @@ def test_stock_denoisers_sample_together(new_context_encoder_of, randomised):
     assert all((first[name] - padded[name]).abs().max() < 1e-4 for name in first), "padding changes nothing"
 
 
-def test_wrong_partners_are_refused_in_one_line(new_output, new_given):
+def test_wrong_partners_are_refused_as_single_line(new_output, new_given):
     outputs = {name: new_output(name) for name in "ab"}
     with pytest.raises(UserError, match="'b' is both given and to be generated"):
         sample(outputs, {"b": new_given("b")})

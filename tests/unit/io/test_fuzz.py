@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import zipfile
 
 import nibabel
@@ -21,6 +22,8 @@ from tests.unit.io.attack import attack
 
 DRAW = np.random.default_rng(0)
 REPORT = "FINDINGS: Small left pleural effusion. The heart is normal.\nIMPRESSION: Effusion, 3 mm. Größe unverändert.\n"
+
+NUM_MUTATIONS = int(os.environ.get("MEDWEAVE_FUZZ", "2500"))  # of each kind of file; make fuzz has 10,000
 
 
 def nifti(folder):
@@ -131,5 +134,5 @@ def test_300_mutations(tmp_path, case):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-def test_10_000_mutations(tmp_path, case):
-    assert 0 < num_read(case, tmp_path, 10_000) < 10_000
+def test_mutated_files_are_read_or_refused(tmp_path, case):
+    assert 0 < num_read(case, tmp_path, NUM_MUTATIONS) < NUM_MUTATIONS

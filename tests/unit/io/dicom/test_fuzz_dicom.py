@@ -1,6 +1,7 @@
 """Mutated DICOM files: a finite sample or one line, soon, and without memory. Seeded; the long run is marked slow."""
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ PhotometricInterpretation ImagePositionPatient ImageOrientationPatient PixelSpac
 RescaleIntercept WindowCenter WindowWidth PixelPaddingValue SeriesInstanceUID Modality ImageType ViewPosition
 PatientOrientation PixelData SpecificCharacterSet PerFrameFunctionalGroupsSequence SegmentationType SegmentSequence
 SegmentNumber ReferencedSegmentNumber MaximumFractionalValue SpacingBetweenSlices CodeValue""".split()
+
+NUM_MUTATIONS = int(os.environ.get("MEDWEAVE_FUZZ", "2500"))  # of each kind of file; make fuzz has 10,000
 
 
 def retagged(content, draw):
@@ -142,7 +145,7 @@ def test_300_mutations(tmp_path, case):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("case", CASES)
-def test_10_000_mutations(tmp_path, case):
+def test_mutated_files_are_read_or_refused(tmp_path, case):
     config, make = CASES[case]
     seeds, path, folder = make(tmp_path)
-    assert attack(config.build(), seeds, path, 10_000, folder, mutations=MUTATIONS) > 300
+    assert attack(config.build(), seeds, path, NUM_MUTATIONS, folder, mutations=MUTATIONS) > 0.03 * NUM_MUTATIONS
