@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from core.config.installation import load_installation
-from core.config.sampler import SamplerChoice
+from core.config.sampler import SamplerChoice, expanded_sampler
 from core.errors import UserError, format_validation_error, unknown_name
 from core.generate.bundle import Bundle, open_bundle
 from core.generate.conditioning import Coupling, route_prompts
@@ -26,6 +26,7 @@ from core.generate.request import (
     shown_samples,
     study_samples,
 )
+from core.generate.sampling_flags import require_weights
 from core.model.study import Study
 from core.preprocess.collate import collate, uncollate
 from core.types import Batch, Sample
@@ -139,6 +140,7 @@ class Model:
         if num < 1 or batch < 1 or seed < 0:
             raise UserError(f"num {num}, batch {batch}, seed {seed}: num and batch are 1 or more, seed 0 or more")
         given = conditions or {}
+        require_weights(prompt_weights or {}, prompts or {})
         request = GenerationRequest(
             outputs=tuple(outputs) if outputs is not None else tuple(n for n in self.outputs if n not in given),
             sampler=self._sampler(sampler),
@@ -174,9 +176,11 @@ class Model:
         if changes.get("solver", "ddim") != "ddim":
             changes = {"eta": 0.0, **changes}
         try:
-            return SamplerChoice.model_validate({**run.model_dump(), **changes})
+            chosen = SamplerChoice.model_validate({**run.model_dump(), **changes})
         except ValidationError as error:
             raise format_validation_error(error, SamplerChoice, "generate") from None
+        config = self.bundle.run.config
+        return expanded_sampler(chosen, self.bundle.run.modalities, config.aliases, config.align.centre)
 
     def embed(self, modality: str, values: InputValue | Sequence[InputValue]) -> np.ndarray:
         """Return the vectors of inputs in the shared space, float32 ``input width``, each of unit norm (method E1).

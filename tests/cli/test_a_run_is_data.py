@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 import core.cli.command
+from core.config.installation import load_installation
+from core.errors import UserError
 from core.generate.__main__ import main
+from core.generate.bundle import open_bundle
 
 SHIPPED = Path(__file__).parents[2] / "registry.toml"
 MARK = "the stranger ran"
@@ -158,6 +161,9 @@ VARIANTS = {
 }
 
 
+READ_BY_TEXT = [name for name in VARIANTS if name.startswith("tokenizer") and name != "tokenizer of a prompt"]
+
+
 @pytest.fixture
 def generated(shared, monkeypatch, capsys):
     """Generates from the shared run as ``python -m`` does, the current folder first on the path: exit code and errors.
@@ -180,6 +186,10 @@ def generated(shared, monkeypatch, capsys):
 def test_nothing_of_it_runs(shared, generated, variant):
     VARIANTS[variant](shared)
     code, errors = generated()
+    if variant in READ_BY_TEXT:  # the run has no text, whose part would read it
+        text = open_bundle(Path("run"), load_installation().catalog.modalities).run.parts("text")
+        with pytest.raises(UserError, match="tokenizer"):
+            text.preprocess.build()
     assert not [path for path in shared.rglob("*") if path.name in ("ran", "unpickled")], errors
     assert "Traceback" not in errors
     assert (shared / "out/0000/toy_grid.toy").is_file() == (code == 0)
