@@ -77,6 +77,7 @@ def train_denoiser(
             training=training,
             steps=training.num_steps(sum(len(target.indices) for target in targets), kind),
             learning_rate=training.learning_rate_of(kind),
+            divided=kind != "tokens",
         )
     )
     return [totals[turn :: len(targets)] for turn in range(len(targets))]

@@ -95,6 +95,7 @@ def train_autoencoder(
             training=training,
             steps=steps,
             learning_rate=training.learning_rate_of(kind),
+            divided=kind != "tokens",
         )
     )
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -98,7 +100,8 @@ class Compute:
 
     def barrier(self) -> None:
         """Wait until all processes have reached this call."""
-        self._accelerator.wait_for_everyone()
+        if self.count > 1:
+            self._accelerator.wait_for_everyone()
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
@@ -116,6 +119,19 @@ class Compute:
             yield
         finally:
             torch.set_num_threads(threads)
+
+    def solo(self) -> Compute:
+        """Return this device with its work to itself: one process, which waits for no other."""
+        alone = copy(self)
+        alone.index, alone.count = 0, 1
+        return alone
+
+    def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors on the device by those of the main process; all processes give the same shapes in order."""
+        if self.count > 1:
+            with torch.no_grad():
+                for tensor in tensors:
+                    dist.broadcast(tensor, src=0)
 
     def forget(self) -> None:
         """Release what was wrapped for a finished stage."""

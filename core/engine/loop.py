@@ -39,6 +39,8 @@ class Stage:
     returns named terms, whose sum is minimised, and metrics for the log. It draws batch and noise of the whole step
     from generators that depend on the step alone, and computes the rows of its shard; so the step number is the
     position in the data. ``whole``: the terms compare all rows with each other, which rules out accumulation.
+    ``divided``: processes on a CPU share each batch; otherwise the main one trains with all threads and the others get
+    its weights, which is faster where a step computes little and has many weights to exchange.
     """
 
     phase: TrainingName
@@ -49,6 +51,7 @@ class Stage:
     steps: int
     learning_rate: float
     whole: bool = False
+    divided: bool = True
 
     @property
     def title(self) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from core.engine.checkpoint import Checkpoints, resume_stage, save_stage
 from core.engine.distributed import Compute
@@ -28,6 +32,17 @@ class Trainer:
         An interrupted stage gives the same losses and weights as an uninterrupted one, bit for bit on the CPU. At the
         end its modules hold the moving average, and its last checkpoint stays until `forget`.
         """
+        compute = self.compute
+        if stage.divided or compute.count == 1 or compute.device.type != "cpu":
+            return self._train(stage)
+        totals = torch.zeros(stage.steps, dtype=torch.float64)
+        with compute.main_alone():
+            if compute.is_main:
+                totals.copy_(torch.tensor(replace(self, compute=compute.solo())._train(stage)))
+            compute.copy_from_main([totals, *_tensors_of(stage)])
+        return totals.tolist()
+
+    def _train(self, stage: Stage) -> list[float]:
         loop = StepLoop(stage, self.compute, self.seed)
         checkpoints = self._checkpoints(stage.title)
         resume_stage(loop, checkpoints, self.log, self.compute)
@@ -60,3 +75,9 @@ class Trainer:
             self.log.write(
                 phase=loop.stage.title, step=loop.step - 1, **{key: float(value) for key, value in loop.row.items()}
             )
+
+
+def _tensors_of(stage: Stage) -> Iterator[Tensor]:
+    """Yield every weight and buffer of a stage."""
+    for module in stage.modules.values():
+        yield from module.eval().state_dict().values()
