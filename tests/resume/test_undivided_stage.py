@@ -13,7 +13,7 @@ STEPS, WIDTH = 5, 4
 
 
 def trained(folder):
-    """Train a layer with batch normalisation in this process; save its tensors and losses. A script of the test."""
+    """Train batch normalisation and a layer in this process; save its tensors and losses. A script of the test."""
     from core.config.registry import load_registry
     from core.engine.distributed import Compute
     from core.engine.loop import Stage
@@ -22,7 +22,7 @@ def trained(folder):
 
     compute = Compute("cpu")
     torch.manual_seed(compute.index)  # processes begin with different weights
-    layer = torch.nn.Sequential(torch.nn.Linear(WIDTH, WIDTH), torch.nn.BatchNorm1d(WIDTH))
+    layer = torch.nn.Sequential(torch.nn.BatchNorm1d(WIDTH), torch.nn.Linear(WIDTH, WIDTH))
     shards = []
 
     def losses(step, shard):
