@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.cli.command import Parser, path, run
@@ -17,9 +18,19 @@ if TYPE_CHECKING:
 def parser() -> Parser:
     """The flags of ``core.check``."""
     flags = Parser(prog="python -m core.check", description=__doc__)
-    flags.add_argument("name", nargs="?", help="a modality or a plugin; without it everything installed is listed")
+    flags.add_argument(
+        "name",
+        nargs="?",
+        help="a modality or a plugin (left out: list what is installed); with --made-by a file",
+    )
     flags.add_argument("--preset", default="tiny", help="the sizes to build (default: tiny)")
     flags.add_argument("--params", action="store_true", help="print the number of parameters of every weight set")
+    flags.add_argument(
+        "--made-by",
+        type=path,
+        metavar="FOLDER",
+        help="say whether NAME, a file, was generated into this folder; exit code 1 where it was not",
+    )
     flags.add_argument("--registry", type=path, help="registry.toml to use instead of the default one")
     return flags
 
@@ -27,6 +38,9 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> None:
     """List, count or check; exit 1 when a check fails."""
     options = parser().parse_args(arguments)
+    if options.made_by is not None:
+        _say_origin(options.name, options.made_by)
+        return
 
     from core.config.installation import load_installation
 
@@ -44,6 +58,18 @@ def main(arguments: Sequence[str]) -> None:
         passed = [_passes(catalog, name, options.preset) for name in names]
         if not all(passed):
             sys.exit(1)
+
+
+def _say_origin(file: str | None, folder: Path) -> None:
+    """Print which generated file this one is a copy of; exit 1 where it is none."""
+    from core.generate.output.made_by import origin_of
+
+    if file is None:
+        raise UserError(f"--made-by {folder}: name the file too: core.check FILE --made-by {folder}")
+    origin = origin_of(Path(file), folder)
+    print(f"{file}: {f'generated as {origin}' if origin else f'not among the studies of {folder}'}")
+    if not origin:
+        sys.exit(1)
 
 
 def listing(catalog: Catalog, sources: Sequence[str]) -> str:

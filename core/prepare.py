@@ -171,6 +171,7 @@ def _request(source: DataSource, options: Namespace, installation: Installation)
         split=(lambda record: split_by_patient([record])[0]) if by_patient else (lambda record: record),
         choose=lambda present: _settings(source, modalities, config.preset, wanted, present),
         keep=not options.audit_only,
+        computed=source.adapter.make is not None,
         workers=options.workers or num_cores(),
         silent=options.quiet,
     )

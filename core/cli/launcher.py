@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from core.model.hub import push
     from core.model.model import Model, OutputDescription, SamplingStep, load
     from core.model.study import Study
 
@@ -27,11 +28,13 @@ COMMANDS = {
     "train": "train a model along a flow",
     "generate": "write synthetic studies with a trained run",
     "prepare": "audit a data set, and store its samples as training reads them",
+    "export": "write a trained run as a bundle that may be passed on",
     "check": "list plugins and modalities; run the contract's checks on one",
 }
 _MODULES = {"generate": "core.generate.__main__"}
 _HOME = {
     "load": "core.model.model",
+    "push": "core.model.hub",
     "Model": "core.model.model",
     "OutputDescription": "core.model.model",
     "SamplingStep": "core.model.model",
@@ -40,7 +43,7 @@ _HOME = {
 }
 _MARK = b'"""MedWeave'
 
-__all__ = ["Model", "OutputDescription", "SamplingStep", "Study", "load"]
+__all__ = ["Model", "OutputDescription", "SamplingStep", "Study", "load", "push"]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ from core.contract.modality import (
     DatasetAdapter,
     MetricSpec,
     Modality,
+    PackagedModel,
     PartConfig,
     Parts,
     Shared,
@@ -59,6 +60,7 @@ class Catalog:
     modalities: Mapping[str, Modality] = field(default_factory=dict)
     datasets: Mapping[str, DatasetAdapter] = field(default_factory=dict)
     metrics: tuple[MetricSpec, ...] = ()
+    models: Mapping[str, PackagedModel] = field(default_factory=dict)
     owner: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -153,6 +155,7 @@ class _Offer:
     modalities: Sequence[Modality] = ()
     datasets: Sequence[DatasetAdapter] = ()
     metrics: Sequence[MetricSpec] = ()
+    models: Sequence[PackagedModel] = ()
 
 
 def _load(plugin: Plugin, reserved: Collection[str]) -> _Offer:
@@ -205,7 +208,7 @@ def _cause(plugin: Plugin, error: BaseException) -> str:
 
 def _require_valid(offered: Mapping[str, Sequence[Any]], reserved: Collection[str]) -> None:
     """Raise `PluginError` where what a plugin offers has a wrong type, name, contract version or preset."""
-    for hook, kind in zip(HOOKS, (Modality, DatasetAdapter, MetricSpec), strict=True):
+    for hook, kind in zip(HOOKS, (Modality, DatasetAdapter, MetricSpec, PackagedModel), strict=True):
         for item in offered[hook]:
             if not isinstance(item, kind):
                 raise PluginError(
@@ -280,9 +283,15 @@ def _require_valid_part(label: str, config: Any) -> None:
 def _merge(offers: Sequence[_Offer]) -> Catalog:
     modalities: dict[str, Modality] = {}
     datasets: dict[str, DatasetAdapter] = {}
+    models: dict[str, PackagedModel] = {}
     owner: dict[str, str] = {}
     for offer in offers:
-        for target, items, what in ((modalities, offer.modalities, "modality"), (datasets, offer.datasets, "data set")):
+        kinds = (
+            (modalities, offer.modalities, "modality"),
+            (datasets, offer.datasets, "data set"),
+            (models, offer.models, "model"),
+        )
+        for target, items, what in kinds:
             for item in items:
                 key = f"{what} {item.name}"
                 if item.name in target:
@@ -297,5 +306,6 @@ def _merge(offers: Sequence[_Offer]) -> Catalog:
         modalities=modalities,
         datasets=datasets,
         metrics=tuple(metric for offer in offers for metric in offer.metrics),
+        models=models,
         owner={key.partition(" ")[2]: name for key, name in owner.items() if key.startswith("modality ")},
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pluggy
 
-from core.contract.modality import DatasetAdapter, MetricSpec, Modality
+from core.contract.modality import DatasetAdapter, MetricSpec, Modality, PackagedModel
 
 PROJECT = "medweave"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -26,3 +26,8 @@ def register_datasets() -> Sequence[DatasetAdapter]:  # type: ignore[empty-body]
 @hookspec
 def register_metrics() -> Sequence[MetricSpec]:  # type: ignore[empty-body]
     """Return the measures that relate two modalities; those of one modality stand in ``Modality.metrics``."""
+
+
+@hookspec
+def register_models() -> Sequence[PackagedModel]:  # type: ignore[empty-body]
+    """Return the trained models that the plugin brings along."""

@@ -105,6 +105,18 @@ class Parts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackagedModel:
+    """A trained model that a plugin brings along, in its package.
+
+    ``folder``: a bundle that ``core.export`` has written. Its data must allow everybody to pass it on.
+    """
+
+    name: str
+    title: str
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class MetricSpec:
     """A measure of two ``sets`` of samples, of ``pairs`` of them, or of each ``single`` sample."""
 
@@ -166,6 +178,8 @@ class DatasetAdapter:
     ``measurements_of(record)`` gives measurements of a study's anatomy, such as the width of the thorax, by name and in
     any unit, without those that are unknown. It reads tables or parameters, never pixels. Measures train readers of
     images on them, and compare what is read on two outputs of one study.
+
+    ``weights_may_be_shared``: whether the ``licence`` lets anybody pass weights on that were trained on the data.
     """
 
     name: str
@@ -179,6 +193,7 @@ class DatasetAdapter:
     details_of: Callable[[str], Mapping[str, int]] | None = None
     measurements_of: Callable[[Record], Mapping[str, float]] | None = None
     dicom: Callable[..., None] | None = None
+    weights_may_be_shared: bool = False
 
     def write_dicom(self, root: Path, out: Path, patients: int, **options: Any) -> None:
         """Call ``dicom``; `UserError` for a data set that has none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
@@ -61,7 +61,8 @@ def gather_cohort(run: Run, registry: Registry, datasets: Mapping[str, DatasetAd
         for source in sources
         for record in records_of(source, run, prepared.get(source.name), partial(drop, source))
     ]
-    studies = partial(_studies, run, readers=readers, prepared=prepared)
+    collected = frozenset(source.name for source in sources if source.adapter.make is None)
+    studies = partial(_studies, run, readers=readers, prepared=prepared, collected=collected)
     training, held_out = (studies(records, split=split) for split in ("train", "validation"))
     test = studies(_measured(records), split="test")
     _require_data(run, training)
@@ -117,11 +118,12 @@ def _studies(
     *,
     readers: Mapping[tuple[str, str], PartConfig],
     prepared: Mapping[str, PreparedSamples],
+    collected: Collection[str],
     split: str,
 ) -> Studies:
     chosen = [record for record in records if record.split == split]
     parts = {name: run.parts(name) for name in run.flows.union.modalities}
-    return Studies(chosen, [run.visible(record) for record in chosen], parts, readers, prepared)
+    return Studies(chosen, [run.visible(record) for record in chosen], parts, readers, prepared, collected)
 
 
 def _require_data(run: Run, training: Studies) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from copy import copy
 from hashlib import blake2b
 from itertools import chain
@@ -30,7 +30,8 @@ class Studies:
     """Records whose files are read and preprocessed on first use.
 
     ``visible`` gives, per record, the modalities that may be seen (disjoint pools hide the rest). Of several files of
-    one modality in a study the first is used. ``readers`` maps a data set and a modality to the reader that replaces
+    one modality in a study the first is used. ``collected``: data sets that are not computed, where a generated file is
+    worth a warning. ``readers`` maps a data set and a modality to the reader that replaces
     that of the modality. ``prepared`` maps a data set to the samples that ``core.prepare`` left; they stay on disk, and
     memory does not grow with their number.
     """
@@ -42,11 +43,13 @@ class Studies:
         parts: Mapping[str, Parts],
         readers: Mapping[tuple[str, str], PartConfig] | None = None,
         prepared: Mapping[str, PreparedSamples] | None = None,
+        collected: Collection[str] = (),
     ) -> None:
         self.records, self.visible, self.parts, self.readers = records, visible, parts, dict(readers or {})
         self._built: dict[tuple[str, str], Any] = {}
         self._samples: dict[tuple[str, int], Sample] = {}
         self._prepared = dict(prepared or {})
+        self._collected = set(collected)  # until one of their files was seen to be generated
         self._counted: set[tuple[str, int]] = set()  # prepared texts that were cut
         self.cut: dict[str, int] = {}  # by modality, how many texts were longer than the networks read
 
@@ -146,8 +149,11 @@ class Studies:
         rows = F.normalize(rows, dim=1)
         return (rows @ rows.T).masked_fill(self.same_text_mask(names, indices, labels=False), 1.0)
 
-    def fingerprint(self, name: str) -> str:
-        """Return a hash of the visible files of one modality: their names, sizes, times, first and last bytes."""
+    def fingerprint(self, name: str, *, times: bool = True) -> str:
+        """Return a hash of the visible files of one modality: their names, sizes, first and last bytes.
+
+        With ``times`` it changes too when a file is written again or copied.
+        """
         digest = blake2b(digest_size=16)
         digest.update(repr([(key, reader) for key, reader in self.readers.items() if key[1] == name]).encode())
         for index in self.indices_with(name):
@@ -157,7 +163,9 @@ class Studies:
                 digest.update(encoded(record.texts[name]))
             else:
                 file = record.files[name][0]
-                digest.update(head_tail_bytes(file) + time_hash(file).to_bytes(8, "big"))
+                digest.update(head_tail_bytes(file))
+                if times:
+                    digest.update(time_hash(file).to_bytes(8, "big"))
         return digest.hexdigest()
 
     def _group_keys(
@@ -210,7 +218,15 @@ class Studies:
         record = self.records[index]
         if name in record.texts:
             return Sample(modality=name, data=self._selected_text(record, name))
-        return self._reader(record.dataset, name).read(record.files[name][0])
+        sample = self._reader(record.dataset, name).read(record.files[name][0])
+        if sample.meta.get("synthetic") and record.dataset in self._collected:
+            self._collected.discard(record.dataset)
+            message = (
+                f"data set '{record.dataset}': the {name} of study '{record.study}' says that it was generated, and so"
+                " may others: figures that are measured on them are not of patients (core.prepare lists all)"
+            )
+            warnings.warn(MedWeaveWarning(message), stacklevel=2)
+        return sample
 
     def _selected_text(self, record: Record, name: str) -> str:
         """Return what the reader selects of a text in a table, where it can select."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.evaluate.table import MetricRow
 from core.evaluate.test_set import TestSet
-from core.generate.contact_sheet import contact_sheet, write_sheet
+from core.generate.output.contact_sheet import contact_sheet, write_sheet
 from core.preprocess.collate import uncollate
 from core.types import Batch, Sample
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import gc
 import warnings
-from argparse import RawDescriptionHelpFormatter
+from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,14 @@ from core.errors import MedWeaveWarning, UserError
 from core.generate.sampling_flags import add_sampling_flags, require_weights, sampler_with
 
 if TYPE_CHECKING:
+    from core.engine.workers import Workers
     from core.generate.bundle import Bundle
+    from core.generate.request import GenerationRequest
 
 
 _FORMER_FLAGS = {"--given": "--condition", "--couple": "--coupling", "--scale": "--guidance-scale"}
 _MOST = 1_000_000  # studies in one folder
+_MOST_WORKERS = 512
 
 
 def parser() -> Parser:
@@ -43,9 +47,27 @@ def parser() -> Parser:
         "--condition", action="append", default=[], metavar="MODALITY=FILE", help="a part of the study, repeatable"
     )
     flags.add_argument("--output", help="modalities to generate, comma-separated (default: all outputs of the run)")
-    flags.add_argument("--num", type=int, default=4, help="number of studies (default: 4)")
+    flags.add_argument(
+        "--table", type=path, metavar="FILE", help="a request per row, .csv or .jsonl; failed rows are listed"
+    )
+    flags.add_argument("--shard", metavar="NUMBER/COUNT", help="generate one part of the table alone, e.g. 2/4")
+    flags.add_argument(
+        "--merge",
+        type=path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="take over what a shard has made",
+    )
+    flags.add_argument("--workers", type=int, help="processes that share a table (default: one per core, on a GPU one)")
+    flags.add_argument("--cluster", metavar="ADDRESS", default="", help="a Dask scheduler whose workers share a table")
+    flags.add_argument("--num", type=int, help="number of studies (default: 4; of a table, 1 for each row)")
     flags.add_argument("--out", type=path, required=True, help="folder for the studies and the contact sheet")
-    flags.add_argument("--run", type=path, help="the run folder (default: that of the default recipe and preset)")
+    flags.add_argument(
+        "--run",
+        type=path,
+        help="the run folder, or a packaged model's name (default: the run of the default recipe)",
+    )
     flags.add_argument("--seed", type=int, default=0, help="one number decides every draw (default: 0)")
     add_sampling_flags(flags)
     flags.add_argument(
@@ -78,47 +100,125 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> None:
     """Parse, open the run, generate, write."""
     options = parser().parse_args(arguments)
-    for name in ("num", "batch"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} {getattr(options, name)}: must be 1 or more")
-    if options.seed < 0:
-        raise UserError(f"--seed {options.seed}: must be 0 or more")
-    if options.num > _MOST:
-        raise UserError(f"--num {options.num}: at most {_MOST} in one folder; use several, each with its own --seed")
+    _require_sense(options)
 
     from core.config.installation import load_installation
-    from core.generate.bundle import open_bundle
+    from core.engine.progress import say
+    from core.generate.sources import default_model, model_folder, open_model
 
     installation = load_installation(options.registry)
     registry, catalog = installation.registry, installation.catalog
-    folder = options.run or Path("runs") / f"{registry.default_recipe}-{registry.default_preset}"
-    bundle = open_bundle(folder, catalog.modalities, catalog.broken, options.device)
-    installation.warn_of_broken_plugins()  # the run needs none of them, or open_bundle would have stopped
+    if options.run is None:
+        default = Path("runs") / f"{registry.default_recipe}-{registry.default_preset}"
+        folder, packaged = default_model(default, catalog.models)
+        if packaged:
+            say(f"no run in {default} yet: the model '{packaged}' of the package is used")
+    else:
+        folder = model_folder(options.run, catalog.models)
+    bundle = open_model(folder, catalog, options.device)
+    installation.warn_of_broken_plugins()  # the run needs none of them, or open_model would have stopped
 
-    from core.generate.output_folder import SHEET
-    from core.generate.request import GenerationRequest
+    if options.table is not None:
+        _generate_table(bundle, options)
+    else:
+        _generate(bundle, options)
+
+
+def _require_sense(options: Namespace) -> None:
+    """Raise `UserError` for numbers out of range, and for flags that do not go together."""
+    for name in ("num", "batch"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: must be 1 or more")
+    if options.seed < 0:
+        raise UserError(f"--seed {options.seed}: must be 0 or more")
+    if options.num is not None and options.num > _MOST:
+        raise UserError(f"--num {options.num}: at most {_MOST} in one folder; use several, each with its own --seed")
+    of_rows = ("prompt", "negative_prompt", "condition", "prompt_weight", "num")
+    given = [name.replace("_", "-") for name in of_rows if getattr(options, name)]
+    if options.table is not None and given:
+        raise UserError(f"--{given[0]}: stands in the table, as a column of its own; leave it out of the command")
+    if options.workers is not None and not 1 <= options.workers <= _MOST_WORKERS:
+        raise UserError(f"--workers {options.workers}: give 1 to {_MOST_WORKERS}")
+    for name in ("shard", "merge", "workers", "cluster"):
+        if options.table is None and getattr(options, name):
+            raise UserError(f"--{name}: goes with --table; name the table too")
+    if options.shard and options.merge:
+        raise UserError("--merge: takes all shards together; leave --shard out")
+
+
+def _generate(bundle: Bundle, options: Namespace) -> None:
+    from core.generate.output.folder import SHEET
     from core.generate.write import write_studies
 
     prompts, given = _named_values("--prompt", options.prompt), _named_values("--condition", options.condition)
     require_weights(options.prompt_weight, prompts)
-    requested = options.output.split(",") if options.output is not None else None
-    outputs, config = _outputs(bundle, requested, tuple(given)), bundle.run.config
-    request = GenerationRequest(
-        outputs=outputs,
+    request = replace(
+        _request(bundle, options, tuple(given)),
         prompts=prompts,
         negative=_named_values("--negative-prompt", options.negative_prompt),
         prompt_weights=options.prompt_weight,
         given=given,
-        num=options.num,
+        num=4 if options.num is None else options.num,
+    )
+    write_studies(bundle, request, options.out, format=options.format, overwrite=options.overwrite)
+    print(f"{_studies(request.num)} ({', '.join(request.outputs)}) in {options.out}; see {SHEET} there")
+
+
+def _generate_table(bundle: Bundle, options: Namespace) -> None:
+    from core.generate.output.folder import FAILURES, SHEET
+    from core.generate.table.plan import Shard
+    from core.generate.table.read import read_table
+    from core.generate.table.write import TableCommand, write_table
+
+    shard = Shard() if options.shard is None else Shard.parse(options.shard)
+    table = read_table(options.table, bundle.run.flows.union.modalities)
+    command = TableCommand(
+        table=table,
+        common=_request(bundle, options, table.given),
+        format=options.format,
+        shard=shard,
+        merged=options.merge,
+        registry=options.registry,
+    )
+    failures = write_table(bundle, command, options.out, _workers(bundle, options), overwrite=options.overwrite)
+    total = sum(map(len, command.batches()))
+    if failures:
+        first = failures[0]
+        raise UserError(
+            f"{len(failures)} rows or studies of {options.table} failed, see {options.out / FAILURES}; the first: line"
+            f" {first.line}, {first.study}: {first.reason}; correct them and repeat the command: it makes these alone"
+        )
+    print(f"{_studies(total)} ({', '.join(command.common.outputs)}) in {options.out}; see {SHEET} there")
+
+
+def _workers(bundle: Bundle, options: Namespace) -> Workers:
+    from core.engine.workers import Workers, num_cores
+
+    on_cpu = bundle.networks.compute.device.type == "cpu"
+    return Workers(options.workers or (num_cores() if on_cpu else 1), options.cluster)
+
+
+def _request(bundle: Bundle, options: Namespace, given: Sequence[str]) -> GenerationRequest:
+    """Return what the flags say for all studies, without inputs."""
+    from core.generate.request import GenerationRequest
+
+    requested = options.output.split(",") if options.output is not None else None
+    outputs, config = _outputs(bundle, requested, given), bundle.run.config
+    return GenerationRequest(
+        outputs=outputs,
+        prompts={},
+        given={},
         seed=options.seed,
         batch=options.batch,
         coupling=options.coupling,
         keep_prompt=options.keep_prompt,
         sampler=sampler_with(config.sampler, options, outputs, config.aliases),
     )
-    write_studies(bundle, request, options.out, format=options.format, overwrite=options.overwrite)
-    written = "1 study" if request.num == 1 else f"{request.num} studies"
-    print(f"{written} ({', '.join(request.outputs)}) in {options.out}; see {SHEET} there")
+
+
+def _studies(number: int) -> str:
+    return "1 study" if number == 1 else f"{number} studies"
 
 
 def _coupling(value: str) -> str:

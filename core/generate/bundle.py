@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,9 @@ from core.nn.attention import usable
 from core.preprocess.collate import empty_input
 from core.types import LatentSpec, Prompt
 
+BUNDLE = "bundle.json"  # in a folder that `core.export` has written
+BUNDLE_VERSION = 1
+
 
 class CouplingDecision(NamedTuple):
     """Whether ``receiver`` reads the context of ``sender`` by default, decided on validation studies (method F4)."""
@@ -37,10 +41,15 @@ class CouplingDecision(NamedTuple):
 
 
 class Bundle:
-    """The networks of a run by modality and part: built on first use, with trained weights where a stage left them."""
+    """The networks of a run by modality and part: built on first use, with trained weights where a stage left them.
 
-    def __init__(self, run: Run, networks: Networks) -> None:
-        self.run, self.networks = run, networks
+    ``findings_of``: the labeller of the data that the run was trained on, where they have one.
+    """
+
+    def __init__(
+        self, run: Run, networks: Networks, findings_of: Callable[[str], Mapping[str, int]] | None = None
+    ) -> None:
+        self.run, self.networks, self.findings_of = run, networks, findings_of
 
     def part(self, modality: str, part: str) -> Any:
         """Return the network of a part of a modality."""
@@ -200,6 +209,7 @@ def open_bundle(
     Raises `UserError` where it is no run folder, no stage is finished, or its modalities are not installed.
     """
     config = read_config(folder)
+    _require_known_version(folder)
     run = start_run(config, modalities, broken)
     progress = read_progress(folder)
     if progress is None:
@@ -208,6 +218,22 @@ def open_bundle(
     require_recorded_weights(progress, folder)
     compute = Compute(device, usable(config.attention, resolve_device(device)))
     return Bundle(run, Networks(run.weight_sets, homes, folder, config.seed, compute))
+
+
+def _require_known_version(folder: Path) -> None:
+    """Raise `UserError` for a bundle that a later version has written, or whose description is damaged."""
+    path = folder / BUNDLE
+    if not path.is_file():
+        return
+    try:
+        version = json.loads(path.read_text(encoding="utf-8"))["bundle"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: is damaged ({type(error).__name__}); copy the bundle again") from error
+    if version != BUNDLE_VERSION:
+        raise UserError(
+            f"{path}: is a bundle of version {str(version)[:20]}, this MedWeave reads version {BUNDLE_VERSION}; install"
+            " a later medweave"
+        )
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -13,11 +13,13 @@ import numpy as np
 from core.contract.modality import Parts, Reader
 from core.errors import MedWeaveWarning, UserError
 from core.generate.bundle import Bundle
+from core.generate.reading import HINT, split_choice, with_choice
 from core.preprocess.collate import collate
 from core.types import Batch, DataFile, FileRef, Geometry, Sample, file_ref, path_on_disk
 
 InputValue = str | Path | np.ndarray | Sample
 _SHOWN = 60  # characters of a value in a message
+DIGEST = "sha256:"  # how a file or array is shown
 _ENDS = 2  # tokens of a canonical text that stand for its begin and end
 _SETTING = re.compile(r"\bset \w+ = ")  # how an error of a reader names one
 
@@ -37,6 +39,7 @@ class InputBatch:
 def read_input(bundle: Bundle, flag: str, name: str, value: InputValue, *, keep: bool) -> InputBatch:
     """Read a file, or take data or a text as they are.
 
+    A path may say which slice or series is meant (`core.generate.reading`).
     ``keep``: the text of a file is shown in place of its SHA-256. An array is in original units, with or without its
     channel axis, on the modality's default grid (`DataSpec.default_geometry`); a `Sample` brings its own.
     """
@@ -47,13 +50,15 @@ def read_input(bundle: Bundle, flag: str, name: str, value: InputValue, *, keep:
     parts = bundle.run.parts(name)
     if parts.reader is None or parts.preprocess is None:
         raise UserError(f"modality '{name}' cannot be read at preset '{bundle.run.config.preset}'; leave it out")
-    reader: Reader = parts.reader.build()
-    if parts.data.kind == "tokens" and not is_file(value):
-        _require_no_path(flag, name, value, reader)
+    file, choice = split_choice(value)
+    if parts.data.kind == "tokens" and not is_file(file):
+        _require_no_path(flag, name, value, parts.reader.build())
         sample, shown = Sample(modality=name, data=value), value
     else:
-        sample = _read(reader, flag, name, value)
-        shown = sample.data if keep and isinstance(sample.data, str) else _digest(file_ref(Path(value)))
+        config = with_choice(parts.reader, choice, f"{flag} {name}={file}") if choice else parts.reader
+        sample = _read(config.build(), flag, name, file)
+        is_shown = keep and isinstance(sample.data, str)
+        shown = str(sample.data) if is_shown else _digest(file_ref(Path(file))) + choice
     canonical = _canonical(flag, sample, value, parts)
     if cut := int(canonical.meta.get("cut_tokens", 0)):
         read = str(parts.preprocess.build().invert(canonical).data)
@@ -63,7 +68,7 @@ def read_input(bundle: Bundle, flag: str, name: str, value: InputValue, *, keep:
 
 
 def _existing(flag: str, name: str, path: Path) -> str:
-    if not path_on_disk(file_ref(path)).exists():
+    if not path_on_disk(file_ref(Path(split_choice(str(path))[0]))).exists():
         raise UserError(f"{flag} {name}={path}: no such file; correct the path")
     return str(path)
 
@@ -80,7 +85,7 @@ def _of_data(bundle: Bundle, flag: str, name: str, value: np.ndarray | Sample) -
     digest = hashlib.sha256(f"{sample.data.dtype} {sample.data.shape}".encode())
     digest.update(np.ascontiguousarray(sample.data).tobytes())
     batch = collate([canonical], parts.data)
-    return InputBatch(batch=batch, shown=f"sha256:{digest.hexdigest()}", geometry=sample.geometry)
+    return InputBatch(batch=batch, shown=f"{DIGEST}{digest.hexdigest()}", geometry=sample.geometry)
 
 
 def _sample_of(flag: str, name: str, value: np.ndarray, parts: Parts) -> Sample:
@@ -115,10 +120,7 @@ def _read(reader: Reader, flag: str, name: str, value: str) -> Sample:
     except UserError as error:
         if not _SETTING.search(str(error)):
             raise
-        raise UserError(
-            f"{error}; for {flag} {name} the settings of the run hold and no others: give a file that needs none (of a"
-            " volume, the file of one slice)"
-        ) from error
+        raise UserError(f"{error}; or, for {flag} {name}, {HINT}") from error
 
 
 def is_file(value: str) -> bool:
@@ -168,4 +170,4 @@ def _digest(file: DataFile) -> str:
     digest = hashlib.sha256(str(tuple(file.member)).encode() if isinstance(file, FileRef) else b"")
     for entry in files:
         digest.update(entry.read_bytes())
-    return f"sha256:{digest.hexdigest()}"
+    return f"{DIGEST}{digest.hexdigest()}"

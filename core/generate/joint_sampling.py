@@ -98,7 +98,7 @@ def sample_jointly(
     outputs: Mapping[str, Output],
     given: Mapping[str, Given],
     *,
-    seed: int,
+    seed: int | Sequence[int],
     indices: Sequence[int],
     sampler: SamplerChoice,
     partners: CouplingGraph | None = None,
@@ -109,9 +109,10 @@ def sample_jointly(
     """Return the scaled latents of all outputs, ``batch channel *space`` by name (method E16).
 
     ``indices`` number the samples, the rows of every conditioning and given latent: noise of sample ``i`` depends on
-    (seed, i, name, step) alone (method F6). ``partners`` by output, all where left out; an output that it does not
-    name has none. ``partner_rows``: per row, the row whose partners it reads. Each output brings its guidance, that of
-    ``sampler`` is not used. ``diffusion``: that which the denoisers were trained in, the papers' where left out.
+    (seed, i, name, step) alone (method F6); ``seed`` is one, or one per row. ``partners`` by output, all where left
+    out; an output that it does not name has none. ``partner_rows``: per row, the row whose partners it reads. Each
+    output brings its guidance, that of ``sampler`` is not used. ``diffusion``: that which the denoisers were trained
+    in, the papers' where left out.
     ``watch`` is called after every step.
 
     Raises `UserError` for partners that do not take part, and for numbers of rows that differ.
@@ -284,13 +285,19 @@ def _require_rows(outputs: Mapping[str, Output], given: Mapping[str, Given], row
         raise UserError(f"joint sampling of {rows} samples: {shown}; give every output and partner {rows} rows")
 
 
-def sample_noise(seed: int, indices: Sequence[int], flow: str, step: int | str, shape: Sequence[int]) -> Tensor:
+def sample_noise(
+    seed: int | Sequence[int], indices: Sequence[int], flow: str, step: int | str, shape: Sequence[int]
+) -> Tensor:
     """Return Gaussian noise ``batch *shape``; that of sample ``i`` depends on (seed, i, flow, step) alone (method F6).
 
-    Drawn in float32 on the CPU, so that one seed is one noise on every device.
+    ``seed``: one for all rows, or one per row. Drawn in float32 on the CPU, so that one seed is one noise on every
+    device.
     """
-    rows = [torch.randn(*shape, generator=make_generator(seed, "generate", index, flow, step)) for index in indices]
-    return torch.stack(rows)
+    seeds = [seed] * len(indices) if isinstance(seed, int) else seed
+    generators = [
+        make_generator(each, "generate", index, flow, step) for each, index in zip(seeds, indices, strict=True)
+    ]
+    return torch.stack([torch.randn(*shape, generator=generator) for generator in generators])
 
 
 def shared_schedule(steps: int, schedule: NoiseSchedule | None = None, spacing: Spacing = "trailing") -> Tensor:

@@ -25,9 +25,10 @@ from core.types import Batch, Conditioning, Geometry, Prompt, Sample
 class BatchRequest:
     """What to generate in one batch.
 
-    ``graph`` names the outputs and says which input reaches which. ``prompts`` and ``given`` are batches by modality,
-    row ``i`` of each for sample ``indices[i]``: a prompt describes a study, a ``negative`` one stands for the null
-    prompt, and a given modality is part of the study and takes part as a clean partner (method E6, F3).
+    ``graph`` names the outputs and says which input reaches which. ``seed``: one, or one per row. ``prompts`` and
+    ``given`` are batches by modality, row ``i`` of each for sample ``indices[i]``: a prompt describes a study, a
+    ``negative`` one stands for the null prompt, and a given modality is part of the study and takes part as a clean
+    partner (method E6, F3).
     ``prompt_weights`` by modality, 1 where left out (method E4). ``partner_rows``: per row, the row whose partners it
     reads; with another patient's rows, what is left of coherence is its floor. ``watch`` is called after every step
     of the outputs that are sampled together; those that are finished first have steps of their own.
@@ -35,7 +36,7 @@ class BatchRequest:
 
     graph: ConditioningGraph
     indices: Sequence[int]
-    seed: int = 0
+    seed: int | Sequence[int] = 0
     prompts: Mapping[str, Batch] = field(default_factory=dict)
     negative: Mapping[str, Batch] = field(default_factory=dict)
     prompt_weights: Mapping[str, float] = field(default_factory=dict)

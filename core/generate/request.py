@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ from core.generate.inputs import InputBatch, InputValue, read_input
 from core.generate.joint_sampling import Watch
 from core.generate.networks import read_progress, require_recorded_weights
 from core.generate.pipeline import BatchRequest, decoded, encoded_prompt, generate_latents, require_output, restored
-from core.preprocess.collate import uncollate
+from core.preprocess.collate import collate, uncollate
 from core.types import Batch, Provenance, Sample
 
 _PACKAGES = ("medweave", "torch", "diffusers", "monai")
@@ -72,10 +73,19 @@ class ResolvedRequest:
     weights: str
 
 
-def resolve_request(bundle: Bundle, request: GenerationRequest) -> ResolvedRequest:
+@dataclass(frozen=True, eq=False)
+class StudyRequest:
+    """One study of a request: number ``index`` of its ``num``."""
+
+    resolved: ResolvedRequest
+    index: int
+
+
+def resolve_request(bundle: Bundle, request: GenerationRequest, weights: str | None = None) -> ResolvedRequest:
     """Read the inputs of a request and decide what reaches which output.
 
-    Raises `UserError` for whatever is wrong with it, before the first step.
+    ``weights``: `weights_name` of the bundle, computed where left out. Raises `UserError` for whatever is wrong with
+    the request, before the first step.
     """
     _require_modalities(bundle, request)
     prompts, negative, given = (
@@ -105,25 +115,40 @@ def resolve_request(bundle: Bundle, request: GenerationRequest) -> ResolvedReque
         given=given,
         graph=(acting := with_guidance(graph, request.sampler)),
         inputs=acting.inputs(),
-        weights=_weights(bundle),
+        weights=weights_name(bundle) if weights is None else weights,
     )
 
 
-def generate_batches(resolved: ResolvedRequest, indices: Sequence[int], watch: Watch | None = None) -> dict[str, Batch]:
-    """Return the canonical batches of the studies with these numbers; ``watch`` is called after every step."""
-    bundle, request, rows = resolved.bundle, resolved.request, len(indices)
+def generate_batches(studies: Sequence[StudyRequest], watch: Watch | None = None) -> dict[str, Batch]:
+    """Return the canonical batches of studies that are computed together; ``watch`` is called after every step.
+
+    Their requests may differ in inputs and seed, and in nothing else (`computed_together`).
+    """
+    resolved = studies[0].resolved
+    bundle, request = resolved.bundle, resolved.request
     batch_request = BatchRequest(
         graph=resolved.graph,
-        indices=indices,
-        seed=request.seed,
-        prompts={name: _repeated(prompt.batch, rows) for name, prompt in resolved.prompts.items()},
-        negative={name: _repeated(prompt.batch, rows) for name, prompt in resolved.negative.items()},
+        indices=[study.index for study in studies],
+        seed=[study.resolved.request.seed for study in studies],
+        prompts={name: _rows(bundle, [study.resolved.prompts[name] for study in studies]) for name in resolved.prompts},
+        negative={
+            name: _rows(bundle, [study.resolved.negative[name] for study in studies]) for name in resolved.negative
+        },
         prompt_weights=request.prompt_weights,
-        given={name: _repeated(condition.batch, rows) for name, condition in resolved.given.items()},
+        given={name: _rows(bundle, [study.resolved.given[name] for study in studies]) for name in resolved.given},
         watch=watch,
     )
     latents = generate_latents(bundle, batch_request, request.sampler)
     return {name: decoded(bundle, name, latent) for name, latent in latents.items()}
+
+
+def computed_together(first: ResolvedRequest, second: ResolvedRequest) -> bool:
+    """Return whether studies of both requests can be rows of one batch."""
+    return (first.graph, first.request.sampler, first.request.prompt_weights) == (
+        second.graph,
+        second.request.sampler,
+        second.request.prompt_weights,
+    ) and all(getattr(first, kind).keys() == getattr(second, kind).keys() for kind in ("prompts", "negative", "given"))
 
 
 def study_samples(resolved: ResolvedRequest, batches: Mapping[str, Batch], row: int) -> dict[str, Sample]:
@@ -144,30 +169,44 @@ def shown_samples(samples: Mapping[str, Sample], batches: Mapping[str, Batch], r
 
 def provenance_of(resolved: ResolvedRequest, index: int, output: str | None = None) -> Provenance:
     """Return how an output of study ``index`` was made, with the inputs that it depends on; without one, with all."""
-    request, config = resolved.request, resolved.bundle.run.config
-    settings = {**request.sampler.model_dump(), "coupling": request.coupling, "prompt_weights": request.prompt_weights}
     inputs = _inputs(resolved)
     read = inputs if output is None else [name for name in inputs if name in resolved.inputs[output]]
-    return Provenance(
-        model=config.run.resolve().name,
-        recipe=config.recipe,
-        prompts={name: inputs[name].shown for name in read},
-        seed=request.seed,
-        index=index,
-        sampling={key: _shown(value) for key, value in settings.items()},
-        versions={
-            **package_versions(_PACKAGES),
-            "weights": resolved.weights,
-            "order": _inputs_digest(resolved),
-        },
+    common = _provenance(resolved.bundle, resolved.request, resolved.weights)
+    versions = {**common.versions, "order": _inputs_digest(resolved)}
+    return common.model_copy(
+        update={"prompts": {name: inputs[name].shown for name in read}, "index": index, "versions": versions}
     )
 
 
-def _require_modalities(bundle: Bundle, request: GenerationRequest) -> None:
-    if not request.outputs:
+def common_provenance(bundle: Bundle, request: GenerationRequest) -> dict[str, Any]:
+    """Return what the provenance of all studies of a table has in common, as JSON."""
+    left_out = {"index", "prompts"}
+    return _provenance(bundle, request, weights_name(bundle)).model_dump(mode="json", exclude=left_out)
+
+
+def _provenance(bundle: Bundle, request: GenerationRequest, weights: str) -> Provenance:
+    config = bundle.run.config
+    settings = {**request.sampler.model_dump(), "coupling": request.coupling, "prompt_weights": request.prompt_weights}
+    return Provenance(
+        model=config.run.resolve().name,
+        recipe=config.recipe,
+        seed=request.seed,
+        sampling={key: _shown(value) for key, value in settings.items()},
+        versions={**package_versions(_PACKAGES), "weights": weights},
+    )
+
+
+def require_outputs(bundle: Bundle, outputs: Sequence[str]) -> None:
+    """Raise `UserError` where there is no output, or the run has no trained denoiser of one."""
+    if not outputs:
         raise UserError("nothing is left to generate: every modality of the run is given; name --output")
-    for name in request.outputs:
+    for name in outputs:
         require_output(bundle, name)
+
+
+def _require_modalities(bundle: Bundle, request: GenerationRequest) -> None:
+    require_outputs(bundle, request.outputs)
+    for name in request.outputs:
         if name in request.given:
             raise UserError(f"'{name}' is both given and to be generated; leave it out of --condition or of --output")
     for name in (*request.prompts, *request.negative, *request.given):
@@ -186,8 +225,14 @@ def _inputs(resolved: ResolvedRequest) -> dict[str, InputBatch]:
     return {**resolved.prompts, **negative, **given}
 
 
-def _repeated(batch: Batch, rows: int) -> Batch:
-    return batch[torch.zeros(rows, dtype=torch.long)]
+def _rows(bundle: Bundle, inputs: Sequence[InputBatch]) -> Batch:
+    """Return the batch with a row of each input."""
+    first = inputs[0].batch
+    if all(each is inputs[0] for each in inputs):
+        return first[torch.zeros(len(inputs), dtype=torch.long)]
+    return collate(
+        [sample for each in inputs for sample in uncollate(each.batch)], bundle.run.parts(first.modality).data
+    )
 
 
 def _shown(value: object) -> str:
@@ -205,7 +250,7 @@ def _inputs_digest(resolved: ResolvedRequest) -> str:
     return f"sha256:{hashlib.sha256(shown.encode()).hexdigest()}"
 
 
-def _weights(bundle: Bundle) -> str:
+def weights_name(bundle: Bundle) -> str:
     """Return a name for the weights of the run and what they are used with; training that continues changes it."""
     config, folder = bundle.run.config, bundle.networks.folder
     digests = require_recorded_weights(read_progress(folder), folder)

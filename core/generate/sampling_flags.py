@@ -94,6 +94,30 @@ def sampler_with(
         raise format_validation_error(error, SamplerChoice, "command line") from None
 
 
+def with_scales(
+    sampler: SamplerChoice,
+    scale: Mapping[str, float],
+    context_scale: Mapping[str, float],
+    outputs: Collection[str],
+    aliases: Mapping[str, Sequence[str]],
+) -> SamplerChoice:
+    """Return a sampler with guidance scales of a row laid over its own; ``default`` is that of all outputs."""
+    return sampler.model_copy(
+        update={
+            "scale": _row_scales(sampler.scale, scale, "guidance_scale", outputs, aliases),
+            "context_scale": _row_scales(sampler.context_scale, context_scale, "context_scale", outputs, aliases),
+        }
+    )
+
+
+def _row_scales(
+    run: Scales, row: Mapping[str, float], column: str, outputs: Collection[str], aliases: Mapping[str, Sequence[str]]
+) -> Scales:
+    of_all, named = row.get(DEFAULT), {name: number for name, number in row.items() if name != DEFAULT}
+    below = run if of_all is None else of_all
+    return _laid_over(below, named, column, outputs, aliases) if named else below  # type: ignore[return-value]
+
+
 def _first(text: str | None, outputs: Collection[str], aliases: Mapping[str, Sequence[str]]) -> list[str] | None:
     """Return the outputs that ``--first`` names, ``[]`` for none; `UserError` for what is no output."""
     if text is None or text == "none":

@@ -13,7 +13,7 @@ from core.errors import UserError
 from core.io.dicom.instance import is_dicom
 from core.io.dicom.report import read_report
 from core.io.files import opening, require_file, require_no_nul
-from core.io.provenance import TEXT_MARKER, Mark, text_mark, write_marked
+from core.io.provenance import SYNTHETIC, Mark, sidecar_mark, write_marked
 from core.io.report_sections import SectionName, Titles, join_sections, section_names, split_sections
 from core.types import Provenance, Sample
 
@@ -61,7 +61,9 @@ class TextReader:
         self.config = config
 
     def read(self, path: Path) -> Sample:
-        """Return the text without byte order mark, marker line and final newline; lines end with ``\\n``.
+        """Return the text without byte order mark, final newline and the line that says synthetic.
+
+        Lines end with ``\\n``.
 
         A structured report gives its texts in order, each behind its title. Raises `UserError` for a file that is not
         UTF-8 (with the byte offset), is binary or no structured report, holds no text, is too long or cannot be opened.
@@ -78,9 +80,10 @@ class TextReader:
             return self._report(path)
         text = _decode(content, path).replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
         meta: dict[str, object] = {"path": str(path)}
-        if text.startswith(TEXT_MARKER):
-            marker, _, text = text.partition("\n")
-            meta |= Mark.parse(marker.removeprefix(TEXT_MARKER), path).meta()
+        if text == SYNTHETIC or text.endswith(f"\n{SYNTHETIC}"):
+            text = text.removesuffix(SYNTHETIC).removesuffix("\n")
+            mark = sidecar_mark(path)
+            meta |= {"synthetic": True} if mark is None else mark.meta()
         elif not text.strip():
             raise UserError(f"{path}: holds no text, only white space; remove it from the manifest")
         text = self.select_sections(text, str(path), synthetic="synthetic" in meta)
@@ -111,7 +114,7 @@ class TextReader:
 
 
 class TextWriterConfig(PartConfig):
-    """A writer of UTF-8 text, marked as synthetic in its first line."""
+    """A writer of UTF-8 text, whose last line says that it is synthetic; how it was made stands in ``<path>.json``."""
 
     def build(self) -> TextWriter:
         """Make the writer."""
@@ -129,7 +132,7 @@ class TextWriter:
         if not isinstance(sample.data, str):
             raise UserError(f"{path}: token ids are no text; restore them with the preprocessor's invert first")
         mark = Mark.of(sample, provenance, units="characters")
-        content = f"{text_mark(mark)}{sample.data}\n".encode(errors="replace")
+        content = f"{sample.data}\n{SYNTHETIC}\n".encode(errors="replace")
         write_marked(Path(path), mark, lambda temporary: temporary.write_bytes(content), overwrite=overwrite)
 
 

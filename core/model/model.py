@@ -14,19 +14,22 @@ from torch import Tensor
 from core.config.installation import load_installation
 from core.config.sampler import SamplerChoice, expanded_sampler
 from core.errors import UserError, format_validation_error, unknown_name
-from core.generate.bundle import Bundle, open_bundle
+from core.generate.bundle import Bundle
 from core.generate.conditioning import Coupling, route_prompts
 from core.generate.inputs import InputValue, read_input
 from core.generate.pipeline import decoded, in_batches
 from core.generate.request import (
     GenerationRequest,
     ResolvedRequest,
+    StudyRequest,
     generate_batches,
     resolve_request,
     shown_samples,
     study_samples,
 )
 from core.generate.sampling_flags import require_weights
+from core.generate.sources import model_folder, open_model
+from core.model.hub import fetched, is_hub_id
 from core.model.study import Study
 from core.preprocess.collate import collate, uncollate
 from core.types import Batch, Sample
@@ -88,15 +91,19 @@ class ModelDescription(dict[str, OutputDescription]):
         return "\n".join(lines)
 
 
-def load(source: str | Path, *, device: str = "auto") -> Model:
-    """Return the trained model of a run folder.
+def load(source: str | Path, *, device: str = "auto", download: bool = False, revision: str | None = None) -> Model:
+    """Return the trained model of a folder (a run, or an exported bundle), of a packaged name, or of a hub id.
 
-    Nothing is downloaded, and no code of the folder runs: it holds safetensors, JSON and TOML. ``device``: auto, cpu,
-    cuda, cuda:1, mps. Raises `UserError` where the folder is no run, or is damaged, or its modalities are not
-    installed.
+    A packaged name is that of a model which a plugin brings along, as ``"phantom"``; a hub id is ``owner/name``.
+    A hub id is looked up in the local cache; with ``download`` it is fetched from the hub, at ``revision``. No code of
+    a model runs: it is safetensors, JSON and TOML. ``device``: auto, cpu, cuda, cuda:1, mps. Raises `UserError` where
+    there is no such model, where it is damaged, or its modalities are not installed.
     """
     catalog = load_installation().catalog
-    return Model(open_bundle(Path(source).expanduser(), catalog.modalities, catalog.broken, device))
+    folder = model_folder(Path(source).expanduser(), catalog.models)
+    if not folder.exists() and is_hub_id(str(source)):
+        folder = fetched(str(source), download=download, revision=revision)
+    return Model(open_model(folder, catalog, device))
 
 
 class Model:
@@ -164,7 +171,9 @@ class Model:
             steps = resolved.request.sampler.steps
             callback(SamplingStep(step=step, steps=steps, indices=indices, latents=latents, bundle=self.bundle))
 
-        batches = generate_batches(resolved, indices, None if callback is None else watch)
+        batches = generate_batches(
+            [StudyRequest(resolved, index) for index in indices], None if callback is None else watch
+        )
         for row, index in enumerate(indices):
             samples = study_samples(resolved, batches, row)
             yield Study(index, samples, shown_samples(samples, batches, row), resolved)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.errors import UserError, unknown_name
-from core.generate.contact_sheet import contact_sheet, with_warning
+from core.generate.output.contact_sheet import contact_sheet, with_warning
+from core.generate.output.writers import StudyNotes, write_study, writers_of
 from core.generate.request import ResolvedRequest, provenance_of
-from core.generate.writers import write_study, writers_of
 from core.io.provenance import atomic_folder
 from core.types import Geometry, Provenance, Sample
 
@@ -72,7 +72,7 @@ class Study(Mapping[str, Any]):
         writers = writers_of(self.resolved.bundle.run, tuple(self.samples), format)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(folder, "") as unfinished:
-            write_study(self.resolved, writers, self.index, self.samples, unfinished)
+            write_study(self.resolved, writers, self.index, self.samples, folder.name, StudyNotes(), unfinished)
         return folder
 
     def __repr__(self) -> str:

@@ -301,6 +301,7 @@ def register_datasets() -> Sequence[DatasetAdapter]:
             title="Toy blobs and their descriptions",
             modalities=("toy_vector", "toy_grid"),
             licence="Apache-2.0",
+            weights_may_be_shared=True,
             citation="MedWeave",
             scan=scan,
             make=make_cohort,

@@ -25,7 +25,7 @@ td.good { color: #1a6b34 } td.limited { color: #8a5a00 } td.poor { color: #9b1c1
 svg { width: 100%; height: 9rem; background: #fafbfc; border: 1px solid #ccd } .note { color: #7a1f1f }
 """
 _CAPTIONS = {
-    "real": "Real studies of the test split: data of patients, not for publication unless their licence allows it.",
+    "real": "Studies of the test split as the data set has them, of patients unless it is computed; mind its licence.",
     "reconstructed": "The same patients through the autoencoders: the upper bound of what can be generated.",
     "prompted": "Generated together, each row from its prompt. The prompts in the first column are real.",
     "unprompted": "Generated together without a prompt: synthetic, no patient.",

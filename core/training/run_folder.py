@@ -32,11 +32,19 @@ class RunFolder:
 
     An existing folder is resumed when its configuration, and the studies it has seen, are those of this run; otherwise
     `UserError` shows the difference. With ``silent`` it is only read (all processes but the first). ``studies``: see
-    `Cohort.identity`. A new folder begins with what is reused (`Reuse`).
+    `Cohort.identity`; ``files``: a fingerprint of the training files of each modality. A new folder begins with what is
+    reused (`Reuse`).
     """
 
     def __init__(
-        self, config: RunConfig, data: str, studies: str = "", *, silent: bool = False, reuse: Reuse | None = None
+        self,
+        config: RunConfig,
+        data: str,
+        studies: str = "",
+        files: Mapping[str, str] | None = None,
+        *,
+        silent: bool = False,
+        reuse: Reuse | None = None,
     ) -> None:
         self.path, self.silent = config.run, silent
         require_same_configuration(config)
@@ -46,7 +54,7 @@ class RunFolder:
             _start(self.path, config)
         taken = f"{self.path}: another process trains in this folder; wait for it, or give --run"
         self._lock = None if silent else lock_file(self.path / "config.toml", taken, "rb")
-        self._progress = self._read(data, studies)
+        self._progress = self._read(data, studies, files or {})
         if not silent and reuse is not None:
             self._begin_with(reuse)
 
@@ -104,14 +112,21 @@ class RunFolder:
         self._progress |= {"reused": reuse.origin, "stages": reuse.stages}
         write_json(self.path / "progress.json", self._progress)
 
-    def _read(self, data: str, studies: str) -> dict[str, Any]:
+    def _read(self, data: str, studies: str, files: Mapping[str, str]) -> dict[str, Any]:
         progress = read_progress(self.path)
         if progress is None:
-            return {"data": data, "studies": studies, "stages": {}}
+            return {"data": data, "studies": studies, "files": dict(files), "stages": {}}
         if progress["data"] != data:
             raise UserError(
                 f"{self.path}: the studies are not those that the run was started with (added, removed, or in another"
                 " split); restore them, or name another folder with --run"
+            )
+        recorded = progress.get("files", {})
+        changed = [name for name, digest in files.items() if recorded.get(name, digest) != digest]
+        if changed:
+            raise UserError(
+                f"{self.path}: the files of {', '.join(changed)} have changed since the run was started; its weights"
+                " do not fit them; restore them, or name another folder with --run"
             )
         return progress
 

@@ -56,7 +56,8 @@ class TrainingSession:
         owners = {key: weights.owners for key, weights in self.run.weight_sets.items()}
         earlier = None if reuse is None else Reuse(earlier=reuse, config=config, studies=cohort.identity, owners=owners)
         silent = not self.compute.is_main
-        return RunFolder(config, cohort.fingerprint, cohort.identity, silent=silent, reuse=earlier)
+        files = {name: cohort.whole.fingerprint(name, times=False) for name in self.run.flows.union.modalities}
+        return RunFolder(config, cohort.fingerprint, cohort.identity, files, silent=silent, reuse=earlier)
 
     def stage(
         self,

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from core.config.installation import load_catalog
 from core.config.registry import load_registry
-from core.generate.contact_sheet import contact_sheet, write_sheet
+from core.generate.output.contact_sheet import contact_sheet, write_sheet
 from core.types import Sample
 
 PRESET = "tiny"

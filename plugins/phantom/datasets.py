@@ -64,6 +64,7 @@ PHANTOM = DatasetAdapter(
     title="Computed torsos with known findings",
     modalities=MODALITIES,
     licence="Apache-2.0",
+    weights_may_be_shared=True,
     citation="MedWeave",
     scan=scan,
     make=make,

@@ -102,6 +102,7 @@ ACDC = DatasetAdapter(
     title="ACDC, cine MRI of the heart",
     modalities=("text", "mri"),
     licence="CC BY-NC-SA 4.0",
+    weights_may_be_shared=True,
     citation=(
         "Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-Structures Segmentation and"
         " Diagnosis, IEEE TMI 37(11):2514-2525 (2018); https://www.creatis.insa-lyon.fr/Challenge/acdc/"

@@ -106,6 +106,7 @@ CHESTXRAY14 = DatasetAdapter(
     title="ChestX-ray14 of the NIH Clinical Center",
     modalities=("text", "xray_frontal"),
     licence="free to use with attribution: link the download site, cite the paper, name the NIH Clinical Center",
+    weights_may_be_shared=True,
     citation=(
         "Wang et al., ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks, CVPR 2017, 3462-3471;"
         " https://nihcc.app.box.com/v/ChestXray-NIHCC"

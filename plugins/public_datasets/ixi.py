@@ -70,6 +70,7 @@ IXI = DatasetAdapter(
     title="IXI, healthy brains",
     modalities=("mri_t1", "mri_t2", "mri_pd"),
     licence="CC BY-SA 3.0",
+    weights_may_be_shared=True,
     citation="IXI dataset, EPSRC GR/S21533/02; https://brain-development.org/ixi-dataset/",
     scan=scan,
 )

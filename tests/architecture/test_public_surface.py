@@ -9,6 +9,7 @@ import pytest
 
 import core.api
 import core.check
+import core.export
 import core.generate.__main__
 import core.io
 import core.nn
@@ -21,17 +22,24 @@ ROOT = Path(__file__).parents[2]
 
 API = """
 Augmenter Autoencoder Batch BpeTokenizerConfig ByteTokenizerConfig CONTRACT Conditioning Context DataFile DataSpec DatasetAdapter Denoiser FileRef Geometry
-LabelPreprocessConfig LabelAugmenterConfig LatentSpec MetricSpec Modality PartConfig Parts PercentileNormalizationConfig MedWeaveWarning Posterior Preprocessor Prompt PromptEncoder
+LabelPreprocessConfig LabelAugmenterConfig LatentSpec MetricSpec Modality PackagedModel PartConfig Parts PercentileNormalizationConfig MedWeaveWarning Posterior Preprocessor Prompt PromptEncoder
 Provenance WindowNormalizationConfig Reader Record Sample Shared Site Space UserError AugmenterConfig Writer file_ref hookimpl
 in_order num_cores progress train_tokenizer
 """
 TRAIN = "--config --data --device --extended --flow --help --phase --plan --preset --processes --recipe --registry --reuse --run --seed --set --steps -h"
-CHECK = "--help --params --preset --registry -h"
-GENERATE = "--batch --condition --context-scale --coupling --device --first --format --guidance-interval --guidance-order --guidance-rescale --guidance-scale --help --keep-prompt --lead --negative-prompt --num --out --output --overwrite --prompt --prompt-weight --registry --run --seed --solver --steps -h"
+CHECK = "--help --made-by --params --preset --registry -h"
+GENERATE = "--batch --cluster --condition --context-scale --coupling --device --first --format --guidance-interval --guidance-order --guidance-rescale --guidance-scale --help --keep-prompt --lead --merge --negative-prompt --num --out --output --overwrite --prompt --prompt-weight --registry --run --seed --shard --solver --steps --table --workers -h"
+EXPORT = "--contact --help --licence-allows-sharing --name --out --precision --registry -h"
 PREPARE = "--audit-only --dicom --dry-run --flow --help --modality --num --out --preset --quiet --registry --root --seed --set --strict --workers -h"
 # Flags of the version before: still accepted, with a warning, and no longer shown.
-FORMER = {core.train: "--long", core.generate.__main__: "--couple --given --scale", core.check: "", core.prepare: ""}
-COMMANDS = (core.train, core.generate.__main__, core.check, core.prepare)
+FORMER = {
+    core.train: "--long",
+    core.generate.__main__: "--couple --given --scale",
+    core.check: "",
+    core.prepare: "",
+    core.export: "",
+}
+COMMANDS = (core.train, core.generate.__main__, core.check, core.prepare, core.export)
 
 
 def flags(module, *, former: bool = False) -> str:

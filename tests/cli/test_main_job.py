@@ -12,8 +12,8 @@ from safetensors import safe_open
 
 from core.contract.discovery import discover
 from core.errors import UserError
+from core.generate import write as generate_write
 from core.generate.__main__ import main
-from core.generate.output_folder import OutputFolder
 
 FLOW = ["--flow", "toy_vector-toy_grid", "--data", "toy"]
 ENV = {"OMP_NUM_THREADS": "1"}  # tiny tensors: on a busy machine a second thread costs minutes
@@ -165,8 +165,10 @@ def test_generated_studies_are_the_same_in_any_batch_and_say_what_they_are(train
     sampling = {"solver": "dpmpp_2m", "steps": "10", "eta": "0.0", "scale": "default=5.0,text=9.0", "coupling": "auto"}
     assert about["sampling"].items() >= sampling.items()
     table = (trained / "made3/manifest.csv").read_text().splitlines()
-    assert table[0] == "study_id,patient_id,modality,file,split,report,synthetic"
-    assert table[1] == "0000,0000,toy_vector,0000/toy_vector.toy,,,true"
+    assert table[0].startswith("study_id,patient_id,modality,file,split,report,labels,")
+    study, patient, *file = table[1].split(",")[:4]
+    assert (study, file) == ("0000", ["toy_vector", "0000/toy_vector.toy"])
+    assert patient.startswith("MW-"), "as in DICOM files of the study"
     assert len(table) == 7
 
 
@@ -187,6 +189,8 @@ def contents(folder):
 
 def content(path):
     found = path.read_bytes()
+    if path.name == "study.json":
+        return {key: value for key, value in json.loads(found).items() if key != "sha256"}
     if path.suffix != ".toy":
         return found
     start = 8 + int.from_bytes(found[:8], "little")
@@ -196,15 +200,15 @@ def content(path):
 def test_a_killed_command_resumes_to_the_same_bytes(trained, generate, monkeypatch):
     command = ("--num", "5", "--steps", "2", "--batch", "2")
     generate(*command, "--out", "whole")
-    add = OutputFolder.add
+    add = generate_write.add_study
 
-    def killed(self, index, write):
-        if index == 3:
-            (self.folder / ".medweave-0003").mkdir()
+    def killed(folder, name, write):
+        if name == "0003":
+            (folder / ".medweave-0003").mkdir()
             raise KeyboardInterrupt
-        add(self, index, write)
+        add(folder, name, write)
 
-    monkeypatch.setattr(OutputFolder, "add", killed)
+    monkeypatch.setattr(generate_write, "add_study", killed)
     with pytest.raises(KeyboardInterrupt):
         generate(*command, "--out", "killed")
     monkeypatch.undo()
@@ -222,7 +226,8 @@ def test_a_killed_command_resumes_to_the_same_bytes(trained, generate, monkeypat
         generate(*command, "--out", "killed")
     generate("--num", "2", "--steps", "3", "--out", "killed", "--overwrite")
     names = sorted(path.name for path in (trained / "killed").iterdir())
-    assert names == ["0000", "0001", "contact_sheet.png", "generate.json", "manifest.csv", "notes.txt"]
+    tables = ["contact_sheet.png", "datalist.json", "generate.json", "manifest.csv", "metadata.jsonl"]
+    assert names == ["0000", "0001", *tables, "notes.txt"]
 
 
 def test_a_given_partner_and_a_prompt_change_what_is_made(trained, generate, vector):

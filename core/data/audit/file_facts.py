@@ -16,6 +16,7 @@ low, high      smallest and largest value; ``null`` where some are NaN
 outside        share of values beyond the range that the modality's units have
 assumed        whether units are those of the reader's settings, not of the file
 said           the warning of the reader
+synthetic      whether the file says that it was generated; left out where not
 words          of a text their number; ``ends`` whether it ends a sentence, ``masked`` how many were de-identified,
                ``cut`` how many tokens the networks do not read, ``parts`` a hash of each section
 =============  =====================================================================================================
@@ -50,8 +51,9 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", SUFFIX)
 
 def facts_of_file(file: DataFile, sample: Sample, spec: DataSpec) -> dict[str, Any]:
     """Return the facts of a file that was read in original units."""
+    made = {"synthetic": True} if sample.meta.get("synthetic") else {}
     if isinstance(sample.data, str):
-        return {"content": content_hash(file), **facts_of_text(sample.data)}
+        return {"content": content_hash(file), **facts_of_text(sample.data), **made}
     stored = stored_as(file, sample)
     units = str(sample.meta.get("units", ""))
     assumed = is_picture(file) and units not in ("", *_NO_UNITS) and not sample.meta.get("synthetic")
@@ -61,6 +63,7 @@ def facts_of_file(file: DataFile, sample: Sample, spec: DataSpec) -> dict[str, A
         "assumed": assumed,
         **_values(np.asarray(sample.data), spec.value_range if units == spec.units not in _NO_UNITS else None),
         **_geometry(sample),
+        **made,
     }
 
 

@@ -38,6 +38,25 @@ class Readable:
         yield self.warned.finding("warnings of the reader", self.modality, self.num, "are read with a warning")
 
 
+class Generated:
+    """Files that say they were generated, in a data set that is not computed: a model would learn from a model."""
+
+    def __init__(self, modality: str, *, computed: bool) -> None:
+        self.modality, self.num, self.computed = modality, 0, computed
+        self.generated = CountWithExamples()
+
+    def add(self, facts: Facts) -> None:
+        """Count it."""
+        self.num += 1
+        if facts.get("synthetic") and not self.computed:
+            self.generated.add(facts)
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield generated files."""
+        message = "say that they were generated: training on them is learning from a model, not from patients"
+        yield self.generated.finding("generated files", self.modality, self.num, message, "error")
+
+
 class Sizes:
     """Sides in pixels. Where every picture is square, somebody may have squeezed it."""
 

@@ -34,6 +34,7 @@ class PrepareRequest:
 
     ``records`` come from a new scan and go into the manifest as they are; ``split`` gives each its split. ``choose``
     maps the modalities that the scan lists to how each is read. ``keep``: write samples too, not the audit alone.
+    ``computed``: whether the data set is made by a program, whose files may say that they were generated.
     """
 
     dataset: str
@@ -45,6 +46,7 @@ class PrepareRequest:
     split: Callable[[Record], Record]
     choose: Chooser
     keep: bool = True
+    computed: bool = False
     workers: int = 1
     silent: bool = False
 
@@ -87,7 +89,7 @@ def prepare(request: PrepareRequest) -> Report:
         excluded, examined = set[tuple[str, str]](), list[Finding]()
         for name, setting in settings.items():
             facts = _noting_excluded(read_facts(request.folder / name, numbers[name]), name, excluded)
-            examined += examine(name, setting.spec, facts)
+            examined += examine(name, setting.spec, facts, computed=request.computed)
         _exclude(request, population, excluded)
         counted = population.findings(tuple(settings))
         report.findings = [*scan_warnings, *counted, *_not_prepared(population, settings), *examined]

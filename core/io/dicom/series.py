@@ -17,7 +17,7 @@ from core.io.dicom.header import Header
 from core.io.dicom.instance import SUFFIXES, collect_warnings, read_header
 from core.io.dicom.mark import read_mark
 from core.io.dicom.radiograph import lies_apart, require_kind
-from core.io.dicom.series_files import find_series, find_series_of
+from core.io.dicom.series_files import SeriesChoice, find_series, find_series_of
 from core.io.dicom.slices import Frame, Gaps, frames_of, is_localizer, plane_affine, stacked
 from core.io.files import decoding, require_no_nul
 from core.io.geometry import SliceChoice, select_slice
@@ -41,7 +41,8 @@ class SeriesReaderConfig(PartConfig):
     """A reader of CT and MR. A path is a folder with one image series, or one file.
 
     ``dims`` 3: the volume; of a single-frame file, that of its series in its folder. 2: the slice of a single-frame
-    file; of a folder or a multi-frame file, what ``volume`` says (see `core.io.geometry`). ``kinds``: values of
+    file; of a folder or a multi-frame file, what ``volume`` says (see `core.io.geometry`). ``series``: which series of
+    a folder with several is read (`SeriesChoice`); scouts beside a scan do not count. ``kinds``: values of
     Modality (0008,0060) that are taken, none: any. ``rescale`` ``"require"``: files without Rescale Slope and
     Intercept, or with a Rescale Type other than ``units``, are refused, for their numbers are not in ``units``.
     ``gaps``: refuse a series that lacks slices, or read its longest run. ``localizers``: read scouts too.
@@ -52,6 +53,7 @@ class SeriesReaderConfig(PartConfig):
     units: str = "a.u."
     dims: Literal[2, 3] = 3
     volume: SliceChoice = "refuse"
+    series: SeriesChoice = "only"
     kinds: tuple[str, ...] = ()
     rescale: Literal["require", "where_given"] = "where_given"
     gaps: Gaps = "refuse"
@@ -103,7 +105,7 @@ class SeriesReader:
 
     def _headers(self, path: Path) -> list[Header]:
         if path.is_dir():
-            return find_series(path, self.config.max_files)
+            return find_series(path, self.config.max_files, self.config.series, localizers=self.config.localizers)
         header = read_header(path)
         several = header.whole("NumberOfFrames", 1, 2**31, default=1) > 1
         parts = header.whole("InConcatenationTotalNumber", 1, 2**16 - 1, default=1)

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from core.errors import MedWeaveWarning, UserError
 from core.io.dicom.header import Header
 from core.io.dicom.instance import HELD_BYTES, SUFFIXES, open_dicom
+from core.io.dicom.slices import is_localizer
 from core.io.files import opening
 
 _INDEX = ("dicomdir", ".ds_store", "thumbs.db", "icon\r")  # files that systems put next to images
@@ -15,23 +29,88 @@ _START = 132  # bytes until a DICOM file has said that it is one
 _LISTED = 6  # series or files that a message names
 
 
-def find_series(folder: Path, max_files: int) -> list[Header]:
-    """Return the instances of the one image series in a folder; `UserError` that lists them where there are several."""
+class SeriesNamed(BaseModel):
+    """One series of a folder: its Series Number, or a pattern of its Series Description, as ``"*T1*post*"``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: NonNegativeInt | None = None
+    description: str | None = None
+
+    @model_validator(mode="after")
+    def _require_single_name(self) -> SeriesNamed:
+        if (self.number is None) == (self.description is None):
+            raise ValueError("a series is named by number or description")
+        return self
+
+    def means(self, header: Header) -> bool:
+        """Return whether an instance is of the named series; case and outer spaces do not count."""
+        if self.number is not None:
+            return header.text("SeriesNumber").strip() == str(self.number)
+        return fnmatchcase(header.text("SeriesDescription").strip().lower(), str(self.description).strip().lower())
+
+
+def _join_errors(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Raise one error in place of one per alternative."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise ValueError(
+            "a series is 'only', 'most_slices' or a table with number (0 or more) or description (a pattern)"
+        ) from None
+
+
+SeriesChoice = Annotated[Literal["only", "most_slices"] | SeriesNamed, WrapValidator(_join_errors)]
+"""Which series of a folder is read: the only one, that with most slices, or a named one."""
+
+
+def find_series(
+    folder: Path, max_files: int, choice: SeriesChoice = "only", *, localizers: bool = False
+) -> list[Header]:
+    """Return the instances of the chosen image series in a folder.
+
+    Beside other series, one of scouts alone is left out, unless ``localizers``. `UserError` lists the series where
+    none or several are meant.
+    """
     series = _series_in(folder, max_files)
     if not series:
         inside = sum(1 for entry in _entries(folder) if entry.is_dir())
         hint = f"name one of its {inside} folders" if inside else "name a folder of DICOM files"
         raise UserError(f"{folder}: holds no DICOM image; {hint}")
     if len(series) > 1:
-        listed = "; ".join(_described(headers) for headers in list(series.values())[:_LISTED])
-        more = f"; and {len(series) - _LISTED} more" if len(series) > _LISTED else ""
-        raise UserError(f"{folder}: holds {len(series)} series: {listed}{more}; name one of its files instead")
+        return _chosen(folder, [*series.values()], choice, localizers=localizers)
     if "" in series:
         warnings.warn(
             MedWeaveWarning(f"{folder}: its files state no SeriesInstanceUID and are taken for one series"),
             stacklevel=2,
         )
     return next(iter(series.values()))
+
+
+def _chosen(folder: Path, series: Sequence[list[Header]], choice: SeriesChoice, *, localizers: bool) -> list[Header]:
+    """Return one of several series, and name those that are left out in a warning."""
+    scans = [each for each in series if localizers or not all(map(is_localizer, each))]
+    if choice == "most_slices":
+        longest = max(map(_num_slices, scans), default=0)
+        meant = [each for each in scans if _num_slices(each) == longest]
+    else:
+        meant = scans if choice == "only" else [each for each in series if choice.means(each[0])]
+    if len(meant) != 1:
+        todo = "name one of its files, or choose a series by number, description or most slices"
+        none = "" if meant else ", none of them the chosen one"
+        raise UserError(f"{folder}: holds {len(series)} series{none}: {_listed(series)}; {todo}")
+    others = [each for each in series if each is not meant[0]]
+    warnings.warn(MedWeaveWarning(f"{folder}: left out {len(others)} other series: {_listed(others)}"), stacklevel=2)
+    return meant[0]
+
+
+def _num_slices(headers: Sequence[Header]) -> int:
+    return sum(header.whole("NumberOfFrames", 1, 2**31, default=1) for header in headers)
+
+
+def _listed(series: Sequence[list[Header]]) -> str:
+    more = f"; and {len(series) - _LISTED} more" if len(series) > _LISTED else ""
+    return "; ".join(map(_described, series[:_LISTED])) + more
 
 
 def find_series_of(header: Header, max_files: int) -> list[Header]:

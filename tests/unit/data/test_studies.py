@@ -15,7 +15,7 @@ from core.flow.patient_pools import split_by_patient
 from core.io import TextReaderConfig
 from core.preprocess import ByteTokenizerConfig
 from core.testing.toy import TOY_GRID, TOY_VECTOR, scan, write_cohort
-from core.types import DataSpec, Record, Sample
+from core.types import DataSpec, Provenance, Record, Sample
 
 
 @pytest.fixture
@@ -103,6 +103,34 @@ def test_the_fingerprint_changes_with_the_middle_of_a_file(studies):
     path = studies.records[9].files["toy_grid"][0]
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
     assert studies.fingerprint("toy_grid") != first
+
+
+def test_a_copy_has_the_fingerprint_of_its_files_without_their_times(studies, tmp_path):
+    file = studies.records[0].files["toy_grid"][0]
+    both = [studies.fingerprint("toy_grid", times=times) for times in (True, False)]
+    os.utime(file, (1, 1))
+    assert studies.fingerprint("toy_grid") != both[0]
+    assert studies.fingerprint("toy_grid", times=False) == both[1]
+    with file.open("ab") as end:
+        end.write(b"x")
+    assert studies.fingerprint("toy_grid", times=False) != both[1]
+
+
+def test_generated_files_of_a_collected_data_set_are_a_single_warning(tmp_path):
+    write_cohort(tmp_path, 3)
+    records = [replace(record, dataset="mine") for record in scan(tmp_path)]
+    for record in records[1:]:
+        file = record.files["toy_grid"][0]
+        sample = TOY_GRID.parts("tiny").reader.build().read(file)
+        TOY_GRID.parts("tiny").writer.build().write(sample, file, Provenance(model="m", recipe="r", seed=0), overwrite=True)
+    parts, visible = {"toy_grid": TOY_GRID.parts("tiny")}, [("toy_grid",)] * 3
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Studies(records, visible, parts, collected=["mine"]).batch("toy_grid", range(3))
+        Studies(records, visible, parts, collected=["other"]).batch("toy_grid", range(3))
+    (warning,) = caught
+    assert "data set 'mine': the toy_grid of study" in str(warning.message)
+    assert "says that it was generated" in str(warning.message)
 
 
 def test_names_and_texts_that_are_no_unicode(studies):

@@ -8,8 +8,8 @@ import torch
 
 from core.engine.checkpoint import require_same_tensors
 from core.errors import UserError
-from core.generate.contact_sheet import contact_sheet, write_sheet
 from core.generate.networks import homes_of
+from core.generate.output.contact_sheet import contact_sheet, write_sheet
 from core.types import Sample
 
 

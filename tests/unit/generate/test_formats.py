@@ -6,7 +6,7 @@ import pytest
 
 from core.contract.modality import PartConfig, Parts
 from core.errors import UserError
-from core.generate.writers import in_order, writers_of
+from core.generate.output.writers import in_order, writers_of
 from core.types import DataSpec
 
 

@@ -79,7 +79,7 @@ def test_a_volume_at_a_preset_of_slices_names_what_core_generate_takes(tmp_path)
     geometry = centred((4, 5, 6), (1.0, 1.0, 1.0), "SPL")
     scan = Sample(modality="ct", data=np.zeros((1, 4, 5, 6), np.float32), geometry=geometry)
     NiftiWriterConfig().build().write(scan, tmp_path / "ct.nii.gz", Provenance(model="m", recipe="r", seed=0, index=0))
-    with pytest.raises(UserError, match=r"settings of the run hold and no others: give .* the file of one slice\)$"):
+    with pytest.raises(UserError, match=r"or, for --condition ct, add ::slice=NUMBER"):
         read_input(bundle, "--condition", "ct", str(tmp_path / "ct.nii.gz"), keep=False)
     with pytest.raises(UserError, match="no such file; check the path") as refused:
         read_input(bundle, "--condition", "ct", str(tmp_path / "none.nii.gz"), keep=False)

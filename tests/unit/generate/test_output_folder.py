@@ -5,7 +5,9 @@ import json
 import pytest
 
 from core.errors import UserError
-from core.generate.output_folder import Command, open_output
+from core.generate.output.folder import Command, add_study, open_output
+from core.generate.output.manifest import write_manifests
+from core.generate.output.study_record import StudyRecord
 
 FILES = {"a": "a.toy"}
 
@@ -15,14 +17,24 @@ def command(num=2, **settings):
 
 
 def fill(folder, requested, overwrite=False, stop=None):
+    def write(study):
+        (study / "a.toy").write_text(json.dumps(dict(requested.settings)))
+        record(study)
+
     with open_output(folder, requested, overwrite=overwrite) as output:
-        for index in range(requested.num if stop is None else stop):
-            if not output.has(index):
-                output.add(index, lambda study: (study / "a.toy").write_text(json.dumps(dict(requested.settings))))
+        output.begin()
+        for name in list(requested.studies())[:stop]:
+            if not output.has(name):
+                add_study(folder, name, write)
         if stop is None:
-            output.write_manifest()
+            (folder / "manifest.csv").touch()
             (folder / "contact_sheet.png").touch()
         return output.finished()
+
+
+def record(study, name="", **fields):
+    defaults = {"study_id": name, "patient_id": "p", "files": {}, "seed": 0, "index": 0}
+    StudyRecord(**{**defaults, **fields}).write(study)
 
 
 def studies(folder):
@@ -50,12 +62,11 @@ def test_two_commands_never_write_one_folder_at_once(tmp_path, other):
     assert sorted(studies(out)) == ["0000", "0001"], "it is free again"
 
 
-def test_no_manifest_names_a_study_that_is_gone(tmp_path):
+def test_a_study_that_is_gone_is_named(tmp_path):
     fill(tmp_path, command(), stop=1)
     with open_output(tmp_path, command(), overwrite=False) as output:
         with pytest.raises(UserError, match="files of 0001 were removed while the others were generated"):
-            output.write_manifest()
-        assert not (tmp_path / "manifest.csv").exists()
+            output.require_studies(["0000", "0001"])
 
 
 def test_a_folder_that_stays_empty_vanishes(tmp_path):
@@ -103,32 +114,35 @@ def series(folder):
     for number in (1, 2):
         (folder / f"scan/{number:04d}.dcm").write_text("slice")
     (folder / "scan.json").touch()
+    record(folder, folder.name.removeprefix(".medweave-"), files={"scan": "scan"})
 
 
 def test_a_series_is_a_folder_in_a_study(tmp_path):
     requested = Command(2, {"scan": "scan"}, {"seed": 0})
     for _ in range(2):
         with open_output(tmp_path, requested, overwrite=False) as output:
-            for index in (0, 1):
-                if not output.has(index):
-                    output.add(index, series)
-            output.write_manifest()
-    assert "0001,0001,scan,0001/scan,,,true" in (tmp_path / "manifest.csv").read_text()
+            output.begin()
+            for name in ("0000", "0001"):
+                if not output.has(name):
+                    add_study(output.folder, name, series)
+            write_manifests(tmp_path, [StudyRecord.read(tmp_path / name) for name in ("0000", "0001")])
+    assert "0001,p,scan,0001/scan," in (tmp_path / "manifest.csv").read_text()
     (tmp_path / "contact_sheet.png").touch()
     with open_output(tmp_path, requested, overwrite=False) as output:
         assert output.finished()
         for path in (tmp_path / "0001/scan").iterdir():
             path.unlink()
-        assert not output.has(1)
-        output.add(1, series)
-        assert output.has(1)
+        assert not output.has("0001")
+        add_study(output.folder, "0001", series)
+        assert output.has("0001")
 
 
 @pytest.mark.parametrize("note", ["0000/scan/notes.txt", "0000/scan/deeper/0001.dcm", "0000/scan2/0001.dcm"])
 def test_a_note_in_a_series_stops_overwriting(tmp_path, note):
     requested = Command(1, {"scan": "scan"}, {"seed": 0})
     with open_output(tmp_path, requested, overwrite=False) as output:
-        output.add(0, series)
+        output.begin()
+        add_study(output.folder, "0000", series)
     (tmp_path / note).parent.mkdir(exist_ok=True)
     (tmp_path / note).write_text("mine")
     with pytest.raises(UserError, match="0000 was not written"), open_output(tmp_path, requested, overwrite=True):
@@ -139,10 +153,12 @@ def test_a_note_in_a_series_stops_overwriting(tmp_path, note):
 def test_a_series_is_overwritten_whole(tmp_path):
     requested = Command(1, {"scan": "scan"}, {"seed": 0})
     with open_output(tmp_path, requested, overwrite=False) as output:
-        output.add(0, series)
+        output.begin()
+        add_study(output.folder, "0000", series)
     (tmp_path / "0000/scan/0001.dcm").write_text("old")
     with open_output(tmp_path, requested, overwrite=True) as output:
-        output.add(0, series)
+        output.begin()
+        add_study(output.folder, "0000", series)
     assert (tmp_path / "0000/scan/0001.dcm").read_text() == "slice"
 
 
@@ -152,3 +168,20 @@ def test_a_note_in_an_old_study_stops_overwriting(tmp_path):
     with pytest.raises(UserError, match="0003 was not written"):
         fill(tmp_path, command(1), overwrite=True)
     assert len(studies(tmp_path)) == 4
+
+
+TABLE = Command(2, FILES, {"seed": 0}, {"a": "1", "b": "2"})
+
+
+def test_a_table_may_grow_and_its_rows_may_not_change(tmp_path):
+    fill(tmp_path, TABLE)
+    grown = Command(3, FILES, {"seed": 0}, {"a": "1", "c": "3", "b": "2"})
+    made = (tmp_path / "a/a.toy").stat().st_mtime_ns
+    assert fill(tmp_path, grown)
+    assert sorted(studies(tmp_path)) == ["a", "b", "c"]
+    assert (tmp_path / "a/a.toy").stat().st_mtime_ns == made
+    for rows in ({"a": "1", "c": "3"}, {"a": "9", "b": "2", "c": "3"}):
+        with pytest.raises(UserError, match=r"rows that have changed or are gone from the table \([ab]\)"):
+            fill(tmp_path, Command(len(rows), FILES, {"seed": 0}, rows))
+    with pytest.raises(UserError, match="rows: true there, false requested"):
+        fill(tmp_path, command())

@@ -3,6 +3,7 @@
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,10 +11,11 @@ from core.config.recipe import SamplerChoice
 from core.errors import UserError
 from core.generate import request, write
 from core.generate.inputs import InputBatch
-from core.generate.writers import write_study
+from core.generate.output.study_record import StudyRecord
+from core.generate.output.writers import StudyNotes, write_study
 from core.io.dicom.new_instance import patient_id, study_uid
 from core.io.geometry import centred
-from core.types import Prompt, Provenance
+from core.types import Prompt, Provenance, Sample
 
 SOURCES = {"xray": ("text",), "ct": ("text", "mri"), "mri": ("ct",)}
 OUTPUTS = ("xray", "mri")
@@ -49,6 +51,7 @@ def new_bundle(uncoupled=()):
         coupled=lambda name: name not in uncoupled,
         trained_pairs=(("ct", "mri"),),
         uses=lambda receiver, sender: True,
+        findings_of=None,
     )
 
 
@@ -63,16 +66,20 @@ def recorded_by(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(request, "encoded_prompt", lambda bundle, name, batch: prompt)
     writers = {name: ProvenanceWriter() for name in OUTPUTS}
-    monkeypatch.setattr(request, "_weights", lambda bundle: "w")
+    monkeypatch.setattr(request, "weights_name", lambda bundle: "w")
 
     def call(bundle, sampler=None, **changed):
         sampler = sampler or SamplerChoice(solver="ddim", steps=2, eta=0.0, scale=2.0)
         settings = {"outputs": OUTPUTS, "sampler": sampler, "given": {}, **changed}
         resolved = request.resolve_request(bundle, request.GenerationRequest(**settings))
-        write_study(resolved, writers, 3, dict.fromkeys(OUTPUTS), tmp_path)
+        samples = {name: Sample(modality=name, data=np.zeros((1, 4, 4), np.float32)) for name in OUTPUTS}
+        write_study(resolved, writers, 3, samples, "a", StudyNotes(labels={"effusion": "1"}, split="test"), tmp_path)
         files = {name: Provenance.model_validate_json((tmp_path / f"{name}.txt").read_text()) for name in OUTPUTS}
         assert {provenance.index for provenance in files.values()} == {3}
         assert len({(study_uid(provenance), patient_id(provenance)) for provenance in files.values()}) == 1
+        record = StudyRecord.read(tmp_path)
+        assert (record.study_id, record.index, record.split, record.labels_from) == ("a", 3, "test", "table")
+        assert record.patient_id == patient_id(files["mri"])
         inputs = {name: dict(provenance.prompts) for name, provenance in files.items()}
         return inputs, write._command(resolved, writers, None).settings
 

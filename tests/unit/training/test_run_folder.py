@@ -93,3 +93,13 @@ def test_a_run_of_another_version_is_one_line(config):
     with pytest.raises(UserError, match="was written by another version of MedWeave; finish it with that version"):
         again.rows("align 1 a-b")
     again.close()
+
+
+def test_files_that_changed_since_the_start_stop_a_run(config):
+    started = RunFolder(config, "seen", files={"ct": "1", "mri": "2"})
+    save_weights(torch.nn.Linear(2, 2), config.run / "align" / "a.prompt", {})
+    started.finish("align 1 a-b", "align", ["a.prompt"], [])
+    started.close()
+    RunFolder(config, "seen", files={"ct": "1", "mri": "2"}).close()
+    with pytest.raises(UserError, match="the files of mri have changed since the run was started"):
+        RunFolder(config, "seen", files={"ct": "1", "mri": "3"})

@@ -134,7 +134,7 @@ def test_one_file_names_its_series_or_its_slice(tmp_path):
     assert np.array_equal(part.data[0], volume[1] - 1024)
     assert np.allclose(part.geometry.affine @ [0, 0, 0, 1], [0, 0, 12.5, 1])
     assert np.allclose(whole.geometry.affine, [[0, 0, -1, 0], [0, -1, 0, 0], [2.5, 0, 0, 10], [0, 0, 0, 1]])
-    with pytest.raises(UserError, match=r"holds 2 series: .*CT.*; name one of its files instead"):
+    with pytest.raises(UserError, match=r"holds 2 series: .*CT.*; name one of its files, or choose a series"):
         reader().read(tmp_path)
 
 
@@ -357,6 +357,50 @@ def test_localizers_are_left_out_with_a_word(tmp_path):
     save(scout, tmp_path / "scout.dcm")
     with pytest.warns(MedWeaveWarning, match=r"left out 1 localizers of the series: scout\.dcm"):
         assert reader().read(tmp_path).data.shape == (1, 5, 6, 7)
+
+
+def test_a_series_of_scouts_beside_the_scan_does_not_lose_the_study(tmp_path):
+    ct_series(tmp_path, stored(), (0, 0, 0), (0, 0, 2.5))
+    image_type = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    for number in range(2):
+        scout = ct_slice(stored((9, 9), seed=number), SeriesInstanceUID="1.9", SeriesNumber="1", ImageType=image_type)
+        save(scout, tmp_path / f"scout{number}.dcm")
+    with pytest.warns(MedWeaveWarning, match=r"left out 1 other series: 1 \(CT, .*2 files, e\.g\. scout0\.dcm\)"):
+        assert reader().read(tmp_path).data.shape == (1, 5, 6, 7)
+    with pytest.raises(UserError, match="holds 2 series"):
+        reader(localizers=True).read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("choice", "slices"),
+    [("most_slices", 5), ({"number": 7}, 3), ({"description": "*ARTERIAL*"}, 3), ({"description": "thin"}, 5)],
+)
+def test_one_of_several_series_is_chosen(tmp_path, choice, slices):
+    two_series(tmp_path)
+    with pytest.warns(MedWeaveWarning, match="left out 1 other series"):
+        assert len(reader(series=choice).read(tmp_path).data[0]) == slices
+
+
+@pytest.mark.parametrize("choice", ["only", {"number": 9}, {"description": "*"}])
+def test_a_choice_that_means_none_or_several_lists_them(tmp_path, choice):
+    two_series(tmp_path)
+    with pytest.raises(UserError, match=r"holds 2 series.*3 \(CT, Thin, 5 files.*7 \(CT, Arterial phase, 3 files"):
+        reader(series=choice).read(tmp_path)
+
+
+def test_a_series_is_named_in_one_way():
+    with pytest.raises(ValueError, match="a series is 'only', 'most_slices' or a table with number"):
+        reader(series={"number": 3, "description": "x"})
+
+
+def two_series(folder):
+    for number, description, uid, slices in ((3, "Thin", "1.3", 5), (7, "Arterial phase ", "1.7", 3)):
+        for index in range(slices):
+            one = ct_slice(
+                stored((6, 7), seed=index), ImagePositionPatient=[0, 0, 2.5 * index], SeriesInstanceUID=uid,
+                SeriesNumber=str(number), SeriesDescription=description,
+            )  # fmt: skip
+            save(one, folder / f"{number}-{index}.dcm")
 
 
 def test_what_lies_beside_a_series(tmp_path):

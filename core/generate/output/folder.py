@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from core.config.toml import dotted_items
 from core.engine.checkpoint import write_json
 from core.errors import UserError
-from core.io import atomic_write
+from core.generate.output.study_record import RECORD
 from core.io.lock import locked_folder
 
-COMMAND, MANIFEST, SHEET = "generate.json", "manifest.csv", "contact_sheet.png"
-COLUMNS: tuple[str, ...] = ("study_id", "patient_id", "modality", "file", "split", "report", "synthetic")
+COMMAND, MANIFEST, SHEET, FAILURES = "generate.json", "manifest.csv", "contact_sheet.png", "failures.csv"
+DATALIST, METADATA = "datalist.json", "metadata.jsonl"
+TABLES = (MANIFEST, DATALIST, METADATA, SHEET, FAILURES)
 _UNFINISHED = ".medweave-"
 _MOST = 6  # names in a message
 _SHOWN = 40  # characters of a setting in a message
@@ -28,11 +27,16 @@ _SHOWN = 40  # characters of a setting in a message
 
 @dataclass(frozen=True)
 class Command:
-    """What ``generate.json`` holds: number of studies, file names by modality, and everything that decides them."""
+    """What ``generate.json`` holds: number of studies, file names by modality, and everything that decides them.
+
+    ``rows``: of a table, by the name of each of its studies, the digest of the row that makes it; of a single request
+    nothing, and its studies are numbered.
+    """
 
     num: int
     files: Mapping[str, str]
     settings: Mapping[str, Any]
+    rows: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Command | None:
@@ -40,92 +44,86 @@ class Command:
         try:
             content = json.loads((folder / COMMAND).read_text(encoding="utf-8"))
             files = {str(name): str(file) for name, file in content["files"].items()}
-            command = cls(int(content["num"]), files, dict(content["settings"]))
+            rows = {str(name): str(digest) for name, digest in content.get("rows", {}).items()}
+            command = cls(int(content["num"]), files, dict(content["settings"]), rows)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return command if all(Path(file).name == file for file in files.values()) else None
+        return command if all(Path(name).name == name for name in (*files.values(), *rows)) else None
+
+    def content(self) -> dict[str, Any]:
+        """Return what the file holds."""
+        return {name: value for name, value in vars(self).items() if name != "rows" or value}
+
+    def studies(self) -> Iterator[str]:
+        """Yield the names of its studies."""
+        yield from self.rows or map(study_name, range(self.num))
 
     def names(self, name: str) -> bool:
         """Return whether a folder of this name is one of its studies."""
+        if self.rows:
+            return name in self.rows
         return name.isascii() and name.isdigit() and int(name) < self.num and study_name(int(name)) == name
 
     def wrote(self, path: Path) -> bool:
         """Return whether a path is one of its studies, and holds nothing else."""
         if not self.names(path.name) or path.is_symlink() or not path.is_dir():
             return False
-        names = {*self.files.values(), *(f"{file}.json" for file in self.files.values())}
+        names = {RECORD, *self.files.values(), *(f"{file}.json" for file in self.files.values())}
         return all(entry.name in names and (entry.is_file() or _is_series(entry)) for entry in path.iterdir())
 
 
 class OutputFolder:
-    """The studies of one command in a folder. Nothing is removed or written before the first study is generated."""
+    """The studies of one command in a folder. Nothing is removed or written before `begin`."""
 
     def __init__(self, folder: Path, command: Command, *, keep: bool) -> None:
         self.folder, self.command, self.keep = folder, command, keep
-        self._begun = False
 
-    def has(self, index: int) -> bool:
+    def has(self, name: str) -> bool:
         """Return whether a study is complete from an earlier run of the same command."""
-        study = self.folder / study_name(index)
-        return self.keep and all(_is_there(study / file) for file in self.command.files.values())
+        study = self.folder / name
+        return self.keep and all(is_written(study / file) for file in (RECORD, *self.command.files.values()))
 
     def finished(self) -> bool:
         """Return whether nothing is left to do."""
         tables = (self.folder / MANIFEST, self.folder / SHEET)
-        return all(path.is_file() for path in tables) and all(self.has(index) for index in range(self.command.num))
+        return all(path.is_file() for path in tables) and all(map(self.has, self.command.studies()))
 
-    def add(self, index: int, write: Callable[[Path], None]) -> None:
-        """Let ``write`` fill a folder, which then becomes the study: a study appears whole or not at all."""
-        self._begin()
-        study, unfinished = self.folder / study_name(index), self.folder / f"{_UNFINISHED}{study_name(index)}"
-        unfinished.mkdir()
-        try:
-            write(unfinished)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
-        if study.exists():  # a study of this command that lost a file
-            shutil.rmtree(study)
-        unfinished.replace(study)
+    def missing(self, names: Iterable[str]) -> frozenset[str]:
+        """Return which of these studies are still to be written."""
+        return frozenset(name for name in names if not self.has(name))
 
-    def write_manifest(self) -> None:
-        """Write a row per file for the adapter ``manifest``; a generated text is a file too, not a report.
-
-        Raises `UserError` where a study is gone that was there.
-        """
-        self._require_studies()
-        table = io.StringIO()
-        writer = csv.DictWriter(table, COLUMNS, restval="")
-        writer.writeheader()
-        for study in map(study_name, range(self.command.num)):
-            for name, file in self.command.files.items():
-                row = {"study_id": study, "patient_id": study, "modality": name, "file": f"{study}/{file}"}
-                writer.writerow({**row, "synthetic": "true"})
-        with atomic_write(self.folder / MANIFEST, overwrite=True) as temporary:
-            temporary.write_text(table.getvalue(), encoding="utf-8")
-
-    def _require_studies(self) -> None:
-        names = map(study_name, range(self.command.num))
-        gone = [name for name in names for file in self.command.files.values() if not _is_there(self._path(name, file))]
+    def require_studies(self, names: Iterable[str]) -> None:
+        """Raise `UserError` where one of these studies is gone that was there."""
+        files = (RECORD, *self.command.files.values())
+        gone = [name for name in names if not all(is_written(self.folder / name / file) for file in files)]
         if gone:
             raise UserError(
-                f"--out {self.folder}: files of {_few(list(dict.fromkeys(gone)))} were removed while the others were"
-                " generated; run the command again"
+                f"--out {self.folder}: files of {_few(gone)} were removed while the others were generated; run the"
+                " command again"
             )
 
-    def _path(self, study: str, file: str) -> Path:
-        return self.folder / study / file
-
-    def _begin(self) -> None:
-        """Once: remove unfinished or replaced studies, and record the command that writes here."""
-        if self._begun:
-            return
-        self._begun = True
+    def begin(self) -> None:
+        """Remove unfinished or replaced studies, and record the command that writes here."""
         old = Command.read(self.folder)
         for path in [] if old is None else list(self.folder.iterdir()):
             if path.name.startswith(_UNFINISHED) or (not self.keep and _wrote(old, path)):
                 _remove(path)
-        write_json(self.folder / COMMAND, vars(self.command))
+        write_json(self.folder / COMMAND, self.command.content())
+
+
+def add_study(folder: Path, name: str, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a folder, which then becomes the study: a study appears whole or not at all."""
+    study, unfinished = folder / name, folder / f"{_UNFINISHED}{name}"
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+    unfinished.mkdir()
+    try:
+        write(unfinished)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    if study.exists():  # a study of this command that lost a file
+        shutil.rmtree(study)
+    unfinished.replace(study)
 
 
 @contextmanager
@@ -156,7 +154,8 @@ def study_name(index: int) -> str:
     return f"{index:04d}"
 
 
-def _is_there(path: Path) -> bool:
+def is_written(path: Path) -> bool:
+    """Return whether a file, or a folder with something in it, is there."""
     return path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
@@ -215,12 +214,12 @@ def _require_free_or_same(folder: Path, command: Command, *, overwrite: bool) ->
 
 def _wrote(command: Command | None, path: Path) -> bool:
     """Return whether an earlier command wrote this."""
-    return command is not None and (path.name in (MANIFEST, SHEET) or command.wrote(path))
+    return command is not None and (path.name in TABLES or command.wrote(path))
 
 
 def _taken(path: Path, command: Command, old: Command | None) -> bool:
     """Return whether a name that this or the earlier command uses is taken by something that neither wrote."""
-    used = path.name in (COMMAND, MANIFEST, SHEET) or any(each.names(path.name) for each in (command, old) if each)
+    used = path.name in (COMMAND, *TABLES) or any(each.names(path.name) for each in (command, old) if each)
     return used and not (_wrote(old, path) or (old is not None and path.name == COMMAND))
 
 
@@ -234,7 +233,10 @@ def _require_replaceable(folder: Path, taken: list[str]) -> None:
 
 def _require_same_command(folder: Path, command: Command, old: Command) -> None:
     """Raise `UserError` where the folder holds studies of another command, and say how the two differ."""
-    requested, there = _settings_by_name(vars(command)), _settings_by_name(vars(old))
+    tables = (command.rows, old.rows)
+    requested, there = (_settings_by_name(each.content() | {"rows": bool(each.rows)}) for each in (command, old))
+    for settings in (requested, there) if all(tables) else ():
+        settings.pop("num", None)  # a table may have grown
     other = [key for key in requested | there if requested.get(key) != there.get(key)]
     if other:
         differences = [
@@ -243,6 +245,12 @@ def _require_same_command(folder: Path, command: Command, old: Command) -> None:
         raise UserError(
             f"--out {folder}: is not empty, it holds studies of another command ({_few(differences, '; ')}); name"
             " another folder, or add --overwrite"
+        )
+    changed = [name for name, digest in old.rows.items() if command.rows.get(name) != digest]
+    if changed:
+        raise UserError(
+            f"--out {folder}: holds studies of rows that have changed or are gone from the table ({_few(changed)});"
+            " name another folder, or add --overwrite"
         )
 
 

@@ -1,0 +1,145 @@
+"""Generate the studies of a table: batched over rows, by several processes, resumable, and in shards.
+
+A row that fails is listed with its reason, the others go on, and the next run of the command tries the failed ones
+alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core.engine.progress import progress
+from core.engine.workers import Workers
+from core.errors import UserError
+from core.generate.bundle import Bundle
+from core.generate.output.folder import FAILURES, Command, OutputFolder, open_output
+from core.generate.output.writers import writers_of
+from core.generate.request import GenerationRequest, common_provenance, require_outputs
+from core.generate.table.merge import take_over
+from core.generate.table.plan import PlannedStudy, Shard, planned_batches
+from core.generate.table.read import Failure, RequestTable
+from core.generate.table.work import BatchTask, TableSetup, generate_batch, use_bundle
+from core.generate.write import MOST_SHOWN, execution_settings, files_of, finish_folder
+from core.io import atomic_write
+from core.types import Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableCommand:
+    """How a table is generated. ``common``: what all rows share; its inputs are none, and its seed is the command's.
+
+    ``merged``: folders of shards whose studies are taken over. ``registry``: the file that other processes read.
+    """
+
+    table: RequestTable
+    common: GenerationRequest
+    format: str | None = None
+    shard: Shard = field(default_factory=Shard)
+    merged: Sequence[Path] = ()
+    registry: Path | None = None
+
+    def batches(self) -> list[list[PlannedStudy]]:
+        """Return the studies by batch; `UserError` where there is none."""
+        table = self.table
+        if not table.rows:
+            first = table.failures[0]
+            raise UserError(f"no row of the table can be used; line {first.line}, {first.study}: {first.reason}")
+        batches = planned_batches(table.rows, self.common.batch, self.shard)
+        if not batches:
+            raise UserError(
+                f"--shard {self.shard}: is empty, the table has too few batches of {self.common.batch} studies; use"
+                " fewer shards, or a smaller --batch"
+            )
+        return batches
+
+
+def write_table(
+    bundle: Bundle, command: TableCommand, folder: Path, workers: Workers, *, overwrite: bool = False
+) -> list[Failure]:
+    """Generate and write the studies of a table, or of its shard; return the rows and studies that failed.
+
+    Studies that an earlier run has written stay. A table that has grown is gone on with; one with changed rows is
+    refused with `UserError`, as is whatever is wrong for all rows.
+    """
+    require_outputs(bundle, command.common.outputs)
+    writers = writers_of(bundle.run, command.common.outputs, command.format)
+    batches = command.batches()
+    names = [study.name for batch in batches for study in batch]
+    with open_output(folder, _output_command(bundle, command, writers, batches), overwrite=overwrite) as output:
+        if output.finished() and not command.table.failures:
+            return []
+        output.begin()
+        take_over(output, command.merged)
+        tasks = list(_tasks(bundle, command, output, batches))
+        failures, shown = _done(tasks, workers, len(names))
+        failures = sorted([*command.table.failures, *failures], key=lambda failure: failure.line)
+        failed = {failure.study for failure in failures}
+        _write_failures(folder, failures)
+        finish_folder(bundle, output, [name for name in names if name not in failed], shown)
+    return failures
+
+
+def _tasks(
+    bundle: Bundle, command: TableCommand, output: OutputFolder, batches: Sequence[Sequence[PlannedStudy]]
+) -> Iterator[BatchTask]:
+    """Yield a task for every batch with a study that is missing, or that the contact sheet shows."""
+    setup = TableSetup(
+        run=bundle.networks.folder.resolve(),
+        registry=command.registry,
+        device=str(bundle.networks.compute.device),
+        inputs=command.table.folder.resolve(),
+        out=output.folder.resolve(),
+        common=command.common,
+        format=command.format,
+    )
+    use_bundle(setup, bundle)
+    names = [study.name for batch in batches for study in batch]
+    missing, on_sheet = output.missing(names), frozenset(names[:MOST_SHOWN])
+    for batch in batches:
+        own = frozenset(study.name for study in batch)
+        if own & (missing | on_sheet):
+            yield BatchTask(setup=setup, studies=tuple(batch), missing=own & missing, on_sheet=own & on_sheet)
+
+
+def _done(
+    tasks: Sequence[BatchTask], workers: Workers, total: int
+) -> tuple[list[Failure], dict[str, Mapping[str, Sample]]]:
+    """Let the workers do the tasks; return what failed, and what the contact sheet shows."""
+    failures: list[Failure] = []
+    shown: dict[str, Mapping[str, Sample]] = {}
+    done = total - sum(len(task.studies) for task in tasks)
+    with progress("generate", total) as watch:
+        for outcome in workers.in_order(generate_batch, tasks):
+            failures += outcome.failures
+            shown |= outcome.shown
+            done += outcome.size
+            watch(done)
+    return failures, shown
+
+
+def _output_command(
+    bundle: Bundle, command: TableCommand, writers: Mapping[str, Any], batches: Sequence[Sequence[PlannedStudy]]
+) -> Command:
+    settings = common_provenance(bundle, command.common) | execution_settings(bundle, command.common, command.format)
+    settings["shard"] = str(command.shard)
+    rows = {study.name: study.row.digest() for batch in batches for study in batch}
+    return Command(len(rows), files_of(writers), settings, rows)
+
+
+def _write_failures(folder: Path, failures: Sequence[Failure]) -> None:
+    """Write the failed rows as a table; none is left of an earlier run where none failed."""
+    path = folder / FAILURES
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(("line", "study_id", "reason"))
+    writer.writerows((failure.line, failure.study, failure.reason) for failure in failures)
+    with atomic_write(path, overwrite=True) as temporary:
+        temporary.write_text(table.getvalue(), encoding="utf-8")
