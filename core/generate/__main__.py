@@ -189,6 +189,9 @@ def _generate_table(bundle: Bundle, options: Namespace) -> None:
             f"{len(failures)} rows or studies of {options.table} failed, see {options.out / FAILURES}; the first: line"
             f" {first.line}, {first.study}: {first.reason}; correct them and repeat the command: it makes these alone"
         )
+    if not total:
+        print(f"--shard {shard}: has no studies, the table has too few batches of {options.batch}")
+        return
     print(f"{_studies(total)} ({', '.join(command.common.outputs)}) in {options.out}; see {SHEET} there")
 
 

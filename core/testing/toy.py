@@ -20,6 +20,7 @@ from core.errors import UserError
 from core.types import DataSpec, Geometry, Provenance, Record, Sample, Space
 
 _LIST = "cohort.json"
+_HEADER = "about"  # the one entry of a file's metadata: several would stand in an order of chance
 _GRID = Geometry(affine=np.diag([2.0, 2.0, 2.0, 1.0]), shape=(8, 8))
 
 
@@ -43,17 +44,20 @@ class ToyReader:
 
     def read(self, path: Path) -> Sample:
         """Return the array in stored units; `UserError` that names the file where it is not a toy file."""
-        from safetensors.numpy import load_file
+        from safetensors import safe_open
 
         try:
-            content = load_file(path)
+            with safe_open(path, "np") as file:
+                content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                about = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
         except Exception as error:
             raise UserError(f"{path}: not a readable toy file ({error})") from error
         if "data" not in content or not np.isfinite(content["data"]).all():
             raise UserError(f"{path}: expected a finite array 'data', found {sorted(content)}")
         data, affine = content["data"], content.get("affine")
         geometry = None if affine is None else Geometry(affine=affine, shape=data.shape[1:])
-        return Sample(modality=self.modality, data=data, geometry=geometry)
+        meta = {"synthetic": True} if about.get("synthetic") else {}
+        return Sample(modality=self.modality, data=data, geometry=geometry, meta=meta)
 
 
 class ToyWriterConfig(PartConfig):
@@ -86,9 +90,9 @@ def write_array(path: Path, sample: Sample, provenance: Provenance | None = None
     arrays = {"data": np.ascontiguousarray(sample.data)}
     if sample.geometry is not None:
         arrays["affine"] = np.ascontiguousarray(sample.geometry.affine)
-    about = {} if provenance is None else {"synthetic": "true", "provenance": provenance.model_dump_json()}
+    made = {} if provenance is None else {"synthetic": True, "provenance": provenance.model_dump(mode="json")}
     partial = path.with_name(f".{path.name}.part")
-    save_file(arrays, partial, metadata={"modality": sample.modality, **about})
+    save_file(arrays, partial, metadata={_HEADER: json.dumps({"modality": sample.modality, **made})})
     partial.replace(path)
 
 

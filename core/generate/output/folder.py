@@ -109,6 +109,7 @@ class OutputFolder:
             if path.name.startswith(_UNFINISHED) or (not self.keep and _wrote(old, path)):
                 _remove(path)
         write_json(self.folder / COMMAND, self.command.content())
+        self.keep = True  # what is there from now on is of this command
 
 
 def add_study(folder: Path, name: str, write: Callable[[Path], None]) -> None:

@@ -36,8 +36,8 @@ class StudyRecord(BaseModel):
     """A generated study. ``files`` by modality are in its folder; inputs by modality are as provenance shows them.
 
     ``patient_id`` is that of its DICOM files. ``report``: the generated text, else the text that prompted it.
-    ``labels``: 1 and 0 for present and absent, or words. ``labels_from``: the table that was given, or what the labeller
-    of the training data reads in the generated report or in the prompt.
+    ``labels``: 1 and 0 for present and absent, or words. ``labels_from``: the table that was given, or the generated
+    report or prompt that the labeller of the training data read.
     ``sha256``: of every file, by its path in the folder.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +13,16 @@ from core.generate.output.folder import Command, OutputFolder, add_study, is_wri
 from core.generate.output.study_record import RECORD
 
 
-def take_over(output: OutputFolder, folders: Sequence[Path]) -> None:
+def commands_of(folders: Sequence[Path], expected: Command) -> dict[Path, Command]:
+    """Return the command of each folder; `UserError` for one that holds no studies of this table by this model."""
+    return {folder: _command_of(folder, expected) for folder in folders}
+
+
+def take_over(output: OutputFolder, commands: Mapping[Path, Command]) -> None:
     """Link the complete studies of these folders into the output; what they lack is left to be generated.
 
-    Files are hard links where the disk allows it, and copies otherwise. Raises `UserError`, before anything is linked,
-    for a folder that holds no studies of this table by this model.
+    Files are hard links where the disk allows it, and copies otherwise.
     """
-    commands = {folder: _command_of(folder, output.command) for folder in folders}
     for folder, command in commands.items():
         files = (RECORD, *command.files.values())
         for name, digest in command.rows.items():

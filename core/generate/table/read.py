@@ -14,7 +14,8 @@ from core.generate.table.row import TableRow, parsed_row, require_columns
 
 _LARGEST_CELL = 10**8  # characters; the module csv refuses 131,072
 _SUFFIXES = (".csv", ".jsonl")
-_INPUTS = ("prompt", "condition")
+_GIVEN = "condition"
+_INPUTS = ("prompt", _GIVEN)
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,15 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestTable:
-    """The rows of a file that can be used, and those that cannot. Paths in it begin at its ``folder``."""
+    """The rows of a file that can be used, and those that cannot. Paths in it begin at its ``folder``.
+
+    ``given``: the modalities that some row gives as a condition, a wrong one too.
+    """
 
     folder: Path
     rows: tuple[TableRow, ...]
     failures: tuple[Failure, ...]
-
-    @property
-    def given(self) -> tuple[str, ...]:
-        """The modalities that some row gives as a condition."""
-        return tuple(dict.fromkeys(name for row in self.rows for name in row.condition))
+    given: tuple[str, ...]
 
 
 def read_table(path: Path, modalities: Collection[str]) -> RequestTable:
@@ -49,11 +49,14 @@ def read_table(path: Path, modalities: Collection[str]) -> RequestTable:
     rows: list[TableRow] = []
     failures: list[Failure] = []
     lines: dict[str, int] = {}  # of the names of studies, in lower case: some disks know no other
-    with_inputs, columns = False, tuple[str, ...]()
+    with_inputs, columns, given = False, tuple[str, ...](), dict[str, None]()
     for line, cells in _cells(path):
         if tuple(cells) != columns:
             columns = tuple(cells)
             require_columns(columns, modalities, f"{path}, line {line}")
+        given |= dict.fromkeys(
+            column.partition(".")[2] for column, value in cells.items() if value and column.startswith(f"{_GIVEN}.")
+        )
         with_inputs |= any(column.partition(".")[0] in _INPUTS for column in cells)
         study = _require_study_id(path, line, cells)
         try:
@@ -75,9 +78,8 @@ def read_table(path: Path, modalities: Collection[str]) -> RequestTable:
     if with_inputs:
         failures += [Failure(row.line, row.study_id, _NO_INPUT) for row in rows if not (row.prompt or row.condition)]
         rows = [row for row in rows if row.prompt or row.condition]
-    return RequestTable(
-        folder=path.parent, rows=tuple(rows), failures=tuple(sorted(failures, key=lambda each: each.line))
-    )
+    failures.sort(key=lambda failure: failure.line)
+    return RequestTable(folder=path.parent, rows=tuple(rows), failures=tuple(failures), given=tuple(given))
 
 
 _NO_INPUT = "has no prompt and no condition; fill a cell, or keep such rows in a table without these columns"

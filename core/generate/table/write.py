@@ -20,7 +20,7 @@ from core.generate.bundle import Bundle
 from core.generate.output.folder import FAILURES, Command, OutputFolder, open_output
 from core.generate.output.writers import writers_of
 from core.generate.request import GenerationRequest, common_provenance, require_outputs
-from core.generate.table.merge import take_over
+from core.generate.table.merge import commands_of, take_over
 from core.generate.table.plan import PlannedStudy, Shard, planned_batches
 from core.generate.table.read import Failure, RequestTable
 from core.generate.table.work import BatchTask, TableSetup, generate_batch, use_bundle
@@ -44,18 +44,12 @@ class TableCommand:
     registry: Path | None = None
 
     def batches(self) -> list[list[PlannedStudy]]:
-        """Return the studies by batch; `UserError` where there is none."""
+        """Return the studies by batch; `UserError` where no row can be used. A shard may have none."""
         table = self.table
         if not table.rows:
             first = table.failures[0]
             raise UserError(f"no row of the table can be used; line {first.line}, {first.study}: {first.reason}")
-        batches = planned_batches(table.rows, self.common.batch, self.shard)
-        if not batches:
-            raise UserError(
-                f"--shard {self.shard}: is empty, the table has too few batches of {self.common.batch} studies; use"
-                " fewer shards, or a smaller --batch"
-            )
-        return batches
+        return planned_batches(table.rows, self.common.batch, self.shard)
 
 
 def write_table(
@@ -64,23 +58,29 @@ def write_table(
     """Generate and write the studies of a table, or of its shard; return the rows and studies that failed.
 
     Studies that an earlier run has written stay. A table that has grown is gone on with; one with changed rows is
-    refused with `UserError`, as is whatever is wrong for all rows.
+    refused with `UserError`, as is whatever is wrong for all rows. Nothing is written for a shard without studies.
     """
     require_outputs(bundle, command.common.outputs)
     writers = writers_of(bundle.run, command.common.outputs, command.format)
     batches = command.batches()
     names = [study.name for batch in batches for study in batch]
-    with open_output(folder, _output_command(bundle, command, writers, batches), overwrite=overwrite) as output:
+    if not names:  # of this shard
+        return list(command.table.failures)
+    wanted = _output_command(bundle, command, writers, batches)
+    merged = commands_of(command.merged, wanted)
+    with open_output(folder, wanted, overwrite=overwrite) as output:
         if output.finished() and not command.table.failures:
             return []
         output.begin()
-        take_over(output, command.merged)
+        take_over(output, merged)
         tasks = list(_tasks(bundle, command, output, batches))
         failures, shown = _done(tasks, workers, len(names))
         failures = sorted([*command.table.failures, *failures], key=lambda failure: failure.line)
         failed = {failure.study for failure in failures}
         _write_failures(folder, failures)
-        finish_folder(bundle, output, [name for name in names if name not in failed], shown)
+        written = [name for name in names if name not in failed]
+        if written:
+            finish_folder(bundle, output, written, shown)
     return failures
 
 

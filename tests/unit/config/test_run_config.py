@@ -322,4 +322,6 @@ def test_steps_of_tokens():
 
 
 def test_more_sampling_steps_than_noise_levels_are_refused_before_training():
-    assert refusal(set=("sampler.steps=1001",)).startswith("sampler.steps = 1001: is more than diffuse.timesteps = 1000")
+    assert refusal(set=("sampler.steps=1001",)).startswith(
+        "sampler.steps = 1001: is more than diffuse.timesteps = 1000"
+    )

@@ -122,7 +122,9 @@ def test_generated_files_of_a_collected_data_set_are_a_single_warning(tmp_path):
     for record in records[1:]:
         file = record.files["toy_grid"][0]
         sample = TOY_GRID.parts("tiny").reader.build().read(file)
-        TOY_GRID.parts("tiny").writer.build().write(sample, file, Provenance(model="m", recipe="r", seed=0), overwrite=True)
+        TOY_GRID.parts("tiny").writer.build().write(
+            sample, file, Provenance(model="m", recipe="r", seed=0), overwrite=True
+        )
     parts, visible = {"toy_grid": TOY_GRID.parts("tiny")}, [("toy_grid",)] * 3
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
