@@ -31,7 +31,7 @@ from core.config.recipe import (
     SamplerChoice,
 )
 from core.config.registry import Registry
-from core.config.sampler import expanded_sampler
+from core.config.sampler import DEFAULT, expanded_sampler
 from core.config.toml import Table, merged, read_toml
 from core.errors import UserError, format_validation_error, join_choices, nearest, unknown_name
 
@@ -160,7 +160,7 @@ def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None
     _require_plain_run_file(flags, layers)
     recipe = _chosen("recipe", layers, registry.default_recipe)
     preset = _chosen("preset", layers, registry.default_preset)
-    tables = _base(registry, recipe, preset, extended=flags.extended)
+    tables = _base(registry, recipe, preset, modalities, extended=flags.extended)
     config = _validated(tables, f"recipe '{recipe}' at preset '{preset}'")
     for source, table in layers:
         tables = _laid_over(tables, _with_joint_steps(table, tables) if source == COMMAND_LINE else table)
@@ -203,7 +203,9 @@ def to_toml(config: RunConfig) -> str:
     return head + tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
 
 
-def _base(registry: Registry, recipe: str, preset: str, *, extended: bool) -> dict[str, Any]:
+def _base(
+    registry: Registry, recipe: str, preset: str, modalities: Collection[str], *, extended: bool
+) -> dict[str, Any]:
     """Return the lowest layers: sizes of the preset with the published settings for it, then the switches."""
     method, sizes = registry.recipe(recipe), registry.preset(preset)
     training = sizes.model_dump(exclude_none=True, exclude={"extended", "sampler"})
@@ -219,9 +221,16 @@ def _base(registry: Registry, recipe: str, preset: str, *, extended: bool) -> di
         _lay_over_training(training, method.extended.get(preset, {}))
     switches = {key: getattr(method, key).model_dump(exclude_none=True) for key in SWITCHES}
     if sizes.sampler is not None:
-        switches["sampler"] |= sizes.sampler.model_dump(exclude_none=True)
+        known = {*modalities, *registry.aliases, DEFAULT, method.align.centre}
+        tables = sizes.sampler.model_dump(exclude_none=True)
+        switches["sampler"] |= {key: _of_known(value, known) for key, value in tables.items()}
     named = {"recipe": recipe, "preset": preset, "run": Path("runs") / f"{recipe}-{preset}"}
     return {**named, **switches, "training": training, "aliases": dict(registry.aliases)}
+
+
+def _of_known(value: Any, known: Collection[str]) -> Any:
+    """Return a table by modality without those that are not installed: a preset names what it was tried on."""
+    return {name: number for name, number in value.items() if name in known} if isinstance(value, Mapping) else value
 
 
 def _lay_over_training(training: dict[str, Any], values: Mapping[TrainingName, OtherTraining]) -> None:

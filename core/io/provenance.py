@@ -188,8 +188,9 @@ def atomic_folder(path: Path, suffix: str, *, overwrite: bool = False) -> Iterat
         _require_replaceable(path, suffix, overwrite)
         temporary.mkdir()
         yield temporary
-        for file in temporary.iterdir():
-            sync(file)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                sync(file)
         _publish(temporary, path, suffix, overwrite)
     except OSError as error:
         raise write_error(path, error) from error

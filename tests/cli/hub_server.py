@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer({"error": "Invalid token"}, 401)
         known = name in self.hub.repositories
         self.hub.repositories.setdefault(name, {})
-        self.hub.private[name] = content.get("private")
+        self.hub.private[name] = content.get("private") or content.get("visibility") == "private"
         return self.answer({"url": f"{self.hub.address}/{name}"}, 409 if known else 200)
 
     def commit(self, name, body):

@@ -19,7 +19,16 @@ from core.share.licences import licences_of, require_shareable
 from tests.cli.hub_server import Hub
 
 FLOW = ["--flow", "toy_vector-toy_grid", "--data", "toy"]
-SHORT = ["--steps", "2", "--set", "training.measure.samples=8", "--set", "training.measure.steps=2"]
+SHORT = [
+    "--steps",
+    "2",
+    "--set",
+    "training.autoencoder.steps=600",
+    "--set",
+    "training.measure.samples=8",
+    "--set",
+    "training.measure.steps=2",
+]
 ENV = {"OMP_NUM_THREADS": "1"}
 RUN = "runs/medweave-tiny"
 

@@ -162,7 +162,13 @@ def test_generated_studies_are_the_same_in_any_batch_and_say_what_they_are(train
     about = provenance(trained / "made1/0002/toy_grid.toy")
     assert (about["synthetic"], about["seed"], about["index"]) == (True, 5, 2)
     assert (trained / "made3/contact_sheet.png").is_file()
-    sampling = {"solver": "dpmpp_2m", "steps": "10", "eta": "0.0", "scale": "default=5.0,text=9.0", "coupling": "auto"}
+    sampling = {
+        "solver": "dpmpp_2m",
+        "steps": "10",
+        "eta": "0.0",
+        "scale": "ct=3.0,default=5.0,mri=3.0,text=9.0",
+        "coupling": "auto",
+    }
     assert about["sampling"].items() >= sampling.items()
     table = (trained / "made3/manifest.csv").read_text().splitlines()
     assert table[0].startswith("study_id,patient_id,modality,file,split,report,labels,")

@@ -27,7 +27,7 @@ def test_a_scale_is_a_number_for_all_or_a_table_by_modality():
 
 def test_an_alias_in_a_table_stands_for_its_members_and_a_name_goes_before_it():
     assert sampler("scale={ xray = 2.0, xray_lateral = 3.0 }").scale == {
-        **{"default": 5.0, "text": 9.0},  # those of `tiny` stay
+        **{"default": 5.0, "text": 9.0, "ct": 3.0, "mri": 3.0},  # those of `tiny` stay
         **{"xray_frontal": 2.0, "xray_lateral": 3.0},
     }
     assert sampler("lead.text=0.25").lead == {"text": 0.25}
@@ -67,3 +67,11 @@ def test_what_is_refused(item, message):
         sampler(item)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_preset_may_name_what_is_not_installed_and_a_user_may_not():
+    few = ("text", "xray_frontal", "xray_lateral")
+    flags = Flags(flow="text-xray_frontal")
+    assert resolve(REGISTRY, few, flags).sampler.scale == {"default": 5.0, "text": 9.0}
+    with pytest.raises(UserError, match=r"no modality for sampler\.scale 'ct'"):
+        resolve(REGISTRY, few, Flags(flow="text-xray_frontal", set=["sampler.scale.ct=3"]))
