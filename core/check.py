@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _say_origin(file: str | None, folder: Path) -> None:
     """Print which generated file this one is a copy of; exit 1 where it is none."""
-    from core.generate.output.made_by import origin_of
+    from core.generate.output.folder import origin_of
 
     if file is None:
         raise UserError(f"--made-by {folder}: name the file too: core.check FILE --made-by {folder}")

@@ -31,7 +31,7 @@ COMMANDS = {
     "export": "write a trained run as a bundle that may be passed on",
     "check": "list plugins and modalities; run the contract's checks on one",
 }
-_MODULES = {"generate": "core.generate.__main__"}
+_MODULES = {"generate": "core.generate.__main__", "export": "core.export.__main__"}
 _HOME = {
     "load": "core.model.model",
     "push": "core.model.hub",

@@ -26,7 +26,7 @@ def in_order_on_cluster(do: Callable[[Any], Any], tasks: Iterable[Any], address:
     try:
         from distributed.scheduler import KilledWorker
 
-        client.run(_use_one_thread)
+        client.run(_single_thread)
         ahead = _AHEAD * max(1, sum(client.nthreads().values()))
         waiting: deque[Any] = deque()
         try:
@@ -66,7 +66,7 @@ def _connected(address: str) -> Any:
         ) from error
 
 
-def _use_one_thread() -> None:
+def _single_thread() -> None:
     import torch
 
     torch.set_num_threads(1)

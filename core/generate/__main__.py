@@ -47,20 +47,7 @@ def parser() -> Parser:
         "--condition", action="append", default=[], metavar="MODALITY=FILE", help="a part of the study, repeatable"
     )
     flags.add_argument("--output", help="modalities to generate, comma-separated (default: all outputs of the run)")
-    flags.add_argument(
-        "--table", type=path, metavar="FILE", help="a request per row, .csv or .jsonl; failed rows are listed"
-    )
-    flags.add_argument("--shard", metavar="NUMBER/COUNT", help="generate one part of the table alone, e.g. 2/4")
-    flags.add_argument(
-        "--merge",
-        type=path,
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="take over what a shard has made",
-    )
-    flags.add_argument("--workers", type=int, help="processes that share a table (default: one per core, on a GPU one)")
-    flags.add_argument("--cluster", metavar="ADDRESS", default="", help="a Dask scheduler whose workers share a table")
+    _add_table_flags(flags)
     flags.add_argument("--num", type=int, help="number of studies (default: 4; of a table, 1 for each row)")
     flags.add_argument("--out", type=path, required=True, help="folder for the studies and the contact sheet")
     flags.add_argument(
@@ -95,6 +82,24 @@ def parser() -> Parser:
     for former, flag in _FORMER_FLAGS.items():
         flags.add_former_name(former, flag)
     return flags
+
+
+def _add_table_flags(flags: Parser) -> None:
+    """Add the flags that a table of requests has."""
+    flags.add_argument(
+        "--table", type=path, metavar="FILE", help="a request per row, .csv or .jsonl; failed rows are listed"
+    )
+    flags.add_argument("--shard", metavar="NUMBER/COUNT", help="generate one part of the table alone, e.g. 2/4")
+    flags.add_argument(
+        "--merge",
+        type=path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="take over what a shard has made",
+    )
+    flags.add_argument("--workers", type=int, help="processes that share a table (default: one per core, on a GPU one)")
+    flags.add_argument("--cluster", metavar="ADDRESS", default="", help="a Dask scheduler whose workers share a table")
 
 
 def main(arguments: Sequence[str]) -> None:

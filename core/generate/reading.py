@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from core.contract.modality import PartConfig
 from core.errors import UserError, nearest
+from core.io.geometry import SliceAt
 
 MARK = "::"
-_CHOICES = ("slice", "height", "mask", "series")
-HINT = "add ::slice=NUMBER, ::slice=middle, ::height=MM or ::mask=FILE to it, or ::series=NUMBER for one of several"
+_CHOICES = ("slice", "height", "seg", "series")
+HINT = "add ::slice=NUMBER, ::slice=middle, ::height=MM or ::seg=FILE to it, or ::series=NUMBER for one of several"
 
 
 def split_choice(value: str) -> tuple[str, str]:
@@ -39,11 +40,11 @@ def _setting(choice: str, what: str) -> tuple[str, Any]:
     name, _, text = (part.strip() for part in choice.partition("="))
     number = _number(text.removesuffix("mm").strip())
     if name == "slice" and (text == "middle" or text.isdecimal()):
-        return "volume", text if text == "middle" else {"index": int(text)}
+        return "volume", text if text == "middle" else SliceAt(index=int(text))
     if name == "height" and number is not None:
-        return "volume", {"superior_mm": number}
-    if name == "mask" and text:
-        return "volume", {"mask": text}
+        return "volume", SliceAt(superior_mm=number)
+    if name == "seg" and text:
+        return "volume", SliceAt(mask=text)
     if name == "series" and text:
         if text == "most_slices":
             return "series", text

@@ -54,9 +54,9 @@ class StudyWriter:
         """Write what is missing of the generated studies; row ``i`` of every batch is of job ``i``."""
         for row, job in enumerate(jobs):
             if job.name in self.missing or job.name in self.on_sheet:
-                self._write_one(job, batches, row)  # one at a time: a given volume may have a fine grid
+                self._write_study(job, batches, row)  # one at a time: a given volume may have a fine grid
 
-    def _write_one(self, job: StudyJob, batches: Mapping[str, Batch], row: int) -> None:
+    def _write_study(self, job: StudyJob, batches: Mapping[str, Batch], row: int) -> None:
         resolved, index = job.request.resolved, job.request.index
         study = study_samples(resolved, batches, row)
         if job.name in self.missing:

@@ -24,14 +24,13 @@ def fetched(hub_id: str, *, download: bool, revision: str | None = None) -> Path
     Without ``download`` nothing is fetched. Raises `UserError` where the model is not in the cache, or cannot be
     reached, or does not exist.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import errors, snapshot_download
 
     try:
         folder = snapshot_download(
             hub_id, revision=revision, allow_patterns=list(_FILES), local_files_only=not download
         )
-    except LocalEntryNotFoundError as error:
+    except FileNotFoundError as error:  # neither in the cache nor reachable
         todo = "is the hub reachable?" if download else "give download=True, or the folder of a model"
         raise UserError(f"{hub_id}: is no folder, and not in the cache of the hub; {todo}") from error
     except Exception as error:

@@ -9,7 +9,7 @@ import pytest
 
 import core.api
 import core.check
-import core.export
+import core.export.__main__
 import core.generate.__main__
 import core.io
 import core.nn
@@ -37,9 +37,9 @@ FORMER = {
     core.generate.__main__: "--couple --given --scale",
     core.check: "",
     core.prepare: "",
-    core.export: "",
+    core.export.__main__: "",
 }
-COMMANDS = (core.train, core.generate.__main__, core.check, core.prepare, core.export)
+COMMANDS = (core.train, core.generate.__main__, core.check, core.prepare, core.export.__main__)
 
 
 def flags(module, *, former: bool = False) -> str:

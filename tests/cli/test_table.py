@@ -223,7 +223,7 @@ def test_a_wrong_table_is_one_line_and_exit_code_2(trained, run, refused):
     arguments = ("--table", "inputs/wrong.csv", "--out", "none", "--steps", "2")
     result = run("core.generate", *arguments, cwd=trained, env=ENV)
     assert result.returncode == 2
-    progress, error = result.stderr.splitlines()
+    _, error = result.stderr.splitlines()
     assert "inputs/wrong.csv failed, see none/failures.csv; the first: line 2, a: " in error
     assert sorted(path.name for path in (trained / "none").iterdir()) == ["failures.csv", "generate.json"]
     assert "goes with --table" in refused("core.generate", "--shard", "1/2", "--out", "none", cwd=trained, env=ENV)

@@ -14,7 +14,7 @@ from typing import Any
 from core.config.toml import dotted_items
 from core.engine.checkpoint import write_json
 from core.errors import UserError
-from core.generate.output.study_record import RECORD
+from core.generate.output.study_record import RECORD, StudyRecord, file_digest
 from core.io.lock import locked_folder
 
 COMMAND, MANIFEST, SHEET, FAILURES = "generate.json", "manifest.csv", "contact_sheet.png", "failures.csv"
@@ -148,6 +148,29 @@ def open_output(folder: Path, command: Command, *, overwrite: bool) -> Iterator[
         for path in reversed(created):
             with suppress(OSError):  # not empty, as it should be
                 path.rmdir()
+
+
+def origin_of(file: Path, folder: Path) -> str:
+    """Return study and path of the generated file with this content; empty where the folder records none.
+
+    The name of the file does not count. Raises `UserError` where the file cannot be read, or the folder holds no
+    generated studies.
+    """
+    command = Command.read(folder)
+    if command is None:
+        raise UserError(f"{folder}: holds no generated studies; name a folder that core.generate has written")
+    try:
+        digest = file_digest(file)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error}); name a file") from error
+    return next((path for path, recorded in _recorded(folder, command) if recorded == digest), "")
+
+
+def _recorded(folder: Path, command: Command) -> Iterator[tuple[str, str]]:
+    for study in command.studies():
+        if (folder / study / RECORD).is_file():
+            record = StudyRecord.read(folder / study)
+            yield from ((f"{study}/{path}", digest) for path, digest in record.sha256.items())
 
 
 def study_name(index: int) -> str:

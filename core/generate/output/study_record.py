@@ -15,11 +15,6 @@ from core.io.files import atomic_write
 RECORD = "study.json"
 
 
-def is_recorded(folder: Path) -> bool:
-    """Return whether a study has a record."""
-    return (folder / RECORD).is_file()
-
-
 def digests_of(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file below a folder, by path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)

@@ -101,9 +101,9 @@ def _tasks(
     names = [study.name for batch in batches for study in batch]
     missing, on_sheet = output.missing(names), frozenset(names[:MOST_SHOWN])
     for batch in batches:
-        own = frozenset(study.name for study in batch)
-        if own & (missing | on_sheet):
-            yield BatchTask(setup=setup, studies=tuple(batch), missing=own & missing, on_sheet=own & on_sheet)
+        held = frozenset(study.name for study in batch)
+        if held & (missing | on_sheet):
+            yield BatchTask(setup=setup, studies=tuple(batch), missing=held & missing, on_sheet=held & on_sheet)
 
 
 def _done(

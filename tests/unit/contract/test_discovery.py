@@ -10,6 +10,7 @@ import pytest
 from core.config.run_config import RunConfig
 from core.contract.discovery import discover
 from core.errors import UserError
+from core.generate.sources import default_model, model_folder
 
 MODALITY = """
 from core.api import DataSpec, Modality, Parts, hookimpl
@@ -254,7 +255,8 @@ def test_unregistered_third_party_loads_nothing_heavy(site):
 
 def test_every_hook_is_heard(site):
     source = """
-from core.api import DataSpec, DatasetAdapter, MetricSpec, Modality, PartConfig, Parts, hookimpl
+from pathlib import Path
+from core.api import DataSpec, DatasetAdapter, MetricSpec, Modality, PackagedModel, PartConfig, Parts, hookimpl
 
 class Agreement(PartConfig):
     pass
@@ -270,11 +272,20 @@ def register_datasets():
 @hookimpl
 def register_metrics():
     return [MetricSpec(name="agree", compares="pairs", better="higher", config=Agreement(), relates=("sono", "text"))]
+
+@hookimpl
+def register_models():
+    return [PackagedModel(name="small", title="S", folder=Path(__file__).parent / "small")]
 """
     catalog = discover([install(site, "mw_test_all", source)])
     assert list(catalog.modalities) == ["sono"]
     assert list(catalog.datasets) == ["clinic"]
     assert [metric.relates for metric in catalog.metrics] == [("sono", "text")]
+    assert catalog.models["small"].folder.parent == site
+    assert model_folder(Path("small"), catalog.models) == site / "small"
+    assert model_folder(Path("other"), catalog.models) == Path("other")
+    assert default_model(Path("no/run"), catalog.models) == (site / "small", "small")
+    assert default_model(site, catalog.models) == (site, "")
 
 
 def test_a_hook_that_raises_names_its_line(site):

@@ -43,7 +43,7 @@ def value_of(given):
     ("choice", "hu"),
     [
         ("::slice=0", 0), ("::slice=4", 400), ("::slice=middle", 200), ("::height=-11 mm", 100), ("::height=20mm", 400),
-        ("::mask=seg.nii.gz", 300), (":: slice = 1", 100),
+        ("::seg=seg.nii.gz", 300), (":: slice = 1", 100),
     ],
 )  # fmt: skip
 def test_the_slice_that_is_named_is_read(bundle, scan, choice, hu):
@@ -63,7 +63,7 @@ def test_the_slice_that_is_named_is_read(bundle, scan, choice, hu):
         ("::height=high", "is no choice"),
         ("::height=inf", "is no choice"),
         ("::height=900", r"its slices lie at -20 to 20 mm, volume.superior_mm is 900"),
-        ("::mask=none.nii.gz", "none.nii.gz"),
+        ("::seg=none.nii.gz", "none.nii.gz"),
     ],
 )
 def test_a_wrong_choice_is_one_line(bundle, scan, choice, message):

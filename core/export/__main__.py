@@ -36,9 +36,9 @@ def main(arguments: Sequence[str]) -> None:
     options = parser().parse_args(arguments)
 
     from core.config.installation import load_installation
+    from core.export.bundle import CARD, Export, export_bundle
+    from core.export.licences import licences_of, require_shareable
     from core.generate.sources import open_model
-    from core.share.bundle import CARD, Export, export_bundle
-    from core.share.licences import licences_of, require_shareable
 
     catalog = load_installation(options.registry).catalog
     bundle = open_model(options.run, catalog, "cpu")

@@ -18,14 +18,14 @@ from core.config.run_config import RunConfig, to_toml
 from core.config.toml import dotted_items
 from core.engine.checkpoint import ABOUT, WEIGHTS, read_digest, read_tensors, write_json, write_tensors
 from core.errors import UserError
+from core.export.card import card_of, front_matter_and_text
+from core.export.licences import DataLicence
 from core.generate.bundle import BUNDLE, BUNDLE_VERSION, Bundle
 from core.generate.networks import homes_of, read_progress
 from core.generate.pipeline import require_output
 from core.generate.request import weights_name
 from core.io import atomic_write
 from core.io.provenance import atomic_folder
-from core.share.card import card_of, front_matter_and_text
-from core.share.licences import DataLicence
 
 CARD, CARD_JSON = "README.md", "model_card.json"
 Precision = Literal["float16", "float32"]

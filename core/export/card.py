@@ -17,8 +17,8 @@ from core.contract.build import package_versions
 from core.errors import UserError
 from core.evaluate.table import MetricRow
 from core.evaluate.verdicts import head_cells
+from core.export.licences import DataLicence
 from core.generate.bundle import Bundle
-from core.share.licences import DataLicence
 
 _TO_SAY = "To be stated by those who publish the model."
 _NOT_CLINICAL = "Not for diagnosis, treatment or any decision about a patient: research software, no medical device."
@@ -105,7 +105,7 @@ def card_of(
         keywords=("medical imaging", "synthetic data", "multimodal generation", *run.outputs),
         intended_use="Research: synthetic paired studies to develop, test and augment methods.",
         primary_users="Researchers in medical imaging.",
-        how_to_use=f'medweave.load("FOLDER").generate(prompts={{"{prompts[0] if prompts else "text"}": "..."}})',
+        how_to_use=_how_to_use(prompts),
         targeted_patients="None. Populations are those of the training data.",
         out_of_scope=_NOT_CLINICAL,
         known_risks=_risks(rows),
@@ -133,6 +133,11 @@ def card_of(
         references=("MedM2G (CVPR 2024)", "MedCoDi-M", "MedWeave: docs/explanation/method.md"),
         consent="No patient is shown. Files say inside themselves that they are synthetic.",
     )
+
+
+def _how_to_use(prompts: Sequence[str]) -> str:
+    inputs = f'prompts={{"{prompts[0]}": "..."}}' if prompts else ""
+    return f'medweave.load("FOLDER").generate({inputs})'
 
 
 def front_matter_and_text(card: ModelCard) -> str:

@@ -1,1 +1,0 @@
-"""Sharing a trained model: what is passed on, under which licence, and the card that describes it."""
