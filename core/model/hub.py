@@ -24,7 +24,7 @@ def fetched(hub_id: str, *, download: bool, revision: str | None = None) -> Path
     Without ``download`` nothing is fetched. Raises `UserError` where the model is not in the cache, or cannot be
     reached, or does not exist.
     """
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
     try:
         folder = snapshot_download(
