@@ -71,10 +71,11 @@ def finish_folder(
 ) -> None:
     """Write the tables of these studies and the contact sheet; `UserError` where one of them is gone."""
     output.require_studies(studies)
-    write_manifests(output.folder, [StudyRecord.read(output.folder / name) for name in studies])
+    records = {name: StudyRecord.read(output.folder / name) for name in studies}
+    write_manifests(output.folder, [*records.values()])
     titles = {name: bundle.run.modalities[name].title for name in output.command.files}
     rows = {name: shown[name] for name in studies if name in shown}
-    sheet = contact_sheet([*rows.values()], titles, [f"study {name}" for name in rows])
+    sheet = contact_sheet([*rows.values()], titles, [records[name].title() for name in rows])
     write_sheet(sheet, output.folder / SHEET, command=json.dumps(output.command.settings))
 
 

@@ -20,6 +20,8 @@ _LETTERS = 34  # of text in a line of a cell
 _LINES = 15
 _COMMAND = "MedWeave command"
 _WARNING = "SYNTHETIC, not a patient"
+_COLOURS = 3  # channels of a picture in colour
+_WIDTH = 5.6  # pixels of a letter, on average
 
 
 def contact_sheet(
@@ -33,14 +35,19 @@ def contact_sheet(
     from PIL import Image, ImageDraw
 
     step = _CELL + _MARGIN
-    sheet = Image.new("L", (len(titles) * step + _MARGIN, len(studies) * (step + _HEAD) + _HEAD + _MARGIN), 255)
+    in_colour = any(_is_colour(sample) for study in studies for sample in study.values())
+    sheet = Image.new(
+        "RGB" if in_colour else "L",
+        (len(titles) * step + _MARGIN, len(studies) * (step + _HEAD) + _HEAD + _MARGIN),
+        255,
+    )
     draw = ImageDraw.Draw(sheet)
     for column, (name, title) in enumerate(titles.items()):
-        draw.text((_MARGIN + column * step, 4), title, fill=0)
+        draw.text((_MARGIN + column * step, 4), title, fill="black")
         for row, study in enumerate(studies):
             corner = (_MARGIN + column * step, _HEAD + row * (step + _HEAD))
             if column == 0 and row < len(rows):
-                draw.text(corner, rows[row][: len(titles) * 32], fill=90)
+                draw.text(corner, _cut(rows[row], len(titles) * step), fill="dimgray")
             if name in study:
                 sheet.paste(_cell(study[name]), (corner[0], corner[1] + _HEAD - 4))
     return sheet
@@ -71,8 +78,8 @@ def with_warning(sheet: Image, warning: str = _WARNING) -> Image:
     """Return the sheet below a black strip with a white warning: metadata get lost when pictures are copied."""
     from PIL import Image, ImageDraw
 
-    marked = Image.new("L", (sheet.width, sheet.height + _HEAD), 0)
-    ImageDraw.Draw(marked).text((_MARGIN, 4), warning, fill=255)
+    marked = Image.new(sheet.mode, (sheet.width, sheet.height + _HEAD), 0)
+    ImageDraw.Draw(marked).text((_MARGIN, 4), warning, fill="white")
     marked.paste(sheet, (0, _HEAD))
     return marked
 
@@ -90,8 +97,20 @@ def _cell(sample: Sample) -> Image:
     return _fitted(Image.fromarray(plane))
 
 
+def _is_colour(sample: Sample) -> bool:
+    return not isinstance(sample.data, str) and sample.data.ndim == 3 and len(sample.data) == _COLOURS
+
+
+def _cut(text: str, pixels: int) -> str:
+    """Return as much of a text as fits into a line of the sheet."""
+    most = int(pixels / _WIDTH)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def _plane(data: np.ndarray) -> np.ndarray:
-    """Return the first channel as ``H W``."""
+    """Return the first channel as ``H W``, or a picture in colour as ``H W 3``."""
+    if data.ndim == 3 and len(data) == _COLOURS:
+        return data.transpose(1, 2, 0)
     first = data[0] if data.ndim > 1 else data[None].repeat(8, 0)
     return first[len(first) // 2] if first.ndim == 3 else first
 
@@ -102,6 +121,6 @@ def _fitted(picture: Image) -> Image:
 
     factor = _CELL / max(picture.size)
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    cell = Image.new("L", (_CELL, _CELL), 0)
+    cell = Image.new(picture.mode, (_CELL, _CELL), 0)
     cell.paste(picture.resize(size, Image.Resampling.BICUBIC), ((_CELL - size[0]) // 2, (_CELL - size[1]) // 2))
     return cell

@@ -13,6 +13,7 @@ from core.errors import UserError
 from core.io.files import atomic_write
 
 RECORD = "study.json"
+DIGEST = "sha256:"  # how an input that is no text is shown
 
 
 def digests_of(folder: Path) -> dict[str, str]:
@@ -53,6 +54,16 @@ class StudyRecord(BaseModel):
     labels_from: Literal["", "table", "generated", "prompt"] = ""
     split: Literal["", "train", "validation", "test"] = ""
     sha256: Mapping[str, str] = {}
+
+    def title(self) -> str:
+        """Return its name, seed, prompts and conditions in one line; of files, that they were given."""
+        inputs = {"from": self.prompts, "not": self.negative_prompts, "given": self.conditions}
+        parts = [
+            f"{word} {modality}" + ("" if shown.startswith(DIGEST) else f" '{' '.join(shown.split())}'")
+            for word, table in inputs.items()
+            for modality, shown in table.items()
+        ]
+        return "  ".join([f"{self.study_id}, seed {self.seed}", *parts])
 
     def write(self, folder: Path) -> None:
         """Write it into the folder of the study."""

@@ -10,8 +10,7 @@ from typing import Any, Literal
 from core.contract.build import build_part
 from core.errors import UserError, join_choices, nearest
 from core.flow.run import Run
-from core.generate.inputs import DIGEST
-from core.generate.output.study_record import StudyRecord, digests_of
+from core.generate.output.study_record import DIGEST, StudyRecord, digests_of
 from core.generate.request import ResolvedRequest, provenance_of
 from core.types import Sample
 

@@ -1,0 +1,41 @@
+"""The picture of a generation: colours as they are, and what made each row."""
+
+import numpy as np
+
+from core.generate.output.contact_sheet import contact_sheet, with_warning
+from core.generate.output.study_record import StudyRecord
+from core.types import Sample
+
+
+def grid(channels, value):
+    data = np.full((channels, 8, 8), -1.0, np.float32)
+    data[channels // 2] = value
+    return Sample(modality="m", data=data)
+
+
+def test_a_picture_in_colour_stays_in_colour():
+    sheet = contact_sheet([{"photo": grid(3, 1.0), "ct": grid(1, 1.0)}], {"photo": "Photo", "ct": "CT"})
+    assert sheet.mode == "RGB"
+    assert sheet.getpixel((100, 150)) == (0, 255, 0)
+    assert sheet.getpixel((300, 150)) == (255, 255, 255)
+    assert with_warning(sheet).mode == "RGB"
+    assert contact_sheet([{"ct": grid(1, 1.0)}], {"ct": "CT"}).mode == "L", "no more bytes than it takes"
+
+
+def test_two_channels_are_no_colour():
+    assert contact_sheet([{"m": grid(2, 1.0)}], {"m": "M"}).mode == "L"
+
+
+def test_a_row_says_what_made_it():
+    record = StudyRecord(
+        study_id="p1", patient_id="MW-1", files={}, seed=7, index=0, prompts={"text": "Small\n left  effusion."},
+        conditions={"ct": "sha256:00::slice=3"}, negative_prompts={"text": "Edema."},
+    )  # fmt: skip
+    assert record.title() == "p1, seed 7  from text 'Small left effusion.'  not text 'Edema.'  given ct"
+
+
+def test_a_long_title_ends_within_the_sheet():
+    titles = ["x" * 40, "y" * 4000]
+    sheets = [contact_sheet([{"ct": grid(1, 0.0)}], {"ct": "CT"}, [title]) for title in titles]
+    assert sheets[0].size == sheets[1].size
+    assert np.asarray(sheets[1])[22:40, -4:].min() == 255, "nothing is cut by the edge"
