@@ -2,8 +2,8 @@
 
     python benchmarks/run.py table
 
-Needs the finished run of `main_job`, or a packaged model. Each row has a report as prompt; X-rays, CT and MRI are made. The
-peer is one process per request, as before there were tables: its time is that of `core.generate` for one study, cold.
+Needs the finished run of `main_job`. Each row has a report as prompt; X-rays, CT and MRI are made. The peer is one
+process per request, as before there were tables: its time is that of `core.generate` for one study, cold.
 """
 
 from __future__ import annotations
