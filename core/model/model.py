@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import core
 from core.config.installation import load_installation
 from core.config.sampler import SamplerChoice, expanded_sampler
-from core.errors import UserError, format_validation_error, unknown_name
+from core.errors import MedWeaveWarning, UserError, format_validation_error, unknown_name
 from core.generate.bundle import Bundle
 from core.generate.conditioning import Coupling, route_prompts
 from core.generate.inputs import InputValue, read_input
@@ -99,6 +101,8 @@ def load(source: str | Path, *, device: str = "auto", download: bool = False, re
     a model runs: it is safetensors, JSON and TOML. ``device``: auto, cpu, cuda, cuda:1, mps. Raises `UserError` where
     there is no such model, where it is damaged, or its modalities are not installed.
     """
+    if core.shadowed_plugins:
+        warnings.warn(MedWeaveWarning(core.shadowed_plugins), stacklevel=2)
     catalog = load_installation().catalog
     folder = model_folder(Path(source).expanduser(), catalog.models)
     if not folder.exists() and is_hub_id(str(source)):

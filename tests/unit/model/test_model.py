@@ -1,13 +1,17 @@
 """A trained model in Python: studies as the command writes them, vectors, and one line for a wrong input."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
-from core.errors import UserError
+from core.config.installation import load_installation
+from core.contract.modality import PackagedModel
+from core.errors import MedWeaveWarning, UserError
 from core.generate.__main__ import main as generate
 from core.model.model import load
 from core.testing.toy import ToyReader
@@ -179,3 +183,23 @@ def test_a_sample_needs_no_modality_of_its_own(model):
     assert json.dumps(model.embed("toy_vector", sample).tolist()) == json.dumps(
         model.embed("toy_vector", VECTOR).tolist()
     )
+
+
+def test_another_package_of_plugins_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("core.shadowed_plugins", "/x/plugins: another package 'plugins' is left alone")
+    with pytest.warns(MedWeaveWarning, match="another package 'plugins' is left alone"), pytest.raises(UserError):
+        load(tmp_path)
+
+
+def test_a_packaged_name_is_a_model_and_a_folder_goes_before_it(run, tmp_path, monkeypatch):
+    bundle = PackagedModel(name="small", title="S", folder=run)
+    catalog = load_installation().catalog
+    monkeypatch.setattr(
+        "core.model.model.load_installation",
+        lambda: SimpleNamespace(catalog=replace(catalog, models={"small": bundle})),
+    )
+    monkeypatch.chdir(tmp_path)
+    assert load("small").outputs == load(run).outputs
+    (tmp_path / "small").mkdir()
+    with pytest.raises(UserError, match="small: is no run folder"):
+        load("small")
