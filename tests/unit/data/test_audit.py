@@ -12,14 +12,22 @@ from PIL import Image
 
 from core.contract.modality import PartConfig, Parts
 from core.data.audit.duplicates import EqualGroups, Owners
-from core.data.audit.file_facts import facts_of_text, stored_as
+from core.data.audit.examine import examine
+from core.data.audit.file_facts import facts_of_file, facts_of_text, stored_as
 from core.data.audit.findings import Finding, NameIndex, share, table, worst
 from core.data.audit.geometry import outliers
 from core.data.audit.image_hash import distance, near_across_groups, near_within_groups, perceptual_hash
 from core.errors import MedWeaveWarning, UserError
-from core.io import AnyFormatReaderConfig, ImageReaderConfig, NiftiReaderConfig, RadiographReaderConfig, centred
+from core.io import (
+    AnyFormatReaderConfig,
+    ImageReaderConfig,
+    ImageWriterConfig,
+    NiftiReaderConfig,
+    RadiographReaderConfig,
+    centred,
+)
 from core.preprocess import WindowNormalizationConfig
-from core.types import Record, Sample
+from core.types import DataSpec, Provenance, Record, Sample
 from tests.unit.data.trees import PARTS, PRESET, READER, picture, prepared, row, tree
 from tests.unit.io.dicom.dicom_files import cr, ct_series, save
 
@@ -494,3 +502,29 @@ def test_outliers_of_a_spacing():
     assert not outliers(np.array([])).size
     wide = np.exp(np.random.default_rng(0).normal(0, 0.3, 1000))
     assert outliers(wide).sum() <= 3, "a broad spread is no outlier"
+
+
+@pytest.mark.parametrize(("computed", "verdict"), [(False, "error"), (True, "ok")])
+def test_files_that_say_they_were_generated_are_an_error_unless_the_data_are_computed(tmp_path, computed, verdict):
+    made = Provenance(model="m", recipe="r", seed=0)
+    sample = Sample(modality="film", data=np.zeros((1, 9, 9), np.float32), geometry=centred((9, 9), (1.0, 1.0), "SL"))
+    facts = []
+    for name, is_made in (("a", False), ("b", True)):
+        path = tmp_path / f"{name}.png"
+        Image.fromarray(np.arange(81, dtype=np.uint8).reshape(9, 9)).save(path)
+        if is_made:
+            ImageWriterConfig().build().write(sample, path, made, overwrite=True)
+        read = ImageReaderConfig(modality="film", orientation="SL").build().read(path)
+        facts.append(
+            {
+                "file": str(path),
+                "patient": name,
+                "study": name,
+                "split": "train",
+                "taken": True,
+                **facts_of_file(path, read, DataSpec(kind="grid", space=(9, 9))),
+            }
+        )
+    findings = examine("film", DataSpec(kind="grid", space=(9, 9)), facts, computed=computed)
+    (finding,) = [finding for finding in findings if finding.check == "generated files"]
+    assert (finding.verdict, finding.count) == (verdict, 0 if computed else 1)
