@@ -167,7 +167,7 @@ class TestForeignCore:
     def test_unknown_command(self, refused, medweave):
         assert (
             refused(medweave, "trian")
-            == "no command 'trian' (known: train, generate, prepare, check); did you mean 'train'?"
+            == "no command 'trian' (known: train, generate, prepare, export, check); did you mean 'train'?"
         )
 
 
