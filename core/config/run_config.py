@@ -168,11 +168,6 @@ def resolve(registry: Registry, modalities: Collection[str], flags: Flags | None
     for key, instead in (("extended", "give --extended, or set training.PHASE.steps"), ("sampler", "set sampler.KEY")):
         if getattr(config.training, key) is not None:
             raise UserError(f"training.{key}: only presets of the registry have one; {instead}")
-    if config.sampler.steps > config.diffuse.timesteps:
-        raise UserError(
-            f"sampler.steps = {config.sampler.steps}: is more than diffuse.timesteps = {config.diffuse.timesteps}; give"
-            " fewer"
-        )
     for name in config.data.names:
         if name not in registry.datasets:
             raise unknown_name("data set", name, registry.datasets)

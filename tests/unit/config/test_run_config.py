@@ -319,9 +319,3 @@ def test_steps_of_tokens():
     assert training.num_steps(100, "grid") == training.steps
     assert config(preset="tiny3d").training.diffuse.steps_tokens is None
     assert config(preset="tiny", steps=7).training.autoencoder.num_steps(100, "tokens") == 7
-
-
-def test_more_sampling_steps_than_noise_levels_are_refused_before_training():
-    assert refusal(set=("sampler.steps=1001",)).startswith(
-        "sampler.steps = 1001: is more than diffuse.timesteps = 1000"
-    )
