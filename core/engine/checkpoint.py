@@ -17,6 +17,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.engine.int8 import from_int8
 from core.engine.progress import RunLog, say
 from core.errors import MedWeaveWarning, UserError
 from core.io import atomic_write
@@ -132,6 +133,7 @@ def load_weights(module: Module, folder: Path) -> dict[str, Any]:
     """
     with _readable(folder):
         state, about = read_tensors(folder / WEIGHTS)
+        state = from_int8(state)
     require_same_tensors(state, module.state_dict(), folder)
     _require_finite({name: state[name] for name, _ in module.named_parameters() if name in state}, folder)
     module.load_state_dict(state, strict=True)

@@ -20,7 +20,10 @@ def parser() -> Parser:
     flags.add_argument("--name", help="the name of the model on its card (default: that of the new folder)")
     flags.add_argument("--contact", default="", help="whom its users may ask, as the card says it")
     flags.add_argument(
-        "--precision", choices=("float16", "float32"), default="float16", help="of the weights (default: float16)"
+        "--precision",
+        choices=("int8", "float16", "float32"),
+        default="float16",
+        help="of the weights (default: float16)",
     )
     flags.add_argument(
         "--licence-allows-sharing",

@@ -17,6 +17,7 @@ from torch import Tensor
 from core.config.run_config import RunConfig, to_toml
 from core.config.toml import dotted_items
 from core.engine.checkpoint import ABOUT, WEIGHTS, read_digest, read_tensors, write_json, write_tensors
+from core.engine.int8 import to_int8
 from core.errors import UserError
 from core.export.card import card_of, front_matter_and_text
 from core.export.licences import DataLicence
@@ -28,7 +29,7 @@ from core.io import atomic_write
 from core.io.provenance import atomic_folder
 
 CARD, CARD_JSON = "README.md", "model_card.json"
-Precision = Literal["float16", "float32"]
+Precision = Literal["int8", "float16", "float32"]
 _LARGEST_HALF = 65504.0
 _LEFT_OUT = ("measure",)  # phases whose weights judge and do not generate
 
@@ -79,6 +80,8 @@ def _write_weights(home: Path, out: Path, precision: Precision) -> str:
     """Write a weight set below the new folder and return its digest."""
     tensors, about = read_tensors(home / WEIGHTS)
     folder = out / home.parent.name / home.name
+    if precision == "int8":
+        tensors = to_int8(tensors)
     write_tensors(folder / WEIGHTS, {name: _stored(value, precision) for name, value in tensors.items()}, about)
     write_json(folder / ABOUT, about)
     return read_digest(folder / WEIGHTS)
@@ -86,7 +89,7 @@ def _write_weights(home: Path, out: Path, precision: Precision) -> str:
 
 def _stored(value: Tensor, precision: Precision) -> Tensor:
     """Return a tensor at the precision of a bundle; one that half precision cannot hold stays as it is."""
-    if precision == "float32" or value.dtype != torch.float32 or bool((value.abs() > _LARGEST_HALF).any()):
+    if precision != "float16" or value.dtype != torch.float32 or bool((value.abs() > _LARGEST_HALF).any()):
         return value
     return value.half()
 

@@ -69,6 +69,19 @@ def test_it_generates_what_the_run_generates(exported):
             assert np.abs(made[name] - expected[name]).max() < 0.02 * np.ptp(expected[name])
 
 
+def test_eight_bits_are_a_quarter_of_the_size_and_nearly_the_same_studies(exported):
+    main([RUN, "--out", "small", "--precision", "int8"])
+    sizes = [
+        sum(path.stat().st_size for path in (exported / name).rglob("weights.safetensors"))
+        for name in ("small", "bundle")
+    ]
+    assert sizes[0] < 0.8 * sizes[1], "most tensors of the toys are too small for it"
+    studies = [medweave.load(name).generate(num=2, seed=3, steps=4) for name in ("small", RUN)]
+    for made, expected in zip(*studies, strict=True):
+        for name in expected:
+            assert np.abs(made[name] - expected[name]).mean() < 0.03 * np.ptp(expected[name])
+
+
 def test_no_tensor_of_it_decodes_to_a_training_study(exported):
     """Everything that has as many numbers as a latent, or a multiple of it, is decoded and compared with all studies."""
     model, adapter = medweave.load("bundle"), discover().datasets["toy"]
