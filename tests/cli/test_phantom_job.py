@@ -150,6 +150,31 @@ def test_a_study_is_written_as_dicom(trained, monkeypatch):
     assert studies[0] != studies[1]
 
 
+def test_a_script_of_monai_trains_on_a_generated_data_list(trained, run):
+    """The script of the page, without our code, on studies of a table whose labels the labeller reads in the prompt."""
+    rows = [
+        f"p{number},{prompt}"
+        for number, prompt in enumerate(["Small left pleural effusion.", "No pleural effusion."] * 2)
+    ]
+    (trained / "prompts.csv").write_text("\n".join(["study_id,prompt.text", *rows]) + "\n")
+    arguments = ("--table", "prompts.csv", "--output", "ct,mri", "--steps", "2", "--workers", "1", "--out", "studies2")
+    result = run("core.generate", *arguments, cwd=trained)
+    assert result.returncode == 0, result.stderr
+    items = json.loads((trained / "studies2/datalist.json").read_text())["training"]
+    assert [item["labels"]["pleural_effusion"] for item in items] == ["1", "0", "1", "0"]
+    assert json.loads((trained / "studies2/p0/study.json").read_text())["labels_from"] == "prompt"
+    page = (Path(__file__).parents[2] / "docs/how-to/generate_from_a_table.md").read_text(encoding="utf-8")
+    code = page.partition("<!-- monai -->\n```python\n")[2].partition("```")[0].replace("studies/", "studies2/")
+    result = run(
+        sys.executable,
+        "-c",
+        f"{code}\nprint('loss', float(loss)); assert 'core' not in __import__('sys').modules",
+        cwd=trained,
+    )
+    assert result.returncode == 0, result.stderr
+    assert float(result.stdout.split("loss ")[1]) < 2
+
+
 def test_a_format_that_no_output_has_is_refused(trained, monkeypatch):
     monkeypatch.chdir(trained)
     with pytest.raises(UserError, match=r"--format bids: no output has this format \(they have: dicom\)"):
