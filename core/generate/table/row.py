@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeI
 from core.config.sampler import DEFAULT, LARGEST_SCALE
 from core.engine.rng import derived_seed
 from core.errors import UserError, join_choices, nearest
+from core.generate.output.folder import COMMAND, TABLES
 
 MOST_STUDIES = 1_000_000  # of one row
 MOST_CHARACTERS = 20_000  # of a cell
@@ -59,6 +60,8 @@ class TableRow(BaseModel):
     def _require_name(cls, value: str) -> str:
         if not _STUDY_ID.fullmatch(value) or value.endswith("."):
             raise ValueError("is no name of a folder: letters, digits, '.', '_' and '-', at most 64, no dot at the end")
+        if value.lower() in (COMMAND, *TABLES):
+            raise ValueError("is the name of a file that is written beside the studies")
         return value
 
     def seed_of(self, command_seed: int) -> int:

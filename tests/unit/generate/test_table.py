@@ -70,6 +70,7 @@ def test_a_row_has_a_seed_of_its_own_wherever_it_stands(tmp_path):
         ("b,x,one,,", "seed: Input should be a valid integer"),
         ("../b,x,,,", "study_id: Value error, is no name of a folder"),
         ("b.,x,,,", "study_id: Value error, is no name of a folder"),
+        ("Manifest.csv,x,,,", "study_id: Value error, is the name of a file that is written beside the studies"),
         ("b,,,,", "has no prompt and no condition; fill a cell"),
         (f"b,{'word ' * 200_000},,,", "characters, at most 20000 are read"),
     ],
