@@ -52,6 +52,8 @@ def export_bundle(bundle: Bundle, out: Path, export: Export) -> None:
     """
     if out.exists():
         raise UserError(f"--out {out}: exists already; name a new folder")
+    if bundle.networks.folder.resolve() in out.resolve().parents:
+        raise UserError(f"--out {out}: lies in the run itself; name a folder outside of it")
     config = _portable(bundle.run.config, out.name)
     for name in bundle.run.outputs:
         require_output(bundle, name)
@@ -100,7 +102,7 @@ def _progress(progress: Mapping[str, Any], homes: Mapping[str, Path], digests: M
     for title, stage in progress["stages"].items():
         held = [key for key in stage["weights"] if key in homes and homes[key].parent.name == stage["phase"]]
         stages[title] = {**stage, "weights": held, "digests": {key: digests[key] for key in held}}
-    return {**progress, "stages": stages}
+    return {"data": "", "stages": stages}  # nothing that tells of the studies, or of this machine
 
 
 def _portable(config: RunConfig, name: str) -> RunConfig:

@@ -189,9 +189,10 @@ def _generate_table(bundle: Bundle, options: Namespace) -> None:
     failures = write_table(bundle, command, options.out, _workers(bundle, options), overwrite=options.overwrite)
     total = sum(map(len, command.batches()))
     if failures:
-        first = failures[0]
+        first, listed = failures[0], options.out / FAILURES
+        listed = f", see {listed}" if listed.is_file() else ""
         raise UserError(
-            f"{len(failures)} rows or studies of {options.table} failed, see {options.out / FAILURES}; the first: line"
+            f"{len(failures)} rows or studies of {options.table} failed{listed}; the first: line"
             f" {first.line}, {first.study}: {first.reason}; correct them and repeat the command: it makes these alone"
         )
     if not total:

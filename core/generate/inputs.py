@@ -13,7 +13,7 @@ import numpy as np
 from core.contract.modality import Parts, Reader
 from core.errors import MedWeaveWarning, UserError
 from core.generate.bundle import Bundle
-from core.generate.reading import HINT, split_choice, with_choice
+from core.generate.reading import HINT, published_choice, split_choice, with_choice
 from core.preprocess.collate import collate
 from core.types import Batch, DataFile, FileRef, Geometry, Sample, file_ref, path_on_disk
 
@@ -58,7 +58,7 @@ def read_input(bundle: Bundle, flag: str, name: str, value: InputValue, *, keep:
         config = with_choice(parts.reader, choice, f"{flag} {name}={file}") if choice else parts.reader
         sample = _read(config.build(), flag, name, file)
         is_shown = keep and isinstance(sample.data, str)
-        shown = str(sample.data) if is_shown else _digest(file_ref(Path(file))) + choice
+        shown = str(sample.data) if is_shown else _digest(file_ref(Path(file))) + published_choice(choice, file)
     canonical = _canonical(flag, sample, value, parts)
     if cut := int(canonical.meta.get("cut_tokens", 0)):
         read = str(parts.preprocess.build().invert(canonical).data)
@@ -131,7 +131,8 @@ def is_file(value: str) -> bool:
         return False
 
 
-def _is_folder(value: str) -> bool:
+def is_folder(value: str) -> bool:
+    """Return whether a value names a folder."""
     try:
         return Path(value).is_dir()
     except (OSError, ValueError):
@@ -142,7 +143,7 @@ def _require_no_path(flag: str, name: str, value: str, reader: Reader) -> None:
     """Raise `UserError` where a text is the name of a missing file: it would be the prompt, and be published."""
     word = value.strip()
     what = f"{flag} {name}={word[:_SHOWN]}"
-    if _is_folder(word):
+    if is_folder(word):
         raise UserError(f"{what}: is a folder; name a file, or write the text in several words")
     pathlike = len(word.split()) == 1 and any(separator in word for separator in "/\\")
     if pathlike or word.lower().endswith(tuple(reader.suffixes)):

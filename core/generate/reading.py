@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -34,6 +36,18 @@ def with_choice(config: PartConfig, choice: str, what: str) -> PartConfig:
     if changed is None:
         raise UserError(f"{what}: files of this modality have no {field} to choose; leave {choice} out")
     return changed
+
+
+def published_choice(choice: str, file: str) -> str:
+    """Return a choice as provenance shows it: names of masks and series, which may be of patients, as SHA-256."""
+    name, _, text = (part.strip() for part in choice.removeprefix(MARK).partition("="))
+    if name == "seg":
+        content = (Path(file).parent / text).read_bytes()
+    elif name == "series" and not text.isdecimal() and text != "most_slices":
+        content = text.encode()
+    else:
+        return choice
+    return f"{MARK}{name}=sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _setting(choice: str, what: str) -> tuple[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core.contract.discovery import discover
-from core.errors import UserError
+from core.errors import MedWeaveWarning, UserError
 from core.generate import write as generate_write
 from core.generate.__main__ import main
 
@@ -144,7 +144,8 @@ def test_shards_that_are_merged_equal_one_run(trained, generate, capsys):
     assert same_but_shard("merged", "undivided", trained)
     (home,) = [trained / f"part{number}/p0" for number in (1, 2) if (trained / f"part{number}/p0").exists()]
     assert (trained / "merged/p0/toy_grid.toy").samefile(home / "toy_grid.toy"), "linked, not copied"
-    generate(*command, "--merge", "part1", "--out", "lacking")
+    with pytest.warns(MedWeaveWarning, match="part3: is not there"):
+        generate(*command, "--merge", "part1", "--merge", "part3", "--out", "lacking")
     assert same_but_shard("lacking", "undivided", trained), "what no shard has is generated"
     with pytest.raises(UserError, match="--merge part1: was made with other settings"):
         generate(*command, "--guidance-scale", "3", "--merge", "part1", "--out", "mixed")
@@ -218,14 +219,11 @@ def test_wrong_commands_write_nothing(trained, generate, flags, expected):
     assert sorted(trained.rglob("*")) == before
 
 
-def test_a_wrong_table_is_one_line_and_exit_code_2(trained, run, refused):
+def test_a_wrong_table_is_one_line_and_exit_code_2(trained, refused):
     table(trained, [{"study_id": "a", "prompt.toy_vector": "no.toy"}], "inputs/wrong.csv")
     arguments = ("--table", "inputs/wrong.csv", "--out", "none", "--steps", "2")
-    result = run("core.generate", *arguments, cwd=trained, env=ENV)
-    assert result.returncode == 2
-    _, error = result.stderr.splitlines()
-    assert "inputs/wrong.csv failed, see none/failures.csv; the first: line 2, a: " in error
-    assert sorted(path.name for path in (trained / "none").iterdir()) == ["failures.csv", "generate.json"]
+    assert "no row of the table can be used; line 2, a: " in refused("core.generate", *arguments, cwd=trained, env=ENV)
+    assert not (trained / "none").exists()
     assert "goes with --table" in refused("core.generate", "--shard", "1/2", "--out", "none", cwd=trained, env=ENV)
 
 
@@ -247,3 +245,66 @@ def test_questions_of_origin_that_make_no_sense_are_one_line(trained, generate, 
     assert "holds no generated studies" in refused("core.check", "inputs/0.toy", "--made-by", "inputs", **settings)
     assert "cannot be read" in refused("core.check", "none.toy", "--made-by", "asked", **settings)
     assert "name the file too" in refused("core.check", "--made-by", "asked", **settings)
+
+
+def test_a_file_that_changed_under_a_finished_study_is_noticed(trained, generate):
+    shutil.copy(trained / "inputs/0.toy", trained / "inputs/mine.toy")
+    command = ("--table", table(trained, [{"study_id": "a", "prompt.toy_vector": "mine.toy"}], "inputs/mine.csv"))
+    generate(*command, "--out", "changing")
+    shutil.copy(trained / "inputs/1.toy", trained / "inputs/mine.toy")
+    with pytest.raises(UserError, match=r"rows that have changed or are gone from the table \(a\)"):
+        generate(*command, "--out", "changing")
+
+
+def test_a_kill_after_a_table_has_grown_leaves_no_old_tables(trained, generate, monkeypatch):
+    generate("--table", table(trained, seven()[:2]), "--out", "half")
+    monkeypatch.setattr(
+        "core.generate.table.write.finish_folder", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        generate("--table", table(trained, seven()[:3]), "--out", "half")
+    monkeypatch.undo()
+    monkeypatch.chdir(trained)
+    assert not (trained / "half/manifest.csv").exists()
+    generate("--table", table(trained, seven()[:3]), "--out", "half")
+    assert (trained / "half/manifest.csv").read_text().count("toy_grid.toy") == 3
+
+
+def test_a_failed_row_may_be_corrected_or_taken_out(trained, generate):
+    rows = [*seven()[:2], {"study_id": "b", "prompt.toy_vector": "nowhere.toy", "num": 2}]
+    for name in ("corrected", "without"):
+        with pytest.raises(UserError, match="2 rows or studies"):
+            generate("--table", table(trained, rows), "--out", name)
+    generate("--table", table(trained, rows[:2]), "--out", "without")
+    assert not (trained / "without/failures.csv").exists()
+    rows[2]["prompt.toy_vector"] = "2.toy"
+    generate("--table", table(trained, rows), "--out", "corrected")
+    assert (trained / "corrected/b-0001").is_dir()
+
+
+def test_overwriting_with_a_table_that_makes_nothing_removes_nothing(trained, generate):
+    generate("--table", table(trained, seven()[:2]), "--out", "precious")
+    before = contents(trained / "precious")
+    wrong = table(trained, [{"study_id": "x", "prompt.toy_vector": "nowhere.toy"}], "inputs/wrong.csv")
+    with pytest.raises(UserError, match="no row of the table can be used"):
+        generate("--table", wrong, "--out", "precious", "--overwrite")
+    with pytest.raises(UserError, match="is the folder of --out too"):
+        generate("--table", table(trained, seven()[:2]), "--merge", "precious", "--out", "precious", "--overwrite")
+    assert contents(trained / "precious") == before
+
+
+def test_a_damaged_record_is_made_again(trained, generate):
+    command = ("--table", table(trained, seven()[:2]), "--out", "damaged")
+    generate(*command)
+    whole = contents(trained / "damaged")
+    (trained / "damaged/p1/study.json").write_text("{")
+    generate(*command)
+    assert contents(trained / "damaged") == whole
+
+
+def test_a_scale_of_what_is_no_output_stops_the_command(trained, generate):
+    with (trained / "inputs/scaled.csv").open("w") as file:
+        file.write("study_id,prompt.toy_vector,guidance_scale.toy_vector\na,0.toy,3\n")
+    with pytest.raises(UserError, match="no output for a scale in line 2 'toy_vector'"):
+        generate("--table", "inputs/scaled.csv", "--output", "toy_grid", "--out", "scaled")
+    assert not (trained / "scaled").exists()

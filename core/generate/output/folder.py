@@ -80,12 +80,11 @@ class OutputFolder:
 
     def has(self, name: str) -> bool:
         """Return whether a study is complete from an earlier run of the same command."""
-        study = self.folder / name
-        return self.keep and all(is_written(study / file) for file in (RECORD, *self.command.files.values()))
+        return self.keep and is_complete(self.folder, name, self.command.files.values())
 
     def finished(self) -> bool:
         """Return whether nothing is left to do."""
-        tables = (self.folder / MANIFEST, self.folder / SHEET)
+        tables = [self.folder / name for name in TABLES if name != FAILURES]
         return all(path.is_file() for path in tables) and all(map(self.has, self.command.studies()))
 
     def missing(self, names: Iterable[str]) -> frozenset[str]:
@@ -103,8 +102,13 @@ class OutputFolder:
             )
 
     def begin(self) -> None:
-        """Remove unfinished or replaced studies, and record the command that writes here."""
+        """Remove unfinished or replaced studies, and record the command that writes here.
+
+        The tables go too: they are of a finished folder, and this one is not yet.
+        """
         old = Command.read(self.folder)
+        for name in TABLES if old is not None else ():
+            (self.folder / name).unlink(missing_ok=True)
         for path in [] if old is None else list(self.folder.iterdir()):
             if path.name.startswith(_UNFINISHED) or (not self.keep and _wrote(old, path)):
                 _remove(path)
@@ -171,6 +175,16 @@ def _recorded(folder: Path, command: Command) -> Iterator[tuple[str, str]]:
         if (folder / study / RECORD).is_file():
             record = StudyRecord.read(folder / study)
             yield from ((f"{study}/{path}", digest) for path, digest in record.sha256.items())
+
+
+def is_complete(folder: Path, name: str, files: Iterable[str]) -> bool:
+    """Return whether a study has all its files, and a record that can be read and is its own."""
+    if not all(is_written(folder / name / file) for file in files):
+        return False
+    try:
+        return StudyRecord.read(folder / name).study_id == name
+    except UserError:
+        return False
 
 
 def study_name(index: int) -> str:
@@ -270,7 +284,8 @@ def _require_same_command(folder: Path, command: Command, old: Command) -> None:
             f"--out {folder}: is not empty, it holds studies of another command ({_few(differences, '; ')}); name"
             " another folder, or add --overwrite"
         )
-    changed = [name for name, digest in old.rows.items() if command.rows.get(name) != digest]
+    made = (name for name, digest in old.rows.items() if command.rows.get(name) != digest)
+    changed = [name for name in made if (folder / name).exists()]  # a row that failed may be corrected
     if changed:
         raise UserError(
             f"--out {folder}: holds studies of rows that have changed or are gone from the table ({_few(changed)});"

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from core.errors import UserError
-from core.generate.output.folder import Command, OutputFolder, add_study, is_written
-from core.generate.output.study_record import RECORD
+from core.errors import MedWeaveWarning, UserError
+from core.generate.output.folder import Command, OutputFolder, add_study, is_complete
 
 
 def commands_of(folders: Sequence[Path], expected: Command) -> dict[Path, Command]:
-    """Return the command of each folder; `UserError` for one that holds no studies of this table by this model."""
-    return {folder: _command_of(folder, expected) for folder in folders}
+    """Return the command of each folder; `UserError` for one that holds no studies of this table by this model.
+
+    A folder that is not there is a warning: a shard without studies writes none.
+    """
+    for folder in folders:
+        if not folder.exists():
+            message = f"--merge {folder}: is not there; what it may have held is generated"
+            warnings.warn(MedWeaveWarning(message), stacklevel=2)
+    return {folder: _command_of(folder, expected) for folder in folders if folder.exists()}
 
 
 def take_over(output: OutputFolder, commands: Mapping[Path, Command]) -> None:
@@ -24,11 +31,10 @@ def take_over(output: OutputFolder, commands: Mapping[Path, Command]) -> None:
     Files are hard links where the disk allows it, and copies otherwise.
     """
     for folder, command in commands.items():
-        files = (RECORD, *command.files.values())
         for name, digest in command.rows.items():
             study = folder / name
             same = output.command.rows.get(name) == digest
-            if same and not output.has(name) and _is_whole(study) and all(is_written(study / file) for file in files):
+            if same and not output.has(name) and _is_whole(study) and is_complete(folder, name, command.files.values()):
                 add_study(output.folder, name, partial(_link_files, study))
 
 

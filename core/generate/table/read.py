@@ -109,13 +109,18 @@ def _of_csv(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(_LARGEST_CELL)
     reader = csv.DictReader(file, restkey="", strict=True)
     columns = [column.strip() for column in reader.fieldnames or ()]
+    spare = len(columns)
+    while columns and not columns[-1]:  # as spreadsheets write them
+        columns.pop()
+    spare -= len(columns)
     twice = [column for column in columns if columns.count(column) > 1]
     if "study_id" not in columns or twice:
         fault = f"has the column '{twice[0]}' twice" if twice else "lacks the column study_id"
         raise UserError(f"{path}: {fault}; name every column once, and give every row a study_id")
     reader.fieldnames = columns
     for cells in reader:
-        if "" in cells:
+        extra = cells.pop("", None) or []
+        if len(extra) > spare or any(cell.strip() for cell in extra):
             raise UserError(
                 f"{path}, line {reader.line_num}: has more cells than there are columns; put texts with a comma in"
                 " quotation marks"
@@ -131,9 +136,20 @@ def _of_json_lines(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]
             content = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: is no JSON ({error}); write one object per line") from None
+        if not _is_unicode(line):
+            raise UserError(f"{path}, line {number}: holds half a character (a surrogate); export it again")
         if not isinstance(content, dict):
             raise UserError(f'{path}, line {number}: is no JSON object; write one per line, as {{"study_id": "a"}}')
         yield number, dict(_flat(content))
+
+
+def _is_unicode(line: str) -> bool:
+    """Return whether all strings of a line of JSON can be written again."""
+    try:
+        json.dumps(json.loads(line), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _flat(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -21,6 +21,7 @@ _PLAIN = ("study_id", "seed", "num", "split")
 _BY_MODALITY = ("prompt", "negative_prompt", "condition", "prompt_weight", "guidance_scale", "context_scale")
 _FOR_ALL = ("guidance_scale", "context_scale")  # may stand without a modality
 _LABEL = "label"
+_LABELS = {"1.0": "1", "0.0": "0", "true": "1", "false": "0"}
 _STUDY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SEEDS = 2**31
 
@@ -55,6 +56,12 @@ class TableRow(BaseModel):
     num: Annotated[int, Field(ge=1, le=MOST_STUDIES)] = 1
     split: Literal["", "train", "validation", "test"] = ""
 
+    @field_validator("label", mode="before")
+    @classmethod
+    def _plain_labels(cls, value: Any) -> Any:
+        """Write 1 and 0 in one way: tables with gaps have 1.0, and JSON has true."""
+        return {name: _LABELS.get(str(label).strip().lower(), label) for name, label in dict(value).items()}
+
     @field_validator("study_id")
     @classmethod
     def _require_name(cls, value: str) -> str:
@@ -88,7 +95,7 @@ def require_columns(columns: Collection[str], modalities: Collection[str], where
     """Raise `UserError`, which begins with ``where``, for a column that no row can have."""
     for column in columns:
         name, dot, rest = column.partition(".")
-        if name == _LABEL and rest.strip():
+        if name == _LABEL and rest.strip() and "|" not in rest:
             continue
         if dot and name in _BY_MODALITY and rest not in modalities:
             raise UserError(

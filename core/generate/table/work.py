@@ -118,6 +118,19 @@ def use_bundle(setup: TableSetup, bundle: Bundle) -> None:
     _workers[setup.out] = _Worker(setup, bundle)
 
 
+def require_usable_row(setup: TableSetup, batches: Sequence[Sequence[PlannedStudy]]) -> None:
+    """Raise `UserError`, that of the first study, where no row can be used."""
+    worker, first = _worker(setup), None
+    for study in (study for batch in batches for study in batch if study.index == 0):
+        try:
+            worker.job(study)
+        except (UserError, OSError) as error:
+            first = first or f"line {study.row.line}, {study.name}: {error}"
+        else:
+            return
+    raise UserError(f"no row of the table can be used; {first}")
+
+
 def generate_batch(task: BatchTask) -> BatchOutcome:
     """Generate and write the studies of a task. What is wrong with a row is a `Failure`.
 
@@ -148,7 +161,7 @@ def _failures(worker: _Worker, writer: StudyWriter, studies: Sequence[PlannedStu
     for study in studies:
         try:
             jobs.append(worker.job(study))
-        except UserError as error:
+        except (UserError, OSError) as error:
             yield Failure(study.row.line, study.name, str(error))
     for group in _groups(jobs):
         for computed, batches in _computed(group):

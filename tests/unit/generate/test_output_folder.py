@@ -19,7 +19,7 @@ def command(num=2, **settings):
 def fill(folder, requested, overwrite=False, stop=None):
     def write(study):
         (study / "a.toy").write_text(json.dumps(dict(requested.settings)))
-        record(study)
+        record(study, study.name.removeprefix(".medweave-"))
 
     with open_output(folder, requested, overwrite=overwrite) as output:
         output.begin()
@@ -27,7 +27,8 @@ def fill(folder, requested, overwrite=False, stop=None):
             if not output.has(name):
                 add_study(folder, name, write)
         if stop is None:
-            (folder / "manifest.csv").touch()
+            for table in ("manifest.csv", "datalist.json", "metadata.jsonl"):
+                (folder / table).touch()
             (folder / "contact_sheet.png").touch()
         return output.finished()
 

@@ -49,7 +49,9 @@ def value_of(given):
 def test_the_slice_that_is_named_is_read(bundle, scan, choice, hu):
     given = read_input(bundle, "--condition", "ct", f"{scan}{choice}", keep=False)
     assert value_of(given) == pytest.approx(hu, abs=1)
-    assert given.shown.endswith(choice), "provenance says which one it was"
+    assert "::" in given.shown, "provenance says which one it was"
+    assert "seg.nii.gz" not in given.shown, "a name may be that of a patient"
+    assert given.shown.endswith(choice) == (not choice.startswith("::seg"))
     assert given.geometry.shape == (16, 16)
 
 

@@ -99,6 +99,8 @@ def test_a_wrong_row_fails_alone(tmp_path, row, reason):
         ("study_id,prompt.text\na,no, comma\n", "t.csv", "line 2: has more cells than there are columns"),
         ('{"study_id": "a"}\n[1]\n', "t.jsonl", "line 2: is no JSON object"),
         ('{"study_id": "a"', "t.jsonl", "line 1: is no JSON"),
+        ('{"study_id": "a", "label": {"x": "\\ud800"}}', "t.jsonl", "line 1: holds half a character"),
+        ("study_id,label.a|b\na,1\n", "t.csv", r"no column 'label.a\|b'"),
         ('{"study_id": "a", "prompts": {"text": "x"}}', "t.jsonl", "no column 'prompts.text'"),
         ("study_id\na\n", "t.xlsx", r"is no table \(.csv or .jsonl\)"),
     ],
@@ -157,3 +159,17 @@ def test_a_changed_row_is_noticed_and_a_moved_one_is_the_same():
     assert row.digest() == row.model_copy(update={"line": 99}).digest()
     assert row.digest() != row.model_copy(update={"prompt": {"text": "y"}}).digest()
     assert json.loads(row.kind())[0] == [["text"], [], []]
+
+
+def test_labels_are_one_and_zero_however_a_spreadsheet_writes_them(tmp_path):
+    (row,) = read(tmp_path, "study_id,label.a,label.b,label.c\nx,1.0,False,big\n").rows
+    assert row.label == {"a": "1", "b": "0", "c": "big"}
+    (row,) = read(tmp_path, '{"study_id": "x", "label": {"a": 1.0, "b": true, "c": 0}}', "t.jsonl").rows
+    assert row.label == {"a": "1", "b": "1", "c": "0"}
+
+
+def test_empty_columns_at_the_end_do_no_harm(tmp_path):
+    table = read(tmp_path, "study_id,prompt.text,,\na,x,,\nb,y,,\n")
+    assert [row.study_id for row in table.rows] == ["a", "b"]
+    with pytest.raises(UserError, match="more cells than there are columns"):
+        read(tmp_path, "study_id,prompt.text,\na,x,y\n")
