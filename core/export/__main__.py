@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from core.config.installation import load_installation
     from core.export.bundle import CARD, Export, export_bundle
-    from core.export.licences import licences_of, require_shareable
+    from core.export.card import licences_of, require_shareable
     from core.generate.sources import open_model
 
     catalog = load_installation(options.registry).catalog

@@ -19,8 +19,7 @@ from core.config.toml import dotted_items
 from core.engine.checkpoint import ABOUT, WEIGHTS, read_digest, read_tensors, write_json, write_tensors
 from core.engine.int8 import to_int8
 from core.errors import UserError
-from core.export.card import card_of, front_matter_and_text
-from core.export.licences import DataLicence
+from core.export.card import DataLicence, card_of, front_matter_and_text
 from core.generate.bundle import BUNDLE, BUNDLE_VERSION, Bundle
 from core.generate.networks import homes_of, read_progress
 from core.generate.pipeline import require_output

@@ -1,4 +1,4 @@
-"""The card of a model: what it is for, what it was trained on, and what was measured.
+"""The licence and the card of a model: what it is for, what it was trained on, and what was measured.
 
 Its fields are those of the applied model card of the Coalition for Health AI (CHAI). Values are measured or taken from
 the run. What only its maker can know stands there as a sentence that says so.
@@ -8,21 +8,57 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from core.contract.build import package_versions
-from core.errors import UserError
+from core.contract.modality import DatasetAdapter
+from core.errors import UserError, join_choices
 from core.evaluate.table import MetricRow
 from core.evaluate.verdicts import head_cells
-from core.export.licences import DataLicence
 from core.generate.bundle import Bundle
 
 _TO_SAY = "To be stated by those who publish the model."
 _NOT_CLINICAL = "Not for diagnosis, treatment or any decision about a patient: research software, no medical device."
 _PACKAGES = ("medweave", "torch", "diffusers")
+
+
+@dataclass(frozen=True)
+class DataLicence:
+    """The terms of one data set, and whether they let weights be passed on that were trained on it."""
+
+    dataset: str
+    licence: str
+    citation: str
+    shareable: bool
+
+
+def licences_of(names: Iterable[str], datasets: Mapping[str, DatasetAdapter]) -> list[DataLicence]:
+    """Return the licences of these data sets; `UserError` for one that no installed plugin knows."""
+    return [_licence_of(name, datasets) for name in names]
+
+
+def _licence_of(name: str, datasets: Mapping[str, DatasetAdapter]) -> DataLicence:
+    adapter = datasets.get(name)
+    if adapter is None:
+        raise UserError(
+            f"data set '{name}': no installed plugin knows its licence (known: {join_choices(datasets)}); install that"
+            " plugin, so that the terms of the data can be passed on"
+        )
+    return DataLicence(name, adapter.licence, adapter.citation, adapter.weights_may_be_shared)
+
+
+def require_shareable(licences: Iterable[DataLicence]) -> None:
+    """Raise `UserError` where the terms of a data set do not let weights be passed on."""
+    closed = [f"{each.dataset} ({each.licence})" for each in licences if not each.shareable]
+    if closed:
+        raise UserError(
+            f"the terms of its training data do not say that weights may be shared: {'; '.join(closed)}; read them, and"
+            " give --licence-allows-sharing if you have the permission"
+        )
 
 
 class Measured(BaseModel):

@@ -14,8 +14,7 @@ from core.contract.discovery import discover
 from core.errors import UserError
 from core.export.__main__ import main
 from core.export.bundle import _portable
-from core.export.card import ModelCard
-from core.export.licences import licences_of, require_shareable
+from core.export.card import ModelCard, licences_of, require_shareable
 from tests.cli.hub_server import Hub
 
 FLOW = ["--flow", "toy_vector-toy_grid", "--data", "toy"]
