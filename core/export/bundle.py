@@ -35,7 +35,7 @@ _LEFT_OUT = ("measure",)  # phases whose weights judge and do not generate
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """How a run is exported. ``name`` is that of the model on its card, ``command`` how it was trained."""
+    """How a run is exported. ``name`` is that of the model on its card, ``contact`` whom its users may ask."""
 
     name: str
     licences: tuple[DataLicence, ...]

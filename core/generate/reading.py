@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from core.contract.modality import PartConfig
 from core.errors import UserError, nearest
+from core.generate.sampling_flags import finite_number
 from core.io.geometry import SliceAt
 
 MARK = "::"
@@ -52,7 +52,7 @@ def published_choice(choice: str, file: str) -> str:
 
 def _setting(choice: str, what: str) -> tuple[str, Any]:
     name, _, text = (part.strip() for part in choice.partition("="))
-    number = _number(text.removesuffix("mm").strip())
+    number = finite_number(text.removesuffix("mm").strip())
     if name == "slice" and (text == "middle" or text.isdecimal()):
         return "volume", text if text == "middle" else SliceAt(index=int(text))
     if name == "height" and number is not None:
@@ -85,11 +85,3 @@ def _with_field(config: PartConfig, field: str, value: Any, what: str) -> PartCo
         return type(config).model_validate({**dict(config), **changes})
     except ValidationError as error:
         raise UserError(f"{what}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

@@ -159,7 +159,7 @@ def _named(
 
 def scales(text: str) -> Scales:
     """Return a scale, or scales by modality from ``ct=2,mri=4``."""
-    numbers = _table(text) if "=" in text else {"": _number(text)}
+    numbers = _table(text) if "=" in text else {"": finite_number(text)}
     for number in numbers.values():
         if number is None or not 0 <= number <= LARGEST_SCALE:
             raise ArgumentTypeError(
@@ -181,7 +181,7 @@ def shares(text: str) -> dict[str, float]:
 
 def share(text: str) -> float:
     """Return a number from 0 to 1."""
-    number = _number(text)
+    number = finite_number(text)
     if number is None or not 0 <= number <= 1:
         raise ArgumentTypeError(f"{text}: a share is a number from 0 to 1")
     return number
@@ -189,7 +189,7 @@ def share(text: str) -> float:
 
 def interval(text: str) -> tuple[float, float]:
     """Return two rising numbers from ``-4,3``."""
-    numbers = [_number(part) for part in text.split(",")]
+    numbers = [finite_number(part) for part in text.split(",")]
     first, last = numbers if len(numbers) == 2 else (None, None)
     if first is None or last is None or first >= last:
         raise ArgumentTypeError(f"{text}: an interval is two log-SNR, the noisier first: -4,3")
@@ -206,10 +206,10 @@ def _numbers(text: str, what: str, allowed: Callable[[float], bool]) -> dict[str
 def _table(text: str) -> dict[str, float | None]:
     """Return numbers by name; ``None`` for what is no finite number, and where the name is missing."""
     pairs = [part.partition("=") for part in text.split(",")]
-    return {name.strip(): _number(number) if name.strip() else None for name, _, number in pairs}
+    return {name.strip(): finite_number(number) if name.strip() else None for name, _, number in pairs}
 
 
-def _number(text: str) -> float | None:
+def finite_number(text: str) -> float | None:
     """Return a finite number; ``None`` for anything else."""
     try:
         number = float(text)

@@ -91,17 +91,20 @@ class SliceAt(BaseModel):
         return self
 
 
-def _join_errors(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """Raise one error in place of one per alternative."""
-    try:
-        return validate(value)
-    except ValidationError:
-        raise ValueError(
-            "a slice is 'refuse', 'middle' or a table with one of index (0 or more), superior_mm (mm) and mask (a name)"
-        ) from None
+def with_message(message: str) -> WrapValidator:
+    """Return a validator that raises one error with this message, in place of one per alternative."""
+
+    def validated(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError:
+            raise ValueError(message) from None
+
+    return WrapValidator(validated)
 
 
-SliceChoice = Annotated[Literal["refuse", "middle"] | SliceAt, WrapValidator(_join_errors)]
+_SLICES = "a slice is 'refuse', 'middle' or a table with one of index (0 or more), superior_mm (mm) and mask (a name)"
+SliceChoice = Annotated[Literal["refuse", "middle"] | SliceAt, with_message(_SLICES)]
 """What a reader does with a volume where a slice is expected: refuse it, or take its middle or a named axial slice."""
 
 

@@ -6,15 +6,12 @@ import warnings
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     NonNegativeInt,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     model_validator,
 )
 
@@ -23,6 +20,7 @@ from core.io.dicom.header import Header
 from core.io.dicom.instance import HELD_BYTES, SUFFIXES, open_dicom
 from core.io.dicom.slices import is_localizer
 from core.io.files import opening
+from core.io.geometry import with_message
 
 _INDEX = ("dicomdir", ".ds_store", "thumbs.db", "icon\r")  # files that systems put next to images
 _START = 132  # bytes until a DICOM file has said that it is one
@@ -50,17 +48,8 @@ class SeriesNamed(BaseModel):
         return fnmatchcase(header.text("SeriesDescription").strip().lower(), str(self.description).strip().lower())
 
 
-def _join_errors(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """Raise one error in place of one per alternative."""
-    try:
-        return validate(value)
-    except ValidationError:
-        raise ValueError(
-            "a series is 'only', 'most_slices' or a table with number (0 or more) or description (a pattern)"
-        ) from None
-
-
-SeriesChoice = Annotated[Literal["only", "most_slices"] | SeriesNamed, WrapValidator(_join_errors)]
+_SERIES = "a series is 'only', 'most_slices' or a table with number (0 or more) or description (a pattern)"
+SeriesChoice = Annotated[Literal["only", "most_slices"] | SeriesNamed, with_message(_SERIES)]
 """Which series of a folder is read: the only one, that with most slices, or a named one."""
 
 
