@@ -130,8 +130,8 @@ class _Contrast:
     ) -> tuple[list[dict[Key, Tensor]], dict[str, Tensor]]:
         """Return pooled vectors ``batch width`` of the whole batch by modality and draw, float32; invariance by image.
 
-        A trained image is seen in augmented views, the first draw of each in two, and everything else unchanged. This
-        gives two sets of vectors, which differ by the second views, or one set where there are no second views.
+        A trained image is seen in augmented views, the first draw of each in two. This gives two sets of vectors, which
+        differ by the second views, or one set where there are no second views.
         """
         keys = list(dict.fromkeys(self.keys))
         sizes = {key: len(drawn[key[1]]) for key in keys}
@@ -143,7 +143,7 @@ class _Contrast:
             for number, seen in enumerate((viewed, twice))
         )
         for key in (key for key in keys if key not in first):
-            first[key] = self.round.studies.batch(key[0], drawn[key[1]])[shard.rows(sizes[key])]
+            first[key] = self._unviewed(key, drawn[key[1]][shard.rows(sizes[key])], step)
         pooled, again = self._pooled(first, sizes), self._pooled(second, sizes)
         invariances, choice = {}, self.round.choice
         for name, draw in second:
@@ -155,6 +155,13 @@ class _Contrast:
     def _view(self, key: Key, indices: Sequence[int], step: int, number: int, shard: BatchShard) -> Batch:
         rows, purpose = shard.rows(len(indices)), ("view", self.round.name, step, number)
         return self.round.studies.augmented_batch(key[0], indices[rows], self.trainer.seed, *purpose)
+
+    def _unviewed(self, key: Key, indices: Sequence[int], step: int) -> Batch:
+        """Return samples as they are, but texts whose encoder is trained with some sentences left out (method E6d)."""
+        name, studies, share = key[0], self.round.studies, self.round.choice.sentence_dropout
+        if not share or name not in _texts(self.round) or not _is_trained(self.round, self.round.encoders[name]):
+            return studies.batch(name, indices)
+        return studies.shortened_batch(name, indices, share, self.trainer.seed, "sentences", self.round.name, step)
 
     def _pooled(self, batches: Mapping[Key, Batch], sizes: Mapping[Key, int]) -> dict[Key, Tensor]:
         """Return the pooled vectors of each batch, ``sizes`` rows in all processes together.

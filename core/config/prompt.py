@@ -24,7 +24,8 @@ class PromptChoice(Table):
     ``null``: the null prompt is a ``learned`` token and pooled vector, the encoding of an ``empty_input`` of each
     prompting modality (an empty text, a constant image), or that of an ``empty_text`` alone.
     ``drop``: probability per sample of the null prompt (E6). ``pooled_only``: probability of the pooled vectors without
-    tokens, which prepares for prompts of modalities that were never paired with this one (E6b).
+    tokens, which prepares for prompts of modalities that were never paired with this one (E6b). ``sentence_dropout``:
+    probability that a text prompts with some of its sentences only (E6d).
     """
 
     form: PromptForm
@@ -33,3 +34,4 @@ class PromptChoice(Table):
     null: NullPrompt = "learned"
     drop: float = Field(default=0.1, ge=0, lt=1)
     pooled_only: float = Field(default=0.0, ge=0, lt=1)
+    sentence_dropout: float = Field(default=0.0, ge=0, le=1)

@@ -70,7 +70,8 @@ class AlignChoice(Table):
     findings in their reports, the more evenly the higher ``target_temperature``; two images are masked
     (docs/decisions/0016). ``findings_weight``: weight of the loss of a finding probe, one for all modalities of a
     round, that predicts these findings from the pooled vectors (docs/decisions/0017). The loss is left out at 0, and
-    where studies do not differ.
+    where studies do not differ. ``sentence_dropout``: probability that a text whose encoder is trained holds some of
+    its sentences only (E6d).
     """
 
     centre: str
@@ -83,6 +84,7 @@ class AlignChoice(Table):
     equal_reports: Literal["masked", "negatives", "soft"] = "masked"
     target_temperature: float = Field(default=0.1, gt=0)
     findings_weight: float = Field(default=0.0, ge=0)
+    sentence_dropout: float = Field(default=0.0, ge=0, le=1)
 
 
 class DiffuseChoice(Table):

@@ -18,10 +18,11 @@ from core.data.prepared.samples import PreparedSamples
 from core.engine.rng import make_generator
 from core.errors import MedWeaveWarning, UserError
 from core.preprocess.collate import collate
+from core.preprocess.sentences import some_sentences
 from core.types import Batch, Record, Sample
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
 ROWS = 64  # studies that go through a network at once
 
@@ -90,6 +91,28 @@ class Studies:
             augment.view(self.sample(name, index), draws) for index, draws in zip(indices, generators, strict=True)
         ]
         return collate(views, self.parts[name].data)
+
+    def shortened_batch(
+        self, name: str, indices: Sequence[int], probability: float, seed: int, *purpose: str | int
+    ) -> Batch:
+        """Return texts of which each holds with this ``probability`` some of its sentences only (method E6d).
+
+        Every text has a separate generator.
+        """
+        import torch
+
+        texts = []
+        for index in indices:
+            draws = make_generator(seed, *purpose, name, index)
+            chosen = float(torch.rand((), generator=draws)) < probability
+            texts.append(self.shortened_sample(name, index, draws) if chosen else self.sample(name, index))
+        return collate(texts, self.parts[name].data)
+
+    def shortened_sample(self, name: str, index: int, draws: Generator) -> Sample:
+        """Return some of the sentences of a study's text, of those that the networks read (method E6d)."""
+        preprocess = self._part(name, "preprocess")
+        text = str(preprocess.invert(self.sample(name, index)).data)
+        return preprocess.apply(Sample(modality=name, data=some_sentences(text, draws)))
 
     def sample(self, name: str, index: int) -> Sample:
         """Return the canonical sample of one study."""

@@ -13,7 +13,7 @@ from core.config.preset import Training
 from core.config.recipe import PromptChoice
 from core.data.studies import Studies
 from core.diffuse.objective import Diffusion, draw_prompts, noised
-from core.diffuse.study_prompts import StudyPrompts
+from core.diffuse.study_prompts import StudyPrompts, draw_versions
 from core.engine.distributed import BatchShard
 from core.engine.loop import LossTerms, Metrics, Stage
 from core.engine.rng import make_generator
@@ -63,10 +63,10 @@ def train_denoiser(
     for target in targets:
         for encoder in target.encoders.values():
             trainer.compute.to_device(encoder).requires_grad_(False).eval()
-    steps = [_Step(trainer, denoiser, target, studies, training.batch_of(kind)) for target in targets]
+    steps = [_Step(trainer, denoiser, target, studies, training.batch_of(kind), prompt) for target in targets]
 
     def losses(step: int, shard: BatchShard) -> tuple[LossTerms, Metrics]:
-        return steps[step % len(steps)].losses(step, shard, prompt, diffusion), {}
+        return steps[step % len(steps)].losses(step, shard, diffusion), {}
 
     totals = trainer.run(
         Stage(
@@ -86,8 +86,10 @@ def train_denoiser(
 class _Step:
     """The loss of one target: draws are made for the whole batch, and the rows of the shard are computed."""
 
-    def __init__(self, trainer: Trainer, denoiser: Any, target: Target, studies: Studies, size: int) -> None:
-        self.seed, self.to_device = trainer.seed, trainer.compute.to_device
+    def __init__(
+        self, trainer: Trainer, denoiser: Any, target: Target, studies: Studies, size: int, prompt: PromptChoice
+    ) -> None:
+        self.seed, self.to_device, self.prompt = trainer.seed, trainer.compute.to_device, prompt
         self.denoiser, self.target, self.studies, self.size = denoiser, target, studies, size
         # A study without any of the prompts is left out, unless no modality prompts this one.
         paired = [index for index in target.indices if target.name in studies.visible[index]]
@@ -106,12 +108,15 @@ class _Step:
                 [index for index in prompted if source in studies.visible[index]],
                 studies,
                 trainer.compute,
+                shortened=prompt.sentence_dropout > 0,
+                seed=trainer.seed,
             )
             for source, encoder in target.encoders.items()
         }
 
-    def losses(self, step: int, shard: BatchShard, prompt: PromptChoice, diffusion: Diffusion) -> dict[str, Tensor]:
+    def losses(self, step: int, shard: BatchShard, diffusion: Diffusion) -> dict[str, Tensor]:
         """Return the objective (method E10)."""
+        prompt = self.prompt
         draws = make_generator(self.seed, "diffuse", self.target.name, step)
         sources, chosen = self._draw(draws, prompt.sampling)
         dropped, alone = torch.rand(2, self.size, generator=draws)
@@ -120,9 +125,10 @@ class _Step:
         unprompted = torch.randint(0, len(self.target.indices), (self.size,), generator=draws)
         z = self.target.latents[torch.where(dropped, unprompted, torch.tensor(chosen))]
         noise = torch.randn(z.shape, generator=draws)
+        versions = draw_versions(self.size, prompt.sentence_dropout, draws)
         rows = shard.rows(self.size)
         z, level, noise, dropped, alone = (self.to_device(value[rows]) for value in (z, level, noise, dropped, alone))
-        conditioning = self.target.assembly(self._prompts(sources, chosen, rows), dropped, alone)
+        conditioning = self.target.assembly(self._prompts(sources, chosen[rows], versions[rows]), dropped, alone)
         predicted = self.denoiser(noised(z, level, noise), level, conditioning)
         return shard.weighted({"denoising": diffusion.loss(z, noise, level, predicted)}, self.size)
 
@@ -138,6 +144,6 @@ class _Step:
         rows = self._rows_with[sources]
         return sources, [rows[number] for number in torch.randint(0, len(rows), (self.size,), generator=draws).tolist()]
 
-    def _prompts(self, sources: Sequence[str], chosen: Sequence[int], rows: slice) -> dict[str, Prompt]:
-        indices = [self.target.indices[row] for row in chosen[rows]]
-        return {source: self._encoded[source].prompts_of(indices) for source in sources}
+    def _prompts(self, sources: Sequence[str], chosen: Sequence[int], versions: Sequence[int]) -> dict[str, Prompt]:
+        indices = [self.target.indices[row] for row in chosen]
+        return {source: self._encoded[source].prompts_of(indices, versions) for source in sources}

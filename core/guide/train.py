@@ -15,7 +15,7 @@ from core.config.prompt import PromptChoice
 from core.config.recipe import GuideChoice
 from core.data.studies import Studies
 from core.diffuse.objective import Diffusion, draw_subset
-from core.diffuse.study_prompts import StudyPrompts
+from core.diffuse.study_prompts import StudyPrompts, draw_versions
 from core.engine.distributed import BatchShard
 from core.engine.loop import LossTerms, Metrics, Stage
 from core.engine.rng import forked_rng, make_generator
@@ -185,6 +185,11 @@ class _Step:
             return training.num_steps(len(self._used))
         return sum(training.num_steps(len(self.indices[pair])) for pair in self.pairs)
 
+    @property
+    def _sentence_dropout(self) -> float:
+        """The probability that a text prompts a whole study with some of its sentences only (method E6d)."""
+        return 0.0 if self.guide_round.prompt is None or not self.whole else self.guide_round.prompt.sentence_dropout
+
     def _encode_prompts(self) -> dict[str, StudyPrompts]:
         """Encode once the prompts of every source that may prompt a flow of this round."""
         members = self.guide_round.members.values()
@@ -192,7 +197,13 @@ class _Step:
         visible = self.studies.visible
         return {
             name: StudyPrompts(
-                encoder, name, [index for index in self._used if name in visible[index]], self.studies, self.compute
+                encoder,
+                name,
+                [index for index in self._used if name in visible[index]],
+                self.studies,
+                self.compute,
+                shortened=self._sentence_dropout > 0,
+                seed=self.trainer.seed,
             )
             for name, encoder in encoders.items()
         }
@@ -206,8 +217,9 @@ class _Step:
         indices = self._draw_studies((*names, *(name for sources, _ in prompts.values() for name in sources)), draws)
         rows = shard.rows(self.batch)
         alone = {name: self._draw_pooled_only(draws) for name in names}
+        versions = draw_versions(self.batch, self._sentence_dropout, draws)
         flows = {
-            name: self._state(name, sources, indices[rows], null[rows], alone[name], rows)
+            name: self._state(name, sources, indices[rows], versions[rows], null[rows], alone[name], rows)
             for name, (sources, null) in prompts.items()
         }
         batch_rows = BatchRows(
@@ -271,11 +283,18 @@ class _Step:
         return [eligible[row] for row in torch.cat(rounds)[:size].tolist()]
 
     def _state(
-        self, name: str, sources: Sequence[str], indices: Sequence[int], null: Tensor, alone: Tensor | None, rows: slice
+        self,
+        name: str,
+        sources: Sequence[str],
+        indices: Sequence[int],
+        versions: Sequence[int],
+        null: Tensor,
+        alone: Tensor | None,
+        rows: slice,
     ) -> FlowState:
         member, to_device = self.guide_round.members[name], self.compute.to_device
         with torch.no_grad():
-            prompts = {source: self._prompts[source].prompts_of(indices) for source in sources}
+            prompts = {source: self._prompts[source].prompts_of(indices, versions) for source in sources}
         return FlowState(
             latent=to_device(member.latents[[member.row_of[index] for index in indices]]),
             denoiser=member.denoiser,
