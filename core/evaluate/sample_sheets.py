@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.evaluate.table import MetricRow
 from core.evaluate.test_set import TestSet
-from core.generate.output.contact_sheet import contact_sheet, write_sheet
+from core.generate.output.contact_sheet import columns_of, contact_sheet, write_sheet
 from core.preprocess.collate import uncollate
 from core.types import Batch, Sample
 
@@ -52,8 +52,8 @@ def _sheet(
         return
     samples = {key: _displayed(test_set, key, rows) for key, rows in batches.items()}
     num = min(len(rows) for rows in samples.values())
-    titles = {key: test_set.run.modalities[key].title for key in samples}
-    sheet = contact_sheet([{key: rows[row] for key, rows in samples.items()} for row in range(num)], titles, [what])
+    columns = columns_of(test_set.run, samples)
+    sheet = contact_sheet([{key: rows[row] for key, rows in samples.items()} for row in range(num)], columns, [what])
     folder: Path = test_set.run.config.run / FOLDER
     folder.mkdir(exist_ok=True)
     write_sheet(sheet, folder / f"{name}.png", synthetic=synthetic, but=but, command=_sampling(test_set))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from core.evaluate.bootstrap import ConfidenceInterval
+
+_PHASES = {"autoencoder": "autoencoders", "align": "alignment", "diffuse": "denoisers", "guide": "cross-guidance"}
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,7 @@ class MetricRow:
 
     ``reference`` is its chance level, upper bound or starting value. ``low`` and ``high`` bound the 95 % confidence
     interval by patient, where there is one. ``key`` names the metric, such as ``outline/real/ct+mri``, for those rows
-    that a verdict is built on (`core.evaluate.verdicts`).
+    that a verdict is built on (`core.evaluate.verdicts`). ``section``: the measure that it is of.
     """
 
     phase: str
@@ -24,6 +27,12 @@ class MetricRow:
     low: float | None = None
     high: float | None = None
     key: str = ""
+    section: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Return the heading under which the row is shown."""
+        return self.section or _PHASES.get(self.phase, self.phase)
 
     @property
     def interval(self) -> str:
@@ -36,12 +45,20 @@ def metric_row(what: str, measured: ConfidenceInterval, reference: str = "", *, 
     return MetricRow("measure", what, measured.value, reference, measured.low, measured.high, key)
 
 
+def sections(table: Sequence[MetricRow]) -> list[tuple[str, list[MetricRow]]]:
+    """Return the rows of a table by heading, in their order."""
+    return [(heading, list(rows)) for heading, rows in groupby(table, lambda row: row.heading)]
+
+
 def as_text(table: Sequence[MetricRow]) -> str:
-    """Return the table in aligned columns."""
+    """Return the table in aligned columns, below the heading of each section."""
     what = max((len(row.what) for row in table), default=0)
     interval = max((len(row.interval) for row in table), default=0)
-    lines = (
-        f"{row.phase:<12}{row.what:<{what}}  {row.value:8.4f}  {row.interval:<{interval}}  {row.reference}"
-        for row in table
-    )
-    return "\n".join(line.rstrip() for line in lines)
+    parts = []
+    for heading, rows in sections(table):
+        lines = (
+            f"  {row.what:<{what}}  {row.value:8.4f}  {row.interval:<{interval}}  {row.reference}".rstrip()
+            for row in rows
+        )
+        parts.append("\n".join((heading, *lines)))
+    return "\n\n".join(parts)

@@ -12,7 +12,6 @@ import warnings
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.cli.command import Parser, path, run
@@ -108,19 +107,10 @@ def main(arguments: Sequence[str]) -> None:
     _require_sense(options)
 
     from core.config.installation import load_installation
-    from core.engine.progress import say
-    from core.generate.sources import default_model, model_folder, open_model
+    from core.generate.sources import chosen_model, open_model
 
     installation = load_installation(options.registry)
-    registry, catalog = installation.registry, installation.catalog
-    if options.run is None:
-        default = Path("runs") / f"{registry.default_recipe}-{registry.default_preset}"
-        folder, packaged = default_model(default, catalog.models)
-        if packaged:
-            say(f"no run in {default} yet: the model '{packaged}' of the package is used")
-    else:
-        folder = model_folder(options.run, catalog.models)
-    bundle = open_model(folder, catalog, options.device)
+    bundle = open_model(chosen_model(options.run, installation), installation.catalog, options.device)
     installation.warn_of_broken_plugins()  # the run needs none of them, or open_model would have stopped
 
     if options.table is not None:

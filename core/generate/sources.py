@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from core.config.installation import Installation
 from core.contract.discovery import Catalog
 from core.contract.modality import PackagedModel
+from core.engine.progress import say
 from core.generate.bundle import Bundle, open_bundle
 
 
@@ -15,6 +17,21 @@ def model_folder(source: Path, models: Mapping[str, PackagedModel]) -> Path:
     if not source.exists() and str(source) in models:
         return models[str(source)].folder
     return source
+
+
+def chosen_model(source: Path | None, installation: Installation) -> Path:
+    """Return the folder of the model that a command is given, or of the default one; a packaged default is said.
+
+    The default is the run of the default recipe and preset; see `default_model`.
+    """
+    registry, models = installation.registry, installation.catalog.models
+    if source is not None:
+        return model_folder(source, models)
+    default = Path("runs") / f"{registry.default_recipe}-{registry.default_preset}"
+    folder, packaged = default_model(default, models)
+    if packaged:
+        say(f"no run in {default} yet: the model '{packaged}' of the package is used")
+    return folder
 
 
 def default_model(run: Path, models: Mapping[str, PackagedModel]) -> tuple[Path, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from core.engine.progress import progress
 from core.generate.bundle import Bundle
-from core.generate.output.contact_sheet import contact_sheet, write_sheet
+from core.generate.output.contact_sheet import columns_of, contact_sheet, write_sheet
 from core.generate.output.folder import SHEET, Command, OutputFolder, add_study, open_output, study_name
 from core.generate.output.manifest import write_manifests
 from core.generate.output.study_record import StudyRecord
@@ -73,9 +73,9 @@ def finish_folder(
     output.require_studies(studies)
     records = {name: StudyRecord.read(output.folder / name) for name in studies}
     write_manifests(output.folder, [*records.values()])
-    titles = {name: bundle.run.modalities[name].title for name in output.command.files}
+    columns = columns_of(bundle.run, output.command.files)
     rows = {name: shown[name] for name in studies if name in shown}
-    sheet = contact_sheet([*rows.values()], titles, [records[name].title() for name in rows])
+    sheet = contact_sheet([*rows.values()], columns, [records[name].title() for name in rows])
     write_sheet(sheet, output.folder / SHEET, command=json.dumps(output.command.settings))
 
 

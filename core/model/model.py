@@ -19,7 +19,7 @@ from core.errors import MedWeaveWarning, UserError, format_validation_error, unk
 from core.generate.bundle import Bundle
 from core.generate.conditioning import Coupling, route_prompts
 from core.generate.inputs import InputValue, read_input
-from core.generate.pipeline import decoded, in_batches
+from core.generate.pipeline import decoded, in_batches, restored
 from core.generate.request import (
     GenerationRequest,
     ResolvedRequest,
@@ -64,6 +64,11 @@ class SamplingStep:
     def estimate(self, modality: str) -> np.ndarray:
         """Return the present estimate of an output, canonical data ``study channel *space`` (a grid in [-1, 1])."""
         return decoded(self.bundle, modality, self.latents[modality]).data.cpu().numpy()
+
+    def texts(self, modality: str) -> list[str]:
+        """Return the present estimate of an output that is text, one per study. It is decoded as a finished one is."""
+        batch = decoded(self.bundle, modality, self.latents[modality])
+        return [str(sample.data) for sample in restored(self.bundle, modality, batch)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.errors import UserError, unknown_name
-from core.generate.output.contact_sheet import contact_sheet, with_warning
+from core.generate.output.contact_sheet import columns_of, contact_sheet, with_warning
 from core.generate.output.writers import StudyNotes, write_study, writers_of
 from core.generate.request import ResolvedRequest, provenance_of
 from core.io.provenance import atomic_folder
@@ -57,8 +57,8 @@ class Study(Mapping[str, Any]):
 
     def picture(self) -> Image:
         """Return all outputs side by side, below a strip that says synthetic."""
-        titles = {name: self.resolved.bundle.run.modalities[name].title for name in self.samples}
-        return with_warning(contact_sheet([dict(self.shown)], titles, [f"study {self.index}"]))
+        columns = columns_of(self.resolved.bundle.run, self.samples)
+        return with_warning(contact_sheet([dict(self.shown)], columns, [f"study {self.index}"]))
 
     def save(self, folder: str | Path, format: str | None = None) -> Path:
         """Write the study into a new folder and return it: a file per output, marked as synthetic.

@@ -1,9 +1,10 @@
-"""``report.html`` of a run: settings, table, sample sheets and loss curves, in one file without scripts."""
+"""``report.html`` of a run: verdicts, pictures, the table by section, loss curves; in one file without scripts."""
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from html import escape
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from core.config.run_config import RunConfig
 from core.evaluate.sample_sheets import FOLDER
-from core.evaluate.table import MetricRow
+from core.evaluate.table import MetricRow, sections
 from core.evaluate.verdicts import head_cells
 from core.io import atomic_write
 
@@ -22,21 +23,24 @@ table { border-collapse: collapse; width: 100% } td, th { padding: .2rem .6rem; 
 tr:nth-child(even) { background: #f4f6f8 } td.number { text-align: right; font-variant-numeric: tabular-nums }
 figure { margin: 1.5rem 0 } img { max-width: 100%; border: 1px solid #ccd } figcaption { color: #555 }
 td.good { color: #1a6b34 } td.limited { color: #8a5a00 } td.poor { color: #9b1c1c } td.not_measured { color: #777 }
-svg { width: 100%; height: 9rem; background: #fafbfc; border: 1px solid #ccd } .note { color: #7a1f1f }
+svg { width: 100%; background: #fafbfc; border: 1px solid #ccd } svg text { font-size: 14px; fill: #555 }
+.note { color: #7a1f1f }
 """
-_CAPTIONS = {
+_CAPTIONS = {  # in the order of the page: what was generated comes first
+    "unprompted": "Generated together without a prompt: synthetic, no patient.",
+    "prompted": "Generated together, each row from its prompt. The prompts in the first column are real.",
     "real": "Studies of the test split as the data set has them, of patients unless it is computed; mind its licence.",
     "reconstructed": "The same patients through the autoencoders: the upper bound of what can be generated.",
-    "prompted": "Generated together, each row from its prompt. The prompts in the first column are real.",
-    "unprompted": "Generated together without a prompt: synthetic, no patient.",
 }
 _POINTS = 200  # at most, of a curve
+
+Point = tuple[int, float]  # a step, and the loss at it
 
 
 def write_report(config: RunConfig, table: Sequence[MetricRow]) -> Path:
     """Write the report of a finished run and return its path."""
     body = "\n".join(
-        (*_head(config), *_verdicts(table), *_table(table), *_pictures(config.run / FOLDER), *_curves(config.run))
+        (*_head(config), *_verdicts(table), *_pictures(config.run / FOLDER), *_table(table), *_curves(config.run))
     )
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>MedWeave run</title>'
@@ -73,16 +77,22 @@ def _verdicts(table: Sequence[MetricRow]) -> Iterator[str]:
 
 
 def _table(table: Sequence[MetricRow]) -> Iterator[str]:
-    titles = ("phase", "metric", "value", "95 % interval", "reference")
-    yield "<h2>Metrics</h2><table><tr>" + "".join(f"<th>{title}</th>" for title in titles) + "</tr>"
-    for row in table:
-        cells = (escape(row.phase), escape(row.what), f"{row.value:.4f}", row.interval, escape(row.reference))
-        kinds = ("", "", ' class="number"', "", "")
-        yield "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, cells, strict=True)) + "</tr>"
-    yield "</table>"
+    titles = ("metric", "value", "95 % interval", "reference")
+    headings = [heading for heading, _ in sections(table)]
+    links = " · ".join(f'<a href="#section-{number}">{escape(each)}</a>' for number, each in enumerate(headings))
+    yield f"<h2>Metrics</h2><nav><p>{links}</p></nav>"
+    for number, (heading, rows) in enumerate(sections(table)):
+        yield f'<h3 id="section-{number}">{escape(heading.capitalize())}</h3>'
+        yield "<table><tr>" + "".join(f"<th>{title}</th>" for title in titles) + "</tr>"
+        for row in rows:
+            cells = (escape(row.what), f"{row.value:.4f}", row.interval, escape(row.reference))
+            kinds = ("", ' class="number"', "", "")
+            yield "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, cells, strict=True)) + "</tr>"
+        yield "</table>"
 
 
 def _pictures(folder: Path) -> Iterator[str]:
+    yield "<h2>Pictures</h2>"
     for name, caption in _CAPTIONS.items():
         path = folder / f"{name}.png"
         if path.is_file():
@@ -95,34 +105,47 @@ def _pictures(folder: Path) -> Iterator[str]:
 
 def _curves(run: Path) -> Iterator[str]:
     yield "<h2>Training</h2>"
-    for phase, losses in _losses(run / "metrics.jsonl").items():
-        yield f"<h3>{escape(phase)}</h3>{_curve(losses)}"
+    for stage, points in _losses(run / "metrics.jsonl").items():
+        yield f"<figure>{_curve(points)}<figcaption>{escape(stage)}: loss by step</figcaption></figure>"
 
 
-def _losses(path: Path) -> Mapping[str, list[float]]:
-    """Return the logged losses by phase; a line that an interruption has torn is left out, as is a loss of NaN."""
-    losses: dict[str, list[float]] = {}
+def _losses(path: Path) -> Mapping[str, list[Point]]:
+    """Return step and loss by stage; a line that an interruption has torn is left out, as is a loss of NaN."""
+    losses: dict[str, list[Point]] = {}
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         with suppress(ValueError, KeyError, TypeError, RecursionError):
             row = json.loads(text)
-            if isinstance(row["loss"], int | float):
-                losses.setdefault(str(row["phase"]), []).append(row["loss"])
+            if isinstance(row["loss"], int | float) and math.isfinite(row["loss"]):
+                losses.setdefault(str(row["phase"]), []).append((int(row["step"]), float(row["loss"])))
     return losses
 
 
-def _curve(losses: Sequence[float]) -> str:
-    """Return the loss over the steps as an SVG line, scaled from its least to its largest value."""
-    step = max(1, len(losses) // _POINTS)
-    shown = losses[::step]
-    low, high = min(shown), max(shown)
-    span = (high - low) or 1.0
-    points = " ".join(
-        f"{index * 1000 / max(1, len(shown) - 1):.1f},{95 - 90 * (value - low) / span:.1f}"
-        for index, value in enumerate(shown)
-    )
+def _curve(points: Sequence[Point]) -> str:
+    """Return losses over steps as an SVG line between labelled axes.
+
+    The axis of the loss ends at the 95th percentile of all but the first: what falls fast at the start is cut.
+    """
+    shown = points[:: max(1, len(points) // _POINTS)]
+    values = sorted(loss for _, loss in shown)
+    low, high = values[0], values[min(len(values) - 1, int(0.95 * len(values)))]
+    span, last = (high - low) or 1.0, max(1, shown[-1][0])
+    left, right, top, bottom = 70, 990, 10, 130
+
+    def place(step: int, loss: float) -> str:
+        x = left + (right - left) * step / last
+        y = bottom - (bottom - top) * (min(loss, high) - low) / span
+        return f"{x:.1f},{y:.1f}"
+
+    line = " ".join(place(step, loss) for step, loss in shown)
+    across = [(left, "start", "0"), ((left + right) / 2, "middle", f"{last // 2:,}"), (right, "end", f"{last:,}")]
+    labels = [f'<text x="{x:.0f}" y="{bottom + 22}" text-anchor="{anchor}">{text}</text>' for x, anchor, text in across]
+    labels += [
+        f'<text x="{left - 8}" y="{y + 5}" text-anchor="end">{value:.3g}</text>'
+        for y, value in ((top, high), ((top + bottom) // 2, (low + high) / 2), (bottom, low))
+    ]
     return (
-        '<svg viewBox="0 0 1000 100" preserveAspectRatio="none" role="img">'
-        f"<title>loss from {shown[0]:.4f} to {shown[-1]:.4f}, between {low:.4f} and {high:.4f}</title>"
-        f'<polyline fill="none" stroke="#2456a6" stroke-width="1.5" vector-effect="non-scaling-stroke"'
-        f' points="{points}"/></svg><p>{shown[0]:.4f} to {shown[-1]:.4f}</p>'
+        '<svg viewBox="0 0 1000 160" role="img">'
+        f"<title>loss from {shown[0][1]:.4f} to {shown[-1][1]:.4f}, at least {low:.4f}</title>"
+        f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#8a8f98"/>{"".join(labels)}'
+        f'<polyline fill="none" stroke="#2456a6" stroke-width="1.5" points="{line}"/></svg>'
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -79,4 +80,4 @@ class TrainingSession:
             self.compute.barrier()
             self.folder.finish(title, phase, weights, rows)
         self.trainer.forget(title)
-        self.table += rows
+        self.table += [replace(row, section=name) for row in rows] if phase == "measure" else rows

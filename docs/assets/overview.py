@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from core.config.installation import load_catalog
 from core.config.registry import load_registry
-from core.generate.output.contact_sheet import contact_sheet, write_sheet
+from core.generate.output.contact_sheet import Column, contact_sheet, write_sheet
 from core.types import Sample
 
 PRESET = "tiny"
@@ -27,7 +27,7 @@ def main(phantom: Path, generated: Path) -> None:
     prompt = Sample(modality="text", data="The prompt is the report above.")
     studies = [study(phantom, PHANTOM_FILES), {**study(generated, {}), "text": prompt}]
     rows = ["phantom study, computed", "generated study"]
-    sheet = contact_sheet(studies, SHOWN, rows)
+    sheet = contact_sheet(studies, [Column(*shown) for shown in SHOWN.items()], rows)
     picture = Image.new("L", (WIDTH + sheet.width, max(HEIGHT, sheet.height)), 255)
     picture.paste(diagram(), (0, 0))
     picture.paste(sheet, (WIDTH, 0))

@@ -1,15 +1,18 @@
-"""A contact sheet: one row per study, one column per modality."""
+"""A contact sheet: one row per study, one column per modality, and several where its units ask for windows."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from core.flow.run import Run
 from core.io import atomic_write
+from core.preprocess.windows import windows_of
 from core.types import Sample
 
 if TYPE_CHECKING:
@@ -21,16 +24,41 @@ _LINES = 15
 _COMMAND = "MedWeave command"
 _WARNING = "SYNTHETIC, not a patient"
 _COLOURS = 3  # channels of a picture in colour
+_WINDOWS = 2  # columns of a modality in HU
 _WIDTH = 5.6  # pixels of a letter, on average
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column of the sheet: a modality and its title; ``window``: what is black and what is white, in [-1, 1]."""
+
+    modality: str
+    title: str
+    window: tuple[float, float] = (-1.0, 1.0)
+
+
+def columns_of(run: Run, names: Iterable[str]) -> list[Column]:
+    """Return the columns of these modalities: one each, and one for each window of what is measured in HU."""
+    columns = []
+    for name in names:
+        title, spec = run.modalities[name].title, run.parts(name).data
+        windows = windows_of(spec)
+        (low, high), shown = spec.value_range, list(windows.items())[:_WINDOWS]
+        for window, (centre, width) in shown:
+            ends = (centre - width / 2, centre + width / 2)
+            scaled = tuple(2 * (end - low) / (high - low) - 1 for end in ends)
+            columns.append(Column(name, f"{title}, {window}", (scaled[0], scaled[1])))
+        if not shown:
+            columns.append(Column(name, title))
+    return columns
+
+
 def contact_sheet(
-    studies: Sequence[Mapping[str, Sample]], titles: Mapping[str, str], rows: Sequence[str] = ()
+    studies: Sequence[Mapping[str, Sample]], columns: Sequence[Column], rows: Sequence[str] = ()
 ) -> Image:
     """Return a picture of canonical samples (grids in [-1, 1]) and restored texts, a row per study.
 
-    ``titles`` by modality are its columns; ``rows`` names the studies. A volume shows its middle section, a vector a
-    bar per number.
+    ``rows`` names the studies. A volume shows its middle section, a vector a bar per number.
     """
     from PIL import Image, ImageDraw
 
@@ -38,18 +66,19 @@ def contact_sheet(
     in_colour = any(_is_colour(sample) for study in studies for sample in study.values())
     sheet = Image.new(
         "RGB" if in_colour else "L",
-        (len(titles) * step + _MARGIN, len(studies) * (step + _HEAD) + _HEAD + _MARGIN),
+        (len(columns) * step + _MARGIN, len(studies) * (step + _HEAD) + _HEAD + _MARGIN),
         255,
     )
     draw = ImageDraw.Draw(sheet)
-    for column, (name, title) in enumerate(titles.items()):
-        draw.text((_MARGIN + column * step, 4), title, fill="black")
+    for number, column in enumerate(columns):
+        left, name = _MARGIN + number * step, column.modality
+        draw.text((left, 4), column.title, fill="black")
         for row, study in enumerate(studies):
-            corner = (_MARGIN + column * step, _HEAD + row * (step + _HEAD))
-            if column == 0 and row < len(rows):
-                draw.text(corner, _cut(rows[row], len(titles) * step), fill="dimgray")
+            corner = (left, _HEAD + row * (step + _HEAD))
+            if number == 0 and row < len(rows):
+                draw.text(corner, _cut(rows[row], len(columns) * step), fill="dimgray")
             if name in study:
-                sheet.paste(_cell(study[name]), (corner[0], corner[1] + _HEAD - 4))
+                sheet.paste(_cell(study[name], column.window), (corner[0], corner[1] + _HEAD - 4))
     return sheet
 
 
@@ -84,7 +113,7 @@ def with_warning(sheet: Image, warning: str = _WARNING) -> Image:
     return marked
 
 
-def _cell(sample: Sample) -> Image:
+def _cell(sample: Sample, window: tuple[float, float]) -> Image:
     from PIL import Image, ImageDraw
 
     if isinstance(sample.data, str):
@@ -93,7 +122,8 @@ def _cell(sample: Sample) -> Image:
         shown = lines[:_LINES] + (["..."] if len(lines) > _LINES else [])
         ImageDraw.Draw(cell).multiline_text((4, 4), "\n".join(shown), fill=0, font_size=10)
         return cell
-    plane = np.clip((_plane(sample.data) + 1) * 127.5, 0, 255).round().astype(np.uint8)
+    low, high = window
+    plane = np.clip((_plane(sample.data) - low) / (high - low) * 255, 0, 255).round().astype(np.uint8)
     return _fitted(Image.fromarray(plane))
 
 

@@ -219,12 +219,13 @@ def reported(tmp_path):
     )
     parts = {"report": report} | {name: toy.parts("tiny") for name, toy in TOYS.items()}
 
-    def call(details_of=None, **choice):
+    def call(details_of=None, frozen=(), **choice):
         encoders = {name: part.prompt.build() for name, part in parts.items()}
+        trained = {f"{name}.prompt": module for name, module in encoders.items() if name not in frozen}
         train_round(
             trainer(tmp_path / "run"),
             AlignRound(
-                name="1", encoders=encoders, trained={f"{name}.prompt": module for name, module in encoders.items()},
+                name="1", encoders=encoders, trained=trained,
                 pairs=[("report", "toy_grid"), ("toy_grid", "toy_vector")],
                 studies=Studies(records, [tuple(parts)] * 8, parts),
                 training=Training(steps=1, batch=8, learning_rate=1e-3),
@@ -265,6 +266,17 @@ def test_details_of_reports_are_probed_in_all_and_tell_studies_apart(reported, m
     assert sorted({round(float(value), 4) for value in asked[0].flatten()}) == [round(other, 4), same]
 
 
+@pytest.mark.parametrize(("frozen", "probability", "expected"), [((), 1.0, 8), ((), 0.0, 0), (("report",), 1.0, 0)])
+def test_texts_that_are_trained_have_some_of_their_sentences(reported, monkeypatch, frozen, probability, expected):
+    shortened = []
+    draw = Studies.shortened_sample
+    monkeypatch.setattr(
+        Studies, "shortened_sample", lambda self, *given: shortened.append(given[:2]) or draw(self, *given)
+    )
+    reported(sentence_dropout=probability, frozen=frozen)
+    assert sorted(shortened) == [("report", index) for index in range(expected)]
+
+
 class LettersConfig(PartConfig):
     """Preprocesses a text to the codes of its letters."""
 
@@ -274,6 +286,9 @@ class LettersConfig(PartConfig):
     def apply(self, sample):
         codes = np.array([ord(letter) for letter in sample.data])
         return replace(sample, data=codes, meta={CANONICAL: True})
+
+    def invert(self, sample, like=None):
+        return replace(sample, data="".join(map(chr, sample.data)), meta={})
 
 
 def test_images_that_share_an_encoder_go_through_it_together(tmp_path):

@@ -41,6 +41,29 @@ def test_an_augmentation_depends_on_its_study_and_purpose_only(studies):
     assert not torch.equal(alone, studies.batch("toy_grid", [7]).data)
 
 
+def test_a_shortened_text_depends_on_its_study_and_purpose_only():
+    """Some of the sentences, as the tokenizer gives them; with probability 0 the text as it is."""
+    tokenizer = ByteTokenizerConfig(length=64)
+    report = "No effusion. The heart is large. Lungs clear."
+    records = [Record(patient=str(index), study="1", files={}, texts={"words": report}) for index in range(40)]
+    studies = Studies(records, [("words",)] * 40, {"words": Parts(data=tokenizer.spec, preprocess=tokenizer)})
+
+    def texts(batch):
+        rows = [
+            Sample(modality="words", data=row[mask].numpy()) for row, mask in zip(batch.data, batch.mask, strict=True)
+        ]
+        return [str(tokenizer.build().invert(row).data) for row in rows]
+
+    every = texts(studies.shortened_batch("words", range(40), 1.0, 0, "sentences", 1))
+    assert all(text in report or text == "No effusion. Lungs clear." for text in every)
+    assert len(set(every)) == 6, "one or two of three sentences"
+    assert texts(studies.shortened_batch("words", [7], 1.0, 0, "sentences", 1)) == [every[7]]
+    assert every != texts(studies.shortened_batch("words", range(40), 1.0, 0, "sentences", 2))
+    assert set(texts(studies.shortened_batch("words", range(40), 0.0, 0, "sentences", 1))) == {report}
+    half = texts(studies.shortened_batch("words", range(40), 0.5, 0, "sentences", 1))
+    assert 10 < half.count(report) < 30
+
+
 def studies_with(rows):
     """Studies that say these ids and have these labels."""
     records = [Record(patient=str(index), study="1", files={}, labels=labels) for index, (_, labels) in enumerate(rows)]

@@ -54,7 +54,7 @@ def test_what_is_hidden_from_pairing_is_learned_from_without_a_prompt(monkeypatc
     """Studies 0 to 9 are a pool of CT and text, in 10 to 19 CT is hidden, 20 to 29 have no text."""
     monkeypatch.setattr(
         train, "StudyPrompts",
-        lambda encoder, name, indices, studies, compute: SimpleNamespace(prompts_of=lambda chosen: list(chosen)),
+        lambda *given, **options: SimpleNamespace(prompts_of=lambda chosen, versions: list(chosen)),
     )  # fmt: skip
     studies = SimpleNamespace(visible=[("text", "ct")] * 10 + [("text",)] * 10 + [("ct",)] * 10)
     trainer = SimpleNamespace(seed=0, compute=SimpleNamespace(to_device=lambda value: value))
@@ -63,9 +63,9 @@ def test_what_is_hidden_from_pairing_is_learned_from_without_a_prompt(monkeypatc
         name="ct", indices=range(30), latents=torch.arange(30.0)[:, None].expand(30, 4),
         assembly=recorder.assemble, encoders={"text": None},
     )  # fmt: skip
-    step = train._Step(trainer, recorder.denoise, ct, studies, 16)
+    step = train._Step(trainer, recorder.denoise, ct, studies, 16, PROMPT)
     for number in range(40):
-        step.losses(number, BatchShard(), PROMPT, clean_levels)
+        step.losses(number, BatchShard(), clean_levels)
     assert set(recorder.prompted) == set(range(10))
     assert {index for index, dropped in recorder.latents if not dropped} == set(range(10))
     assert {index for index, dropped in recorder.latents if dropped} == set(range(30))

@@ -9,7 +9,7 @@ import torch
 from core.engine.checkpoint import require_same_tensors
 from core.errors import UserError
 from core.generate.networks import homes_of
-from core.generate.output.contact_sheet import contact_sheet, write_sheet
+from core.generate.output.contact_sheet import Column, contact_sheet, write_sheet
 from core.types import Sample
 
 
@@ -32,7 +32,7 @@ def test_of_many_weights_that_do_not_fit_a_few_are_named():
 def test_the_sheet_of_synthetic_studies_says_so_in_the_picture(tmp_path):
     from PIL import Image
 
-    sheet = contact_sheet([{"a": Sample(modality="a", data=np.zeros((1, 4, 4), np.float32))}], {"a": "A"})
+    sheet = contact_sheet([{"a": Sample(modality="a", data=np.zeros((1, 4, 4), np.float32))}], [Column("a", "A")])
     for synthetic in (True, False):
         write_sheet(sheet, tmp_path / f"{synthetic}.png", synthetic=synthetic)
     marked, plain = (np.asarray(Image.open(tmp_path / f"{synthetic}.png")) for synthetic in (True, False))

@@ -1,10 +1,13 @@
 """The picture of a generation: colours as they are, and what made each row."""
 
-import numpy as np
+from types import SimpleNamespace
 
-from core.generate.output.contact_sheet import contact_sheet, with_warning
+import numpy as np
+import pytest
+
+from core.generate.output.contact_sheet import Column, columns_of, contact_sheet, with_warning
 from core.generate.output.study_record import StudyRecord
-from core.types import Sample
+from core.types import DataSpec, Sample
 
 
 def grid(channels, value):
@@ -14,16 +17,16 @@ def grid(channels, value):
 
 
 def test_a_picture_in_colour_stays_in_colour():
-    sheet = contact_sheet([{"photo": grid(3, 1.0), "ct": grid(1, 1.0)}], {"photo": "Photo", "ct": "CT"})
+    sheet = contact_sheet([{"photo": grid(3, 1.0), "ct": grid(1, 1.0)}], [Column("photo", "Photo"), Column("ct", "CT")])
     assert sheet.mode == "RGB"
     assert sheet.getpixel((100, 150)) == (0, 255, 0)
     assert sheet.getpixel((300, 150)) == (255, 255, 255)
     assert with_warning(sheet).mode == "RGB"
-    assert contact_sheet([{"ct": grid(1, 1.0)}], {"ct": "CT"}).mode == "L", "no more bytes than it takes"
+    assert contact_sheet([{"ct": grid(1, 1.0)}], [Column("ct", "CT")]).mode == "L", "no more bytes than it takes"
 
 
 def test_two_channels_are_no_colour():
-    assert contact_sheet([{"m": grid(2, 1.0)}], {"m": "M"}).mode == "L"
+    assert contact_sheet([{"m": grid(2, 1.0)}], [Column("m", "M")]).mode == "L"
 
 
 def test_a_row_says_what_made_it():
@@ -36,6 +39,29 @@ def test_a_row_says_what_made_it():
 
 def test_a_long_title_ends_within_the_sheet():
     titles = ["x" * 40, "y" * 4000]
-    sheets = [contact_sheet([{"ct": grid(1, 0.0)}], {"ct": "CT"}, [title]) for title in titles]
+    sheets = [contact_sheet([{"ct": grid(1, 0.0)}], [Column("ct", "CT")], [title]) for title in titles]
     assert sheets[0].size == sheets[1].size
     assert np.asarray(sheets[1])[22:40, -4:].min() == 255, "nothing is cut by the edge"
+
+
+def test_hounsfield_units_are_shown_in_two_windows():
+    """Fat and muscle differ in the window of soft tissue, lung and air in that of the lung."""
+    specs = {
+        "ct": DataSpec(kind="grid", space=(8, 8), units="HU", value_range=(-1000, 1000)),
+        "mri": DataSpec(kind="grid", space=(8, 8)),
+        "brain": DataSpec(kind="grid", space=(8, 8), units="HU", value_range=(0, 80)),
+    }
+    run = SimpleNamespace(
+        modalities={name: SimpleNamespace(title=name.upper()) for name in specs},
+        parts=lambda name: SimpleNamespace(data=specs[name]),
+    )
+    columns = columns_of(run, specs)
+    assert [column.title for column in columns] == [
+        "CT, soft tissue", "CT, lung", "MRI", "BRAIN, soft tissue", "BRAIN, mediastinum",
+    ]  # fmt: skip
+    assert columns[0].window == pytest.approx((-0.16, 0.24))
+    hu = grid(1, 0.04)  # 40 HU
+    sheet = contact_sheet([{"ct": hu, "mri": hu}], columns[:3])
+    assert sheet.getpixel((100, 150)) == pytest.approx(127.5, abs=1)
+    assert sheet.getpixel((300, 150)) == pytest.approx(255 * 1390 / 1500, abs=1)
+    assert sheet.getpixel((500, 150)) == pytest.approx(255 * 1.04 / 2, abs=1)

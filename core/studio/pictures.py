@@ -1,0 +1,86 @@
+"""What the page shows of a study: numbers in original units with their place in the patient, and small pictures."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from core.preprocess.windows import windows_of
+from core.types import LABEL_UNITS, DataSpec, Geometry
+
+_COLOURS = 3
+_OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """How the page draws an output: ``slices rows columns`` numbers, or with ``colour`` RGB triples from 0 to 255.
+
+    ``aspect``: height of a pixel by its width. ``edges``: the side of the patient at each edge of the picture, empty
+    where it is unknown. ``windows``: centre and width by name; the first one is shown.
+    """
+
+    shape: tuple[int, int, int]
+    units: str
+    aspect: float
+    edges: dict[str, str] = field(default_factory=dict)
+    windows: dict[str, tuple[float, float]] = field(default_factory=dict)
+    colour: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields for the page."""
+        return asdict(self)
+
+
+def volume_of(canonical: np.ndarray, spec: DataSpec) -> np.ndarray:
+    """Return a canonical grid in the units of its modality, float32 ``slice row column``; in colour ``... 3``."""
+    low, high = spec.value_range
+    if spec.units == LABEL_UNITS:
+        numbers = (low + canonical.argmax(0)).astype(np.float32)
+        return numbers if numbers.ndim == 3 else numbers[None]
+    planes = canonical if canonical.ndim == 4 else canonical[:, None]
+    if len(planes) == _COLOURS:
+        return np.ascontiguousarray((planes + 1).transpose(1, 2, 3, 0) * 127.5, dtype=np.float32)
+    return np.ascontiguousarray(low + (planes[0] + 1) / 2 * (high - low), dtype=np.float32)
+
+
+def picture_of(volume: np.ndarray, spec: DataSpec) -> Picture:
+    """Return how `volume_of` is drawn."""
+    geometry, (low, high) = spec.default_geometry, spec.value_range
+    windows = {**windows_of(spec), "all": ((low + high) / 2, float(high - low) or 1.0)}
+    rows, columns = (1.0, 1.0) if geometry is None else geometry.spacing_mm[-2:]
+    return Picture(
+        shape=(volume.shape[0], volume.shape[1], volume.shape[2]),
+        units=spec.units,
+        aspect=rows / columns,
+        edges=_edges(geometry),
+        windows=windows,
+        colour=volume.ndim == 4,
+    )
+
+
+def thumbnail(canonical: np.ndarray, spec: DataSpec) -> dict[str, Any]:
+    """Return the middle section of a canonical grid as bytes in base64: a grey value or an RGB triple per pixel."""
+    volume = volume_of(canonical, spec)
+    plane = volume[len(volume) // 2]
+    if plane.ndim == 2:
+        low, high = spec.value_range
+        plane = (plane - low) / ((high - low) or 1) * 255
+    grey = np.clip(plane, 0, 255).round().astype(np.uint8)
+    return {
+        "width": grey.shape[1],
+        "height": grey.shape[0],
+        "colour": grey.ndim == 3,
+        "bytes": base64.b64encode(np.ascontiguousarray(grey).tobytes()).decode(),
+    }
+
+
+def _edges(geometry: Geometry | None) -> dict[str, str]:
+    """Return the side of the patient at each edge: rows run to the last letter but one, columns to the last."""
+    if geometry is None or geometry.source_header.get("unplaced"):
+        return {}
+    down, right = geometry.orientation[-2:]
+    return {"top": _OPPOSITE[down], "bottom": down, "left": _OPPOSITE[right], "right": right}
