@@ -44,6 +44,7 @@ def parser() -> Parser:
     flags.add_argument(
         "--workers", type=_processes, help="processes (default: one per core); the files do not depend on it"
     )
+    flags.add_argument("--cluster", metavar="ADDRESS", default="", help="a Dask scheduler whose workers read the files")
     flags.add_argument(
         "--dicom", type=_count, metavar="N", help="of a computed data set, write N patients as DICOM studies, and stop"
     )
@@ -147,7 +148,7 @@ def _request(source: DataSource, options: Namespace, installation: Installation)
     from core.config.run_config import Flags
     from core.data.prepared.prepare import PrepareRequest
     from core.data.records import scan
-    from core.engine.workers import num_cores
+    from core.engine.workers import Workers, num_cores
     from core.flow.grammar import parse_flow
     from core.flow.patient_pools import split_by_patient
 
@@ -172,7 +173,7 @@ def _request(source: DataSource, options: Namespace, installation: Installation)
         choose=lambda present: _settings(source, modalities, config.preset, wanted, present),
         keep=not options.audit_only,
         computed=source.adapter.make is not None,
-        workers=options.workers or num_cores(),
+        workers=Workers(options.workers or num_cores(), options.cluster, silent=options.quiet),
         silent=options.quiet,
     )
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -44,12 +44,14 @@ class Workers:
     """Who does tasks: this process, ``number`` processes of this machine, or the workers of a Dask ``cluster``.
 
     The results are the same, and in the same order. ``cluster``: the address of a scheduler, as ``tcp://host:8786``.
+    ``silent``: how much each of them did is not said.
     """
 
     number: int = 1
     cluster: str = ""
+    silent: bool = False
 
-    def in_order(self, do: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    def in_order(self, do: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         """Yield ``do(task)`` of every task, in task order; at the end a line for each worker says how much it did."""
         counts: dict[str, list[float]] = {}
         for result, worker, seconds in self._results(_Timed(do), tasks):
@@ -57,9 +59,9 @@ class Workers:
             yield result
         if len(counts) > 1:
             for worker, spent in sorted(counts.items()):
-                say(f"worker {worker}: {len(spent)} tasks in {sum(spent):.0f} s")
+                say(f"worker {worker}: {len(spent)} tasks in {sum(spent):.0f} s", silent=self.silent)
 
-    def _results(self, do: Callable[[Task], Any], tasks: Sequence[Task]) -> Iterator[Any]:
+    def _results(self, do: Callable[[Task], Any], tasks: Iterable[Task]) -> Iterator[Any]:
         if not self.cluster:
             return in_order(do, tasks, self.number)
         from core.engine.cluster import in_order_on_cluster

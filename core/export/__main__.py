@@ -26,6 +26,12 @@ def parser() -> Parser:
         help="of the weights (default: float16)",
     )
     flags.add_argument(
+        "--form",
+        choices=("medweave", "monai"),
+        default="medweave",
+        help="a bundle of MedWeave, or one within a bundle that monai.bundle runs (default: medweave)",
+    )
+    flags.add_argument(
         "--licence-allows-sharing",
         action="store_true",
         help="you have the permission to pass weights on that were trained on these data",
@@ -39,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser().parse_args(arguments)
 
     from core.config.installation import load_installation
-    from core.export.bundle import CARD, Export, export_bundle
+    from core.export.bundle import CARD, MODELS, Export, export_bundle
     from core.export.card import licences_of, require_shareable
     from core.generate.sources import open_model
 
@@ -53,10 +59,12 @@ def main(arguments: Sequence[str]) -> None:
         licences=tuple(licences),
         precision=options.precision,
         contact=options.contact,
+        form=options.form,
     )
     export_bundle(bundle, options.out, export)
     size = sum(file.stat().st_size for file in options.out.rglob("*") if file.is_file())
-    print(f"{export.name}: {size / 1e6:.1f} MB in {options.out}; read and complete {CARD} before you share it")
+    card = CARD if export.form == "medweave" else f"{MODELS}/{CARD}"
+    print(f"{export.name}: {size / 1e6:.1f} MB in {options.out}; read and complete {card} before you share it")
 
 
 if __name__ == "__main__":

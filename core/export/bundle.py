@@ -20,6 +20,7 @@ from core.engine.checkpoint import ABOUT, WEIGHTS, read_digest, read_tensors, wr
 from core.engine.int8 import to_int8
 from core.errors import UserError
 from core.export.card import DataLicence, card_of, front_matter_and_text
+from core.export.monai_form import MODELS, write_monai_form
 from core.generate.bundle import BUNDLE, BUNDLE_VERSION, Bundle
 from core.generate.networks import homes_of, read_progress
 from core.generate.pipeline import require_output
@@ -29,18 +30,23 @@ from core.io.provenance import atomic_folder
 
 CARD, CARD_JSON = "README.md", "model_card.json"
 Precision = Literal["int8", "float16", "float32"]
+Form = Literal["medweave", "monai"]
 _LARGEST_HALF = 65504.0
 _LEFT_OUT = ("measure",)  # phases whose weights judge and do not generate
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """How a run is exported. ``name`` is that of the model on its card, ``contact`` whom its users may ask."""
+    """How a run is exported. ``name`` is that of the model on its card, ``contact`` whom its users may ask.
+
+    ``form``: a bundle of MedWeave, or one within a bundle of MONAI (`core.export.monai_form`).
+    """
 
     name: str
     licences: tuple[DataLicence, ...]
     precision: Precision = "float16"
     contact: str = ""
+    form: Form = "medweave"
 
 
 def export_bundle(bundle: Bundle, out: Path, export: Export) -> None:
@@ -60,7 +66,8 @@ def export_bundle(bundle: Bundle, out: Path, export: Export) -> None:
     progress = read_progress(run) or {}
     homes = {key: home for key, home in homes_of(progress, run).items() if home.parent.name not in _LEFT_OUT}
     out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(out, "") as unfinished:
+    with atomic_folder(out, "") as whole:
+        unfinished = whole if export.form == "medweave" else whole / MODELS
         digests = {key: _write_weights(home, unfinished, export.precision) for key, home in homes.items()}
         write_json(unfinished / "progress.json", _progress(progress, homes, digests))
         _write_text(unfinished / "config.toml", to_toml(config))
@@ -75,6 +82,8 @@ def export_bundle(bundle: Bundle, out: Path, export: Export) -> None:
         card = card_of(bundle, export.name, export.licences, progress, export.contact)
         _write_text(unfinished / CARD_JSON, card.model_dump_json(indent=1) + "\n")
         _write_text(unfinished / CARD, front_matter_and_text(card))
+        if export.form == "monai":
+            write_monai_form(whole, bundle.run, card)
 
 
 def _write_weights(home: Path, out: Path, precision: Precision) -> str:

@@ -14,6 +14,7 @@ import core.generate.__main__
 import core.io
 import core.nn
 import core.prepare
+import core.studio.__main__
 import core.testing
 import core.train
 from core.contract import discovery, hookspecs
@@ -29,8 +30,9 @@ in_order num_cores progress train_tokenizer
 TRAIN = "--config --data --device --extended --flow --help --phase --plan --preset --processes --recipe --registry --reuse --run --seed --set --steps -h"
 CHECK = "--help --made-by --params --preset --registry -h"
 GENERATE = "--batch --cluster --condition --context-scale --coupling --device --first --format --guidance-interval --guidance-order --guidance-rescale --guidance-scale --help --keep-prompt --lead --merge --negative-prompt --num --out --output --overwrite --prompt --prompt-weight --registry --run --seed --shard --solver --steps --table --workers -h"
-EXPORT = "--contact --help --licence-allows-sharing --name --out --precision --registry -h"
-PREPARE = "--audit-only --dicom --dry-run --flow --help --modality --num --out --preset --quiet --registry --root --seed --set --strict --workers -h"
+EXPORT = "--contact --form --help --licence-allows-sharing --name --out --precision --registry -h"
+STUDIO = "--device --help --host --max-upload --port --registry --run -h"
+PREPARE = "--audit-only --cluster --dicom --dry-run --flow --help --modality --num --out --preset --quiet --registry --root --seed --set --strict --workers -h"
 # Flags of the version before: still accepted, with a warning, and no longer shown.
 FORMER = {
     core.train: "--long",
@@ -38,8 +40,11 @@ FORMER = {
     core.check: "",
     core.prepare: "",
     core.export.__main__: "",
+    core.studio.__main__: "",
 }
-COMMANDS = (core.train, core.generate.__main__, core.check, core.prepare, core.export.__main__)
+COMMANDS = (
+    core.train, core.generate.__main__, core.check, core.prepare, core.export.__main__, core.studio.__main__,
+)  # fmt: skip
 
 
 def flags(module, *, former: bool = False) -> str:
@@ -74,6 +79,10 @@ def test_flags_of_check():
 
 def test_flags_of_prepare():
     assert flags(core.prepare) == PREPARE
+
+
+def test_flags_of_studio():
+    assert flags(core.studio.__main__) == STUDIO
 
 
 def test_flags_of_generate():

@@ -1,13 +1,16 @@
 """``core.export``: a bundle that generates as the run does, and that no training study can be read from."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 
 import medweave
 import numpy as np
 import pytest
 import torch
+from monai.bundle.properties import MetaProperties
 from safetensors.torch import load_file, save_file
 
 from core.contract.discovery import discover
@@ -15,6 +18,7 @@ from core.errors import UserError
 from core.export.__main__ import main
 from core.export.bundle import _portable
 from core.export.card import ModelCard, licences_of, require_shareable
+from core.testing.toy import ToyReader
 from tests.cli.hub_server import Hub
 
 FLOW = ["--flow", "toy_vector-toy_grid", "--data", "toy"]
@@ -259,3 +263,23 @@ def test_what_a_hub_or_user_refuses_is_one_line(exported, run, hub, script, mess
     result = python(run, exported, hub, script)
     assert result.returncode == 1
     assert message in result.stderr.splitlines()[-1]
+
+
+def test_monai_runs_a_bundle_in_its_form(exported):
+    """What users of MONAI type; the inner folder is a bundle of ours."""
+    main([RUN, "--out", "for_monai", "--form", "monai", "--name", "toys"])
+    folder = exported / "for_monai"
+    assert sorted(path.name for path in folder.iterdir()) == ["configs", "docs", "models"]
+    assert set(medweave.load(folder / "models").outputs) == {"toy_grid", "toy_vector"}
+    metadata = json.loads((folder / "configs/metadata.json").read_text())
+    needed = [name for name, wanted in MetaProperties.items() if wanted["required"]]
+    assert set(needed) <= set(metadata)
+    assert metadata["network_data_format"]["outputs"]["toy_grid"]["spatial_shape"] == [8, 8]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
+    command += ["--meta_file", "configs/metadata.json", "--num", "2", "--seed", "5"]
+    result = subprocess.run(command, cwd=folder, env={**os.environ, **ENV}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (expected,) = medweave.load("bundle").generate(num=1, seed=5)
+    made = ToyReader("toy_vector").read(folder / "eval/0/toy_vector.toy").data
+    assert np.array_equal(made, expected["toy_vector"])
+    assert (folder / "eval/1").is_dir()

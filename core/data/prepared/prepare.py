@@ -19,7 +19,7 @@ from core.data.prepared.settings import Settings
 from core.data.prepared.shards import write_index
 from core.engine.checkpoint import write_json
 from core.engine.progress import progress
-from core.engine.workers import in_order
+from core.engine.workers import Workers
 from core.errors import UserError
 from core.io.lock import folder_lock
 from core.types import Record
@@ -47,7 +47,7 @@ class PrepareRequest:
     choose: Chooser
     keep: bool = True
     computed: bool = False
-    workers: int = 1
+    workers: Workers = field(default_factory=Workers)
     silent: bool = False
 
     @property
@@ -120,7 +120,7 @@ def _read_all(request: PrepareRequest, settings: Mapping[str, Settings], report:
     chunks = iter_chunks(records, settings, request.root, request.folder, keep=request.keep)
     numbers, done = dict.fromkeys(settings, 0), 0
     with progress(f"prepare {request.dataset}", sum(report.files.values()), silent=request.silent) as watch:
-        for outcome in in_order(prepare_chunk, chunks, request.workers):
+        for outcome in request.workers.in_order(prepare_chunk, chunks):
             numbers[outcome.modality] = outcome.number + 1
             done += outcome.files
             report.read += outcome.files if outcome.read else 0

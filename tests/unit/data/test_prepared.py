@@ -20,11 +20,12 @@ from core.data.prepared.prepare import prepare
 from core.data.prepared.samples import PreparedSamples
 from core.data.prepared.settings import digests_of, settings_of
 from core.data.prepared.shards import read_header, shard_path
-from core.engine.workers import in_order
+from core.engine.workers import Workers, in_order
 from core.errors import MedWeaveWarning, UserError
 from core.io import centred
 from core.io.lock import folder_lock
 from core.types import Record, Sample
+from tests.dask_cluster import dask_cluster
 from tests.unit.data.trees import GRID, PARTS, PRESET, content, picture, prepared, request, row, studies, tree
 
 
@@ -254,8 +255,16 @@ def _done(calls):
 def test_several_processes_give_the_same_bytes(root, out, tmp_path):
     records = tree(root, 10)
     prepared(root, out, records)
-    prepared(root, tmp_path / "two", records, workers=2)
+    prepared(root, tmp_path / "two", records, workers=Workers(2))
     assert content(tmp_path / "two") == content(out)
+
+
+def test_the_workers_of_a_cluster_give_the_same_bytes(root, out, tmp_path):
+    records = tree(root, 10)
+    prepared(root, out, records)
+    with dask_cluster() as (address, _):
+        prepared(root, tmp_path / "cluster", records, workers=Workers(cluster=address))
+    assert content(tmp_path / "cluster") == content(out)
 
 
 def test_nothing_is_read_twice_and_what_is_gone_goes(root, out, small_chunks):

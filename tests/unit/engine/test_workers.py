@@ -2,18 +2,13 @@
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from core.engine.workers import Workers, in_order
 from core.errors import UserError
-
-ENV = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
+from tests.dask_cluster import dask_cluster
 
 
 def square(number):
@@ -57,20 +52,8 @@ def test_processes_that_are_always_killed_are_an_error():
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A Dask scheduler and two worker processes on this machine; the address, and the processes."""
-    pytest.importorskip("distributed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"]
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": ENV}
-    processes = [subprocess.Popen(scheduler, **quiet)]
-    processes += [subprocess.Popen([*worker, "--no-nanny"], **quiet) for _ in range(2)]
-    yield address, processes
-    for process in processes:
-        process.kill()
-        process.wait()
+    with dask_cluster() as started:
+        yield started
 
 
 def slow_square(number):
