@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     export_bundle(bundle, options.out, export)
     size = sum(file.stat().st_size for file in options.out.rglob("*") if file.is_file())
-    card = CARD if export.form == "medweave" else f"{MODELS}/{CARD}"
+    card = CARD if export.form == "medweave" else f"{MODELS}/{options.out.name}/{CARD}"
     print(f"{export.name}: {size / 1e6:.1f} MB in {options.out}; read and complete {card} before you share it")
 
 

@@ -67,7 +67,7 @@ def export_bundle(bundle: Bundle, out: Path, export: Export) -> None:
     homes = {key: home for key, home in homes_of(progress, run).items() if home.parent.name not in _LEFT_OUT}
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(out, "") as whole:
-        unfinished = whole if export.form == "medweave" else whole / MODELS
+        unfinished = whole if export.form == "medweave" else whole / MODELS / out.name
         digests = {key: _write_weights(home, unfinished, export.precision) for key, home in homes.items()}
         write_json(unfinished / "progress.json", _progress(progress, homes, digests))
         _write_text(unfinished / "config.toml", to_toml(config))
@@ -83,7 +83,7 @@ def export_bundle(bundle: Bundle, out: Path, export: Export) -> None:
         _write_text(unfinished / CARD_JSON, card.model_dump_json(indent=1) + "\n")
         _write_text(unfinished / CARD, front_matter_and_text(card))
         if export.form == "monai":
-            write_monai_form(whole, bundle.run, card)
+            write_monai_form(whole, out.name, bundle.run, card)
 
 
 def _write_weights(home: Path, out: Path, precision: Precision) -> str:

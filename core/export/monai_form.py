@@ -1,6 +1,6 @@
 """A bundle in the form of MONAI: ``python -m monai.bundle run`` generates studies with it.
 
-The weights, their configuration and the card lie in ``models`` as `core.export.bundle` writes them. What is added
+The weights, their configuration and the card lie in ``models/NAME`` as `core.export.bundle` writes them. What is added
 describes them in MONAI's terms, and says how to call `medweave.load`.
 """
 
@@ -21,10 +21,11 @@ MODELS = "models"
 _PACKAGES = ("monai", "torch", "numpy", "medweave", "diffusers", "transformers")
 
 
-def write_monai_form(folder: Path, run: Run, card: ModelCard) -> None:
-    """Write ``configs`` and ``docs`` beside the folder ``models``."""
+def write_monai_form(folder: Path, name: str, run: Run, card: ModelCard) -> None:
+    """Write ``configs`` and ``docs`` beside the folder ``models``, which holds the bundle ``name``."""
+    network = f"$medweave.load(Path(@bundle_root) / '{MODELS}' / {name!r}, device=@device)"
     write_json(folder / "configs" / "metadata.json", metadata_of(run, card))
-    write_json(folder / "configs" / "inference.json", _INFERENCE)
+    write_json(folder / "configs" / "inference.json", {**_INFERENCE, "network_def": network})
     (folder / "docs").mkdir()
     with atomic_write(folder / "docs" / "README.md") as temporary:
         temporary.write_text(front_matter_and_text(card), encoding="utf-8")
@@ -83,7 +84,6 @@ _INFERENCE: Mapping[str, Any] = {
     "num": 1,
     "seed": 0,
     "format": None,
-    "network_def": f"$medweave.load(Path(@bundle_root) / '{MODELS}', device=@device)",
     "studies": ("$@network_def.generate(prompts=@prompts, conditions=@conditions, num=int(@num), seed=int(@seed))"),
     "run": ["$[str(study.save(Path(@output_dir) / str(study.index), @format)) for study in @studies]"],
 }

@@ -39,10 +39,13 @@ class InputBatch:
 def read_input(bundle: Bundle, flag: str, name: str, value: InputValue, *, keep: bool) -> InputBatch:
     """Read a file, or take data or a text as they are.
 
-    A path may say which slice or series is meant (`core.generate.reading`).
+    A string is a file where there is one of that name, else a text; the text of a `Sample` is always a text. A path may
+    say which slice or series is meant (`core.generate.reading`).
     ``keep``: the text of a file is shown in place of its SHA-256. An array is in original units, with or without its
     channel axis, on the modality's default grid (`DataSpec.default_geometry`); a `Sample` brings its own.
     """
+    if isinstance(value, Sample) and isinstance(value.data, str):
+        return _of_text(bundle, flag, name, value.data)
     if isinstance(value, np.ndarray | Sample):
         return _of_data(bundle, flag, name, value)
     if isinstance(value, Path):
@@ -53,16 +56,29 @@ def read_input(bundle: Bundle, flag: str, name: str, value: InputValue, *, keep:
     file, choice = split_choice(value)
     if parts.data.kind == "tokens" and not is_file(file):
         _require_no_path(flag, name, value, parts.reader.build())
-        sample, shown = Sample(modality=name, data=value), value
-    else:
-        config = with_choice(parts.reader, choice, f"{flag} {name}={file}") if choice else parts.reader
-        sample = _read(config.build(), flag, name, file)
-        is_shown = keep and isinstance(sample.data, str)
-        shown = str(sample.data) if is_shown else _digest(file_ref(Path(file))) + published_choice(choice, file)
+        return _of_text(bundle, flag, name, value)
+    config = with_choice(parts.reader, choice, f"{flag} {name}={file}") if choice else parts.reader
+    sample = _read(config.build(), flag, name, file)
+    is_shown = keep and isinstance(sample.data, str)
+    shown = str(sample.data) if is_shown else _digest(file_ref(Path(file))) + published_choice(choice, file)
+    return _as_batch(flag, sample, value, shown, parts)
+
+
+def _of_text(bundle: Bundle, flag: str, name: str, text: str) -> InputBatch:
+    """Return a text as an input, whatever files there are."""
+    parts = bundle.run.parts(name)
+    if parts.preprocess is None or parts.data.kind != "tokens":
+        raise UserError(f"{flag} {name}: is given as a text, and is none; give a file or an array")
+    return _as_batch(flag, Sample(modality=name, data=text), text, text, parts)
+
+
+def _as_batch(flag: str, sample: Sample, value: str, shown: str, parts: Parts) -> InputBatch:
+    """Return a sample as an input that provenance shows so; warn of a text that is cut."""
+    assert parts.preprocess is not None  # noqa: S101  # the callers have checked
     canonical = _canonical(flag, sample, value, parts)
     if cut := int(canonical.meta.get("cut_tokens", 0)):
         read = str(parts.preprocess.build().invert(canonical).data)
-        _warn_of_cut(flag, name, cut, len(canonical.data), read)
+        _warn_of_cut(flag, sample.modality, cut, len(canonical.data), read)
         shown = read if shown == sample.data else shown  # provenance states what was read, and no more
     return InputBatch(batch=collate([canonical], parts.data), shown=shown, geometry=sample.geometry)
 
@@ -79,8 +95,7 @@ def _of_data(bundle: Bundle, flag: str, name: str, value: np.ndarray | Sample) -
     if parts.preprocess is None:
         raise UserError(f"modality '{name}' cannot be read at preset '{bundle.run.config.preset}'; leave it out")
     sample = _sample_of(flag, name, value, parts) if isinstance(value, np.ndarray) else replace(value, modality=name)
-    if isinstance(sample.data, str):
-        return read_input(bundle, flag, name, sample.data, keep=True)
+    assert not isinstance(sample.data, str)  # noqa: S101  # read_input has checked
     canonical = _canonical(flag, sample, f"array {sample.data.shape}", parts)
     digest = hashlib.sha256(f"{sample.data.dtype} {sample.data.shape}".encode())
     digest.update(np.ascontiguousarray(sample.data).tobytes())

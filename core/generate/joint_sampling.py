@@ -31,7 +31,8 @@ from core.types import Conditioning, Context
 
 CouplingGraph = Mapping[str, Collection[str]]  # partners by output
 State = Mapping[str, tuple[Tensor, Tensor]]  # latent and level of every flow
-Watch = Callable[[int, Mapping[str, Tensor]], None]  # the step, and the estimate of every output's clean latent
+# A step, the number of steps, and the estimate of every output's clean latent.
+Watch = Callable[[int, int, Mapping[str, Tensor]], None]
 Spacing = Literal["trailing", "leading", "linspace"]
 
 
@@ -138,6 +139,12 @@ def sample_jointly(
 
     points = [substep_indices(sampler.steps, output.steps or sampler.steps) for output in outputs.values()]
     delays = lead_delays(names, sampler.steps, sampler.lead)
+    num_steps = sampler.steps + max(delays)
+
+    def watched(step: int, clean: Latents) -> None:
+        if watch is not None:
+            watch(step, num_steps, dict(zip(names, clean, strict=True)))
+
     latents = solve(
         predict,
         tuple(noise(flow, "start") for flow in range(len(names))),
@@ -147,7 +154,7 @@ def sample_jointly(
         solver=sampler.solver,
         eta=sampler.eta,
         points=[[delay + index for index in indices] for delay, indices in zip(delays, points, strict=True)],
-        watch=None if watch is None else lambda step, clean: watch(step, dict(zip(names, clean, strict=True))),
+        watch=None if watch is None else watched,
     )
     return dict(zip(names, latents, strict=True))
 

@@ -175,9 +175,8 @@ class Model:
     def _batch(
         self, resolved: ResolvedRequest, indices: Sequence[int], callback: Callable[[SamplingStep], None] | None
     ) -> Iterator[Study]:
-        def watch(step: int, latents: Mapping[str, Tensor]) -> None:
+        def watch(step: int, steps: int, latents: Mapping[str, Tensor]) -> None:
             assert callback is not None  # noqa: S101 - it is not watched otherwise
-            steps = resolved.request.sampler.steps
             callback(SamplingStep(step=step, steps=steps, indices=indices, latents=latents, bundle=self.bundle))
 
         batches = generate_batches(

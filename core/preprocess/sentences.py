@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Generator
 
-_END = re.compile(r"(?<=[.!?])[^\S\n]+|\n+")  # "3.5 cm" holds none: white space follows a full stop
+# White space behind a full stop; "3.5 cm" has none. A line break alone ends no sentence: many reports are wrapped.
+_END = re.compile(r"(?<=[.!?])\s+")
 
 
 def some_sentences(text: str, generator: Generator) -> str:
     """Return some of the sentences of a text, in their order: at least one, and not all where there are several.
 
-    Any number of them is as probable as another. Lines count as sentences, as the headings of a report are lines.
+    Any number of them is as probable as another. A heading belongs to the sentence behind it.
     """
     import torch
 

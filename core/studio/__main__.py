@@ -11,6 +11,7 @@ import socket
 import warnings
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from types import FrameType
 
 from core.cli.command import Parser, path, run
 from core.errors import MedWeaveWarning, UserError
@@ -28,7 +29,14 @@ def parser() -> Parser:
     flags.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     flags.add_argument("--port", type=_port, default=7860, help="where the page is served (default: 7860)")
     flags.add_argument(
-        "--host", default="127.0.0.1", help="address to serve it at (default: 127.0.0.1, this machine only)"
+        "--host", type=_host, default="127.0.0.1", help="address to serve it at (default: 127.0.0.1, this machine only)"
+    )
+    flags.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which a proxy in front of the page is reached, repeatable",
     )
     flags.add_argument(
         "--max-upload", type=_megabytes, default=256, metavar="MB", help="most that one study may upload (default: 256)"
@@ -49,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
             f"the page needs the package '{error.name}', which is not installed: pip install 'medweave[studio]'"
         ) from None
 
-    with _free_port(options.host, options.port) as listening:
+    with _listening(options.host, options.port) as address:
         from core.config.installation import load_installation
         from core.generate.sources import chosen_model, open_model
         from core.model.model import Model
@@ -61,27 +69,45 @@ def main(arguments: Sequence[str]) -> None:
         if options.host not in _LOOPBACK:
             message = f"--host {options.host}: everybody who reaches this address can use the page, without a password"
             warnings.warn(MedWeaveWarning(message), stacklevel=2)
-        hosts = ("*",) if options.host in _EVERY else (*_LOOPBACK, options.host)
+        hosts = ("*",) if options.host in _EVERY else (*_LOOPBACK, options.host, *options.allow_host)
         app = create_app(Model(bundle), upload_bytes=options.max_upload * 10**6, hosts=hosts)
         host = f"[{options.host}]" if ":" in options.host else options.host
         print(f"{bundle.networks.folder.name}: http://{host}:{options.port}  (Ctrl+C ends it)", flush=True)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2))
-        server.run(sockets=[listening])
+
+        class Server(uvicorn.Server):
+            """Stops studies and streams of events first: it would wait for them otherwise."""
+
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                app.state.jobs.stop()
+                super().handle_exit(sig, frame)
+
+        settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        try:
+            Server(settings).run(sockets=[address])
+        finally:
+            app.state.jobs.close()
 
 
-def _free_port(host: str, port: int) -> socket.socket:
+def _listening(host: str, port: int) -> socket.socket:
     """Return a socket that listens at the address; `UserError` where it cannot."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
+        address = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        # On Windows a second server would share the port.
+        exclusive = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+        address.setsockopt(socket.SOL_SOCKET, exclusive, 1)
+        address.bind((host, port))
+        address.listen()
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         todo = "choose another with --port" if host in _LOOPBACK else "correct --host, or choose another --port"
-        raise UserError(f"{host} port {port}: cannot be served ({error.strerror or error}); {todo}") from None
-    listening.listen()
-    return listening
+        raise UserError(f"{host} port {port}: cannot be served ({reason}); {todo}") from None
+    return address
+
+
+def _host(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the host is empty; give an address, or leave the flag out")
+    return text
 
 
 def _port(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+import time
 import zipfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,23 +16,23 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import core
-from core.cli.text import as_single_line
 from core.errors import UserError
-from core.generate.output.writers import writers_of
 from core.model.model import Model
 from core.studio.jobs import Job, Jobs
+from core.studio.messages import public
 from core.studio.pictures import volume_of
 from core.studio.requests import read_order
 
 _PAGE = Path(__file__).parent / "page"
 _PAUSE_S = 0.05  # between two looks at the events of a job
+_EVERY_HOST = "*"
 _HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
     "x-content-type-options": "nosniff",
@@ -41,10 +42,10 @@ _HEADERS = {
 
 
 def create_app(model: Model, *, upload_bytes: int, hosts: Sequence[str]) -> Starlette:
-    """Return the application that serves one model.
+    """Return the application that serves one model; its ``state.jobs`` is to be closed where no server does.
 
-    ``upload_bytes``: the most that a request may send. ``hosts``: the names under which the page may be asked for; a
-    page of another site, which could point a name of its own at this address, is refused.
+    ``upload_bytes``: the most that a request may send. ``hosts``: the names under which the page may be asked for,
+    ``*`` for any. A page of another site, which could point a name of its own at this address, is refused.
     """
     jobs = Jobs(model)
 
@@ -53,6 +54,7 @@ def create_app(model: Model, *, upload_bytes: int, hosts: Sequence[str]) -> Star
         yield
         jobs.close()
 
+    allowed = [name for host in hosts for name in ({host, f"[{host}]"} if ":" in host else {host})]
     app = Starlette(
         routes=[
             Route("/", _page),
@@ -65,10 +67,10 @@ def create_app(model: Model, *, upload_bytes: int, hosts: Sequence[str]) -> Star
             Mount("/static", StaticFiles(directory=_PAGE)),
         ],
         middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=[_in_url(host) for host in hosts]),
-            Middleware(_Guard, upload_bytes=upload_bytes),
+            Middleware(TrustedHostMiddleware, allowed_hosts=allowed),
+            Middleware(_Guard, upload_bytes=upload_bytes, hosts=allowed),
         ],
-        exception_handlers={UserError: _wrong_input, HTTPException: _wrong_request},
+        exception_handlers={UserError: _wrong_input, HTTPException: _wrong_request, OSError: _failed},
         lifespan=lifespan,
     )
     app.state.jobs = jobs
@@ -78,8 +80,8 @@ def create_app(model: Model, *, upload_bytes: int, hosts: Sequence[str]) -> Star
 class _Guard:
     """Refuses requests of other sites and bodies that are too large, and sends the security headers."""
 
-    def __init__(self, app: ASGIApp, upload_bytes: int) -> None:
-        self._app, self._most = app, upload_bytes
+    def __init__(self, app: ASGIApp, upload_bytes: int, hosts: Sequence[str]) -> None:
+        self._app, self._most, self._hosts = app, upload_bytes, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -102,13 +104,21 @@ class _Guard:
                 message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 
-        origin = request.headers.get("origin")
-        if origin and origin.partition("://")[2] != request.headers.get("host"):
+        if not self._is_own(request):
             await _error("this request comes from another site", 403)(scope, receive, with_headers)
         elif int(request.headers.get("content-length") or 0) > self._most:
             await _error(_too_large(self._most), 413)(scope, receive, with_headers)
         else:
             await self._app(scope, counted, with_headers)
+
+    def _is_own(self, request: Request) -> bool:
+        """Return whether a request comes from the page: a browser states the site of every other one."""
+        origin = request.headers.get("origin")
+        if not origin or origin.partition("://")[2] == request.headers.get("host"):
+            return True
+        name = origin.partition("://")[2]
+        name = name if name.endswith("]") else name.rpartition(":")[0] or name
+        return name in self._hosts and _EVERY_HOST not in self._hosts  # behind a proxy the port is another
 
 
 def _page(_: Request) -> Response:
@@ -116,46 +126,56 @@ def _page(_: Request) -> Response:
 
 
 def _model(request: Request) -> Response:
-    """Describe the model: its outputs, what can be written, what can be given as a file, how studies are saved."""
+    """Describe the model: its outputs, what can be written, and what can be given as a file."""
     model = _jobs(request).model
     described, run = model.describe(), model.bundle.run
     read = {name for output in described.values() for name in (*output.prompts, *output.unpaired_prompts)}
     given = {name for output in described.values() for name in output.partners}
+    texts = _texts(model)
     inputs = [
-        name for name in run.flows.union.modalities if name in read | given and run.parts(name).reader is not None
+        {"name": name, "title": run.modalities[name].title, "prompt": name in read, "condition": name in given}
+        for name in run.flows.union.modalities
+        if name in read | given and (name in texts or run.parts(name).reader is not None)
     ]
     return JSONResponse(
         {
             "name": run.config.run.resolve().name,
             "version": core.__version__,
             "outputs": [{"name": name, "title": output.title} for name, output in described.items()],
-            "texts": [{"name": name, "title": run.modalities[name].title} for name in _texts(model) if name in read],
-            "files": [
-                {"name": name, "title": run.modalities[name].title, "prompt": name in read, "condition": name in given}
-                for name in inputs
-            ],
-            "formats": _formats(model),
+            "texts": [each for each in inputs if each["name"] in texts],
+            "files": [each for each in inputs if each["name"] not in texts],
             "sampler": {"steps": run.config.sampler.steps},
         }
     )
 
 
 async def _submit(request: Request) -> Response:
-    job = _jobs(request).submit(await read_order(request, _texts(_jobs(request).model)))
-    return JSONResponse({"study": job.name}, 202)
+    jobs = _jobs(request)
+    jobs.require_room()
+    try:
+        order = await read_order(request, _texts(jobs.model), jobs.folder)
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody reads it
+    try:
+        return JSONResponse({"study": jobs.submit(order).name}, 202)
+    except BaseException:
+        order.remove_uploads()
+        raise
 
 
 async def _events(request: Request) -> Response:
-    """Send the events of a study as they come (server-sent events). Who asks again gets them from the beginning."""
-    job = _job(request)
+    """Send the events of a study as they come (server-sent events); a page that lost some gets the rest."""
+    jobs, job = _jobs(request), _job(request)
+    seen = request.headers.get("last-event-id", "")
 
     async def stream() -> AsyncIterator[str]:
-        sent = 0
-        while True:
+        sent = int(seen) + 1 if seen.isdecimal() else 0
+        while not jobs.stopping.is_set():
+            job.followed = time.monotonic()
             ended = job.ended  # before the events are read, or the last one might be missed
             for event in job.events[sent:]:
+                yield f"id: {sent}\ndata: {json.dumps(event)}\n\n"
                 sent += 1
-                yield f"data: {json.dumps(event)}\n\n"
             if ended:
                 return
             await asyncio.sleep(_PAUSE_S)
@@ -175,9 +195,9 @@ def _data(request: Request) -> Response:
 
 def _download(request: Request) -> Response:
     """Send all files of a finished study as a ZIP archive, in the default formats or those of ``format``."""
-    job, format = _job(request), request.query_params.get("format") or None
-    study = job.finished_study()
-    folder = tempfile.TemporaryDirectory(prefix="medweave-")
+    jobs, format = _jobs(request), request.query_params.get("format") or None
+    study = _job(request).finished_study()
+    folder = tempfile.TemporaryDirectory(dir=jobs.folder)
     try:
         saved = study.save(Path(folder.name) / f"study-{study.resolved.request.seed}", format)
         archive = Path(folder.name) / f"{saved.name}.zip"
@@ -191,7 +211,7 @@ def _download(request: Request) -> Response:
 
 
 def _cancel(request: Request) -> Response:
-    _job(request).cancel.set()
+    _jobs(request).cancel(_job(request))
     return JSONResponse({})
 
 
@@ -209,33 +229,23 @@ def _texts(model: Model) -> list[str]:
     return [name for name in run.flows.union.modalities if run.parts(name).data.kind == "tokens"]
 
 
-def _formats(model: Model) -> list[str]:
-    """Return the formats, besides the default ones, in which every output can be saved."""
-    run = model.bundle.run
-    of_output = [set(run.parts(name).exports) for name in model.outputs]
-    formats = sorted(set.intersection(*of_output)) if of_output else []
-    for format in formats:
-        writers_of(run, model.outputs, format)
-    return formats
-
-
-def _in_url(host: str) -> str:
-    """Return a host as browsers name it."""
-    return f"[{host}]" if ":" in host else host
-
-
 def _too_large(most: int) -> str:
     return f"the files are larger than {most // 10**6} MB together; send fewer, or start the page with --max-upload"
 
 
 def _error(message: str, status: int) -> JSONResponse:
-    return JSONResponse({"error": as_single_line(message)}, status)
+    return JSONResponse({"error": message}, status)
 
 
-def _wrong_input(_: Request, error: Exception) -> Response:
-    return _error(str(error), 400)
+def _wrong_input(request: Request, error: Exception) -> Response:
+    return _error(_jobs(request).public(error), 400)
 
 
 def _wrong_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # it is registered for them
-    return _error(str(error.detail), error.status_code)
+    return _error(public(error.detail), error.status_code)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)  # noqa: S101  # it is registered for them
+    return _error(f"the server cannot write or read a file ({error.strerror or type(error).__name__})", 507)

@@ -1,4 +1,4 @@
-"""What the page shows of a study: numbers in original units with their place in the patient, and small pictures."""
+"""What the page shows of an image: numbers in original units, their place in the patient, and windows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from core.preprocess.windows import windows_of
 from core.types import LABEL_UNITS, DataSpec, Geometry
 
 _COLOURS = 3
+_SHOWN = 128  # points of a preview along an axis, at most
+_LEVELS = 255  # of a preview, between the ends of the value range
 _OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 
 
@@ -47,34 +49,37 @@ def volume_of(canonical: np.ndarray, spec: DataSpec) -> np.ndarray:
     return np.ascontiguousarray(low + (planes[0] + 1) / 2 * (high - low), dtype=np.float32)
 
 
-def picture_of(volume: np.ndarray, spec: DataSpec) -> Picture:
-    """Return how `volume_of` is drawn."""
+def picture_of(volume: np.ndarray, spec: DataSpec, step: int = 1) -> Picture:
+    """Return how `volume_of` is drawn, or every so many of its rows and columns (``step``)."""
     geometry, (low, high) = spec.default_geometry, spec.value_range
-    windows = {**windows_of(spec), "all": ((low + high) / 2, float(high - low) or 1.0)}
     rows, columns = (1.0, 1.0) if geometry is None else geometry.spacing_mm[-2:]
+    height, width = volume[0, ::step, ::step].shape[:2]
     return Picture(
-        shape=(volume.shape[0], volume.shape[1], volume.shape[2]),
+        shape=(len(volume), height, width),
         units=spec.units,
         aspect=rows / columns,
         edges=_edges(geometry),
-        windows=windows,
+        windows={**windows_of(spec), "all": ((low + high) / 2, float(high - low) or 1.0)},
         colour=volume.ndim == 4,
     )
 
 
-def thumbnail(canonical: np.ndarray, spec: DataSpec) -> dict[str, Any]:
-    """Return the middle section of a canonical grid as bytes in base64: a grey value or an RGB triple per pixel."""
+def preview(canonical: np.ndarray, spec: DataSpec) -> dict[str, Any]:
+    """Return the middle section of a canonical grid as a small picture of one byte per number, for an event.
+
+    A byte ``b`` stands for ``low + b * step``; the page draws it as it draws the numbers of a finished study.
+    """
     volume = volume_of(canonical, spec)
-    plane = volume[len(volume) // 2]
-    if plane.ndim == 2:
-        low, high = spec.value_range
-        plane = (plane - low) / ((high - low) or 1) * 255
-    grey = np.clip(plane, 0, 255).round().astype(np.uint8)
+    middle = volume[len(volume) // 2][None]
+    stride = max(1, -(-max(middle.shape[1:3]) // _SHOWN))
+    low, high = (0.0, 255.0) if middle.ndim == 4 else spec.value_range
+    step = (high - low) / _LEVELS or 1.0
+    levels = np.clip((middle[:, ::stride, ::stride] - low) / step, 0, _LEVELS).round().astype(np.uint8)
     return {
-        "width": grey.shape[1],
-        "height": grey.shape[0],
-        "colour": grey.ndim == 3,
-        "bytes": base64.b64encode(np.ascontiguousarray(grey).tobytes()).decode(),
+        "picture": picture_of(middle, spec, stride).as_json(),
+        "low": low,
+        "step": step,
+        "bytes": base64.b64encode(np.ascontiguousarray(levels).tobytes()).decode(),
     }
 
 

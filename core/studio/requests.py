@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
@@ -15,49 +17,57 @@ from core.errors import UserError
 from core.generate.inputs import InputValue
 from core.generate.reading import MARK
 from core.studio.jobs import Order
+from core.types import Sample
 
 MOST_LETTERS = 20_000  # of a text
 _MOST_FILES = 2_000  # a series of DICOM has a file per slice
-_MOST_FIELDS = 100
-_ROLES = ("prompt", "condition")
-_NUMBERS = {"scale": float, "context_scale": float, "steps": int}
+_MOST_FIELDS = 200
 _MOST_STEPS = 1_000
+_LARGEST_SEED = 2**63 - 1
+_LONGEST_NAME = 100  # bytes
+_ROLES = ("prompt", "condition")
+# Not `seg`, which names a file: the page opens none that was not sent to it.
+_CHOICE = re.compile(r"(slice|height|series)\s*=\s*[^/\\]{1,100}")
 
 
-async def read_order(request: Request, texts: Sequence[str]) -> Order:
-    """Read the form of a study. ``texts``: the modalities that are written into the page.
+async def read_order(request: Request, texts: Sequence[str], folder: Path) -> Order:
+    """Read the form of a study; what is uploaded goes to a new folder in ``folder``.
 
-    Fields: ``text.NAME`` and ``negative.NAME``, ``outputs`` (comma-separated), ``seed``, ``scale``, ``context_scale``,
-    ``steps``; files as ``file.NAME``, with ``role.NAME`` prompt or condition and ``choice.NAME`` (such as
-    ``slice=middle``). Several files of one name are a series. Raises `UserError` for what is wrong.
+    ``texts``: the modalities that are written into the page. Fields: ``text.NAME`` and ``negative.NAME``, ``outputs``
+    (comma-separated), ``seed``, ``scale``, ``context_scale``, ``steps``; files as ``file.NAME``, with ``choice.NAME``
+    (such as ``slice=middle``). ``role.NAME`` of a text or file: ``prompt`` or ``condition``. Several files of one name
+    are a series. Raises `UserError` for what is wrong.
     """
-    async with request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=4 * MOST_LETTERS) as form:
+    async with request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=8 * MOST_LETTERS) as form:
         fields = {key: value for key, value in form.multi_items() if isinstance(value, str)}
-        prompts: dict[str, InputValue] = {}
-        prompts |= {name: text for name in texts if (text := _text(fields, f"text.{name}"))}
-        negative: dict[str, InputValue] = {name: text for name in texts if (text := _text(fields, f"negative.{name}"))}
         outputs = tuple(name for name in fields.get("outputs", "").split(",") if name)
         if not outputs:
             raise UserError("no output is chosen; tick at least one")
-        settings = {"seed": _number(fields, "seed", int) or 0, "sampler": _sampler(fields)}
-        uploads = Path(tempfile.mkdtemp(prefix="medweave-"))
+        negative = {name: text for name in texts if (text := _text(fields, "negative", name)) is not None}
+        seed, sampler = _seed(fields), _sampler(fields)
+        given: dict[str, dict[str, InputValue]] = {role: {} for role in _ROLES}
+        for name in texts:
+            if (text := _text(fields, "text", name)) is not None:
+                given[_role(fields, name, "prompt")][name] = text
+        uploads = Path(tempfile.mkdtemp(dir=folder))
         try:
-            conditions: dict[str, InputValue] = {}
-            for name, value in _uploaded(form, uploads).items():
-                choice = fields.get(f"choice.{name}", "").strip()
-                of_role = {"prompt": prompts, "condition": conditions}.get(fields.get(f"role.{name}", "condition"))
-                if of_role is None:
-                    raise UserError(f"{name}: a file is a {' or a '.join(_ROLES)}")
-                of_role[name] = Path(f"{value}{MARK}{choice}") if choice else value
+            for name, path in (await run_in_threadpool(_stored, form, uploads)).items():
+                given[_role(fields, name, "condition")][name] = _with_choice(path, fields.get(f"choice.{name}", ""))
         except BaseException:
             shutil.rmtree(uploads, ignore_errors=True)
             raise
     return Order(
-        prompts=prompts, negative=negative, conditions=conditions, outputs=outputs, uploads=uploads, **settings
+        prompts=given["prompt"],
+        conditions=given["condition"],
+        negative=negative,
+        outputs=outputs,
+        seed=seed,
+        sampler=sampler,
+        uploads=uploads,
     )
 
 
-def _uploaded(form: FormData, folder: Path) -> dict[str, Path]:
+def _stored(form: FormData, folder: Path) -> dict[str, Path]:
     """Store uploads in a folder per modality; return the file of each, or the folder of several."""
     stored: dict[str, list[Path]] = {}
     for key, value in form.multi_items():
@@ -68,30 +78,57 @@ def _uploaded(form: FormData, folder: Path) -> dict[str, Path]:
             raise UserError("a file was sent for no modality; choose what it shows")
         own = folder / name
         own.mkdir(exist_ok=True)
-        path = own / _safe_name(value.filename, len(stored.get(name, ())))
+        path = own / _safe_name(value.filename)
+        if path.exists():  # of another folder of the series
+            path = own / f"{len(stored[name]):05d}-{path.name}"
         with path.open("xb") as target:
             shutil.copyfileobj(value.file, target)
         stored.setdefault(name, []).append(path)
     return {name: paths[0] if len(paths) == 1 else paths[0].parent for name, paths in stored.items()}
 
 
-def _safe_name(name: str, number: int) -> str:
-    """Return the last part of an uploaded name, made unique by ``number``: readers go by its suffix."""
+def _safe_name(name: str) -> str:
+    """Return the last part of an uploaded name, whose suffix readers go by, in letters that a file may have."""
     last = PurePosixPath(name.replace("\\", "/")).name
     letters = "".join(letter if letter.isalnum() or letter in "._- " else "_" for letter in last).strip(". ")
-    letters = letters[-100:] or "file"
-    return letters if number == 0 else f"{number:05d}-{letters}"
+    return letters.encode()[-_LONGEST_NAME:].decode(errors="ignore") or "file"
 
 
-def _text(fields: Mapping[str, str], key: str) -> str:
-    text = fields.get(key, "").strip()
+def _with_choice(path: Path, choice: str) -> Path:
+    """Return the path with the slice or series of it that is meant (`core.generate.reading`)."""
+    choice = choice.strip()
+    if not choice:
+        return path
+    if not _CHOICE.fullmatch(choice):
+        raise UserError(f"'{choice[:40]}': write slice=40, slice=middle, height=-12 (mm) or series=3")
+    return Path(f"{path}{MARK}{choice}")
+
+
+def _role(fields: Mapping[str, str], name: str, default: str) -> str:
+    role = fields.get(f"role.{name}", default)
+    if role not in _ROLES:
+        raise UserError(f"{name}: is a {' or a '.join(_ROLES)}")
+    return role
+
+
+def _text(fields: Mapping[str, str], kind: str, name: str) -> Sample | None:
+    """Return a text as data, so that no file is looked for; ``None`` where the field is empty."""
+    text = fields.get(f"{kind}.{name}", "").replace("\r\n", "\n").strip()  # browsers send both marks of a line end
     if len(text) > MOST_LETTERS:
         raise UserError(f"the text has {len(text)} letters; at most {MOST_LETTERS} are read")
-    return text
+    return Sample(modality=name, data=text) if text else None
+
+
+def _seed(fields: Mapping[str, str]) -> int:
+    seed = _number(fields, "seed", int) or 0
+    if not 0 <= seed <= _LARGEST_SEED:
+        raise UserError(f"seed {str(seed)[:40]}: give a whole number from 0 to {_LARGEST_SEED}")
+    return seed
 
 
 def _sampler(fields: Mapping[str, str]) -> dict[str, Any]:
-    found = {name: _number(fields, name, kind) for name, kind in _NUMBERS.items()}
+    kinds: dict[str, type[int] | type[float]] = {"scale": float, "context_scale": float, "steps": int}
+    found = {name: _number(fields, name, kind) for name, kind in kinds.items()}
     if (found["steps"] or 0) > _MOST_STEPS:
         raise UserError(f"{found['steps']} steps: at most {_MOST_STEPS} on this page")
     return {name: value for name, value in found.items() if value is not None}

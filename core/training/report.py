@@ -123,9 +123,9 @@ def _losses(path: Path) -> Mapping[str, list[Point]]:
 def _curve(points: Sequence[Point]) -> str:
     """Return losses over steps as an SVG line between labelled axes.
 
-    The axis of the loss ends at the 95th percentile of all but the first: what falls fast at the start is cut.
+    The axis of the loss ends at its 95th percentile: what falls fast at the start is cut.
     """
-    shown = points[:: max(1, len(points) // _POINTS)]
+    shown = [*points[: -1 : max(1, -(-len(points) // _POINTS))], points[-1]]
     values = sorted(loss for _, loss in shown)
     low, high = values[0], values[min(len(values) - 1, int(0.95 * len(values)))]
     span, last = (high - low) or 1.0, max(1, shown[-1][0])

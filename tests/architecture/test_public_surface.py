@@ -31,7 +31,7 @@ TRAIN = "--config --data --device --extended --flow --help --phase --plan --pres
 CHECK = "--help --made-by --params --preset --registry -h"
 GENERATE = "--batch --cluster --condition --context-scale --coupling --device --first --format --guidance-interval --guidance-order --guidance-rescale --guidance-scale --help --keep-prompt --lead --merge --negative-prompt --num --out --output --overwrite --prompt --prompt-weight --registry --run --seed --shard --solver --steps --table --workers -h"
 EXPORT = "--contact --form --help --licence-allows-sharing --name --out --precision --registry -h"
-STUDIO = "--device --help --host --max-upload --port --registry --run -h"
+STUDIO = "--allow-host --device --help --host --max-upload --port --registry --run -h"
 PREPARE = "--audit-only --cluster --dicom --dry-run --flow --help --modality --num --out --preset --quiet --registry --root --seed --set --strict --workers -h"
 # Flags of the version before: still accepted, with a warning, and no longer shown.
 FORMER = {

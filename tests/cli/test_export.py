@@ -270,7 +270,7 @@ def test_monai_runs_a_bundle_in_its_form(exported):
     main([RUN, "--out", "for_monai", "--form", "monai", "--name", "toys"])
     folder = exported / "for_monai"
     assert sorted(path.name for path in folder.iterdir()) == ["configs", "docs", "models"]
-    assert set(medweave.load(folder / "models").outputs) == {"toy_grid", "toy_vector"}
+    assert set(medweave.load(folder / "models/for_monai").outputs) == {"toy_grid", "toy_vector"}
     metadata = json.loads((folder / "configs/metadata.json").read_text())
     needed = [name for name, wanted in MetaProperties.items() if wanted["required"]]
     assert set(needed) <= set(metadata)

@@ -7,13 +7,15 @@ import torch
 
 from core.preprocess.sentences import some_sentences
 
-REPORT = "FINDINGS:\nSmall left effusion of 3.5 cm. No pneumothorax! Heart: normal.\nIMPRESSION: Effusion"
+REPORT = (
+    "FINDINGS:\nSmall left effusion of 3.5 cm. No pneumothorax! Heart: normal\nin size.\nIMPRESSION: Effusion.\nNo mass"
+)
 PARTS = [
-    "FINDINGS:\n",
-    "Small left effusion of 3.5 cm. ",
+    "FINDINGS:\nSmall left effusion of 3.5 cm. ",
     "No pneumothorax! ",
-    "Heart: normal.\n",
-    "IMPRESSION: Effusion",
+    "Heart: normal\nin size.\n",
+    "IMPRESSION: Effusion.\n",
+    "No mass",
 ]
 
 
@@ -43,7 +45,9 @@ def test_every_sentence_stands_alone_now_and_then():
     assert len(alone) == len(PARTS)
 
 
-@pytest.mark.parametrize("text", ["", "No effusion.", "Heart size 3.5 cm", "\n"])
+@pytest.mark.parametrize(
+    "text", ["", "No effusion.", "Heart size 3.5 cm", "\n", "There is no evidence of\neffusion.", "FINDINGS:\nNo mass."]
+)
 def test_what_has_no_several_sentences_stays(text):
     assert set(drawn(text, 20)) == {text}
 
