@@ -120,15 +120,19 @@ def conditioning_graph(
     first = () if coupling == "none" else _finished_first(bundle, outputs, prompts, first)
     reasons = {name: _partner_reasons(bundle, name, outputs, tuple(given), coupling, first) for name in outputs}
     images = {name: _grid_source(bundle, name, given) for name in outputs}
+    partners = {
+        name: tuple(other for other, reason in others.items() if reason in _PARTNER_REASONS)
+        for name, others in reasons.items()
+    }
+
+    def routed(name: str, requested: Iterable[str]) -> dict[str, str]:
+        generated = [other for other in partners[name] if other in outputs]
+        return _without_second_hand(bundle, name, route_prompts(bundle, name, requested), generated)
+
     return ConditioningGraph(
-        prompts={
-            name: route_prompts(bundle, name, prompts if name in first else (*prompts, *first)) for name in outputs
-        },
-        negative={name: route_prompts(bundle, name, negative) for name in outputs},
-        partners={
-            name: tuple(other for other, reason in others.items() if reason in _PARTNER_REASONS)
-            for name, others in reasons.items()
-        },
+        prompts={name: routed(name, prompts if name in first else (*prompts, *first)) for name in outputs},
+        negative={name: routed(name, negative) for name in outputs},
+        partners=partners,
         reasons=reasons,
         grids={name: image for name, image in images.items() if image is not None},
         first=first,
@@ -157,6 +161,19 @@ def route_prompts(bundle: Bundle, output: str, prompts: Iterable[str]) -> dict[s
         for prompt in prompts
         if prompt in sources or (foreign and prompt != output and bundle.mean_prompt(prompt))
     }
+
+
+def _without_second_hand(
+    bundle: Bundle, output: str, route: Mapping[str, str], partners: Collection[str]
+) -> dict[str, str]:
+    """Return the prompts of an output without those that a partner, generated along, was trained with and it was not.
+
+    The partner says the same at first hand. A pooled vector that an output never met in training (method E6b) leads it
+    away from its partners where the two differ, and they follow it (decision 26).
+    """
+    sources = bundle.run.prompt_sources(output)
+    known = {prompt for partner in partners for prompt in bundle.run.prompt_sources(partner)}
+    return {name: prompt for name, prompt in route.items() if prompt in sources or prompt not in known}
 
 
 def _partner_reasons(

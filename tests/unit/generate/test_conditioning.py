@@ -96,17 +96,35 @@ def test_every_modality_that_is_no_partner_has_a_reason():
 
 def test_inputs_come_with_the_partners_that_depend_on_them():
     graph = conditioning_graph(Trained(), ("mri", "ct"), prompts=("text",), given={"lateral": None})
-    assert graph.prompts == {"mri": {"text": "text"}, "ct": {"text": "text"}}
+    assert graph.prompts == {"mri": {}, "ct": {"text": "text"}}
     assert graph.inputs() == {"mri": {"text"}, "ct": {"text"}}
     chained = conditioning_graph(Trained(), ("frontal", "ct"), given={"lateral": None, "mri": None})
     assert chained.inputs() == {"frontal": {"given lateral"}, "ct": {"given mri"}}
+
+
+def test_a_prompt_that_an_output_never_met_reaches_it_through_a_partner_that_did():
+    """MRI never met text and CT did: with CT beside it, generated along, MRI follows CT; else it reads the text."""
+    bundle = Trained(mri=[["mri", "ct", True]])
+
+    def of_mri(outputs, **options):
+        graph = conditioning_graph(bundle, outputs, prompts=("text",), negative=("text",), **options)
+        assert graph.negative["mri"] == graph.prompts["mri"]
+        return graph.prompts["mri"]
+
+    assert of_mri(("mri", "ct")) == {}
+    assert of_mri(("mri",)) == {"text": "text"}
+    assert of_mri(("mri", "frontal")) == {"text": "text"}, "which is no partner of it"
+    assert of_mri(("mri", "ct"), coupling="none") == {"text": "text"}
+    assert of_mri(("mri",), given={"ct": None}) == {"text": "text"}, "a given CT does not know the prompt"
+    deaf = Trained(mri=[["mri", "ct", False]])
+    assert conditioning_graph(deaf, ("mri", "ct"), prompts=("text",)).prompts["mri"] == {"text": "text"}
 
 
 # F3: outputs that are finished first ---------------------------------------------------------------------------------
 def test_an_output_that_is_finished_first_prompts_the_others():
     graph = conditioning_graph(Trained(), ("text", "ct", "mri"), given={"lateral": None}, first=("text",))
     assert graph.first == ("text",)
-    assert graph.prompts == {"text": {}, "ct": {"text": "text"}, "mri": {"text": "text"}}
+    assert graph.prompts == {"text": {}, "ct": {"text": "text"}, "mri": {}}
     assert graph.reasons["ct"]["text"] == Reason.PROMPT
     assert graph.reasons["text"]["ct"] == Reason.LATER
     assert graph.partners == {"text": (), "ct": ("mri",), "mri": ("ct",)}
