@@ -142,9 +142,15 @@ def conditioning_graph(
 def _finished_first(
     bundle: Bundle, outputs: Sequence[str], prompts: Collection[str], first: Collection[str]
 ) -> tuple[str, ...]:
-    """Return the outputs among ``first`` that others wait for: no prompts themselves, but able to be."""
-    able = (name for name in first if name in outputs and name not in prompts)
-    chosen = tuple(name for name in able if bundle.has_trained_prompt_encoder(name))
+    """Return the outputs that others wait for: those among ``first`` that are no prompts, but able to be.
+
+    An output whose modality prompts the study, as a report for which a sentence was given, comes last: no modality
+    prompts itself (method E5), but the outputs that followed the prompt do.
+    """
+    able = [name for name in outputs if name not in prompts and bundle.has_trained_prompt_encoder(name)]
+    if any(name in prompts for name in outputs):
+        return tuple(name for name in outputs if name not in prompts) if able else ()
+    chosen = tuple(name for name in first if name in able)
     return chosen if len(chosen) < len(outputs) else ()
 
 

@@ -40,6 +40,7 @@ class Picture:
 def volume_of(canonical: np.ndarray, spec: DataSpec) -> np.ndarray:
     """Return a canonical grid in the units of its modality, float32 ``slice row column``; in colour ``... 3``."""
     low, high = spec.value_range
+    canonical = np.clip(canonical, -1, 1)  # as files have it
     if spec.units == LABEL_UNITS:
         numbers = (low + canonical.argmax(0)).astype(np.float32)
         return numbers if numbers.ndim == 3 else numbers[None]

@@ -142,8 +142,8 @@ def test_what_the_first_output_depends_on_reaches_the_others():
 @pytest.mark.parametrize(
     ("outputs", "more"),
     [
-        (("text", "ct"), {"prompts": ("text",)}),
         (("text", "ct"), {"coupling": "none"}),
+        (("text",), {"prompts": ("text",)}),
         (("text",), {}),
         (("ct", "frontal"), {}),
         (("mri", "ct"), {"first": ("mri",)}),
@@ -151,6 +151,17 @@ def test_what_the_first_output_depends_on_reaches_the_others():
 )
 def test_nothing_waits_for_a_given_prompt_nor_for_what_cannot_prompt(outputs, more):
     assert conditioning_graph(Trained(), outputs, **{"first": ("text",), **more}).first == ()
+
+
+def test_an_output_that_is_prompted_by_a_sentence_of_itself_comes_last():
+    """A report for which a sentence was given: images follow the sentence, and the report follows the images."""
+    graph = conditioning_graph(Trained(), ("text", "ct", "mri"), prompts=("text",), first=("text",))
+    assert graph.first == ("ct", "mri"), "MRI cannot prompt here, but it is a partner of CT"
+    assert graph.partners["ct"] == ("mri",)
+    assert graph.prompts["ct"] == {"text": "text"}
+    assert "ct" in {**graph.reasons["text"]}
+    assert graph.reasons["text"]["ct"] == Reason.PROMPT
+    assert graph.reasons["ct"]["text"] == Reason.LATER
 
 
 def test_an_unused_input_is_refused_with_the_reasons():

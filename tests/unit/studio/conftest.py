@@ -27,8 +27,8 @@ def client(model, tmp_path, monkeypatch):
 
 @pytest.fixture
 def uploads(tmp_path):
-    """``uploads()``: what lies in the temporary folder of the server."""
-    return lambda: list(tmp_path.glob("medweave-studio-*/**/*"))
+    """``uploads()``: the files in the temporary folder of the server."""
+    return lambda: [path for path in tmp_path.glob("medweave-studio-*/**/*") if path.is_file()]
 
 
 @pytest.fixture
