@@ -18,7 +18,7 @@ from core.data.prepared.samples import PreparedSamples
 from core.engine.rng import make_generator
 from core.errors import MedWeaveWarning, UserError
 from core.preprocess.collate import collate
-from core.preprocess.sentences import some_sentences
+from core.preprocess.tokenizer import some_sentences
 from core.types import Batch, Record, Sample
 
 if TYPE_CHECKING:

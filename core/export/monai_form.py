@@ -59,7 +59,7 @@ def metadata_of(run: Run, card: ModelCard) -> dict[str, Any]:
 
 def _format(title: str, spec: DataSpec) -> dict[str, Any]:
     if spec.kind == "tokens":
-        return {"type": "text", "format": title, "is_patch_data": False}
+        return {"type": "string", "format": title, "is_patch_data": False}
     low, high = spec.value_range
     return {
         "type": "image" if spec.kind == "grid" else "vector",

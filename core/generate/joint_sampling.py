@@ -139,12 +139,6 @@ def sample_jointly(
 
     points = [substep_indices(sampler.steps, output.steps or sampler.steps) for output in outputs.values()]
     delays = lead_delays(names, sampler.steps, sampler.lead)
-    num_steps = sampler.steps + max(delays)
-
-    def watched(step: int, clean: Latents) -> None:
-        if watch is not None:
-            watch(step, num_steps, dict(zip(names, clean, strict=True)))
-
     latents = solve(
         predict,
         tuple(noise(flow, "start") for flow in range(len(names))),
@@ -154,9 +148,13 @@ def sample_jointly(
         solver=sampler.solver,
         eta=sampler.eta,
         points=[[delay + index for index in indices] for delay, indices in zip(delays, points, strict=True)],
-        watch=None if watch is None else watched,
+        watch=None if watch is None else _by_name(watch, names, sampler.steps + max(delays)),
     )
     return dict(zip(names, latents, strict=True))
+
+
+def _by_name(watch: Watch, names: Sequence[str], steps: int) -> Callable[[int, Latents], None]:
+    return lambda step, clean: watch(step, steps, dict(zip(names, clean, strict=True)))
 
 
 def resolve_partners(

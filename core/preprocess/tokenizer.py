@@ -23,6 +23,7 @@ from core.types import DataSpec, Geometry, Sample
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from torch import Generator
 
 
 PAD, BEGIN, END = 0, 1, 2
@@ -30,6 +31,9 @@ SPECIALS = 3
 VOCABULARY = 256 + SPECIALS
 _PROBE = "Gr\u00f6\u00dfe 12 \u00b5m:\n \u5fc3\u5f71  No effusion, 3.5 x 2 cm"
 _IN_PACKAGE = re.compile(r"([A-Za-z_][\w.]+):([^/\\:]+)")
+
+# White space behind a full stop; "3.5 cm" has none. A line break alone ends no sentence: many reports are wrapped.
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 Offsets = list[tuple[int, int]]
 
@@ -192,6 +196,22 @@ def decode_pieces(tokenizer: Tokenizer, pieces: list[str]) -> str:
     """Return the text of tokens; bytes that are no UTF-8 become U+FFFD."""
     decoder = tokenizer.decoder
     return decoder.decode(pieces) if decoder is not None else "".join(pieces)
+
+
+def some_sentences(text: str, generator: Generator) -> str:
+    """Return some of the sentences of a text, in their order: at least one, and not all where there are several.
+
+    Any number of them is as probable as another. A heading belongs to the sentence behind it (method E6d).
+    """
+    import torch
+
+    starts = [0, *(match.end() for match in _SENTENCE_END.finditer(text))]
+    sentences = [part for part in map(slice, starts, [*starts[1:], None]) if text[part].strip()]
+    if len(sentences) < 2:
+        return text
+    num = 1 + int(torch.randint(0, len(sentences) - 1, (1,), generator=generator))
+    chosen = sorted(torch.randperm(len(sentences), generator=generator)[:num].tolist())
+    return "".join(text[sentences[number]] for number in chosen).strip()
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int = 1024, *, min_count: int = 5) -> str:

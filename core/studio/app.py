@@ -104,14 +104,14 @@ class _Guard:
                 message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 
-        if not self._is_own(request):
+        if not self._from_same_site(request):
             await _error("this request comes from another site", 403)(scope, receive, with_headers)
         elif int(request.headers.get("content-length") or 0) > self._most:
             await _error(_too_large(self._most), 413)(scope, receive, with_headers)
         else:
             await self._app(scope, counted, with_headers)
 
-    def _is_own(self, request: Request) -> bool:
+    def _from_same_site(self, request: Request) -> bool:
         """Return whether a request comes from the page: a browser states the site of every other one."""
         origin = request.headers.get("origin")
         if not origin or origin.partition("://")[2] == request.headers.get("host"):

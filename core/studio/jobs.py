@@ -210,7 +210,7 @@ class Jobs:
         """Add a warning of the study that is being made to its events; others are shown as before."""
         job = self._current
         if job is not None and threading.get_ident() == self._worker and issubclass(category, MedWeaveWarning):
-            job.add("warning", text=self.public(message, job.order))
+            job.add("warning", message=self.public(message, job.order))
         else:
             self._show_elsewhere(message, category, *where, **rest)
 
@@ -220,7 +220,7 @@ def describe_output(study: Study, name: str) -> dict[str, Any]:
     bundle, sample = study.resolved.bundle, study.shown[name]
     known: dict[str, Any] = {"modality": name, "title": bundle.run.modalities[name].title}
     if isinstance(sample.data, str):
-        return {**known, "text": sample.data}
+        return {**known, "written": sample.data}
     spec = bundle.run.parts(name).data
     if spec.kind != "grid":
         return {**known, "values": [float(value) for value in np.ravel(study.samples[name].data)[:_MOST_VALUES]]}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from core.preprocess.windows import windows_of
+from core.preprocess.intensity import windows_of
 from core.types import LABEL_UNITS, DataSpec, Geometry
 
 _COLOURS = 3

@@ -33,9 +33,9 @@ _CHOICE = re.compile(r"(slice|height|series)\s*=\s*[^/\\]{1,100}")
 async def read_order(request: Request, texts: Sequence[str], folder: Path) -> Order:
     """Read the form of a study; what is uploaded goes to a new folder in ``folder``.
 
-    ``texts``: the modalities that are written into the page. Fields: ``text.NAME`` and ``negative.NAME``, ``outputs``
-    (comma-separated), ``seed``, ``scale``, ``context_scale``, ``steps``; files as ``file.NAME``, with ``choice.NAME``
-    (such as ``slice=middle``). ``role.NAME`` of a text or file: ``prompt`` or ``condition``. Several files of one name
+    ``texts``: the modalities that are written into the page. Fields: ``written.NAME`` and ``negative.NAME``,
+    ``outputs`` (comma-separated), ``seed``, ``scale``, ``context_scale``, ``steps``; files as ``file.NAME``, with
+    ``choice.NAME`` (such as ``slice=middle``). ``role.NAME`` of a text or file: ``prompt`` or ``condition``. Several files of one name
     are a series. Raises `UserError` for what is wrong.
     """
     async with request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=8 * MOST_LETTERS) as form:
@@ -47,7 +47,7 @@ async def read_order(request: Request, texts: Sequence[str], folder: Path) -> Or
         seed, sampler = _seed(fields), _sampler(fields)
         given: dict[str, dict[str, InputValue]] = {role: {} for role in _ROLES}
         for name in texts:
-            if (text := _text(fields, "text", name)) is not None:
+            if (text := _text(fields, "written", name)) is not None:
                 given[_role(fields, name, "prompt")][name] = text
         uploads = Path(tempfile.mkdtemp(dir=folder))
         try:
@@ -76,11 +76,11 @@ def _stored(form: FormData, folder: Path) -> dict[str, Path]:
         name = key.removeprefix("file.")
         if not name.isidentifier():
             raise UserError("a file was sent for no modality; choose what it shows")
-        own = folder / name
-        own.mkdir(exist_ok=True)
-        path = own / _safe_name(value.filename)
+        inner = folder / name
+        inner.mkdir(exist_ok=True)
+        path = inner / _safe_name(value.filename)
         if path.exists():  # of another folder of the series
-            path = own / f"{len(stored[name]):05d}-{path.name}"
+            path = inner / f"{len(stored[name]):05d}-{path.name}"
         with path.open("xb") as target:
             shutil.copyfileobj(value.file, target)
         stored.setdefault(name, []).append(path)
@@ -128,10 +128,10 @@ def _seed(fields: Mapping[str, str]) -> int:
 
 def _sampler(fields: Mapping[str, str]) -> dict[str, Any]:
     kinds: dict[str, type[int] | type[float]] = {"scale": float, "context_scale": float, "steps": int}
-    found = {name: _number(fields, name, kind) for name, kind in kinds.items()}
-    if (found["steps"] or 0) > _MOST_STEPS:
-        raise UserError(f"{found['steps']} steps: at most {_MOST_STEPS} on this page")
-    return {name: value for name, value in found.items() if value is not None}
+    numbers = {name: _number(fields, name, kind) for name, kind in kinds.items()}
+    if (numbers["steps"] or 0) > _MOST_STEPS:
+        raise UserError(f"{numbers['steps']} steps: at most {_MOST_STEPS} on this page")
+    return {name: value for name, value in numbers.items() if value is not None}
 
 
 def _number(fields: Mapping[str, str], key: str, kind: type[int] | type[float]) -> Any:

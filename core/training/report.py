@@ -131,12 +131,12 @@ def _curve(points: Sequence[Point]) -> str:
     span, last = (high - low) or 1.0, max(1, shown[-1][0])
     left, right, top, bottom = 70, 990, 10, 130
 
-    def place(step: int, loss: float) -> str:
+    def position(step: int, loss: float) -> str:
         x = left + (right - left) * step / last
         y = bottom - (bottom - top) * (min(loss, high) - low) / span
         return f"{x:.1f},{y:.1f}"
 
-    line = " ".join(place(step, loss) for step, loss in shown)
+    line = " ".join(position(step, loss) for step, loss in shown)
     across = [(left, "start", "0"), ((left + right) / 2, "middle", f"{last // 2:,}"), (right, "end", f"{last:,}")]
     labels = [f'<text x="{x:.0f}" y="{bottom + 22}" text-anchor="{anchor}">{text}</text>' for x, anchor, text in across]
     labels += [

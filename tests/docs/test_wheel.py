@@ -27,7 +27,11 @@ def test_contents(wheel):
     assert any(name.endswith("licenses/LICENSE") for name in names)
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"core", "plugins", "medweave"}
-    assert not [name for name in names if "__pycache__" in name or name.endswith((".pt", ".npz", ".safetensors"))]
+    weights = [name for name in names if name.endswith((".pt", ".npz", ".safetensors"))]
+    assert not [name for name in weights if not name.startswith("plugins/phantom/models/phantom/")]
+    assert not [name for name in names if "__pycache__" in name]
+    assert sum(zipfile.ZipFile(wheel).getinfo(name).file_size for name in names if "/models/" in name) < 20e6
+    assert {"core/studio/page/index.html", "core/studio/page/viewer.js"} <= set(names)
 
 
 def test_it_runs_where_there_is_no_checkout(wheel, pip_install, python, tmp_path):

@@ -95,7 +95,7 @@ def test_generation_says_what_is_damaged_or_makes_the_same_study(whole, expected
     assert any(file.endswith("weights.safetensors") for file in refused)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", ["removed", "cut", "flipped", "folder", "nested"])
 def test_training_that_continues_says_it_too(whole, tmp_path, damage, capsys, monkeypatch):
     """The run is finished: the command reads it, and prints its table or one line."""
     for number, file in enumerate(files_of(whole)):
@@ -109,13 +109,11 @@ def test_training_that_continues_says_it_too(whole, tmp_path, damage, capsys, mo
         capsys.readouterr()
 
 
-@pytest.mark.parametrize("folder", ["align", "autoencoder", "diffuse", "joint", "latents"])
-def test_a_missing_folder(whole, tmp_path, folder):
-    if not (whole / folder).is_dir():
-        pytest.skip(f"the run has no {folder}")
+@pytest.mark.parametrize("part", ["align", "autoencoder", "joint", "latents"])
+def test_a_missing_folder(whole, tmp_path, part):
     run = copied(whole, tmp_path / "run")
-    shutil.rmtree(run / folder)
-    if folder == "latents":
+    shutil.rmtree(run / part)
+    if part == "latents":
         medweave.load(run, device="cpu").generate(num=1, steps=2)
         return
     with pytest.raises(UserError) as refusal:

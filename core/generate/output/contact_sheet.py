@@ -12,7 +12,7 @@ import numpy as np
 
 from core.flow.run import Run
 from core.io import atomic_write
-from core.preprocess.windows import windows_of
+from core.preprocess.intensity import windows_of
 from core.types import Sample
 
 if TYPE_CHECKING:

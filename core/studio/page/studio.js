@@ -44,7 +44,7 @@ function fillForm() {
 
 function addText({ name, title, condition }) {
   const hint = element("span", { className: "hint", id: `hint-${name}`, textContent: "Left empty, the study is one of chance." });
-  const area = element("textarea", { name: `text.${name}`, maxLength: 20000 });
+  const area = element("textarea", { name: `written.${name}`, maxLength: 20000 });
   area.setAttribute("aria-describedby", hint.id);
   at("texts").append(element("label", {}, title, area), hint);
   if (condition) at("texts").append(element("label", {}, "It is ", roles(name, { prompt: true, condition })));
@@ -79,7 +79,7 @@ function order() {
     if (!given) for (const key of ["file", "role", "choice"]) data.delete(`${key}.${name}`);
   }
   for (const { name } of model.texts) {
-    if (data.get(`text.${name}`).trim() && data.get(`role.${name}`) === "condition") kept.add(name);
+    if (data.get(`written.${name}`).trim() && data.get(`role.${name}`) === "condition") kept.add(name);
   }
   data.set("outputs", data.getAll("output").filter((name) => !kept.has(name)).join(","));
   data.delete("output");
@@ -169,7 +169,7 @@ function follow() {
       lost = 0;
       const event = JSON.parse(message.data);
       if (event.kind === "waiting") say(`Waiting: ${event.before} before this one.`);
-      if (event.kind === "warning") at("warnings").append(element("li", { textContent: event.text }));
+      if (event.kind === "warning") at("warnings").append(element("li", { textContent: event.message }));
       if (event.kind === "step") showStep(event);
       if (event.kind === "failed") finish(() => reject(new Error(event.error)));
       if (event.kind === "cancelled") finish(() => { say("Stopped."); resolve(); });
@@ -219,13 +219,13 @@ function showStep({ step, steps, outputs, pictures, texts }) {
 }
 
 async function showStudy({ outputs, formats }) {
-  for (const { modality, picture, text, values } of outputs) {
+  for (const { modality, picture, written, values } of outputs) {
     if (picture) {
       const numbers = await fetch(`api/studies/${study}/data/${modality}`);
       if (!numbers.ok) await json(numbers);
       showImage(modality, picture, new Float32Array(await numbers.arrayBuffer()));
     } else {
-      showText(modality, text ?? values.map((value) => value.toPrecision(4)).join("  "));
+      showText(modality, written ?? values.map((value) => value.toPrecision(4)).join("  "));
     }
   }
   at("format").replaceChildren(option("", "one file per modality"), ...formats.map((name) => option(name, name.toUpperCase())));

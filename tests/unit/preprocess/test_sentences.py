@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from core.preprocess.sentences import some_sentences
+from core.preprocess.tokenizer import some_sentences
 
 REPORT = (
     "FINDINGS:\nSmall left effusion of 3.5 cm. No pneumothorax! Heart: normal\nin size.\nIMPRESSION: Effusion.\nNo mass"

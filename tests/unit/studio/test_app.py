@@ -42,7 +42,7 @@ def test_the_model_is_described(client, model):
 
 
 def test_a_study_appears_step_by_step_and_equals_that_of_python(make, client, model):
-    name, events = make(**{"text.text": REPORT, "outputs": "xray_frontal,ct", "seed": "4"}, **QUICK)
+    name, events = make(**{"written.text": REPORT, "outputs": "xray_frontal,ct", "seed": "4"}, **QUICK)
     steps = [event for event in events if event["kind"] == "step"]
     assert [(event["step"], event["steps"]) for event in steps] == [(1, 3), (2, 3), (3, 3)]
     last = steps[-1]["pictures"]["ct"]
@@ -65,14 +65,14 @@ def test_a_study_appears_step_by_step_and_equals_that_of_python(make, client, mo
 def test_a_report_is_shown_as_soon_as_it_is_finished(make):
     _, events = make(outputs="text,ct", **QUICK)
     texts = [event["texts"]["text"] for event in events if event.get("texts")]
-    final = next(output["text"] for output in events[-1]["outputs"] if output["modality"] == "text")
+    final = next(output["written"] for output in events[-1]["outputs"] if output["modality"] == "text")
     assert texts == [final]
     first = next(number for number, event in enumerate(events) if event.get("texts"))
     assert any("ct" in event.get("pictures", {}) for event in events[first + 1 :])
 
 
 def test_files_are_those_of_the_command_and_say_that_they_are_synthetic(make, client):
-    name, _ = make(**{"text.text": REPORT, "outputs": "text,ct,mri", "seed": "2"}, **QUICK)
+    name, _ = make(**{"written.text": REPORT, "outputs": "text,ct,mri", "seed": "2"}, **QUICK)
     archive = zipfile.ZipFile(io.BytesIO(client.get(f"/api/studies/{name}/download").content))
     files = {path.split("/")[1]: archive.read(path) for path in archive.namelist()}
     assert {"ct.nii.gz", "mri.nii.gz", "text.txt", "study.json"} <= set(files)
@@ -151,8 +151,8 @@ def test_what_cannot_be_made_is_one_line_without_a_path(make, tmp_path, uploads,
         ({"outputs": "ct", "seed": "1.5"}, "seed '1.5': give a whole number"),
         ({"outputs": "ct", "seed": "-1"}, "seed -1: give a whole number from 0"),
         ({"outputs": "ct", "seed": "9" * 300}, "give a whole number from 0"),
-        ({"outputs": "ct", "role.text": "king", "text.text": "No effusion."}, "text: is a prompt or a condition"),
-        ({"outputs": "ct", "text.text": "word " * 5000}, "has 24999 letters; at most 20000"),
+        ({"outputs": "ct", "role.text": "king", "written.text": "No effusion."}, "text: is a prompt or a condition"),
+        ({"outputs": "ct", "written.text": "word " * 5000}, "has 24999 letters; at most 20000"),
     ],
 )
 def test_a_wrong_form_is_refused_at_once(client, fields, expected):
@@ -162,7 +162,7 @@ def test_a_wrong_form_is_refused_at_once(client, fields, expected):
 
 
 def test_a_prompt_of_a_megabyte_and_large_files_are_refused(client, uploads):
-    answer = client.post("/api/studies", data={"outputs": "ct", "text.text": "a" * 900_000})
+    answer = client.post("/api/studies", data={"outputs": "ct", "written.text": "a" * 900_000})
     assert answer.status_code == 400
     large = client.post("/api/studies", data={"outputs": "mri"}, files={"file.ct": ("a.nii.gz", bytes(1_100_000))})
     assert large.status_code == 413
@@ -223,7 +223,7 @@ def test_unknown_studies_and_images_are_one_line(client, make):
 def test_a_typed_path_and_a_mask_on_the_server_are_not_opened(make, client, tmp_path, uploads):
     """What lies on the server is not for those who reach the page."""
     (tmp_path / "server/secret.txt").write_text("Secret report of a patient.")
-    name, events = make(**{"text.text": "secret.txt", "outputs": "ct"}, **QUICK)
+    name, events = make(**{"written.text": "secret.txt", "outputs": "ct"}, **QUICK)
     assert events[-1]["kind"] == "done"
     assert prompts_of(client, name) == {"text": "secret.txt"}
     upload = {"file.ct": ("scan.nii.gz", b"x")}
@@ -241,7 +241,7 @@ def prompts_of(client, name):
 
 def test_line_ends_of_browsers_make_no_other_study(make, client):
     texts = ("Edema.\r\nNo effusion.", "Edema.\nNo effusion.")
-    prompts = [prompts_of(client, make(**{"text.text": text, "outputs": "ct"}, **QUICK)[0]) for text in texts]
+    prompts = [prompts_of(client, make(**{"written.text": text, "outputs": "ct"}, **QUICK)[0]) for text in texts]
     assert prompts[0] == prompts[1]
 
 
@@ -276,8 +276,8 @@ def test_an_unforeseen_error_is_one_line_here_and_a_traceback_on_the_console(mak
 
 def test_a_warning_reaches_the_page_every_time(make):
     for _ in range(2):
-        _, events = make(**{"text.text": "No pneumothorax. " * 200, "outputs": "ct"}, **QUICK)
-        (told,) = [event["text"] for event in events if event["kind"] == "warning"]
+        _, events = make(**{"written.text": "No pneumothorax. " * 200, "outputs": "ct"}, **QUICK)
+        (told,) = [event["message"] for event in events if event["kind"] == "warning"]
         assert "tokens are read" in told
 
 
