@@ -35,8 +35,8 @@ async def read_order(request: Request, texts: Sequence[str], folder: Path) -> Or
 
     ``texts``: the modalities that are written into the page. Fields: ``written.NAME`` and ``negative.NAME``,
     ``outputs`` (comma-separated), ``seed``, ``scale``, ``context_scale``, ``steps``; files as ``file.NAME``, with
-    ``choice.NAME`` (such as ``slice=middle``). ``role.NAME`` of a text or file: ``prompt`` or ``condition``. Several files of one name
-    are a series. Raises `UserError` for what is wrong.
+    ``choice.NAME`` (such as ``slice=middle``). ``role.NAME`` of a text or file: ``prompt`` or ``condition``. Several
+    files of one name are a series. Raises `UserError` for what is wrong.
     """
     async with request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=8 * MOST_LETTERS) as form:
         fields = {key: value for key, value in form.multi_items() if isinstance(value, str)}
