@@ -147,10 +147,10 @@ def _finished_first(
     An output whose modality prompts the study, as a report for which a sentence was given, comes last: no modality
     prompts itself (method E5), but the outputs that followed the prompt do.
     """
-    able = [name for name in outputs if name not in prompts and bundle.has_trained_prompt_encoder(name)]
-    if any(name in prompts for name in outputs):
-        return tuple(name for name in outputs if name not in prompts) if able else ()
-    chosen = tuple(name for name in first if name in able)
+    others = [name for name in outputs if name not in prompts]
+    if len(others) < len(outputs):
+        return tuple(others) if any(map(bundle.has_trained_prompt_encoder, others)) else ()
+    chosen = tuple(name for name in first if name in others and bundle.has_trained_prompt_encoder(name))
     return chosen if len(chosen) < len(outputs) else ()
 
 

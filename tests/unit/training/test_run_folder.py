@@ -76,9 +76,10 @@ def test_unreadable_versions_are_a_warning(config, content):
 def test_a_torn_line_of_the_log_spoils_no_report(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(
-        b'{"phase": "a", "loss": 2.0}\n{"phase": "a", "loss": "nan"}\n{"loss": 1.0}\n[3]\n{"phase": "a", "lo\xff'
+        b'{"phase": "a", "step": 20, "loss": 2.0}\n{"phase": "a", "step": 40, "loss": "nan"}\n'
+        b'{"phase": "a", "step": 60, "loss": NaN}\n{"loss": 1.0}\n[3]\n{"phase": "a", "lo\xff'
     )
-    assert _losses(path) == {"a": [2.0]}
+    assert _losses(path) == {"a": [(20, 2.0)]}
 
 
 def test_a_run_of_another_version_is_one_line(config):
