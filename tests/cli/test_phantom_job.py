@@ -40,19 +40,6 @@ def trained(run, folder):
     return folder
 
 
-def test_the_page_on_python_runs_as_it_stands(trained, run):
-    """In a program of its own, as a user would paste it."""
-    page = (Path(__file__).parents[2] / "docs/how-to/use_in_python.md").read_text(encoding="utf-8")
-    code = page.partition("<!-- python -->\n```python\n")[2].partition("```")[0]
-    assert len([line for line in code.splitlines() if line.strip()]) <= 12
-    result = run(sys.executable, "-c", code, cwd=trained)
-    assert result.returncode == 0, result.stderr
-    assert "xray_frontal" in result.stdout
-    for study in ("0", "1"):
-        assert (trained / "studies" / study / "ct.nii.gz").is_file()
-        assert Image.open(trained / "studies" / f"{study}.png").width > 500
-
-
 def test_every_phase_and_measure_ran(trained):
     stages = json.loads((trained / "runs/medweave-tiny/progress.json").read_text())["stages"]
     assert [name for name in stages if name.startswith(("align", "guide", "joint"))] == [
