@@ -54,9 +54,14 @@ class StudyPrompts:
         self.encoder, self.name, self.studies, self.compute, self.seed = encoder, name, studies, compute, seed
         self.num_versions = 1 + NUM_SHORTENED if shortened and studies.parts[name].data.kind == "tokens" else 1
         self._rows: dict[Key, tuple[Tensor, Tensor, Tensor]] = {}
-        keys = [(index, version) for version in range(self.num_versions) for index in sorted(set(indices))]
-        first = keys[:_ROWS]
-        if first and _num_bytes(self._encode(first)) / len(first) * len(keys) <= MOST_BYTES:
+        ordered = sorted(set(indices))
+        room = float(MOST_BYTES)
+        for version in range(self.num_versions):
+            keys = [(index, version) for index in ordered]
+            first = keys[:_ROWS]
+            room -= _num_bytes(self._encode(first)) / len(first) * len(keys) if first else 0
+            if room < 0:
+                return
             for start in range(0, len(keys), _ROWS):
                 self._cache(keys[start : start + _ROWS])
 

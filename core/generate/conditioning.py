@@ -70,7 +70,8 @@ class ConditioningGraph:
         inputs = {name: self._direct_inputs(name) for name in self.outputs}
         for _ in self.outputs:  # as far as a chain of partners can reach
             for name, partners in self.partners.items():
-                others = {*partners, *self.prompts[name].values()} & inputs.keys()
+                finished = {prompt for prompt in self.prompts[name].values() if prompt in self.first}
+                others = {*partners, *finished} & inputs.keys()
                 inputs[name] = inputs[name].union(*(inputs[other] for other in others))
         return inputs
 
@@ -125,12 +126,13 @@ def conditioning_graph(
         for name, others in reasons.items()
     }
 
-    def routed(name: str, requested: Iterable[str]) -> dict[str, str]:
+    def routed(name: str, requested: Iterable[str], finished: Collection[str] = ()) -> dict[str, str]:
         generated = [other for other in partners[name] if other in outputs]
-        return _without_second_hand(bundle, name, route_prompts(bundle, name, requested), generated)
+        route = route_prompts(bundle, name, (*requested, *_at_first_hand(bundle, name, finished)))
+        return _without_second_hand(bundle, name, route, generated)
 
     return ConditioningGraph(
-        prompts={name: routed(name, prompts if name in first else (*prompts, *first)) for name in outputs},
+        prompts={name: routed(name, prompts, () if name in first else first) for name in outputs},
         negative={name: routed(name, negative) for name in outputs},
         partners=partners,
         reasons=reasons,
@@ -144,13 +146,15 @@ def _finished_first(
 ) -> tuple[str, ...]:
     """Return the outputs that others wait for: those among ``first`` that are no prompts, but able to be.
 
-    An output whose modality prompts the study, as a report for which a sentence was given, comes last: no modality
-    prompts itself (method E5), but the outputs that followed the prompt do.
+    One among ``first`` that is a prompt too, as a report for which a sentence was given, comes last instead: no
+    modality prompts itself (method E5), but the outputs that followed the prompt do.
     """
-    others = [name for name in outputs if name not in prompts]
-    if len(others) < len(outputs):
-        return tuple(others) if any(map(bundle.has_trained_prompt_encoder, others)) else ()
-    chosen = tuple(name for name in first if name in others and bundle.has_trained_prompt_encoder(name))
+    described = [name for name in first if name in outputs and name in prompts]
+    if described:
+        others = tuple(name for name in outputs if name not in described)
+        return others if any(map(bundle.has_trained_prompt_encoder, others)) else ()
+    able = (name for name in first if name in outputs and name not in prompts)
+    chosen = tuple(name for name in able if bundle.has_trained_prompt_encoder(name))
     return chosen if len(chosen) < len(outputs) else ()
 
 
@@ -167,6 +171,12 @@ def route_prompts(bundle: Bundle, output: str, prompts: Iterable[str]) -> dict[s
         for prompt in prompts
         if prompt in sources or (foreign and prompt != output and bundle.mean_prompt(prompt))
     }
+
+
+def _at_first_hand(bundle: Bundle, output: str, finished: Collection[str]) -> Collection[str]:
+    """Return the finished outputs that prompt another one: those that it was trained with, if there are any."""
+    sources = bundle.run.prompt_sources(output)
+    return [name for name in finished if name in sources] or finished
 
 
 def _without_second_hand(

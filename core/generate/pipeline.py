@@ -56,10 +56,11 @@ def generate_latents(bundle: Bundle, request: BatchRequest, sampler: SamplerChoi
     if not graph.first:
         return _sampled(bundle, request, sampler)
     latents = _sampled(bundle, replace(request, graph=graph.of(graph.first)), sampler)
-    prompts = {name: decoded(bundle, name, latents[name]) for name in graph.first}
+    rest = graph.of([name for name in graph.outputs if name not in graph.first])
+    read = {prompt for route in rest.prompts.values() for prompt in route.values()}
+    prompts = {name: decoded(bundle, name, latents[name]) for name in graph.first if name in read}
     if request.partner_rows is not None:  # those of another patient, as their partners are
         prompts = {name: batch[torch.tensor(request.partner_rows)] for name, batch in prompts.items()}
-    rest = graph.of([name for name in graph.outputs if name not in graph.first])
     latents |= _sampled(bundle, replace(request, graph=rest, prompts={**request.prompts, **prompts}), sampler)
     return {name: latents[name] for name in graph.outputs}
 

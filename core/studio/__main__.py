@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, open the model, and serve the page until it is interrupted."""
     options = parser().parse_args(arguments)
     try:
-        import multipart  # noqa: F401  # python-multipart, which reads uploads
+        import python_multipart  # noqa: F401  # reads uploads
         import starlette  # noqa: F401
         import uvicorn
     except ModuleNotFoundError as error:
@@ -69,7 +69,8 @@ def main(arguments: Sequence[str]) -> None:
         if options.host not in _LOOPBACK:
             message = f"--host {options.host}: everybody who reaches this address can use the page, without a password"
             warnings.warn(MedWeaveWarning(message), stacklevel=2)
-        hosts = ("*",) if options.host in _EVERY else (*_LOOPBACK, options.host, *options.allow_host)
+        every = ("*",) if options.host in _EVERY else (options.host,)
+        hosts = (*every, *_LOOPBACK, *options.allow_host)
         app = create_app(Model(bundle), upload_bytes=options.max_upload * 10**6, hosts=hosts)
         host = f"[{options.host}]" if ":" in options.host else options.host
         print(f"{bundle.networks.folder.name}: http://{host}:{options.port}  (Ctrl+C ends it)", flush=True)

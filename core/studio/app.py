@@ -6,6 +6,7 @@ import asyncio
 import json
 import tempfile
 import time
+import traceback
 import zipfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -32,7 +33,7 @@ from core.studio.requests import read_order
 
 _PAGE = Path(__file__).parent / "page"
 _PAUSE_S = 0.05  # between two looks at the events of a job
-_EVERY_HOST = "*"
+_BEAT_S = 15  # proxies close a connection that is silent
 _HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
     "x-content-type-options": "nosniff",
@@ -54,7 +55,7 @@ def create_app(model: Model, *, upload_bytes: int, hosts: Sequence[str]) -> Star
         yield
         jobs.close()
 
-    allowed = [name for host in hosts for name in ({host, f"[{host}]"} if ":" in host else {host})]
+    allowed = [name.lower() for host in hosts for name in ({host, f"[{host}]"} if ":" in host else {host})]
     app = Starlette(
         routes=[
             Route("/", _page),
@@ -116,9 +117,9 @@ class _Guard:
         origin = request.headers.get("origin")
         if not origin or origin.partition("://")[2] == request.headers.get("host"):
             return True
-        name = origin.partition("://")[2]
+        name = origin.partition("://")[2].lower()
         name = name if name.endswith("]") else name.rpartition(":")[0] or name
-        return name in self._hosts and _EVERY_HOST not in self._hosts  # behind a proxy the port is another
+        return name in self._hosts  # behind a proxy the port is another
 
 
 def _page(_: Request) -> Response:
@@ -157,6 +158,8 @@ async def _submit(request: Request) -> Response:
     except ClientDisconnect:
         return Response(status_code=400)  # nobody reads it
     try:
+        if await request.is_disconnected():  # the page was told to stop
+            raise UserError("the page is gone")
         return JSONResponse({"study": jobs.submit(order).name}, 202)
     except BaseException:
         order.remove_uploads()
@@ -169,7 +172,7 @@ async def _events(request: Request) -> Response:
     seen = request.headers.get("last-event-id", "")
 
     async def stream() -> AsyncIterator[str]:
-        sent = int(seen) + 1 if seen.isdecimal() else 0
+        sent, beat = (int(seen) + 1 if seen.isdecimal() else 0), time.monotonic()
         while not jobs.stopping.is_set():
             job.followed = time.monotonic()
             ended = job.ended  # before the events are read, or the last one might be missed
@@ -178,9 +181,12 @@ async def _events(request: Request) -> Response:
                 sent += 1
             if ended:
                 return
+            if time.monotonic() - beat > _BEAT_S:
+                beat = time.monotonic()
+                yield ": waiting\n\n"
             await asyncio.sleep(_PAUSE_S)
 
-    return StreamingResponse(stream(), media_type="text/event-stream")
+    return StreamingResponse(stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 
 def _data(request: Request) -> Response:
@@ -248,4 +254,5 @@ def _wrong_request(_: Request, error: Exception) -> Response:
 
 def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, OSError)  # noqa: S101  # it is registered for them
+    traceback.print_exception(error)
     return _error(f"the server cannot write or read a file ({error.strerror or type(error).__name__})", 507)

@@ -23,7 +23,7 @@ from core.generate.inputs import InputValue
 from core.generate.output.writers import writers_of
 from core.model.model import Model, SamplingStep
 from core.model.study import Study
-from core.studio.messages import public
+from core.studio.messages import private_folders, public
 from core.studio.pictures import picture_of, preview, volume_of
 
 _MOST_WAITING = 8
@@ -79,10 +79,16 @@ class Job:
         """Whether there will be no further event."""
         return self.state in _ENDED
 
+    def unheard(self) -> bool:
+        """Whether no page has followed the study for long."""
+        return time.monotonic() - self.followed > _UNHEARD_S
+
     def add(self, kind: str, **values: Any) -> None:
         """Append an event."""
-        if kind == "step" and self.events and self.events[-1]["kind"] == "step":
-            self.events[-1] = {**self.events[-1], "pictures": {}}
+        if values.get("pictures"):
+            shown = next((n for n in reversed(range(len(self.events))) if self.events[n].get("pictures")), None)
+            if shown is not None:
+                self.events[shown] = {**self.events[shown], "pictures": {}}
         self.events.append({"kind": kind, **values})
 
     def end(self, state: State, **values: Any) -> None:
@@ -107,8 +113,9 @@ class Jobs:
     def __init__(self, model: Model) -> None:
         self.model, self.stopping = model, threading.Event()
         self.folder = Path(tempfile.mkdtemp(prefix="medweave-studio-"))
+        self._private = private_folders(self.folder, model.bundle.networks.folder, Path.cwd())
         self._jobs: dict[str, Job] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may stop all in the middle of a call
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="studies")
         self._current: Job | None = None
         self._worker = 0
@@ -118,7 +125,10 @@ class Jobs:
         warnings.simplefilter("always", MedWeaveWarning)
 
     def require_room(self) -> None:
-        """Raise `UserError` where too many studies wait."""
+        """Raise `UserError` where too many studies wait. Those that no page follows any more give up their place."""
+        for job in list(self._jobs.values()):
+            if job.state == "waiting" and job.unheard():
+                self.cancel(job)
         if sum(not job.ended for job in self._jobs.values()) >= _MOST_WAITING:
             raise UserError(f"{_MOST_WAITING} studies are waiting already; try again when one is finished")
 
@@ -167,8 +177,7 @@ class Jobs:
 
     def public(self, message: object, order: Order | None = None) -> str:
         """Return a message in one line, without a path of this machine."""
-        known = [self.folder, self.model.bundle.networks.folder, Path.cwd(), Path.home()]
-        return public(message, [order.uploads, *known] if order and order.uploads else known)
+        return public(message, [order.uploads, *self._private] if order and order.uploads else self._private)
 
     def _make(self, job: Job) -> None:
         with self._lock:
@@ -243,7 +252,7 @@ def formats_of(study: Study) -> list[str]:
 def show_step(job: Job, step: SamplingStep) -> None:
     """Add the event of a step: a preview of every image where time allows, a text as soon as it is finished."""
     begun = time.monotonic()
-    if job.cancel.is_set() or begun - job.followed > _UNHEARD_S:
+    if job.cancel.is_set() or job.unheard():
         raise Cancelled
     last = step.step == step.steps - 1
     wanted = last or job.previewed_s <= _PREVIEW_SHARE * (begun - job.begun)

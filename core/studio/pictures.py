@@ -40,10 +40,10 @@ class Picture:
 def volume_of(canonical: np.ndarray, spec: DataSpec) -> np.ndarray:
     """Return a canonical grid in the units of its modality, float32 ``slice row column``; in colour ``... 3``."""
     low, high = spec.value_range
-    canonical = np.clip(canonical, -1, 1)  # as files have it
-    if spec.units == LABEL_UNITS:
-        numbers = (low + canonical.argmax(0)).astype(np.float32)
+    if spec.units == LABEL_UNITS:  # a channel for each label but that of nothing
+        numbers = np.where(canonical.max(0) > 0, canonical.argmax(0) + 1, 0).astype(np.float32)
         return numbers if numbers.ndim == 3 else numbers[None]
+    canonical = np.clip(canonical, -1, 1)  # as files have it
     planes = canonical if canonical.ndim == 4 else canonical[:, None]
     if len(planes) == _COLOURS:
         return np.ascontiguousarray((planes + 1).transpose(1, 2, 3, 0) * 127.5, dtype=np.float32)

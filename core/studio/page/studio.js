@@ -42,13 +42,13 @@ function fillForm() {
   at("order").elements.steps.placeholder = model.sampler.steps;
 }
 
-function addText({ name, title, condition }) {
+function addText({ name, title, prompt, condition }) {
   const hint = element("span", { className: "hint", id: `hint-${name}`, textContent: "Left empty, the study is one of chance." });
   const area = element("textarea", { name: `written.${name}`, maxLength: 20000 });
   area.setAttribute("aria-describedby", hint.id);
   at("texts").append(element("label", {}, title, area), hint);
-  if (condition) at("texts").append(element("label", {}, "It is ", roles(name, { prompt: true, condition })));
-  at("negatives").append(element("label", {}, `Not: ${title}`, element("input", { name: `negative.${name}` })));
+  if (condition) at("texts").append(element("label", {}, "It is ", roles(name, { prompt, condition })));
+  if (prompt) at("negatives").append(element("label", {}, `Not: ${title}`, element("input", { name: `negative.${name}` })));
 }
 
 function roles(name, { prompt, condition }) {
@@ -103,10 +103,12 @@ async function filesOf(items) {
 }
 
 async function drop(event) {
+  if (!event.dataTransfer.types.includes("Files")) return; // a piece of text, for a text field
   event.preventDefault();
   if (!model || at("given").hidden) return;
-  const chosen = at("dropped").value;
-  const input = at("order").elements[`file.${chosen}`];
+  const over = event.target.closest?.(".file")?.querySelector("input[type=file]"); // or else what is chosen for them
+  const input = over ?? at("order").elements[`file.${at("dropped").value}`];
+  const chosen = input.name.replace("file.", "");
   const files = await filesOf(event.dataTransfer.items);
   const transfer = new DataTransfer();
   for (const file of files) transfer.items.add(file);
@@ -165,8 +167,8 @@ function follow() {
         at("step").textContent = "The connection is lost; trying again";
       }
     };
+    events.onopen = () => { lost = 0; };
     events.onmessage = (message) => {
-      lost = 0;
       const event = JSON.parse(message.data);
       if (event.kind === "waiting") say(`Waiting: ${event.before} before this one.`);
       if (event.kind === "warning") at("warnings").append(element("li", { textContent: event.message }));
@@ -250,12 +252,13 @@ async function download() {
 at("order").addEventListener("submit", (event) => { event.preventDefault(); if (model) generate(); });
 at("stop").addEventListener("click", stop);
 at("another").addEventListener("click", () => {
+  if (upload) return; // one is being made
   const { seed } = at("order").elements;
   seed.value = (Number.parseInt(seed.value, 10) || 0) + 1;
   generate();
 });
 at("download").addEventListener("click", download);
-document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("dragover", (event) => { if (event.dataTransfer.types.includes("Files")) event.preventDefault(); });
 document.addEventListener("drop", (event) => drop(event).catch((error) => say(error.message, true)));
 
 fetch("api/model").then(json).then((found) => { model = found; fillForm(); }).catch((error) => say(error.message, true));

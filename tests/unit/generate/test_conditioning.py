@@ -155,7 +155,10 @@ def test_nothing_waits_for_a_given_prompt_nor_for_what_cannot_prompt(outputs, mo
 
 def test_an_output_that_is_prompted_by_a_sentence_of_itself_comes_last():
     """A report for which a sentence was given: images follow the sentence, and the report follows the images."""
-    graph = conditioning_graph(Trained(), ("text", "ct", "mri"), prompts=("text",), first=("text",))
+    outputs = ("text", "ct", "mri")
+    assert conditioning_graph(Trained(), outputs, prompts=("text",)).first == (), "as `first` is empty"
+    assert conditioning_graph(Trained(), outputs, prompts=("ct",), first=("text",)).first == ("text",)
+    graph = conditioning_graph(Trained(), outputs, prompts=("text",), first=("text",))
     assert graph.first == ("ct", "mri"), "MRI cannot prompt here, but it is a partner of CT"
     assert graph.partners["ct"] == ("mri",)
     assert graph.prompts["ct"] == {"text": "text"}

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from core.studio import jobs as jobs_module
 from core.studio.app import create_app
-from core.studio.messages import public
+from core.studio.messages import private_folders, public
 
 REPORT = "Large right pleural effusion. No pneumothorax. The heart is not enlarged."
 QUICK = {"steps": "3"}
@@ -298,7 +298,9 @@ def test_a_closed_page_leaves_warnings_and_folders_as_they_were(model, tmp_path,
         (r"C:\Users\me\scan.dcm: no", "scan.dcm: no"),
         ("give 1/2 or http://127.0.0.1:7860/x and slice=40", "give 1/2 or http://127.0.0.1:7860/x and slice=40"),
         ("~/runs/a/b: none", "b: none"),
+        ("read:/etc/foo/bar; 3.5 mg/dL on 1/2/2020, and/or", "read:bar; 3.5 mg/dL on 1/2/2020, and/or"),
+        ("/data/secret study/jones/scan.nii: 3.5 mm", "scan.nii: 3.5 mm"),
     ],
 )
 def test_messages_have_no_paths(message, expected):
-    assert public(message, [Path("/data")]) == expected
+    assert public(message, private_folders(Path("/data"), Path("/"), Path("."))) == expected

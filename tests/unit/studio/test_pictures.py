@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from core.io import centred
+from core.preprocess import LabelPreprocessConfig
 from core.studio.pictures import picture_of, preview, volume_of
-from core.types import DataSpec
+from core.types import DataSpec, Sample
 
 
 def test_a_slice_has_its_units_sides_and_proportions():
@@ -57,10 +58,16 @@ def test_colours_and_labels():
     small = preview(canonical, colour)
     assert small["picture"]["colour"]
     assert list(base64.b64decode(small["bytes"])[:3]) == [255, 128, 128]
-    labels = DataSpec(kind="grid", space=(2, 2), channels=3, units="label", value_range=(0, 2))
-    one_hot = -np.ones((3, 2, 2), np.float32)
-    one_hot[2, 0] = one_hot[1, 1] = 1
-    assert volume_of(one_hot, labels)[0].tolist() == [[2, 2], [1, 1]]
+
+
+def test_labels_are_those_of_the_file():
+    """As `LabelPreprocess` has them: a channel for each label but that of nothing."""
+    config = LabelPreprocessConfig(
+        space=(2, 2), spacing_mm=(1.0, 1.0), orientation="IL", labels=("lung", "heart"), channels=2
+    )
+    original = np.array([[[0.0, 1.0], [2.0, 2.0]]], np.float32)
+    canonical = config.build().apply(Sample(modality="mask", data=original, geometry=centred((2, 2), (1.0, 1.0), "IL")))
+    assert np.array_equal(volume_of(np.asarray(canonical.data), config.spec), original)
 
 
 def test_a_photograph_has_no_sides():
