@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -96,6 +96,10 @@ class SamplerChoice(Table):
     def context_scale_of(self, modality: str) -> float:
         """Return the guidance scale of the partners for an output."""
         return number_of(self.context_scale, modality)
+
+    def unguided(self, outputs: Iterable[str]) -> tuple[str, ...]:
+        """Return the outputs that do not follow their partners: those at context scale 0."""
+        return tuple(name for name in outputs if self.context_scale_of(name) == 0)
 
     def rescale_of(self, modality: str) -> float:
         """Return the share of the contrast that guidance adds to an output, and that is taken back."""

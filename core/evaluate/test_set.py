@@ -156,6 +156,7 @@ class TestSet:
                 given=dict.fromkeys(given),
                 coupling="auto" if couple else "none",
                 first=self.sampler.first,
+                unguided=self.sampler.unguided(outputs),
             )
             ways = _Ways(shuffled=shuffled, other_prompts=other_prompts, seed=self.seed + draw)
             self._remember(key, self._sampled(graph, indices, prompts, given, ways, title or "generate"))

@@ -108,6 +108,7 @@ def conditioning_graph(
     given: Mapping[str, Geometry | None] | None = None,
     coupling: Coupling = "auto",
     first: Collection[str] = (),
+    unguided: Collection[str] = (),
 ) -> ConditioningGraph:
     """Decide which inputs reach which output (method E6b, F3, F4).
 
@@ -115,7 +116,7 @@ def conditioning_graph(
     ``coupling``: the pairs that a guide round has trained and no validation study speaks against ("auto"), all trained
     pairs, all pairs, or none. A given modality is requested by name, so "auto" takes it wherever it is trained.
     Outputs in ``first`` that are no prompt prompt the others once they are finished, unless outputs are
-    generated independently ("none").
+    generated independently ("none"). ``unguided``: outputs that do not follow their partners, at context scale 0.
     """
     given = given or {}
     first = () if coupling == "none" else _finished_first(bundle, outputs, prompts, first)
@@ -127,7 +128,7 @@ def conditioning_graph(
     }
 
     def routed(name: str, requested: Iterable[str], finished: Collection[str] = ()) -> dict[str, str]:
-        generated = [other for other in partners[name] if other in outputs]
+        generated = [other for other in partners[name] if other in outputs and name not in unguided]
         route = route_prompts(bundle, name, (*requested, *_at_first_hand(bundle, name, finished)))
         return _without_second_hand(bundle, name, route, generated)
 

@@ -103,6 +103,7 @@ def resolve_request(bundle: Bundle, request: GenerationRequest, weights: str | N
         given={name: condition.geometry for name, condition in given.items()},
         coupling=request.coupling,
         first=request.sampler.first,
+        unguided=request.sampler.unguided(request.outputs),
     )
     require_used_prompts(bundle, graph, prompts)
     require_used_prompts(bundle, graph, negative, "negative-prompt")

@@ -116,6 +116,7 @@ def test_a_prompt_that_an_output_never_met_reaches_it_through_a_partner_that_did
     assert of_mri(("mri", "frontal")) == {"text": "text"}, "which is no partner of it"
     assert of_mri(("mri", "ct"), coupling="none") == {"text": "text"}
     assert of_mri(("mri",), given={"ct": None}) == {"text": "text"}, "a given CT does not know the prompt"
+    assert of_mri(("mri", "ct"), unguided=("mri",)) == {"text": "text"}, "it does not follow CT at context scale 0"
     deaf = Trained(mri=[["mri", "ct", False]])
     assert conditioning_graph(deaf, ("mri", "ct"), prompts=("text",)).prompts["mri"] == {"text": "text"}
 
