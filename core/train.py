@@ -81,6 +81,7 @@ def main(arguments: Sequence[str]) -> None:
 def _train(resolved: Run, installation: Installation, reuse: Path | None) -> None:
     """Train the run and print its table."""
     from core.engine.distributed import Compute
+    from core.generate.networks import require_whole_weights
     from core.plan.describe import describe_plan
     from core.training import TrainingSession, as_text, head_text, train
 
@@ -91,6 +92,7 @@ def _train(resolved: Run, installation: Installation, reuse: Path | None) -> Non
     table = train(session)
     if compute.is_main:
         if not session.trained_any:
+            require_whole_weights(config.run)
             print(f"{config.run} is finished already, nothing was trained; its table:\n")
         if head := head_text(table):
             print(f"{head}\n")

@@ -154,7 +154,7 @@ def card_of(
         data_sources={each.dataset: each.licence for each in licences},
         citations=tuple(each.citation for each in licences),
         licence=" and ".join(dict.fromkeys(each.licence for each in licences)),
-        characterisation=f"Split by patient: {config.data.names}; measured on the test split, which trained nothing.",
+        characterisation=f"Split by patient: {', '.join(config.data.names)}. {_measured_on(rows)}",
         bias_mitigation="None beyond what the data sets do.",
         maintenance=_TO_SAY,
         security="Safetensors and JSON only. Loading the model runs no code of it, and checks digests of all weights.",
@@ -169,6 +169,12 @@ def card_of(
         references=("MedM2G (CVPR 2024)", "MedCoDi-M", "MedWeave: docs/explanation/method.md"),
         consent="No patient is shown. Files say inside themselves that they are synthetic.",
     )
+
+
+def _measured_on(rows: Sequence[MetricRow]) -> str:
+    if any(row.phase == "measure" for row in rows):
+        return "Measured on the test split, which trained nothing."
+    return "Not measured: the run ended before its measures."
 
 
 def _how_to_use(prompts: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.contract.build import build_part
-from core.engine.checkpoint import WEIGHTS, load_about, load_weights, read_digest, save_weights
+from core.engine.checkpoint import WEIGHTS, load_about, load_weights, read_digest, read_tensors, save_weights
 from core.engine.distributed import Compute
 from core.engine.rng import forked_rng
 from core.errors import UserError
@@ -96,6 +96,14 @@ def require_recorded_weights(progress: Any, folder: Path) -> dict[str, str]:
                 else f"{folder / 'progress.json'}: has no record of '{key}'; {_RESTORE}"
             )
     return recorded
+
+
+def require_whole_weights(folder: Path) -> None:
+    """Read all weights of a finished run; `UserError` where a file is damaged, or is not the one that it recorded."""
+    progress = read_progress(folder)
+    require_recorded_weights(progress, folder)
+    for home in homes_of(progress, folder).values():
+        read_tensors(home / WEIGHTS)
 
 
 def homes_of(progress: Any, folder: Path) -> dict[str, Path]:
