@@ -13,29 +13,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from core.contract.modality import PartConfig
 from core.errors import UserError
 from core.preprocess.grid import GridConfig, GridPreprocess, is_canonical
-from core.types import DataSpec, Sample
-
-_HU = "HU"
-# Centre and width in HU, as viewers have them.
-_WINDOWS_HU = {
-    "soft tissue": (40.0, 400.0),
-    "lung": (-600.0, 1500.0),
-    "mediastinum": (50.0, 350.0),
-    "bone": (400.0, 1800.0),
-}
-
-
-def windows_of(spec: DataSpec) -> dict[str, tuple[float, float]]:
-    """Return the usual windows of data in HU, centre and width by name; none for other units.
-
-    A window whose centre lies outside the range of the data is left out.
-    """
-    if spec.units != _HU:
-        return {}
-    low, high = spec.value_range
-    return {name: (centre, width) for name, (centre, width) in _WINDOWS_HU.items() if low <= centre <= high}
+from core.types import Sample
 
 
 class WindowNormalizationConfig(GridConfig):
@@ -69,6 +50,21 @@ class WindowNormalizationConfig(GridConfig):
     def build(self) -> WindowNormalization:
         """Make the preprocessor."""
         return WindowNormalization(self)
+
+
+def windows_of(preprocess: PartConfig | None) -> dict[str, tuple[float, float]]:
+    """Return the windows that a modality declares, centre and width by name, in its order; none without any.
+
+    A window whose centre lies outside the range of the data is left out.
+    """
+    if not isinstance(preprocess, WindowNormalizationConfig):
+        return {}
+    low, high = preprocess.value_bounds
+    return {
+        name.replace("_", " "): (centre, width)
+        for name, (centre, width) in preprocess.windows.items()
+        if low <= centre <= high
+    }
 
 
 class WindowNormalization(GridPreprocess):

@@ -23,6 +23,7 @@ from core.generate.inputs import InputValue
 from core.generate.output.writers import writers_of
 from core.model.model import Model, SamplingStep
 from core.model.study import Study
+from core.preprocess.intensity import windows_of
 from core.studio.messages import private_folders, public
 from core.studio.pictures import picture_of, preview, volume_of
 
@@ -230,10 +231,11 @@ def describe_output(study: Study, name: str) -> dict[str, Any]:
     known: dict[str, Any] = {"modality": name, "title": bundle.run.modalities[name].title}
     if isinstance(sample.data, str):
         return {**known, "written": sample.data}
-    spec = bundle.run.parts(name).data
+    parts = bundle.run.parts(name)
+    spec = parts.data
     if spec.kind != "grid":
         return {**known, "values": [float(value) for value in np.ravel(study.samples[name].data)[:_MOST_VALUES]]}
-    return {**known, "picture": picture_of(volume_of(sample.data, spec), spec).as_json()}
+    return {**known, "picture": picture_of(volume_of(sample.data, spec), spec, windows_of(parts.preprocess)).as_json()}
 
 
 def formats_of(study: Study) -> list[str]:
@@ -258,9 +260,10 @@ def show_step(job: Job, step: SamplingStep) -> None:
     wanted = last or job.previewed_s <= _PREVIEW_SHARE * (begun - job.begun)
     pictures, texts = {}, {}
     for name in step.outputs if wanted else ():
-        spec = step.bundle.run.parts(name).data
+        parts = step.bundle.run.parts(name)
+        spec = parts.data
         if spec.kind == "grid":
-            pictures[name] = preview(step.estimate(name)[0], spec)
+            pictures[name] = preview(step.estimate(name)[0], spec, windows_of(parts.preprocess))
         elif spec.kind == "tokens" and last:
             texts[name] = step.texts(name)[0]
     job.previewed_s += time.monotonic() - begun

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from core.preprocess.intensity import windows_of
 from core.types import LABEL_UNITS, DataSpec, Geometry
 
 _COLOURS = 3
@@ -50,8 +50,14 @@ def volume_of(canonical: np.ndarray, spec: DataSpec) -> np.ndarray:
     return np.ascontiguousarray(low + (planes[0] + 1) / 2 * (high - low), dtype=np.float32)
 
 
-def picture_of(volume: np.ndarray, spec: DataSpec, step: int = 1) -> Picture:
-    """Return how `volume_of` is drawn, or every so many of its rows and columns (``step``)."""
+Windows = Mapping[str, tuple[float, float]]  # centre and width by name
+
+
+def picture_of(volume: np.ndarray, spec: DataSpec, windows: Windows | None = None, *, step: int = 1) -> Picture:
+    """Return how `volume_of` is drawn, or every so many of its rows and columns (``step``).
+
+    ``windows`` of the modality come before the whole range of its values.
+    """
     geometry, (low, high) = spec.default_geometry, spec.value_range
     rows, columns = (1.0, 1.0) if geometry is None else geometry.spacing_mm[-2:]
     height, width = volume[0, ::step, ::step].shape[:2]
@@ -60,12 +66,12 @@ def picture_of(volume: np.ndarray, spec: DataSpec, step: int = 1) -> Picture:
         units=spec.units,
         aspect=rows / columns,
         edges=_edges(geometry),
-        windows={**windows_of(spec), "all": ((low + high) / 2, float(high - low) or 1.0)},
+        windows={**(windows or {}), "all": ((low + high) / 2, float(high - low) or 1.0)},
         colour=volume.ndim == 4,
     )
 
 
-def preview(canonical: np.ndarray, spec: DataSpec) -> dict[str, Any]:
+def preview(canonical: np.ndarray, spec: DataSpec, windows: Windows | None = None) -> dict[str, Any]:
     """Return the middle section of a canonical grid as a small picture of one byte per number, for an event.
 
     A byte ``b`` stands for ``low + b * step``; the page draws it as it draws the numbers of a finished study.
@@ -77,7 +83,7 @@ def preview(canonical: np.ndarray, spec: DataSpec) -> dict[str, Any]:
     step = (high - low) / _LEVELS or 1.0
     levels = np.clip((middle[:, ::stride, ::stride] - low) / step, 0, _LEVELS).round().astype(np.uint8)
     return {
-        "picture": picture_of(middle, spec, stride).as_json(),
+        "picture": picture_of(middle, spec, windows, step=stride).as_json(),
         "low": low,
         "step": step,
         "bytes": base64.b64encode(np.ascontiguousarray(levels).tobytes()).decode(),

@@ -18,19 +18,18 @@ from core.nn import GridNetworks, grid_networks
 NAME = "ct"
 _WINDOW_HU = (-1000.0, 1000.0)  # air to dense bone; what lies beyond is clipped
 _FIELD_MM = 400.0
-# Centre and width, HU: `ct.preprocess.window` takes one of these names.
+# Centre and width, HU: `ct.preprocess.window` takes one of these names. Pictures show the first two.
 _NAMED = {
-    "medisyn": (100.0, 700.0),  # MediSyn: 700/100, width first
     "soft_tissue": (40.0, 400.0),
-    "mediastinum": (50.0, 350.0),
     "lung": (-600.0, 1500.0),
     "bone": (400.0, 1800.0),
+    "mediastinum": (50.0, 350.0),
     "brain": (40.0, 80.0),
+    "medisyn": (100.0, 700.0),  # MediSyn: 700/100, width first
 }
-_WINDOWS = (
-    Window(name="soft tissue", centre=40, width=400),
-    Window(name="lung", centre=-600, width=1500),
-    Window(name="bone", centre=400, width=1800),
+_WINDOWS = tuple(
+    Window(name=name.replace("_", " "), centre=_NAMED[name][0], width=_NAMED[name][1])
+    for name in ("soft_tissue", "lung", "bone")
 )
 
 

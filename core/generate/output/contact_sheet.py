@@ -24,7 +24,7 @@ _LINES = 15
 _COMMAND = "MedWeave command"
 _WARNING = "SYNTHETIC, not a patient"
 _COLOURS = 3  # channels of a picture in colour
-_WINDOWS = 2  # columns of a modality in HU
+_WINDOWS = 2  # columns of a modality that declares windows
 _WIDTH = 5.6  # pixels of a letter, on average
 
 
@@ -38,11 +38,11 @@ class Column:
 
 
 def columns_of(run: Run, names: Iterable[str]) -> list[Column]:
-    """Return the columns of these modalities: one each, and one for each window of what is measured in HU."""
+    """Return the columns of these modalities: one each, and one for each of the first windows that it declares."""
     columns = []
     for name in names:
         title, spec = run.modalities[name].title, run.parts(name).data
-        windows = windows_of(spec)
+        windows = windows_of(run.parts(name).preprocess)
         (low, high), shown = spec.value_range, list(windows.items())[:_WINDOWS]
         for window, (centre, width) in shown:
             ends = (centre - width / 2, centre + width / 2)

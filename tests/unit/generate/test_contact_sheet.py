@@ -7,6 +7,7 @@ import pytest
 
 from core.generate.output.contact_sheet import Column, columns_of, contact_sheet, with_warning
 from core.generate.output.study_record import StudyRecord
+from core.preprocess import WindowNormalizationConfig
 from core.types import DataSpec, Sample
 
 
@@ -46,18 +47,21 @@ def test_a_long_title_ends_within_the_sheet():
 
 def test_hounsfield_units_are_shown_in_two_windows():
     """Fat and muscle differ in the window of soft tissue, lung and air in that of the lung."""
-    specs = {
-        "ct": DataSpec(kind="grid", space=(8, 8), units="HU", value_range=(-1000, 1000)),
-        "mri": DataSpec(kind="grid", space=(8, 8)),
-        "brain": DataSpec(kind="grid", space=(8, 8), units="HU", value_range=(0, 80)),
+    windows = {"soft_tissue": (40, 400), "lung": (-600, 1500), "bone": (400, 1800)}
+    settings = {"space": (8, 8), "spacing_mm": (1, 1), "orientation": "PL", "units": "HU", "windows": windows}
+    hounsfield = {
+        "ct": WindowNormalizationConfig(low=-1000, high=1000, **settings),
+        "brain": WindowNormalizationConfig(low=0, high=80, **settings),
     }
+    specs = {name: (config.spec, config) for name, config in hounsfield.items()}
+    specs["mri"] = (DataSpec(kind="grid", space=(8, 8)), None)
     run = SimpleNamespace(
         modalities={name: SimpleNamespace(title=name.upper()) for name in specs},
-        parts=lambda name: SimpleNamespace(data=specs[name]),
+        parts=lambda name: SimpleNamespace(data=specs[name][0], preprocess=specs[name][1]),
     )
-    columns = columns_of(run, specs)
+    columns = columns_of(run, ("ct", "mri", "brain"))
     assert [column.title for column in columns] == [
-        "CT, soft tissue", "CT, lung", "MRI", "BRAIN, soft tissue", "BRAIN, mediastinum",
+        "CT, soft tissue", "CT, lung", "MRI", "BRAIN, soft tissue",
     ]  # fmt: skip
     assert columns[0].window == pytest.approx((-0.16, 0.24))
     hu = grid(1, 0.04)  # 40 HU

@@ -20,7 +20,7 @@ def test_a_slice_has_its_units_sides_and_proportions():
     volume = volume_of(canonical, spec)
     assert volume.shape == (1, 4, 6)
     assert (volume.min(), volume.max()) == (-1000, 1000)
-    picture = picture_of(volume, spec)
+    picture = picture_of(volume, spec, {"soft tissue": (40, 400)})
     assert picture.aspect == 1.5
     assert picture.edges == {"top": "A", "bottom": "P", "left": "R", "right": "L"}
     assert picture.windows["soft tissue"] == (40, 400)
